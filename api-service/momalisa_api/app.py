@@ -1,0 +1,126 @@
+"""The one assembler: settings in, a running api out."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import httpx
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+
+from momalisa_api import problems
+from momalisa_api.body_limit import BodyLimit
+from momalisa_api.bucket import FolderBucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.queue import Queue
+from momalisa_api.replica import CONNECT_TIMEOUT_S
+from momalisa_api.replicas import Replicas
+from momalisa_api.routes import films, gallery, health, walks
+from momalisa_api.routes.services import Services
+from momalisa_api.settings import Settings
+from momalisa_api.studio import Studio
+from momalisa_api.wire import ModelCard
+
+VERSION = "0.1.0"
+SHUTDOWN_S = 3
+MakeClient = Callable[..., httpx.AsyncClient]
+
+
+def read_card(path: Path) -> ModelCard:
+    """The model card in a file. Raises SystemExit, with what to do, where there is none."""
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"No model card at {path}: {error}\nSet MOMALISA_MODEL_CARD to one; `momalisa-model card` prints a model's."
+        ) from error
+
+
+def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) -> FastAPI:
+    """Assemble the api. Nothing runs before the app's lifespan begins.
+
+    make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
+    """
+    card = read_card(settings.model_card)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        timeout = httpx.Timeout(settings.shard_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with make_client(timeout=timeout, limits=limits, trust_env=False) as client:
+            services, queue = _assemble(settings, card, client)
+            app.state.services = services
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(services.replicas.run)
+                tasks.start_soon(queue.run, services.studio.render)
+                yield
+                tasks.cancel_scope.cancel()
+
+    app = FastAPIOffline(
+        title="MoMALisa",
+        version=VERSION,
+        summary="Walks between artworks in the latent space of a diffusion model.",
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        static_url="/api/docs-assets",
+        lifespan=lifespan,
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], expose_headers=["Location", "Retry-After"]
+    )
+    problems.install(app)
+    app.include_router(health.router)
+    # In this order: /walks/{id}/frames.zip is not a film by that name.
+    for router in (walks.router, gallery.router, films.router):
+        app.include_router(router, prefix="/api/v1")
+    return app
+
+
+def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) -> tuple[Services, Queue]:
+    catalogue = Catalogue()
+    bucket = FolderBucket(settings.bucket)
+    queue = Queue(in_hand=settings.shards_in_hand)
+    replicas = Replicas(
+        settings.replicas,
+        client,
+        card,
+        refresh_s=settings.refresh_s,
+        shard_tries=settings.shard_tries,
+        backups=settings.backup_shards,
+    )
+    studio = Studio(card, catalogue, bucket, queue, replicas)
+    return Services(settings, card, catalogue, bucket, replicas, studio), queue
+
+
+def configure_log(settings: Settings) -> None:
+    """One log on standard output: JSON lines for machines, or text for people."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end."""
+    configure_log(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        server_header=False,
+    )

@@ -1,0 +1,108 @@
+"""`momalisa`: serve the api, ask any server for a walk, or run a whole deployment on this machine."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from momalisa_api import app, local, visitor
+from momalisa_api.settings import Settings
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+WISHES = (
+    "stops",
+    "frames",
+    "seed",
+    "steps",
+    "guidance_scale",
+    "negative_prompt",
+    "width",
+    "height",
+    "scheduler",
+    "frame_ms",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exit codes: 0 done, 1 the walk failed, 2 bad input, 3 no server, 130 stopped by Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    # A terminated command ends like an interrupted one: the ask is withdrawn, child processes are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(options.run(options))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="momalisa", description="Walks in the latent space of a diffusion model.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the api; settings come from MOMALISA_ variables")
+    serve.set_defaults(run=_serve)
+    up = commands.add_parser("up", help="run replicas and the api on this machine until Ctrl-C")
+    up.add_argument("--replicas", type=int, default=2, metavar="N", help="replicas to run (2)")
+    up.set_defaults(run=lambda options: local.up(options.replicas))
+    walk = commands.add_parser("walk", help="ask for a walk and save it", epilog=main.__doc__)
+    _add_walk_arguments(walk)
+    walk.set_defaults(run=_walk)
+    return parser
+
+
+def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
+    walk.add_argument("stops", nargs="+", metavar="PROMPT", help="two or more prompts, in the walk's order")
+    walk.add_argument("--frames", type=int, default=25, help="frames of the walk, both ends included (25)")
+    walk.add_argument("--seed", type=int, default=0, help="the noise that every frame starts from (0)")
+    walk.add_argument("--steps", type=int, help="denoising steps a frame (the model's)")
+    walk.add_argument("--guidance-scale", type=float, help="how closely a frame follows its prompt (the model's)")
+    walk.add_argument("--negative-prompt", help="what to keep away from (the model's)")
+    walk.add_argument("--width", type=int, help="pixels (the model's)")
+    walk.add_argument("--height", type=int, help="pixels (the model's)")
+    walk.add_argument("--scheduler", help="one of the model card's schedulers (the model's)")
+    walk.add_argument("--frame-ms", type=int, default=80, help="milliseconds a frame stands (80)")
+    walk.add_argument(
+        "--out",
+        type=_film_path,
+        default=Path("walk.gif"),
+        metavar="FILE",
+        help=f"{', '.join(visitor.FILMS)} (walk.gif)",
+    )
+    walk.add_argument("--url", default=os.environ.get("MOMALISA_URL"), help=f"the server (MOMALISA_URL, {DEFAULT_URL})")
+    walk.add_argument("--local", action="store_true", help="start a deployment on this machine where none answers")
+    walk.add_argument("--json", action="store_true", help="print the finished walk as JSON")
+
+
+def _film_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in visitor.FILMS:
+        raise argparse.ArgumentTypeError(f"ends in none of {', '.join(visitor.FILMS)}")
+    if not path.resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.resolve().parent}")
+    return path
+
+
+def _serve(_: argparse.Namespace) -> int:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for found in error.errors():
+            print(f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", file=sys.stderr)
+        return 2
+    app.serve(settings)
+    return 0
+
+
+def _walk(options: argparse.Namespace) -> int:
+    wish = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
+    try:
+        with local.deployment(options.url or DEFAULT_URL, start=options.local and not options.url) as url:
+            walk = visitor.ask_and_save(url, wish, options.out)
+    except visitor.Unhappy as unhappy:
+        print(f"momalisa: {unhappy}", file=sys.stderr)
+        return unhappy.exit_code
+    print(json.dumps(walk) if options.json else visitor.last_line(walk, options.out))
+    return 0

@@ -1,0 +1,142 @@
+"""A whole deployment on one machine: replicas and the api as processes of one terminal, under honcho."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+
+from momalisa_api.visitor import Unhappy
+
+MODEL_CARD = Path(__file__).parents[2] / "model-service" / "atelier" / "weights" / "card.json"
+WAKE_S = 300
+STOP_S = 15
+RESPAWN_PAUSE_S = 1.0
+
+
+def up(replicas: int) -> int:
+    """Run replicas and the api until Ctrl-C; a replica that dies is started again. Returns honcho's exit code."""
+    from honcho.manager import Manager
+
+    port = int(os.environ.get("MOMALISA_PORT", "8000"))
+    if not _is_free(port):
+        print(f"momalisa: port {port} is taken. Stop what listens there, or set MOMALISA_PORT.", file=sys.stderr)
+        return 2
+    environment = _environment(replicas)
+    ports = _free_ports(replicas)
+    environment["MOMALISA_REPLICAS"] = " ".join(f"http://127.0.0.1:{replica}" for replica in ports)
+    manager = Manager()
+    for number, replica_port in enumerate(ports, 1):
+        respawned = f"{_python()} -m momalisa_api.respawn momalisa-model serve"
+        manager.add_process(f"replica-{number}", respawned, env={**environment, "MOMALISA_PORT": str(replica_port)})
+    manager.add_process("api", "momalisa serve", env={**environment, "MOMALISA_PORT": str(port)})
+    url = f"http://127.0.0.1:{port}"
+    threading.Thread(target=_greet, args=(url, replicas), daemon=True).start()
+    manager.loop()
+    return int(manager.returncode or 0)
+
+
+@contextmanager
+def deployment(url: str, *, start: bool) -> Iterator[str]:
+    """The url of a deployment that answers: the one at `url`, or, with `start`, one that lives as long as the block.
+
+    Raises Unhappy where a started one does not come up.
+    """
+    if not start or _awake(url):
+        yield url
+        return
+    [port] = _free_ports(1)
+    log = Path(".run") / "up.log"
+    log.parent.mkdir(exist_ok=True)
+    print("Starting two replicas and the api; they stop when the walk is done.", file=sys.stderr)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "momalisa_api.cli", "up"],
+            env={**os.environ, "MOMALISA_PORT": str(port)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while not _awake(url):
+            if process.poll() is not None:
+                raise Unhappy(f"the deployment did not come up; {log} says why", 3)
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(STOP_S)
+
+
+def _environment(replicas: int) -> dict[str, str]:
+    """What all processes share: this environment, the model card, the cores dealt evenly over the replicas."""
+    scripts = str(Path(sys.executable).parent)
+    threads = max(1, (os.cpu_count() or 1) // replicas)
+    return {
+        "MOMALISA_MODEL_CARD": str(MODEL_CARD),
+        "MOMALISA_THREADS": str(threads),
+        **os.environ,
+        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _greet(url: str, replicas: int) -> None:
+    """Once the first replica is awake, say where to go."""
+    deadline = time.monotonic() + WAKE_S
+    while not _awake(url):
+        if time.monotonic() > deadline:
+            print("No replica has come up in five minutes; the lines above say why.", flush=True)
+            return
+        time.sleep(0.2)
+    query = urlencode({"start": "a red star on yellow", "end": "a blue spiral on white", "frames": 25, "wait": 25})
+    print(
+        f"""
+  MoMALisa is up, with {replicas} replicas.
+
+    The API, to try:   {url}/api/docs
+    A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'
+
+  Ctrl-C stops everything.
+""",
+        flush=True,
+    )
+
+
+def _awake(url: str) -> bool:
+    """Whether an api answers there that has a replica to render with."""
+    try:
+        return bool(httpx.get(f"{url}/api/v1/model", timeout=2).json()["replicas"]["awake"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; all held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _python() -> str:
+    return shlex.quote(sys.executable)

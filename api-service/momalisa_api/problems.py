@@ -1,0 +1,151 @@
+"""Every failure a caller can meet, and how it reads on the wire (RFC 9457).
+
+Domain code raises these; `install` turns them into application/problem+json. Nothing else knows HTTP statuses.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+log = structlog.get_logger()
+
+
+class Problem(Exception):
+    """A failure the caller should hear about. str(problem) says what to do."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something broke here"
+    retry_after_s: int | None = None
+
+
+class Invalid(Problem):
+    status, slug, title = 422, "invalid", "The request does not fit"
+
+    def __init__(self, detail: str, errors: list[dict[str, str]] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = errors or []
+
+
+class WalkUnknown(Problem):
+    status, slug, title = 404, "walk-unknown", "There is no such walk"
+
+
+class NotThereYet(Problem):
+    status, slug, title = 404, "not-there-yet", "This part of the walk is not there yet"
+
+
+class NotAcceptable(Problem):
+    status, slug, title = 406, "not-acceptable", "That format is not made here"
+
+
+class WalkCancelled(Problem):
+    status, slug, title = 409, "walk-cancelled", "The walk was cancelled"
+
+
+class BodyTooLarge(Problem):
+    status, slug, title = 413, "body-too-large", "The request body is too large"
+
+
+class RangeUnsatisfiable(Problem):
+    status, slug, title = 416, "range-unsatisfiable", "The range lies outside the file"
+
+
+class WalkFailed(Problem):
+    status, slug, title = 502, "walk-failed", "The walk could not be rendered"
+
+
+class ProblemDocument(BaseModel):
+    """What every error looks like: application/problem+json, RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:momalisa:problem:walk-unknown"])
+    title: str = Field(examples=[WalkUnknown.title])
+    status: int = Field(examples=[WalkUnknown.status])
+    detail: str = Field(description="What happened and what to do about it.")
+    errors: list[dict[str, str]] | None = Field(default=None, description="One entry a field that does not fit.")
+
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a route that can end in these problems."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
+    by_status: dict[int, list[str]] = {}
+    for problem in problems:
+        by_status.setdefault(problem.status, []).append(problem.title)
+    return {
+        status: {"description": ". ".join(titles), "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, titles in by_status.items()
+    }
+
+
+def document(problem: Problem) -> dict[str, Any]:
+    """The problem as RFC 9457 wants it."""
+    body: dict[str, Any] = {
+        "type": f"urn:momalisa:problem:{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": str(problem),
+    }
+    if isinstance(problem, Invalid) and problem.errors:
+        body["errors"] = problem.errors
+    return body
+
+
+def _answer(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(dict(body), status_code=body["status"], headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def answer(problem: Problem) -> JSONResponse:
+    """The whole answer that carries a problem."""
+    headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
+    return _answer(document(problem), headers)
+
+
+async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, Problem)
+    return answer(problem)
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"field": ".".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()
+    ]
+    said = "; ".join(f"{found['field']}: {found['detail']}" for found in errors)
+    return answer(Invalid(said, errors))
+
+
+async def _on_http(_: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: unknown paths, wrong methods, unreadable bodies."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    detail = "See /api/docs for what can be called." if status in (404, 405) else str(error.detail)
+    return _answer(
+        {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}, error.headers
+    )
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("request broke", path=request.url.path, exc_info=error)
+    return answer(Problem("This is our fault and has been logged. Try again; if it stays, tell the operator."))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)

@@ -1,0 +1,272 @@
+"""The fleet: every idle replica takes the next shard in line, so the fast take more and nobody waits for the slow.
+
+When the line is empty, an idle replica renders a late shard a second time and the first frames win (the backup tasks
+of Dean and Ghemawat, "MapReduce", 2004, section 3.6). A frame is a pure function of recipe and fraction, so it does
+not matter whose copy stays.
+"""
+
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import structlog
+from anyio.streams.memory import MemoryObjectSendStream
+
+from momalisa_api.problems import Problem, WalkFailed
+from momalisa_api.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
+from momalisa_api.walk import Recipe, Shard
+from momalisa_api.wire import Head, ModelCard, RenderedFrame
+
+log = structlog.get_logger()
+
+LATE_LOOK_S = 0.2
+DNS_PREFIX = "dns+"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A replica has taken the shard."""
+
+
+Event = Begun | Head | RenderedFrame
+
+
+@dataclass(eq=False)
+class _Run:
+    started: float
+    scope: anyio.CancelScope
+
+
+@dataclass(eq=False)
+class _Job:
+    """A shard on its way through the fleet."""
+
+    recipe: Recipe
+    lacking: set[float]
+    events: MemoryObjectSendStream[Event]
+    runs: dict["_Worker", _Run] = field(default_factory=dict)
+    losses: int = 0
+    problem: Problem | None = None
+    over: bool = False
+
+    def end(self, problem: Problem | None = None) -> None:
+        """Tell the asker that nothing more comes, and every replica that still renders to stop."""
+        self.over, self.problem = True, problem
+        self.events.close()
+        for run in self.runs.values():
+            run.scope.cancel()
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A replica as the fleet sees it."""
+
+    replica: Replica
+    fit: bool = False
+    looked_at: float = float("-inf")
+    shard_s: float | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def took(self, seconds: float) -> None:
+        """Remember how long a shard took: a moving average, so that a replica may become slow, or fast again."""
+        self.shard_s = seconds if self.shard_s is None else 0.7 * self.shard_s + 0.3 * seconds
+
+
+class Replicas:
+    """All replicas of a deployment. `run` keeps the fleet; `render` has a shard rendered by it."""
+
+    def __init__(
+        self,
+        addresses: str,
+        client: httpx.AsyncClient,
+        card: ModelCard,
+        *,
+        refresh_s: float,
+        shard_tries: int,
+        backups: bool,
+    ) -> None:
+        self._addresses = addresses.split()
+        self._client = client
+        self._card = card
+        self._refresh_s = refresh_s
+        self._shard_tries = shard_tries
+        self._backups = backups
+        self._workers: dict[str, _Worker] = {}
+        self._line: deque[_Job] = deque()
+        self._running: set[_Job] = set()
+        self._changed = anyio.Event()
+
+    @property
+    def awake(self) -> int:
+        """How many replicas can take work."""
+        return sum(worker.fit for worker in self._workers.values())
+
+    @property
+    def shard_s(self) -> float | None:
+        """Seconds that a shard takes of late, averaged over the fleet; None before the first."""
+        known = [worker.shard_s for worker in self._workers.values() if worker.shard_s is not None]
+        return sum(known) / len(known) if known else None
+
+    async def run(self) -> None:
+        """Keep one worker a replica, for ever; addresses are looked up again every few seconds."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                urls = await self._resolve()
+                for url in urls - self._workers.keys():
+                    worker = self._workers[url] = _Worker(Replica(url, self._client, self._card))
+                    tasks.start_soon(self._serve, worker)
+                for url in self._workers.keys() - urls:
+                    self._workers.pop(url).scope.cancel()
+                await anyio.sleep(self._refresh_s)
+
+    async def render(self, shard: Shard) -> AsyncGenerator[Event]:
+        """What happens to a shard, to its last frame, however many replicas it takes.
+
+        Waits where no replica is awake. Raises WalkFailed where no replica can render the shard.
+        Closing the iterator takes the shard back.
+        """
+        send, receive = anyio.create_memory_object_stream[Event](0)
+        job = _Job(shard.recipe, set(shard.fractions), send)
+        self._line.append(job)
+        self._wake()
+        try:
+            async with receive:
+                async for event in receive:
+                    yield event
+            if job.problem:
+                raise job.problem
+        finally:
+            job.end(job.problem)
+            if job in self._line:
+                self._line.remove(job)
+
+    async def _resolve(self) -> set[str]:
+        """The urls of all replicas. A name that cannot be looked up just now keeps the addresses it had."""
+        urls: set[str] = set()
+        for address in self._addresses:
+            if not address.startswith(DNS_PREFIX):
+                urls.add(address.rstrip("/"))
+                continue
+            where = urlsplit(address.removeprefix(DNS_PREFIX))
+            try:
+                found = await anyio.getaddrinfo(where.hostname, where.port or 80, type=socket.SOCK_STREAM)
+            except OSError as error:
+                log.warning("name not found", name=where.hostname, error=str(error))
+                return urls | self._workers.keys()
+            urls |= {f"{where.scheme}://{_host(str(place[0]))}:{place[1]}" for *_, place in found}
+        return urls
+
+    async def _serve(self, worker: _Worker) -> None:
+        """A replica's life: look whether it is fit, give it a shard, again."""
+        with worker.scope:
+            while True:
+                if time.monotonic() - worker.looked_at > self._refresh_s:
+                    worker.fit = await worker.replica.is_fit()
+                    worker.looked_at = time.monotonic()
+                if not worker.fit:
+                    await anyio.sleep(self._refresh_s)
+                elif job := await self._next_job(worker):
+                    await self._work(worker, job)
+
+    async def _next_job(self, worker: _Worker) -> _Job | None:
+        """The next job for an idle replica; None where there is none for a while, so that it is looked at again."""
+        with anyio.move_on_after(self._refresh_s):
+            while True:
+                if self._line:
+                    return self._line.popleft()
+                if late := self._late_job(worker):
+                    return late
+                with anyio.move_on_after(LATE_LOOK_S if self._running else None):
+                    await self._changed.wait()
+        return None
+
+    def _late_job(self, worker: _Worker) -> _Job | None:
+        """A job that this replica would finish clearly sooner than the one that has it."""
+        if not self._backups or worker.shard_s is None:
+            return None
+        now = time.monotonic()
+        for job in self._running:
+            if len(job.runs) != 1:
+                continue
+            [(slow, run)] = job.runs.items()
+            expected_s = slow.shard_s or worker.shard_s
+            elapsed_s = now - run.started
+            # Past its time, a run is thought to need as long again as it has taken so far.
+            left_s = expected_s - elapsed_s if elapsed_s < 1.5 * expected_s else elapsed_s
+            if left_s > 1.25 * worker.shard_s:
+                return job
+        return None
+
+    async def _work(self, worker: _Worker, job: _Job) -> None:
+        """Have one replica render what a job lacks, and see to the job whatever comes of it."""
+        run = job.runs[worker] = _Run(time.monotonic(), anyio.CancelScope())
+        self._running.add(job)
+        pause_s = 0.0
+        try:
+            with run.scope:
+                await self._carry(worker, job)
+                worker.looked_at = time.monotonic()
+                if not job.over:
+                    worker.took(worker.looked_at - run.started)
+        except ReplicaBusy as busy:
+            pause_s = busy.pause_s
+        except ReplicaAway as away:
+            log.warning("replica away", url=worker.replica.url, reason=str(away))
+            worker.fit, worker.looked_at = False, time.monotonic()
+        except (ReplicaLost, Problem) as loss:
+            self._lose(worker, job, loss)
+        finally:
+            del job.runs[worker]
+            self._settle(job)
+        await anyio.sleep(pause_s)
+
+    async def _carry(self, worker: _Worker, job: _Job) -> None:
+        """Pass on what a replica answers. Raises what Replica.render raises; ReplicaLost where it leaves frames out."""
+        try:
+            await job.events.send(Begun())
+            async with aclosing(worker.replica.render(job.recipe, tuple(sorted(job.lacking)))) as answer:
+                async for line in answer:
+                    if isinstance(line, Head):
+                        await job.events.send(line)
+                    elif line.fraction in job.lacking:
+                        # Sent first: were this run cancelled in between, the frame would be nobody's.
+                        await job.events.send(line)
+                        job.lacking.discard(line.fraction)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            return
+        if job.lacking and len(job.runs) == 1:
+            raise ReplicaLost("the answer ended before its last frame")
+
+    def _lose(self, worker: _Worker, job: _Job, loss: Exception) -> None:
+        """Note that a replica failed a job; past its tries, or past hope, the job fails."""
+        log.warning("shard lost", url=worker.replica.url, reason=str(loss))
+        worker.looked_at = float("-inf")
+        job.losses += 1
+        if isinstance(loss, Problem):
+            job.end(loss)
+        elif job.losses >= self._shard_tries and not job.over:
+            job.end(WalkFailed(f"{job.losses} replicas lost these frames, the last of them saying: {loss}"))
+
+    def _settle(self, job: _Job) -> None:
+        """After a run: the job is over, or another replica has it, or it goes back to the head of the line."""
+        if not job.lacking and not job.over:
+            job.end()
+        if not job.runs:
+            self._running.discard(job)
+            if not job.over:
+                self._line.appendleft(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

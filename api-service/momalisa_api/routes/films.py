@@ -1,0 +1,169 @@
+"""The bytes of frames and films: streamed from the bucket, with ranges, good for ever."""
+
+import re
+import unicodedata
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from fastapi import APIRouter, Header, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import StreamingResponse
+
+from momalisa_api.bucket import Bucket, NotInBucket
+from momalisa_api.catalogue import State, Walk
+from momalisa_api.film import VideoUnavailable
+from momalisa_api.problems import Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
+from momalisa_api.routes.services import KnownWalk, Needs
+from momalisa_api.walk import lay_out
+
+MEDIA_TYPES = {
+    "walk.gif": "image/gif",
+    "walk.mp4": "video/mp4",
+    "preview.mp4": "video/mp4",
+    "poster.webp": "image/webp",
+    "frames.zip": "application/zip",
+}
+FOR_EVER = "public, max-age=31536000, immutable"
+
+router = APIRouter(tags=["pictures"])
+
+RangeHeader = Annotated[str | None, Header(alias="Range", description="One range of bytes, such as bytes=0-1023.")]
+NoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
+FilmName = Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp"]
+
+
+def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {
+        200: {"description": "The whole file", "content": content},
+        206: {"description": "The range asked for", "content": content},
+        304: {"description": "You have it already"},
+        **documented(WalkUnknown, NotThereYet, NotAcceptable, RangeUnsatisfiable, Invalid),
+    }
+
+
+@router.get("/walks/{walk_id}/frames/{index}.png", response_class=Response, responses=_bytes_of("image/png"))
+async def frame(
+    walk: KnownWalk,
+    index: Annotated[int, PathParameter(ge=0, description="The frame, counted from 0.")],
+    services: Needs,
+    byte_range: RangeHeader = None,
+    none_match: NoneMatch = None,
+) -> Response:
+    """One frame of a walk, as soon as it has landed."""
+    if index not in walk.landed:
+        raise NotThereYet(f"Frame {index} has not landed. Watch the walk's events, then ask again.")
+    key = lay_out(walk.spec)[index].key
+    name = file_name(walk, f"{index:03}.png")
+    return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
+
+
+@router.get("/walks/{walk_id}/frames.zip", response_class=Response, responses=_bytes_of("application/zip"))
+async def frames_zip(
+    walk: KnownWalk, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
+) -> Response:
+    """All frames of a finished walk, numbered, in one archive."""
+    _only_when_done(walk)
+    key = f"walks/{walk.id}/frames.zip"
+    try:
+        await services.bucket.size(key)
+    except NotInBucket:
+        await _pack(walk, services.bucket, key)
+    name = file_name(walk, "zip")
+    return await stored(services.bucket, key, "application/zip", name, byte_range, none_match)
+
+
+@router.get("/walks/{walk_id}/{name}", response_class=Response, responses=_bytes_of(*sorted(set(MEDIA_TYPES.values()))))
+async def film(
+    walk: KnownWalk, name: FilmName, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
+) -> Response:
+    """A film of a finished walk."""
+    return await film_of(walk, name, services, byte_range, none_match)
+
+
+async def film_of(
+    walk: Walk, name: str, services: Needs, byte_range: str | None = None, none_match: str | None = None
+) -> Response:
+    """The answer that carries a film. Raises NotThereYet before the walk is done, NotAcceptable for a film not made."""
+    _only_when_done(walk)
+    if name not in walk.films:
+        raise NotAcceptable(str(VideoUnavailable()))
+    download = file_name(walk, name.rpartition(".")[2])
+    key = f"walks/{walk.id}/{name}"
+    return await stored(services.bucket, key, MEDIA_TYPES[name], download, byte_range, none_match)
+
+
+async def stored(
+    bucket: Bucket, key: str, media_type: str, name: str, byte_range: str | None, none_match: str | None
+) -> Response:
+    """An answer that streams an object, or a range of it. Source: RFC 9110, section 14."""
+    etag = '"' + key.replace("/", "-") + '"'
+    headers = {"Cache-Control": FOR_EVER, "ETag": etag, "Accept-Ranges": "bytes"}
+    if none_match and (none_match.strip() == "*" or etag in none_match):
+        return Response(status_code=304, headers=headers)
+    size = await bucket.size(key)
+    first, last = parse_range(byte_range, size) or (0, size - 1)
+    headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
+    status = 200
+    if parse_range(byte_range, size):
+        status = 206
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return StreamingResponse(bucket.stream(key, first, last), status, headers, media_type)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte of a Range header; None where it asks for the whole file, or in a way we need not follow.
+
+    Raises RangeUnsatisfiable where it lies outside `size`. Source: RFC 9110, section 14.1.2.
+    """
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", (header or "").strip())
+    if not found or not any(found.groups()):
+        return None
+    start, end = found.groups()
+    first = int(start) if start else max(0, size - int(end))
+    last = min(int(end), size - 1) if start and end else size - 1
+    if start and end and int(end) < first:
+        return None
+    if first >= size or (not start and int(end) == 0):
+        raise RangeUnsatisfiable(f"The file has {size} bytes.")
+    return first, last
+
+
+def file_name(walk: Walk, ending: str) -> str:
+    """A name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
+    tail = f"_{walk.spec.seed}_{walk.spec.frames}f.{ending}"
+    room = (80 - len("momalisa_-to-") - len(tail)) // 2
+    start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.stops[0], walk.spec.stops[-1]))
+    return f"momalisa_{start}-to-{end}{tail}"
+
+
+def _slug(prompt: str) -> str:
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def _only_when_done(walk: Walk) -> None:
+    if walk.state is not State.DONE:
+        detail = f"The walk is {walk.state}, {len(walk.landed)} of {walk.spec.frames} frames have landed."
+        raise NotThereYet(f"{detail} Ask again when it is done.")
+
+
+async def _pack(walk: Walk, bucket: Bucket, key: str) -> None:
+    """Put a walk's frames into one archive in the bucket, one frame in memory at a time."""
+
+    def pack(target: Path) -> None:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+            for index, frame in enumerate(lay_out(walk.spec)):
+                # A fixed date: the same walk gives the same archive.
+                entry = zipfile.ZipInfo(f"{index:03}.png", date_time=(1980, 1, 1, 0, 0, 0))
+                archive.writestr(entry, anyio.from_thread.run(bucket.get, frame.key))
+
+    with TemporaryDirectory(prefix="momalisa-") as aside:
+        target = Path(aside) / "frames.zip"
+        await anyio.to_thread.run_sync(pack, target)
+        await bucket.put_file(key, target)

@@ -1,0 +1,43 @@
+"""The gallery's list of walks, and what the model behind them is."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from momalisa_api.problems import Invalid, documented
+from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
+from momalisa_api.routes.services import Needs
+from momalisa_api.wire import ModelCard
+
+router = APIRouter(tags=["gallery"])
+
+
+class ModelResource(BaseModel):
+    """What this deployment renders with, and how many replicas are awake to do it."""
+
+    card: ModelCard
+    replicas: ReplicasResource
+
+
+@router.get("/walks", responses=documented(Invalid))
+async def walks(
+    services: Needs,
+    q: Annotated[str, Query(max_length=200, description="Words that a stop must hold.")] = "",
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="The cursor of the last page's `next`.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 24,
+) -> GalleryPage:
+    """Walks, newest first, a page at a time."""
+    page = await services.catalogue.page(q, before, limit)
+    further = {"q": q, "before": page.next_cursor, "limit": limit}
+    return GalleryPage(
+        walks=[await show(walk, services) for walk in page.walks],
+        next=f"/api/v1/walks?{urlencode(further)}" if page.next_cursor else None,
+    )
+
+
+@router.get("/model")
+async def model(services: Needs) -> ModelResource:
+    """The model card: what it is, what it paints well, its limits."""
+    return ModelResource(card=services.card, replicas=ReplicasResource(awake=services.replicas.awake))

@@ -1,0 +1,20 @@
+"""Whether this process answers, and whether it can take walks in."""
+
+from fastapi import APIRouter, Response
+
+from momalisa_api.routes.services import Needs
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", response_class=Response)
+async def healthz() -> Response:
+    """The process answers."""
+    return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/readyz", response_class=Response)
+async def readyz(services: Needs) -> Response:
+    """Walks can be taken in: the bucket answers. Replicas may all be asleep, walks wait for them."""
+    await services.bucket.present("walks/")
+    return Response("ready\n", media_type="text/plain")

@@ -1,0 +1,39 @@
+"""What routes need: the parts of this app, made by app.py, handed out by FastAPI."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from momalisa_api.bucket import Bucket
+from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.replicas import Replicas
+from momalisa_api.settings import Settings
+from momalisa_api.studio import Studio
+from momalisa_api.wire import ModelCard
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    card: ModelCard
+    catalogue: Catalogue
+    bucket: Bucket
+    replicas: Replicas
+    studio: Studio
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Needs = Annotated[Services, Depends(_services)]
+WalkId = Annotated[str, Path(description="The walk's id: a hash of its spec.", pattern="^[0-9a-f]{32}$")]
+
+
+async def _walk(walk_id: WalkId, services: Needs) -> Walk:
+    return await services.catalogue.get(walk_id)
+
+
+KnownWalk = Annotated[Walk, Depends(_walk)]

@@ -1,0 +1,148 @@
+"""Asking for a walk and watching it: the REST GET, the resource, its events."""
+
+from collections.abc import AsyncIterable
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from momalisa_api.catalogue import State, Walk
+from momalisa_api.film import VideoUnavailable, can_make_video
+from momalisa_api.problems import (
+    BodyTooLarge,
+    Invalid,
+    NotAcceptable,
+    WalkCancelled,
+    WalkFailed,
+    WalkUnknown,
+    documented,
+)
+from momalisa_api.request import WalkQuery, WalkRequest, complete
+from momalisa_api.routes.films import film_of
+from momalisa_api.routes.negotiation import preferred, waiting_s
+from momalisa_api.routes.resources import WalkResource, show, walk_url
+from momalisa_api.routes.services import KnownWalk, Needs, Services
+
+FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
+OFFERED = (*FILMS, "application/json")
+RETRY_AFTER_S = 2
+RECONNECT_MS = 2000
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+router = APIRouter(tags=["walks"])
+
+
+@router.get(
+    "/walk",
+    response_model=WalkResource,
+    responses={
+        200: {
+            "description": "The walk is done: the GIF, or what Accept asks for",
+            "content": {media_type: BINARY for media_type in FILMS},
+        },
+        202: {"description": "The walk is on its way: ask again after Retry-After", "model": WalkResource},
+        **documented(NotAcceptable, WalkCancelled, Invalid, WalkFailed),
+    },
+)
+async def walk(
+    query: Annotated[WalkQuery, Query()],
+    services: Needs,
+    accept: Annotated[str | None, Header()] = None,
+    prefer: Annotated[str | None, Header(description="wait=20 holds the line for up to 20 s.")] = None,
+) -> Response:
+    """A walk between two prompts, in one GET. Starts it where it is unknown; the same GET later gives the film."""
+    media_type = preferred(accept, OFFERED)
+    if media_type is None:
+        raise NotAcceptable(f"Accept one of {', '.join(OFFERED)}.")
+    if media_type == "video/mp4" and not can_make_video():
+        raise NotAcceptable(str(VideoUnavailable()))
+    spec = complete(query, query.stops, services.card, services.settings)
+    found, _ = await services.studio.ask(spec)
+    found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))
+    _raise_if_ended_badly(found)
+    if found.state is not State.DONE:
+        return await _on_its_way(found, services)
+    headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id)}
+    if media_type not in FILMS:
+        return JSONResponse((await show(found, services)).model_dump(mode="json"), headers=headers)
+    answer = await film_of(found, FILMS[media_type], services)
+    # This url names a wish, not a walk: what it means can change with the model card.
+    answer.headers.update(headers | {"Cache-Control": "no-cache"})
+    return answer
+
+
+@router.post(
+    "/walks",
+    status_code=201,
+    responses={
+        200: {"description": "The walk was known already", "model": WalkResource},
+        400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
+        **documented(BodyTooLarge, Invalid),
+    },
+)
+async def ask(wish: WalkRequest, services: Needs, response: Response) -> WalkResource:
+    """Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again."""
+    spec = complete(wish, wish.named_stops, services.card, services.settings)
+    found, started = await services.studio.ask(spec, again=True)
+    response.status_code = 201 if started else 200
+    response.headers["Location"] = walk_url(found.id)
+    response.headers["Cache-Control"] = "no-store"
+    return await show(found, services)
+
+
+@router.get("/walks/{walk_id}", responses=documented(WalkUnknown, Invalid))
+async def resource(found: KnownWalk, services: Needs, response: Response) -> WalkResource:
+    """A walk: its spec, its state, which frames have landed, its films."""
+    response.headers["Cache-Control"] = "no-store"
+    return await show(found, services)
+
+
+@router.delete("/walks/{walk_id}", responses=documented(WalkUnknown, Invalid))
+async def withdraw(found: KnownWalk, services: Needs) -> WalkResource:
+    """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
+    return await show(await services.studio.withdraw(found.id), services)
+
+
+@router.get("/walks/{walk_id}/events", response_class=EventSourceResponse, responses=documented(WalkUnknown, Invalid))
+async def events(
+    found: KnownWalk,
+    services: Needs,
+    last_event_id: Annotated[str | None, Header(description="The revision seen last; resumes after it.")] = None,
+) -> AsyncIterable[ServerSentEvent]:
+    """The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended."""
+    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
+    # An ended walk is told again even to who has seen it: an empty stream would be asked for without end.
+    after = min(seen, found.revision - 1) if found.ended else seen
+    async for snapshot in services.catalogue.watch(found.id, after):
+        yield ServerSentEvent(
+            data=await show(snapshot, services), event="walk", id=str(snapshot.revision), retry=RECONNECT_MS
+        )
+
+
+async def _await_end(found: Walk, services: Services, seconds: float) -> Walk:
+    """Hold the line until a walk has ended, at most some seconds. Returns the newest snapshot."""
+    if seconds and not found.ended:
+        with anyio.move_on_after(seconds):
+            async for snapshot in services.catalogue.watch(found.id, found.revision):
+                found = snapshot
+    return found
+
+
+def _raise_if_ended_badly(found: Walk) -> None:
+    again = "To start it again, POST it to /api/v1/walks."
+    if found.state is State.FAILED:
+        raise WalkFailed(f"{found.error} {again}")
+    if found.state is State.CANCELLED:
+        raise WalkCancelled(f"Nobody asked for it any more. {again}")
+
+
+async def _on_its_way(found: Walk, services: Services) -> Response:
+    headers = {
+        "Location": walk_url(found.id),
+        "Retry-After": str(RETRY_AFTER_S),
+        "Cache-Control": "no-store",
+        "Vary": "Accept, Prefer",
+    }
+    return JSONResponse((await show(found, services)).model_dump(mode="json"), status_code=202, headers=headers)

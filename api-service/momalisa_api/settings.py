@@ -1,0 +1,42 @@
+"""The environment, read once, frozen. Every setting stands in the README; a test holds the two together."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Names are prefixed MOMALISA_ in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="MOMALISA_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address the api listens on.")
+    port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
+    bucket: Path = Field(Path("bucket"), description="Folder that frames and films lie in.")
+    model_card: Path = Field(description="The model card file that the replicas were given too.")
+    replicas: str = Field(
+        "http://127.0.0.1:8101 http://127.0.0.1:8102",
+        description="Replicas' addresses, separated by spaces; dns+http://NAME:PORT is every address of a name.",
+    )
+    refresh_s: float = Field(2.0, description="Seconds between two looks at which replicas are awake.", gt=0)
+    shard_timeout_s: float = Field(
+        300.0, description="Seconds a replica may be silent before its frames go elsewhere.", gt=0
+    )
+    shard_tries: int = Field(5, description="Replicas that a shard may lose before its walk fails.", ge=1)
+    backup_shards: bool = Field(
+        True, description="Whether an idle replica renders a late shard a second time; the first frames win."
+    )
+    shards_in_hand: int = Field(128, description="Shards that this process has on their way at a time.", ge=1)
+    max_frames: int = Field(241, description="Frames a walk may have.", ge=2)
+    max_stops: int = Field(8, description="Stops a walk may have.", ge=2)
+    max_prompt_chars: int = Field(1000, description="Characters a prompt may have.", ge=1)
+    max_body_bytes: int = Field(65536, description="Bytes a request body may have.", ge=1024)
+    log_json: bool = Field(False, description="Whether the log is JSON lines, for machines, or text, for people.")
+
+    @field_validator("replicas")
+    @classmethod
+    def _at_least_one(cls, value: str) -> str:
+        if not value.split():
+            raise ValueError("name at least one replica, for example http://127.0.0.1:8101")
+        return value

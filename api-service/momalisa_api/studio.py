@@ -1,0 +1,141 @@
+"""The story of a walk: plan -> render -> store -> film. Read this first.
+
+A walk goes forward only. Its frames lie in the bucket as soon as they exist, so whatever is lost here is planned
+again from what the bucket holds.
+"""
+
+from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+import structlog
+
+from momalisa_api import film
+from momalisa_api.bucket import Bucket
+from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.problems import Problem
+from momalisa_api.queue import Queue
+from momalisa_api.replicas import Begun, Replicas
+from momalisa_api.walk import Frame, Shard, WalkSpec, lay_out, plan_shards
+from momalisa_api.wire import Head, ModelCard, RenderedFrame
+
+log = structlog.get_logger()
+
+
+class Studio:
+    """Takes walks in and sees them through."""
+
+    def __init__(self, card: ModelCard, catalogue: Catalogue, bucket: Bucket, queue: Queue, replicas: Replicas) -> None:
+        self._card = card
+        self._catalogue = catalogue
+        self._bucket = bucket
+        self._queue = queue
+        self._replicas = replicas
+        # One walk is filmed at a time: encoders take memory and cores.
+        self._film_room = anyio.Lock()
+
+    async def ask(self, spec: WalkSpec, *, again: bool = False) -> tuple[Walk, bool]:
+        """The walk of a spec, and whether it was started by this. `again` starts a failed or cancelled one anew."""
+        walk, started = await self._catalogue.add(spec)
+        if again and walk.state in (State.FAILED, State.CANCELLED):
+            started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None)
+        if started:
+            await self._plan(walk.id, spec)
+        return await self._catalogue.get(walk.id), started
+
+    async def withdraw(self, walk_id: str) -> Walk:
+        """End a walk that nobody asks for any more; one that has ended stays as it is."""
+        walk = await self._catalogue.get(walk_id)
+        if not walk.ended and await self._catalogue.move(walk_id, walk.state, State.CANCELLED):
+            await self._queue.cancel(walk_id)
+        return await self._catalogue.get(walk_id)
+
+    async def render(self, shard: Shard) -> None:
+        """Have a shard rendered, store each frame as it comes, and film the walk if nothing lacks now."""
+        try:
+            await self._store_frames(shard)
+            await self._film_if_whole(shard.walk_id)
+        except Problem as problem:
+            await self._fail(shard.walk_id, str(problem))
+        except Exception:
+            log.exception("walk broke", walk=shard.walk_id)
+            await self._fail(shard.walk_id, "Something broke while the walk was made; the operator's log says what.")
+
+    async def _plan(self, walk_id: str, spec: WalkSpec) -> None:
+        """Note the frames that the bucket holds and put what lacks in line."""
+        frames = lay_out(spec)
+        held: set[str] = set()
+        for recipe in set(spec.recipes):
+            held |= await self._bucket.present(f"frames/{recipe.id}/")
+        lacking = [frame for frame in frames if frame.key not in held]
+        await self._catalogue.land(walk_id, frozenset(i for i, frame in enumerate(frames) if frame.key in held))
+        shards = plan_shards(walk_id, lacking, self._card.micro_batch)
+        log.info("walk planned", walk=walk_id, frames=len(frames), lacking=len(lacking), shards=len(shards))
+        # A shard without frames renders nothing, and films what is whole already.
+        await self._queue.enqueue(shards or [Shard(walk_id, spec.recipes[0], ())])
+
+    async def _store_frames(self, shard: Shard) -> None:
+        if not shard.fractions:
+            await self._catalogue.move(shard.walk_id, State.WAITING, State.RENDERING)
+            return
+        async with aclosing(self._replicas.render(shard)) as events:
+            async for event in events:
+                match event:
+                    case Begun():
+                        await self._catalogue.move(shard.walk_id, State.WAITING, State.RENDERING)
+                    case Head(warnings=warnings):
+                        await self._catalogue.warn(shard.walk_id, tuple(warning.detail for warning in warnings))
+                    case RenderedFrame(fraction=fraction, png=png):
+                        await self._land(shard.walk_id, Frame(shard.recipe, fraction), png)
+
+    async def _land(self, walk_id: str, frame: Frame, png: bytes) -> None:
+        """First the bucket, then the catalogue: a frame that is noted is there."""
+        await self._bucket.put(frame.key, png)
+        walk = await self._catalogue.get(walk_id)
+        places = frozenset(index for index, place in enumerate(lay_out(walk.spec)) if place == frame)
+        await self._catalogue.land(walk_id, places)
+
+    async def _film_if_whole(self, walk_id: str) -> None:
+        """Whoever finds all frames present makes the films; the move to filming lets only one through."""
+        walk = await self._catalogue.get(walk_id)
+        whole = len(walk.landed) == walk.spec.frames
+        if not whole or not await self._catalogue.move(walk_id, State.RENDERING, State.FILMING):
+            return
+        films = await self._films(walk)
+        await self._catalogue.move(walk_id, State.FILMING, State.DONE, films=films)
+        log.info("walk done", walk=walk_id, films=sorted(films))
+
+    async def _films(self, walk: Walk) -> frozenset[str]:
+        """Make a walk's films and put them in the bucket. Returns their names."""
+        async with self._film_room:
+            with TemporaryDirectory(prefix="momalisa-") as aside:
+                frames = []
+                for index, frame in enumerate(lay_out(walk.spec)):
+                    near = Path(aside) / f"{index}.png"
+                    near.write_bytes(await self._bucket.get(frame.key))
+                    frames.append(near.read_bytes)
+                made = await anyio.to_thread.run_sync(_make_films, frames, Path(aside), walk.spec)
+                for path in made:
+                    await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
+        return frozenset(path.name for path in made)
+
+    async def _fail(self, walk_id: str, error: str) -> None:
+        """A walk whose shard failed fails as a whole; the frames that landed stay for the next try."""
+        walk = await self._catalogue.get(walk_id)
+        if not walk.ended and await self._catalogue.move(walk_id, walk.state, State.FAILED, error=error):
+            log.warning("walk failed", walk=walk_id, error=error)
+            await self._queue.cancel(walk_id)
+
+
+def _make_films(frames: film.Frames, folder: Path, spec: WalkSpec) -> list[Path]:
+    """All films of a walk that this installation can make, in a folder. Each holds the walk's spec."""
+    metadata = spec.model_dump_json()
+    gif, mp4, preview, poster = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp"))
+    film.make_gif(frames, gif, film.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
+    film.make_poster(frames, poster, metadata)
+    if not film.can_make_video():
+        return [gif, poster]
+    film.make_mp4(frames, mp4, film.FilmOptions(spec.frame_ms, spec.mp4_there_and_back), metadata)
+    film.make_preview(frames, preview, metadata, film.FilmOptions(spec.frame_ms))
+    return [gif, poster, mp4, preview]

@@ -1,0 +1,134 @@
+"""What a walk is: its spec, the recipes of its legs, its frames, and the shards they are rendered in. Pure."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+def _digest(content: Any) -> str:
+    """32 hex digits that name a JSON value, whatever the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+class Recipe(BaseModel):
+    """Everything but the fraction that decides a frame's pixels: one leg of a walk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: str
+    end: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    model: str
+    revision: str
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.model_dump())
+
+
+class WalkSpec(BaseModel):
+    """A walk, complete and canonical. Equal specs are one walk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stops: tuple[str, ...]
+    frames: int
+    seed: int
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    model: str
+    revision: str
+    frame_ms: int
+    gif_there_and_back: bool
+    mp4_there_and_back: bool
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.model_dump())
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """One recipe a leg, in the walk's order."""
+        shared = self.model_dump(include=set(Recipe.model_fields))
+        legs = zip(self.stops, self.stops[1:], strict=False)
+        return tuple(Recipe(start=start, end=end, **shared) for start, end in legs)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a walk. Frames of equal keys are the same picture, in whatever walk they stand."""
+
+    recipe: Recipe
+    fraction: float
+
+    @property
+    def key(self) -> str:
+        """Where the frame lies in the bucket."""
+        return f"frames/{self.recipe.id}/{self.fraction!r}.png"
+
+
+def deal_intervals(intervals: int, legs: int) -> list[int]:
+    """How many of a walk's intervals each leg gets: evenly, earlier legs first.
+
+    intervals >= legs >= 1. Returns `legs` counts of at least one that sum to `intervals`.
+    """
+    share, over = divmod(intervals, legs)
+    return [share + (leg < over) for leg in range(legs)]
+
+
+def lay_out(spec: WalkSpec) -> tuple[Frame, ...]:
+    """The frames of a walk in order, uniformly spaced on each leg.
+
+    An inner stop is fraction 0 of the leg that leaves it; only the last leg holds fraction 1.
+    k / n is correctly rounded, so a walk of 49 frames meets the fractions of one of 25 bit for bit.
+    """
+    recipes = spec.recipes
+    frames = [
+        Frame(recipe, step / count)
+        for recipe, count in zip(recipes, deal_intervals(spec.frames - 1, len(recipes)), strict=True)
+        for step in range(count)
+    ]
+    return (*frames, Frame(recipes[-1], 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The frames of one walk that one call to one replica renders: one recipe, at most a micro-batch."""
+
+    walk_id: str
+    recipe: Recipe
+    fractions: tuple[float, ...]
+
+
+def plan_shards(walk_id: str, frames: Iterable[Frame], micro_batch: int) -> list[Shard]:
+    """Deal frames into shards of one recipe each, as few and as even as `micro_batch` allows.
+
+    A replica pads each shard to its micro-batch, so a smaller shard costs as much as a full one: fewer shards are
+    always better. Each takes every n-th frame of its leg, so that a walk appears coarse to fine.
+    Frames that occur twice in the walk are planned once.
+    """
+    legs: dict[Recipe, dict[float, None]] = {}
+    for frame in frames:
+        legs.setdefault(frame.recipe, {})[frame.fraction] = None
+    shards = []
+    for recipe, fractions in legs.items():
+        count = math.ceil(len(fractions) / micro_batch)
+        shards += [Shard(walk_id, recipe, tuple(fractions)[first::count]) for first in range(count)]
+    return shards
