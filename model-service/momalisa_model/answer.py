@@ -1,0 +1,112 @@
+"""What POST /v1/render sends: JSON lines as frames are ready, and a watch on the caller who may hang up."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from momalisa_model.lane import Lane
+from momalisa_model.metrics import Metrics
+from momalisa_model.problems import Problem, problem_response
+from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
+from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
+
+Line = Head | FrameLine
+Shard = Callable[[ShouldStop], Iterator[Line]]
+
+
+def shard_of(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metrics: Metrics) -> Shard:
+    """The work of one request, for the lane: encode once, then the frames."""
+
+    def shard(should_stop: ShouldStop) -> Iterator[Line]:
+        leg = sampler.encode(request.recipe)
+        card = loaded.card
+        yield Head(model=card.model, revision=card.revision, fingerprint=loaded.fingerprint, warnings=leg.unheard)
+        for frame in sampler.frames(request.recipe, leg, request.fractions, should_stop):
+            metrics.frames.inc()
+            metrics.frame_seconds.observe(frame.seconds)
+            yield _line_of(frame)
+
+    return shard
+
+
+def _line_of(frame: Frame) -> FrameLine:
+    png = base64.b64encode(frame.png).decode("ascii")
+    return FrameLine(fraction=frame.fraction, png=png, seconds=round(frame.seconds, 6))
+
+
+class FramesResponse(Response):
+    """Waits with its status until the first frame is there or has failed; cancels the shard when the caller is gone.
+
+    It owns receive and send, since the caller must be watched while there is nothing to send yet.
+    """
+
+    media_type = "application/jsonl"
+
+    def __init__(self, shard: Shard, lane: Lane) -> None:
+        super().__init__()
+        # Not known before the last frame: the answer goes out in chunks.
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-store"
+        self._shard = shard
+        self._lane = lane
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Unbounded, so that a slow reader never holds the device; a request's number of frames is the bound.
+        outbox, inbox = anyio.create_memory_object_stream[Line | Problem](math.inf)
+        with inbox:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_watch, receive, tasks.cancel_scope)
+                tasks.start_soon(self._render, outbox)
+                await self._send_all(inbox, scope, receive, send)
+                tasks.cancel_scope.cancel()
+
+    async def _render(self, outbox: MemoryObjectSendStream[Line | Problem]) -> None:
+        with outbox:
+            try:
+                await self._lane.run(self._shard, outbox.send_nowait)
+            except Cancelled:
+                structlog.get_logger().info("caller hung up, shard cancelled")
+            except Problem as problem:
+                outbox.send_nowait(problem)
+            except Exception:
+                structlog.get_logger().exception("shard failed")
+                outbox.send_nowait(Problem("The shard failed; the replica's log says why. Try again."))
+
+    async def _send_all(
+        self, inbox: MemoryObjectReceiveStream[Line | Problem], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        head = b""
+        started = False
+        async for item in inbox:
+            if isinstance(item, Head):
+                head = _text(item)
+                continue
+            if isinstance(item, Problem) and not started:
+                await problem_response(item)(scope, receive, send)
+                return
+            if not started:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            body = _text(item) if started else head + _text(item)
+            started = True
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _watch(receive: Receive, shard: anyio.CancelScope) -> None:
+    """Cancel the shard when the caller's connection closes."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    shard.cancel()
+
+
+def _text(item: Line | Problem) -> bytes:
+    line = ProblemLine(problem=item.document()) if isinstance(item, Problem) else item
+    return line.model_dump_json().encode() + b"\n"

@@ -1,0 +1,39 @@
+"""Where a frame stands between two prompts, and the noise that all frames share: tensors only, no model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NEARLY_PARALLEL = 0.9995
+
+
+def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
+    """Walk from one prompt's embedding to another's along the great circle, token by token.
+
+    start, end: (tokens, width); fractions: (frames,) in [0, 1]. Returns (frames, tokens, width) in start's dtype:
+    exactly start at fraction 0 and exactly end at 1. Tokens that point (nearly) the same or the opposite way are
+    mixed linearly: there the great circle is undefined, and CLIP's first token is the same for every prompt.
+    Pooled embeddings, where a model has them, are (1, width) here and walk with the same fractions.
+    Source: K. Shoemake, Animating Rotation with Quaternion Curves, SIGGRAPH 1985.
+    """
+    # Double precision costs nothing at this size and keeps the result independent of how the sums are ordered.
+    a, b, along = start.double(), end.double(), fractions.double()[:, None]
+    dot = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1)  # (tokens,)
+    curved = dot.abs() <= NEARLY_PARALLEL
+    angle = torch.where(curved, dot.arccos(), 1.0)
+    of_start = torch.where(curved, ((1 - along) * angle).sin() / angle.sin(), 1 - along)  # (frames, tokens)
+    of_end = torch.where(curved, (along * angle).sin() / angle.sin(), along)
+    mixed = (of_start[..., None] * a + of_end[..., None] * b).to(start.dtype)
+    ends = fractions[:, None, None]
+    return torch.where(ends == 0, start, torch.where(ends == 1, end, mixed))
+
+
+def initial_latents(seed: int, channels: int, height: int, width: int) -> Tensor:
+    """The one noise tensor of a walk: (1, channels, height, width) float32, in latent pixels, on the CPU.
+
+    One tensor for every frame, since frames with noise of their own would not flow into each other; made on the CPU,
+    since a device's own generator gives other numbers for the same seed.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn((1, channels, height, width), generator=generator, dtype=torch.float32)

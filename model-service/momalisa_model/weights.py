@@ -1,0 +1,165 @@
+"""From a hub id or a folder to weights on a device, and what can be read from them. Paints nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import StableDiffusionPipeline
+
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.settings import Settings
+
+# The schedulers that draw no noise of their own: with others, a frame would not be a function of its recipe.
+SCHEDULERS = {
+    "DDIM": diffusers.DDIMScheduler,
+    "DEIS": diffusers.DEISMultistepScheduler,
+    "DPMSolverMultistep": diffusers.DPMSolverMultistepScheduler,
+    "Euler": diffusers.EulerDiscreteScheduler,
+    "Heun": diffusers.HeunDiscreteScheduler,
+    "PNDM": diffusers.PNDMScheduler,
+    "UniPC": diffusers.UniPCMultistepScheduler,
+}
+PARTS = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A loaded pipeline on its device, and the names it goes by."""
+
+    pipeline: Any  # StableDiffusionPipeline, which names its parts at run time only
+    model: str
+    revision: str
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens a prompt may have, begin and end included."""
+        known = self.pipeline.text_encoder.config.max_position_embeddings
+        return int(min(self.pipeline.tokenizer.model_max_length, known))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.pipeline.unet.config.in_channels)
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels a side for one latent."""
+        return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def scheduler(self) -> str | None:
+        """The card's name of the scheduler the model came with, None where that one draws noise."""
+        own = type(self.pipeline.scheduler)
+        return next((name for name, scheduler in SCHEDULERS.items() if scheduler is own), None)
+
+
+def load(settings: Settings) -> Weights:
+    """Find, check, load and place the weights: safetensors only, no code from the model's folder.
+
+    Raises UnsuitableModel where there are none, where they are not what was pinned, or not a Stable Diffusion 1.x,
+    2.x or Turbo. A hub model is downloaded first unless the hub's cache has it.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    folder, model, revision = locate(settings.model_id, settings.model_revision)
+    _check_parts(folder)
+    device, dtype = choose_device(settings.device), settings.dtype
+    number = (torch.float16 if device.type == "cuda" else torch.float32) if dtype == "auto" else getattr(torch, dtype)
+    torch.backends.cudnn.deterministic = True
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder,
+            dtype=number,
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UnsuitableModel(f"{model} could not be loaded from safetensors: {error}") from error
+    _check_shapes(pipeline, model)
+    pipeline.set_progress_bar_config(disable=True)
+    return Weights(pipeline.to(device), model, revision, folder, device, number)
+
+
+def locate(model_id: str, wanted: str | None) -> tuple[Path, str, str]:
+    """(folder, model, revision) of a hub id or a folder.
+
+    A folder's model name is its last two path parts, which is the same on every machine that keeps the layout; its
+    revision is its SHA-256. A hub model's revision is the commit that `wanted` (a branch, a tag) stands for today.
+    """
+    folder = Path(model_id)
+    if folder.is_dir():
+        revision = folder_revision(folder)
+        if wanted not in (None, revision):
+            raise UnsuitableModel(f"{folder} has the SHA-256 {revision}, and {wanted} was asked for.")
+        return folder, "/".join(folder.resolve().parts[-2:]), revision
+    if folder.is_absolute() or model_id.count("/") != 1:
+        raise UnsuitableModel(f"There is no folder {model_id}. Set MODEL_ID to one in diffusers format or a hub id.")
+    try:
+        snapshot = StableDiffusionPipeline.download(
+            model_id, revision=wanted, use_safetensors=True, safety_checker=None, feature_extractor=None
+        )
+    except (OSError, ValueError) as error:
+        raise UnsuitableModel(f"{model_id} at {wanted or 'main'} could not be fetched from the hub: {error}") from error
+    # The hub's cache names each snapshot's folder after its commit.
+    return Path(snapshot), model_id, Path(snapshot).name
+
+
+def folder_revision(folder: Path) -> str:
+    """SHA-256 (64 hexadecimal digits) over what decides pixels in a folder in diffusers format.
+
+    Taken are model_index.json, and of the folders beside it every *.safetensors, *.json and *.txt; so neither a card
+    nor a README counts. In the order of their relative POSIX paths, each adds path, NUL, and the digest of its bytes.
+    """
+    inner = (path for kind in ("safetensors", "json", "txt") for path in folder.glob(f"*/**/*.{kind}"))
+    named = sorted((path.relative_to(folder).as_posix(), path) for path in (folder / "model_index.json", *inner))
+    whole = hashlib.sha256()
+    for name, path in named:
+        if path.is_file() and not name.startswith("."):
+            with path.open("rb") as file:
+                whole.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
+def choose_device(wanted: str) -> torch.device:
+    """auto: cuda, then mps, then cpu. Raises UnsuitableModel where the wanted one is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there[wanted]:
+        raise UnsuitableModel(f"There is no {wanted} device here; set MOMALISA_DEVICE=auto.")
+    return torch.device(wanted)
+
+
+def _check_parts(folder: Path) -> None:
+    """Read the index before the gigabytes: what is no Stable Diffusion is refused in a sentence."""
+    index_file = folder / "model_index.json"
+    if not index_file.is_file():
+        raise UnsuitableModel(f"{folder} has no model_index.json, so it is no model in diffusers format.")
+    index = json.loads(index_file.read_text())
+    kind = index.get("_class_name")
+    if kind != "StableDiffusionPipeline":
+        raise UnsuitableModel(f"{folder} is a {kind}; only Stable Diffusion 1.x, 2.x and Turbo can be walked yet.")
+    for part, wanted in PARTS.items():
+        found = (index.get(part) or [None, None])[1]
+        if found is None or not found.startswith(wanted):
+            raise UnsuitableModel(f"{folder} has {found} as {part}, and {wanted} is needed.")
+
+
+def _check_shapes(pipeline: Any, model: str) -> None:
+    unet, vae = pipeline.unet.config, pipeline.vae.config
+    if unet.in_channels != vae.latent_channels:
+        channels = f"{unet.in_channels} channels where its latents have {vae.latent_channels}"
+        raise UnsuitableModel(f"{model} takes {channels}; models for inpainting cannot be walked.")
+    if unet.addition_embed_type not in (None, "text"):
+        raise UnsuitableModel(f"{model} wants pooled embeddings ({unet.addition_embed_type}): not walked yet.")
