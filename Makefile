@@ -1,0 +1,77 @@
+# One machine, no container: `make up`, `make walk`. What works on it: `make test`, `make check`, `make bench`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# cpu keeps gigabytes of CUDA away; auto takes what fits this machine's GPU.
+TORCH_BACKEND ?= cpu
+# An index of your own for torch, such as a mirror. Unset: a wheel that pip has at hand, else PyTorch's.
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+export START ?= a red sunburst on yellow
+export END ?= a blue spiral on white
+export FRAMES ?= 25
+export SEED ?= 0
+export OUT ?= walk.gif
+
+.PHONY: up walk test check bench lock clean
+.DEFAULT_GOAL := up
+
+up: $(VENV)/ready ## two replicas and the api, until Ctrl-C
+	@exec $(BIN)/momalisa up
+
+walk: $(VENV)/ready ## START="…" END="…" FRAMES=25 SEED=0 OUT=walk.gif
+	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
+
+test: $(VENV)/ready-dev ## the whole suite, over real processes
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready-dev ## what CI runs: linters, types, floors, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
+	cd model-service && ../$(BIN)/mypy --config-file ../pyproject.toml atelier
+	PYTHONPATH=model-service $(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/ready-dev ## speed, load and faults, as figures
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+$(VENV)/ready: requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml
+	@echo "Setting up $(VENV), once; mostly downloads."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MoMALisa needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 up")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@$(UV) --require-hashes --no-deps -r requirements/run.lock
+	@$(install_torch)
+	@$(UV) --no-deps -e api-service -e model-service
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements/dev.lock
+	@$(UV) --require-hashes --no-deps -r requirements/dev.lock
+	@touch $@
+
+# torch stands beside the lock: its CPU build has an index of its own, which uv knows by name.
+define install_torch
+if [ -n "$(TORCH_INDEX)" ]; then $(UV) --index "$(TORCH_INDEX)" $(TORCH); \
+elif [ "$(TORCH_BACKEND)" = cpu ] && $(BIN)/pip install --quiet --no-index $(TORCH) 2>/dev/null; then :; \
+else $(UV) --torch-backend=$(TORCH_BACKEND) $(TORCH); fi
+endef
+
+lock: $(VENV)/ready ## resolve the locks anew
+	echo "$(TORCH)" > $(VENV)/torch.in
+	$(compile) -o requirements/run.lock
+	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock
+	echo 'uv' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet - -o requirements/bootstrap.lock
+
+# Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
+LOCK_FROM ?= --torch-backend=cpu
+compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in --extra video \
+	pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+
+clean: ## all that `make` and the services left here
+	rm -rf $(VENV) .run bucket
