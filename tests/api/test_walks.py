@@ -1,19 +1,272 @@
-"""Walks from the outside of the api: asked for, watched, fetched, over replicas that are made up."""
+"""Walks from the outside of the api: asked for, watched, fetched, withdrawn, over replicas that are made up."""
 
+import io
+import json
+import sys
+import zipfile
+
+import anyio
 import pytest
+from PIL import Image
 
-from tests.api.conftest import ended, running
+from tests.api.conftest import CARD, ended, painted, running
 
 pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9"
 
 
-async def test_a_walk_ends_as_a_gif_of_there_and_back(settings, fleet):
-    """The main job, through the one GET that a script makes."""
+async def test_a_get_gives_the_walk_on_its_way_and_later_the_gif(settings, fleet):
+    """The whole of what a script needs: one url, asked until it is a picture."""
+    fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        asked = await client.post("/api/v1/walks", json={"start": "a giraffe", "end": "a battleship", "frames": 9})
-        assert asked.status_code == 201
-        walk = await ended(client, asked.json())
+        first = await client.get(URL)
+        assert first.status_code == 202
+        assert first.headers["cache-control"] == "no-store"
+        assert first.headers["vary"].startswith("Accept, Prefer")
+        assert int(first.headers["retry-after"]) > 0
+        walk = await ended(client, (await client.get(first.headers["location"])).json())
+        assert walk["state"] == "done"
+        found = await client.get(URL)
+    assert found.status_code == 200
+    assert found.headers["content-type"] == "image/gif"
+    with Image.open(io.BytesIO(found.content)) as gif:
+        assert gif.n_frames == 16
+
+
+async def test_a_caller_can_hold_the_line(settings, fleet):
+    """One call is enough for a walk that is done within what load balancers allow."""
+    async with running(settings, fleet) as client:
+        by_header = await client.get(URL, headers={"Prefer": "respond-async, wait=20"})
+        by_query = await client.get(f"{URL}&seed=1&wait=20")
+    assert by_header.status_code == by_query.status_code == 200
+    assert by_header.content != by_query.content
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("video/mp4", "video/mp4"),
+        ("application/json", "application/json"),
+        ("image/avif,image/webp,*/*;q=0.8", "image/gif"),
+        ("image/gif;q=0.1, video/*;q=0.9", "video/mp4"),
+    ],
+)
+async def test_accept_picks_what_comes(settings, fleet, accept, media_type):
+    """The same url is a GIF in a page, a film in a player, JSON in a script."""
+    async with running(settings, fleet) as client:
+        answer = await client.get(f"{URL}&wait=20", headers={"Accept": accept})
+    assert answer.headers["content-type"] == media_type
+
+
+async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(settings, fleet, monkeypatch):
+    """A caller who wants MP4 from an installation without PyAV hears why, and costs no GPU."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "momalisa_api.video", raising=False)
+    monkeypatch.delattr("momalisa_api.video", raising=False)
+    async with running(settings, fleet) as client:
+        refused = await client.get(URL, headers={"Accept": "video/mp4"})
+        unknown = await client.get(URL, headers={"Accept": "text/html"})
+        assert (refused.status_code, unknown.status_code) == (406, 406)
+        assert "momalisa-api[video]" in refused.json()["detail"]
+        assert fleet.frames_rendered == 0
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        assert set(walk["films"]) == {"walk.gif", "poster.webp"}
+        assert (await client.get(walk["url"] + "/walk.mp4")).status_code == 406
+
+
+async def test_the_same_wish_is_rendered_once_however_many_ask(settings, fleet):
+    """A hundred visitors of one walk cost as much as one."""
+    fleet.add(frame_s=0.005)
+    async with running(settings, fleet) as client:
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await client.post("/api/v1/walks", json=WISH))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(ask)
+        assert sorted(answer.status_code for answer in answers) == [200] * 99 + [201]
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        await ended(client, answers[0].json())
+    assert fleet.frames_rendered == 9
+
+
+async def test_a_longer_walk_renders_only_the_frames_between(settings, fleet):
+    """49 frames after 25 are 24 new ones; the others lie in the bucket."""
+    async with running(settings, fleet) as client:
+        await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 25})).json())
+        assert fleet.frames_rendered == 25
+        await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 49})).json())
+    assert fleet.frames_rendered == 25 + 24
+
+
+async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
+    """The gallery shows each frame as it lands, whatever their order."""
+    replica = fleet.add(frame_s=0.01)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        with anyio.fail_after(5):
+            while not walk["landed"]:
+                walk = (await client.get(walk["url"])).json()
+        replica.frame_s = 3600
+        index = walk["landed"][0]
+        here = await client.get(f"{walk['url']}/frames/{index}.png")
+        missing = next(index for index in range(9) if index not in walk["landed"])
+        there = await client.get(f"{walk['url']}/frames/{missing}.png")
+        film = await client.get(walk["url"] + "/walk.gif")
+    recipe = {"width": 32, "height": 32, "seed": 0}
+    assert here.content == painted(recipe, index / 8)
+    assert here.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert there.status_code == film.status_code == 404
+    assert there.json()["type"] == "urn:momalisa:problem:not-there-yet"
+    assert "9 frames have landed" in film.json()["detail"]
+
+
+async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
+    """Players ask for ranges, browsers for what has changed, people for a ZIP."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        archive = await client.get(walk["url"] + "/frames.zip")
+        with zipfile.ZipFile(io.BytesIO(archive.content)) as frames:
+            assert frames.namelist() == [f"{index:03}.png" for index in range(9)]
+        whole = await client.get(walk["url"] + "/walk.mp4")
+        part = await client.get(walk["url"] + "/walk.mp4", headers={"Range": "bytes=10-19"})
+        tail = await client.get(walk["url"] + "/walk.mp4", headers={"Range": "bytes=-5"})
+        beyond = await client.get(walk["url"] + "/walk.mp4", headers={"Range": "bytes=99999999-"})
+        again = await client.get(walk["url"] + "/walk.mp4", headers={"If-None-Match": whole.headers["etag"]})
+    assert part.status_code == tail.status_code == 206
+    assert part.content == whole.content[10:20]
+    assert tail.content == whole.content[-5:]
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
+    assert beyond.status_code == 416
+    assert (again.status_code, again.content) == (304, b"")
+    assert 'filename="momalisa_a-giraffe-to-a-battleship_0_9f.mp4"' in whole.headers["content-disposition"]
+
+
+async def test_every_film_says_how_it_was_made(settings, fleet):
+    """A film found years later can be walked again."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        gif = await client.get(walk["url"] + "/walk.gif")
+    with Image.open(io.BytesIO(gif.content)) as picture:
+        spec = json.loads(picture.info["comment"])
+    assert spec == walk["spec"]
+
+
+async def test_a_failed_walk_says_why_and_starts_again_only_when_posted(settings, fleet):
+    """A GET in a page that is reloaded must not set a broken machine going for ever."""
+    replica = fleet.add(refusal=(422, "steps must be 1 to 3"))
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        assert walk["state"] == "failed"
+        assert "steps must be 1 to 3" in walk["error"]
+        told = await client.get(URL)
+        assert told.status_code == 502
+        assert told.headers["content-type"] == "application/problem+json"
+        assert "steps must be 1 to 3" in told.json()["detail"]
+        replica.refusal = None
+        assert (await client.get(URL)).status_code == 502
+        again = await client.post("/api/v1/walks", json=WISH)
+        assert again.status_code == 201
+        assert (await ended(client, again.json()))["state"] == "done"
+
+
+async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
+    """What nobody wants costs nothing more; asked for again, it goes on from the frames it has."""
+    replica = fleet.add(frame_s=3600)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        with anyio.fail_after(5):
+            while not replica.asked:
+                await anyio.sleep(0.01)
+            gone = await client.delete(walk["url"])
+            while not replica.closed:
+                await anyio.sleep(0.01)
+        assert gone.json()["state"] == "cancelled"
+        assert (await client.get(URL)).status_code == 409
+        replica.frame_s = 0
+        again = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        assert again["state"] == "done"
+        kept = await client.delete(walk["url"])
+    assert kept.json()["state"] == "done"
+
+
+async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
+    """Stops that come twice are rendered once: the legs between them have the same recipe."""
+    async with running(settings, fleet) as client:
+        wish = {"stops": ["a", "b", "a", "b"], "frames": 13}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
         assert walk["state"] == "done", walk
-        found = await client.get("/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9")
-        assert found.headers["content-type"] == "image/gif"
-        assert found.content[:6] == b"GIF89a"
+        assert walk["landed"] == list(range(13))
+    assert fleet.frames_rendered == 4 + 4 + 1
+
+
+async def test_a_walk_outlives_the_process_that_began_it(settings, fleet):
+    """Frames and films lie in the bucket: a restart renders nothing twice."""
+    async with running(settings, fleet) as client:
+        await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        assert walk["state"] == "done"
+    assert fleet.frames_rendered == 9
+
+
+async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
+    """A prompt beyond the encoder's limit is not cut in silence."""
+    fleet.add(warnings=[{"prompt": "start", "unheard": "with a hat", "detail": "Not heard: 'with a hat'."}])
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+    assert walk["warnings"] == ["Not heard: 'with a hat'."]
+
+
+async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
+    """Scaled to zero, the api takes walks in all the same."""
+    replica = fleet.add(ready=False)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        assert (walk["state"], walk["replicas_awake"], walk["place_in_line"]) == ("waiting", 0, 1)
+        replica.ready = True
+        assert (await ended(client, walk))["state"] == "done"
+
+
+async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, fleet):
+    """Cursors hold while new walks arrive."""
+    async with running(settings, fleet) as client:
+        for seed in range(5):
+            await client.post("/api/v1/walks", json={**WISH, "frames": 2, "seed": seed})
+        first = (await client.get("/api/v1/walks?limit=2")).json()
+        await client.post("/api/v1/walks", json={**WISH, "frames": 2, "seed": 9})
+        second = (await client.get(first["next"])).json()
+        last = (await client.get(second["next"])).json()
+        found = (await client.get("/api/v1/walks?q=GIRAFFE")).json()
+        none = (await client.get("/api/v1/walks?q=submarine")).json()
+    seeds = [walk["spec"]["seed"] for page in (first, second, last) for walk in page["walks"]]
+    assert seeds == [4, 3, 2, 1, 0]
+    assert last["next"] is None
+    assert len(found["walks"]) == 6
+    assert none["walks"] == []
+
+
+async def test_the_model_card_is_told(settings, fleet):
+    """The gallery's "surprise me" and a script's defaults come from here."""
+    async with running(settings, fleet) as client:
+        told = (await client.get("/api/v1/model")).json()
+    assert told["card"]["revision"] == CARD["revision"]
+    assert told["card"]["about"]["examples"] == [["a red star", "a blue wave"]]
+
+
+async def test_any_page_may_read_the_public_gets(settings, fleet):
+    """Walks are made to be shown elsewhere."""
+    async with running(settings, fleet) as client:
+        answer = await client.get("/api/v1/model", headers={"Origin": "https://elsewhere.example"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_the_docs_page_loads_nothing_from_elsewhere(settings, fleet):
+    """A museum behind a firewall has docs too."""
+    async with running(settings, fleet) as client:
+        page = (await client.get("/api/docs")).text
+        assert "https://" not in page
+        assert (await client.get("/api/docs-assets/swagger-ui-bundle.js")).status_code == 200

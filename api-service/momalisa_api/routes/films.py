@@ -16,7 +16,6 @@ from fastapi.responses import StreamingResponse
 
 from momalisa_api.bucket import Bucket, NotInBucket
 from momalisa_api.catalogue import State, Walk
-from momalisa_api.film import VideoUnavailable
 from momalisa_api.problems import Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
 from momalisa_api.routes.services import KnownWalk, Needs
 from momalisa_api.walk import lay_out
@@ -28,6 +27,7 @@ MEDIA_TYPES = {
     "poster.webp": "image/webp",
     "frames.zip": "application/zip",
 }
+NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(tags=["pictures"])
@@ -92,7 +92,7 @@ async def film_of(
     """The answer that carries a film. Raises NotThereYet before the walk is done, NotAcceptable for a film not made."""
     _only_when_done(walk)
     if name not in walk.films:
-        raise NotAcceptable(str(VideoUnavailable()))
+        raise NotAcceptable(NO_VIDEO)
     download = file_name(walk, name.rpartition(".")[2])
     key = f"walks/{walk.id}/{name}"
     return await stored(services.bucket, key, MEDIA_TYPES[name], download, byte_range, none_match)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from momalisa_api.catalogue import State, Walk
-from momalisa_api.film import VideoUnavailable, can_make_video
+from momalisa_api.film import can_make_video
 from momalisa_api.problems import (
     BodyTooLarge,
     Invalid,
@@ -20,7 +20,7 @@ from momalisa_api.problems import (
     documented,
 )
 from momalisa_api.request import WalkQuery, WalkRequest, complete
-from momalisa_api.routes.films import film_of
+from momalisa_api.routes.films import NO_VIDEO, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.resources import WalkResource, show, walk_url
 from momalisa_api.routes.services import KnownWalk, Needs, Services
@@ -57,7 +57,7 @@ async def walk(
     if media_type is None:
         raise NotAcceptable(f"Accept one of {', '.join(OFFERED)}.")
     if media_type == "video/mp4" and not can_make_video():
-        raise NotAcceptable(str(VideoUnavailable()))
+        raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, services.card, services.settings)
     found, _ = await services.studio.ask(spec)
     found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))

@@ -1,0 +1,120 @@
+"""What does not fit is told what would, as problem+json, and costs nothing else."""
+
+import json
+
+import pytest
+
+from tests.api.conftest import ended, running
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"frames": 1}, "2"),
+        ({"frames": 10_000}, "2 to 241"),
+        ({"frames": True}, "number"),
+        ({"width": 33}, "16 to 512 in steps of 8"),
+        ({"height": 100_000}, "16 to 512 in steps of 8"),
+        ({"steps": 0}, "1"),
+        ({"steps": 51}, "1 to 50"),
+        ({"seed": -1}, "0"),
+        ({"seed": 2**32}, str(2**32)),
+        ({"guidance_scale": float("nan")}, "finite"),
+        ({"scheduler": "EulerAncestral"}, "DDIMScheduler, UniPCMultistepScheduler"),
+        ({"start": ""}, "1 to 1000 characters"),
+        ({"start": " \n "}, "1 to 1000 characters"),
+        ({"start": "x" * 1001}, "1 to 1000 characters"),
+        ({"end": "nul\0"}, "NUL"),
+        ({"end": None}, "name both start and end"),
+        ({"stops": ["a", "b"]}, "name either stops"),
+        ({"start": None, "end": None, "stops": ["a"]}, "2 to 8 prompts"),
+        ({"start": None, "end": None, "stops": list("abcdefghi"), "frames": 25}, "2 to 8 prompts"),
+        ({"start": None, "end": None, "stops": list("abcdef")}, "6 to 241"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_a_wish_that_does_not_fit_is_told_what_would(settings, fleet, changes, said):
+    """The sentence names the field and what is allowed; no replica hears of it."""
+    async with running(settings, fleet) as client:
+        body = json.dumps({**WISH, **changes})
+        answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert {"type", "title", "status", "detail"} <= problem.keys()
+        assert said in problem["detail"]
+        assert (await client.get("/api/v1/walks")).json()["walks"] == []
+    assert fleet.frames_rendered == 0
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 60_000, b'{"seed": ' + b"9" * 5000 + b"}", b"\xff\xfe", b"null"])
+async def test_a_body_that_is_not_a_wish_is_refused(settings, fleet, body):
+    """Broken, bottomless and unreadable JSON are a visitor's mistakes, not ours."""
+    async with running(settings, fleet) as client:
+        answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_body_that_never_ends_is_cut_off(settings, fleet):
+    """A megabyte of prompt is refused while it comes in, with or without a Content-Length."""
+
+    async def endless():
+        for _ in range(1000):
+            yield b"x" * 1024
+
+    async with running(settings, fleet) as client:
+        sized = await client.post("/api/v1/walks", content=b"x" * 1_000_000)
+        chunked = await client.post("/api/v1/walks", content=endless())
+    assert sized.status_code == chunked.status_code == 413
+    assert "65536 bytes" in chunked.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["<script>alert(1)</script>", "../../etc/passwd", "two\nlines", "😀 ünïcödé ﷽", "'; DROP TABLE walks;--", "%00%2e"],
+)
+async def test_hostile_prompts_are_data(settings, fleet, prompt):
+    """They come back as they were, in JSON, and lead nowhere."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "start": prompt})).json())
+        assert walk["state"] == "done"
+        assert walk["spec"]["stops"][0] == prompt
+        name = (await client.get(walk["url"] + "/walk.gif")).headers["content-disposition"]
+        assert name.isascii()
+        assert len(name.split('"')[1]) <= 80
+
+
+async def test_prompts_that_look_alike_are_one_prompt(settings, fleet):
+    """Composed or decomposed, with or without white space around: the same walk."""
+    async with running(settings, fleet) as client:
+        one = await client.post("/api/v1/walks", json={**WISH, "start": "caf\u00e9"})
+        same = await client.post("/api/v1/walks", json={**WISH, "start": " cafe\u0301\n"})
+    assert one.json()["id"] == same.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/walks/" + "0" * 32, 404),
+        ("GET", "/api/v1/walks/nonsense", 422),
+        ("GET", "/api/v1/walks/" + "0" * 32 + "/events", 404),
+        ("GET", "/api/v1/walks/" + "0" * 32 + "/walk.gif", 404),
+        ("GET", "/api/v1/walks/" + "0" * 32 + "/secret.txt", 404),
+        ("GET", "/api/v1/nowhere", 404),
+        ("PUT", "/api/v1/walks", 405),
+        ("GET", "/api/v1/walk", 422),
+        ("GET", "/api/v1/walk?start=a&end=b&wait=26", 422),
+        ("GET", "/api/v1/walks?before=0", 422),
+    ],
+)
+async def test_every_refusal_is_a_problem_document(settings, fleet, method, path, status):
+    """Scripts read one shape of error, whoever in the stack refuses."""
+    async with running(settings, fleet) as client:
+        answer = await client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]

@@ -1,0 +1,190 @@
+"""The fleet on its own: who renders a shard when replicas are busy, slow, dead, or not who they should be."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from momalisa_api.problems import WalkFailed
+from momalisa_api.replicas import Begun, Replicas
+from momalisa_api.walk import Shard, lay_out, plan_shards
+from momalisa_api.wire import ModelCard, RenderedFrame
+from tests.api.conftest import CARD, Fleet
+from tests.api.test_walk import spec
+
+pytestmark = pytest.mark.anyio
+WALK = spec(frames=24)
+SHARDS = plan_shards(WALK.id, lay_out(WALK), 4)
+
+
+@asynccontextmanager
+async def dispatching(fleet: Fleet, addresses: str | None = None, **options: Any) -> AsyncIterator[Replicas]:
+    settings: dict[str, Any] = {"refresh_s": 0.05, "shard_tries": 3, "backups": False, **options}
+    async with fleet.client() as client, anyio.create_task_group() as tasks:
+        replicas = Replicas(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), **settings)
+        tasks.start_soon(replicas.run)
+        yield replicas
+        tasks.cancel_scope.cancel()
+
+
+async def collect(replicas: Replicas, shard: Shard) -> list[float]:
+    """The fractions that come back for a shard."""
+    with anyio.fail_after(10):
+        return [event.fraction async for event in replicas.render(shard) if isinstance(event, RenderedFrame)]
+
+
+async def collect_all(replicas: Replicas, shards: list[Shard] = SHARDS) -> list[float]:
+    came: list[float] = []
+
+    async def one(shard: Shard) -> None:
+        came.extend(await collect(replicas, shard))
+
+    async with anyio.create_task_group() as tasks:
+        for shard in shards:
+            tasks.start_soon(one, shard)
+    return sorted(came)
+
+
+ALL = sorted(frame.fraction for frame in lay_out(WALK))
+
+
+async def test_idle_replicas_share_the_shards(fleet):
+    """Fan-out is what the system is for."""
+    first, second = fleet.add(frame_s=0.01), fleet.add(frame_s=0.01)
+    async with dispatching(fleet) as replicas:
+        while replicas.awake < 2:
+            await anyio.sleep(0.01)
+        assert await collect_all(replicas) == ALL
+    assert len(first.asked) == len(second.asked) == 3
+
+
+async def test_a_slow_replica_gets_less(fleet):
+    """Whoever is idle takes the next shard; nobody deals a slow replica its equal share."""
+    slow, fast = fleet.add(frame_s=0.08), fleet.add(frame_s=0.005)
+    async with dispatching(fleet) as replicas:
+        while replicas.awake < 2:
+            await anyio.sleep(0.01)
+        assert await collect_all(replicas) == ALL
+    assert len(slow.asked) < len(fast.asked)
+
+
+async def test_a_busy_replica_is_asked_again(fleet):
+    """A 503 is a pause, not a failure: GPU pools come up from zero."""
+    fleet.add(busy_answers=7)
+    async with dispatching(fleet, shard_tries=1) as replicas:
+        assert await collect_all(replicas) == ALL
+
+
+async def test_only_the_frames_that_a_dead_replica_owed_are_asked_for_again(fleet):
+    """What it sent before it died has landed."""
+    dying = fleet.add(dies_after=2)
+    async with dispatching(fleet, fleet.addresses + " http://replica-2") as replicas:
+        fleet.add(reachable=False)
+        while not replicas.awake:
+            await anyio.sleep(0.01)
+        fleet.replicas["replica-2"].reachable = True
+        shard = SHARDS[0]
+        assert sorted(await collect(replicas, shard)) == sorted(shard.fractions)
+    assert dying.sent == 2
+    assert len(fleet.replicas["replica-2"].asked[0][1]) == len(shard.fractions) - 2
+
+
+async def test_a_replica_with_another_card_gets_no_work(fleet):
+    """Its pictures would be of another model, and stay in the bucket for ever."""
+    stranger = fleet.add(card={**CARD, "revision": "2"})
+    fleet.add()
+    async with dispatching(fleet) as replicas:
+        assert await collect_all(replicas) == ALL
+        assert replicas.awake == 1
+    assert stranger.asked == []
+
+
+async def test_cards_that_differ_in_words_alone_agree(fleet):
+    """An edited example must not stop a fleet in the middle of a roll-out."""
+    fleet.add(card={**CARD, "about": {"title": "Renamed"}, "something_new": 1})
+    async with dispatching(fleet) as replicas:
+        assert await collect_all(replicas) == ALL
+
+
+async def test_no_replica_awake_is_waiting_not_failing(fleet):
+    """Scaled to zero is a normal state."""
+    replica = fleet.add(ready=False)
+    async with dispatching(fleet) as replicas, anyio.create_task_group() as tasks:
+        came: list[float] = []
+
+        async def ask() -> None:
+            came.extend(await collect(replicas, SHARDS[0]))
+
+        tasks.start_soon(ask)
+        await anyio.sleep(0.2)
+        assert came == []
+        replica.ready = True
+    assert sorted(came) == sorted(SHARDS[0].fractions)
+
+
+async def test_what_every_replica_would_refuse_fails_at_once(fleet):
+    """A 422 is the same everywhere: asking others would only waste them."""
+    fleet.add(refusal=(422, "steps must be 1 to 3"))
+    fleet.add(refusal=(422, "steps must be 1 to 3"))
+    async with dispatching(fleet) as replicas:
+        with pytest.raises(WalkFailed, match="steps must be 1 to 3"):
+            await collect(replicas, SHARDS[0])
+
+
+async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
+    """A poisoned shard must not take the fleet down one by one for ever."""
+    fleet.add(refusal=(507, "out of memory"))
+    async with dispatching(fleet, shard_tries=3) as replicas:
+        with pytest.raises(WalkFailed, match="3 replicas lost these frames, .* out of memory"):
+            await collect(replicas, SHARDS[0])
+
+
+async def test_taking_a_shard_back_closes_its_connection(fleet):
+    """A closed connection is how a replica learns that nobody wants the frames any more."""
+    replica = fleet.add(frame_s=5)
+    async with dispatching(fleet) as replicas:
+        with anyio.fail_after(5):
+            async for event in replicas.render(SHARDS[0]):
+                if isinstance(event, Begun):
+                    break
+        while not replica.closed:
+            await anyio.sleep(0.01)
+    assert replica.sent == 0
+
+
+async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet):
+    """Dead is easy; the one that hangs would hold the whole walk without a second try."""
+    hanging, fast = fleet.add(frame_s=0.01), fleet.add(frame_s=0.01)
+    async with dispatching(fleet, backups=True) as replicas:
+        while replicas.awake < 2:
+            await anyio.sleep(0.01)
+        await collect_all(replicas)
+        hanging.frame_s = 3600
+        assert await collect_all(replicas) == ALL
+    assert hanging.closed == len(hanging.asked)
+
+
+async def test_replicas_behind_a_name_are_looked_up(fleet, monkeypatch):
+    """On a cluster one name stands for however many replicas there are just now."""
+
+    async def lookup(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        assert (host, port) == ("model", 8100)
+        return [(None, None, None, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(anyio, "getaddrinfo", lookup)
+    addresses = ["10.0.0.1"]
+    fleet.replicas["10.0.0.1"] = fleet.add()
+    async with dispatching(fleet, "dns+http://model:8100") as replicas:
+        assert await collect(replicas, SHARDS[0])
+        fleet.replicas["10.0.0.2"] = fleet.add()
+        addresses.append("10.0.0.2")
+        with anyio.fail_after(5):
+            while replicas.awake < 2:
+                await anyio.sleep(0.01)
+        addresses.remove("10.0.0.1")
+        with anyio.fail_after(5):
+            while replicas.awake > 1:
+                await anyio.sleep(0.01)
+        assert await collect_all(replicas) == ALL

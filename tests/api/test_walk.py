@@ -1,0 +1,97 @@
+"""Plans of walks: pure, so held against properties rather than examples."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from momalisa_api.walk import Frame, WalkSpec, deal_intervals, lay_out, plan_shards
+
+
+def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> WalkSpec:
+    whole = {
+        "stops": stops,
+        "frames": frames,
+        "seed": 0,
+        "negative_prompt": "",
+        "width": 32,
+        "height": 32,
+        "steps": 4,
+        "guidance_scale": 4.0,
+        "scheduler": "DDIMScheduler",
+        "model": "made-up",
+        "revision": "1",
+        "frame_ms": 80,
+        "gif_there_and_back": True,
+        "mp4_there_and_back": False,
+    }
+    return WalkSpec.model_validate({**whole, **changes})
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> WalkSpec:
+    stops = tuple(draw(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=8)))
+    return spec(stops, draw(st.integers(max(2, len(stops)), 241)))
+
+
+@given(specs())
+def test_a_walk_has_as_many_frames_as_asked_and_stands_at_every_stop(walk: WalkSpec) -> None:
+    """Both ends of every leg are frames: an inner stop is fraction 0 of the leg that leaves it."""
+    frames = lay_out(walk)
+    assert len(frames) == walk.frames
+    assert [frame.recipe.start for frame in frames if frame.fraction == 0.0] == list(walk.stops[:-1])
+    assert frames[-1].fraction == 1.0
+    assert frames[-1].recipe.end == walk.stops[-1]
+
+
+@given(st.integers(1, 300), st.integers(1, 8))
+def test_intervals_are_dealt_evenly_and_earlier_legs_come_first(intervals: int, legs: int) -> None:
+    """What is over goes to the first legs, so that equal walks are laid out equally everywhere."""
+    dealt = deal_intervals(intervals, legs)
+    assert sum(dealt) == intervals
+    assert max(dealt) - min(dealt) <= 1
+    assert dealt == sorted(dealt, reverse=True)
+
+
+@given(specs(), st.integers(1, 16))
+def test_every_frame_is_in_exactly_one_shard(walk: WalkSpec, micro_batch: int) -> None:
+    """A frame in no shard would never be rendered; one in two would be rendered twice."""
+    frames = lay_out(walk)
+    shards = plan_shards(walk.id, frames, micro_batch)
+    planned = [Frame(shard.recipe, fraction) for shard in shards for fraction in shard.fractions]
+    assert len(planned) == len(set(planned))
+    assert set(planned) == set(frames)
+
+
+@given(specs(), st.integers(1, 16))
+def test_shards_are_as_few_and_as_even_as_the_micro_batch_allows(walk: WalkSpec, micro_batch: int) -> None:
+    """Each shard costs a whole micro-batch however few frames it holds, so a shard too many is a round too many."""
+    shards = plan_shards(walk.id, lay_out(walk), micro_batch)
+    for recipe in set(walk.recipes):
+        sizes = [len(shard.fractions) for shard in shards if shard.recipe == recipe]
+        assert max(sizes) <= micro_batch
+        assert max(sizes) - min(sizes) <= 1
+        assert len(sizes) == -(-sum(sizes) // micro_batch)
+
+
+@given(st.sampled_from([(13, 25), (25, 49), (13, 49), (13, 61)]))
+def test_a_longer_walk_meets_every_frame_of_a_shorter_one(lengths: tuple[int, int]) -> None:
+    """13, 25, 49 and 61 are offered because their intervals divide each other: frames are reused bit for bit."""
+    short, long = (set(lay_out(spec(frames=frames))) for frames in lengths)
+    assert short <= long
+
+
+def test_the_same_wish_is_the_same_walk_and_any_other_is_another() -> None:
+    """The id decides what is rendered once: every field of the spec is in it."""
+    assert spec().id == spec().id
+    others = [spec(seed=1), spec(frames=26), spec(frame_ms=90), spec(gif_there_and_back=False), spec(steps=5)]
+    assert len({walk.id for walk in [spec(), *others]}) == len(others) + 1
+
+
+def test_how_a_film_is_played_does_not_change_which_frames_it_needs() -> None:
+    """Frames are keyed by recipe and fraction alone, so a slower film renders nothing anew."""
+    assert lay_out(spec(frame_ms=200, mp4_there_and_back=True)) == lay_out(spec())
+
+
+def test_a_hostile_prompt_never_reaches_a_key() -> None:
+    """Keys become paths and urls: only hashes and numbers may stand in them."""
+    hostile = spec(("../../etc/passwd\n<script>", "😀\u2028%00"))
+    assert all(set(frame.key) <= set("frames/0123456789abcdef.png") for frame in lay_out(hostile))
