@@ -35,4 +35,4 @@ def configure_logs(log_format: str) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # The libraries' progress bars would draw over the lines.
     diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()

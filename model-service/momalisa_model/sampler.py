@@ -50,7 +50,7 @@ class Sampler:
     """Renders frames with one set of weights, `micro_batch` at a time."""
 
     def __init__(self, weights: Weights, micro_batch: int) -> None:
-        self._weights = weights
+        self.weights = weights
         self._parts = weights.pipeline
         self._micro_batch = micro_batch
         self._threads = torch.get_num_threads()
@@ -74,14 +74,18 @@ class Sampler:
         for first in range(0, len(fractions), self._micro_batch):
             began = perf_counter()
             asked = fractions[first : first + self._micro_batch]
-            padded = [*asked, *[asked[-1]] * (self._micro_batch - len(asked))]
-            with torch.inference_mode():
-                prompt_embeds = slerp(leg.start, leg.end, torch.tensor(padded, dtype=torch.float64))
-                latents = self._denoise(recipe, prompt_embeds, leg.negative, should_stop)
-                pictures = self._decode(latents)[: len(asked)]
+            pictures = (self.pictures(recipe, leg, asked, should_stop) * 255).round().to(torch.uint8).cpu()
             seconds = (perf_counter() - began) / len(asked)
             for fraction, picture in zip(asked, pictures, strict=True):
                 yield Frame(fraction, _png(picture), seconds)
+
+    @torch.inference_mode()
+    def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
+        """One micro-batch at most, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device."""
+        padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
+        prompt_embeds = slerp(leg.start, leg.end, torch.tensor(padded, dtype=torch.float64))
+        latents = self._denoise(recipe, prompt_embeds, leg.negative, should_stop)
+        return self._decode(latents)[: len(fractions)]
 
     def warm_up(self, card: ModelCard) -> None:
         """Render one micro-batch as the card's defaults have it: first runs plan kernels and grow memory pools.
@@ -96,12 +100,12 @@ class Sampler:
 
     def _encode(self, name: str, prompt: str) -> tuple[Tensor, Unheard | None]:
         """(tokens, width) on the CPU, and a warning where the encoder's limit cut the prompt."""
-        tokenizer, text_encoder, limit = self._parts.tokenizer, self._parts.text_encoder, self._weights.token_limit
+        tokenizer, text_encoder, limit = self._parts.tokenizer, self._parts.text_encoder, self.weights.token_limit
         tokens = tokenizer(prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
         masked = getattr(text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self._weights.device) if masked else None
+        mask = tokens.attention_mask.to(self.weights.device) if masked else None
         with torch.inference_mode():
-            embeds = text_encoder(tokens.input_ids.to(self._weights.device), attention_mask=mask)[0][0].cpu()
+            embeds = text_encoder(tokens.input_ids.to(self.weights.device), attention_mask=mask)[0][0].cpu()
         whole = tokenizer(prompt).input_ids
         if len(whole) <= limit:
             return embeds, None
@@ -111,7 +115,7 @@ class Sampler:
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
         """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents."""
-        unet, device, dtype = self._parts.unet, self._weights.device, self._weights.dtype
+        unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
         scheduler = self._scheduler(recipe.scheduler)
         scheduler.set_timesteps(recipe.num_inference_steps, device=device)
         guided = recipe.guidance_scale > 1 and unet.config.time_cond_proj_dim is None
@@ -134,19 +138,18 @@ class Sampler:
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Latents to (frames, height, width, 3) uint8 on the CPU, rounded as diffusers rounds."""
+        """Latents to (frames, height, width, 3) float32 in [0, 1]."""
         vae = self._parts.vae
         image: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        image = (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
-        return (image * 255).round().to(torch.uint8).cpu()
+        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
 
     def _noise(self, recipe: Recipe) -> Tensor:
         """The walk's one noise tensor, once for each frame of a micro-batch."""
-        factor = self._weights.vae_scale_factor
+        factor = self.weights.vae_scale_factor
         noise = initial_latents(
-            recipe.seed, self._weights.latent_channels, recipe.height // factor, recipe.width // factor
+            recipe.seed, self.weights.latent_channels, recipe.height // factor, recipe.width // factor
         )
-        return noise.repeat(self._micro_batch, 1, 1, 1).to(self._weights.device, self._weights.dtype)
+        return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device, self.weights.dtype)
 
     def _scheduler(self, name: str) -> Any:
         """A scheduler of this run alone (they keep state), set up as the model's own is.
@@ -165,7 +168,7 @@ class Sampler:
             return None
         scales = torch.full((self._micro_batch,), guidance_scale - 1)
         embedding: Tensor = self._parts.get_guidance_scale_embedding(scales, embedding_dim=width)
-        return embedding.to(self._weights.device, self._weights.dtype)
+        return embedding.to(self.weights.device, self.weights.dtype)
 
 
 def _png(picture: Tensor) -> bytes:

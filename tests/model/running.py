@@ -1,0 +1,73 @@
+"""A replica behind a real socket, for tests that hang up on it, flood it or break its model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import torch
+import uvicorn
+from momalisa_model.app import create_app
+from momalisa_model.replica import Ready
+from momalisa_model.settings import Settings
+
+
+def recipe_for(ready: Ready, **changes: Any) -> dict[str, Any]:
+    """A valid recipe for what is loaded, as JSON."""
+    card = ready.answer.card
+    recipe = {"start": "a red sun", "end": "blue waves", "negative_prompt": "", "seed": 7, "guidance_scale": 4.0}
+    recipe |= {"width": card.width, "height": card.height, "num_inference_steps": 3, "scheduler": card.scheduler}
+    return recipe | {"model": card.model, "revision": card.revision} | changes
+
+
+def wait_until(happened: Callable[[], object], limit_s: float = 20) -> None:
+    """Wait for a condition; fail where it does not come true in time."""
+    ends = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < ends, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Server:
+    """A replica behind a real socket, in a thread of this process, so that a test can reach into its model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, timeout_graceful_shutdown=2))
+        self._thread = threading.Thread(target=self.uvicorn.run)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        wait_until(lambda: self.uvicorn.started)
+        wait_until(lambda: self.get("/readyz").status_code == 200)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.uvicorn.should_exit = True
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def ready(self) -> Ready:
+        return self.app.state.replica.ready()
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        return self.ready.sampler.weights.pipeline.unet
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30)
+
+    def render(self, fractions: list[float], **changes: Any) -> httpx.Response:
+        body = {"recipe": recipe_for(self.ready, **changes), "fractions": fractions}
+        return httpx.post(self.url + "/v1/render", json=body, timeout=60)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.app.state.replica.metrics.registry.get_sample_value(f"momalisa_model_{name}", labels) or 0.0

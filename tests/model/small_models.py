@@ -1,0 +1,83 @@
+"""Small models with random weights and odd shapes: real diffusers pipelines, saved to be loaded like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
+WIDTH = 32
+
+
+def small_tokenizer(model_max_length: int) -> CLIPTokenizer:
+    """A token for each letter, within a word and at its end."""
+    words = ["<|startoftext|>", "<|endoftext|>", *CHARACTERS, *(f"{letter}</w>" for letter in CHARACTERS)]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=model_max_length)
+
+
+def small_text_encoder(tokens: int, vocabulary: int) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokens,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTextModel(config)
+
+
+def small_unet(channels: int, sample_size: int | tuple[int, int], **more: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        **more,
+    )
+
+
+def small_kl(channels: int, levels: int) -> AutoencoderKL:
+    """2 ** (levels - 1) pixels a latent."""
+    return AutoencoderKL(
+        block_out_channels=(8,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+
+
+def small_tiny(channels: int) -> AutoencoderTiny:
+    """8 pixels a latent."""
+    return AutoencoderTiny(
+        latent_channels=channels, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4
+    )
+
+
+def save(folder: Path, tokens: int, unet: Any, vae: Any, scheduler: Any) -> Path:
+    tokenizer = small_tokenizer(tokens)
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=small_text_encoder(tokens, len(tokenizer)),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder, safe_serialization=True)
+    return folder

@@ -1,0 +1,229 @@
+"""The sampler against the stock pipeline, and the promise that a frame's bytes depend on nothing but its recipe."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from momalisa_model.card import OFFERED
+from momalisa_model.replica import Ready
+from momalisa_model.sampler import Cancelled, Sampler
+from momalisa_model.settings import embedded_model
+from momalisa_model.weights import SCHEDULERS
+from momalisa_model.wire import Recipe
+from PIL import Image
+
+from tests.model.running import recipe_for
+
+ATELIER = Path(embedded_model())
+MODELS = [
+    "plain",
+    "wide",
+    "distilled",
+    pytest.param(
+        str(ATELIER),
+        id="atelier",
+        marks=pytest.mark.skipif(not (ATELIER / "model_index.json").is_file(), reason="no atelier weights here"),
+    ),
+]
+FRACTIONS = [0.0, 0.3, 1.0]
+
+
+def slerp_by_the_book(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+    """Token by token in float64, written without a look at the code under test."""
+    walked = np.empty_like(start)
+    for token, (a, b) in enumerate(zip(start.astype(np.float64), end.astype(np.float64), strict=True)):
+        cosine = float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
+        if abs(cosine) > 0.9995:
+            walked[token] = a + fraction * (b - a)
+        else:
+            angle = np.arccos(cosine)
+            walked[token] = (np.sin((1 - fraction) * angle) * a + np.sin(fraction * angle) * b) / np.sin(angle)
+    return walked
+
+
+class Stock:
+    """What StableDiffusionPipeline.__call__ paints for the same recipe."""
+
+    def __init__(self, ready: Ready, recipe: Recipe) -> None:
+        weights = ready.sampler.weights
+        self.pipeline = StableDiffusionPipeline.from_pretrained(weights.folder, dtype=torch.float32)
+        self.pipeline.set_progress_bar_config(disable=True)
+        if recipe.scheduler != weights.scheduler:
+            config = {**self.pipeline.scheduler.config, "clip_sample": False}
+            self.pipeline.scheduler = SCHEDULERS[recipe.scheduler].from_config(config)
+        self.recipe = recipe
+
+    def embeds(self, prompt: str) -> np.ndarray:
+        return self.pipeline.encode_prompt(prompt, "cpu", 1, False)[0][0].detach().numpy()
+
+    def paint(self, fractions: list[float]) -> np.ndarray:
+        """(frames, height, width, 3) in [0, 1]."""
+        recipe, frames = self.recipe, len(fractions)
+        start, end = self.embeds(recipe.start), self.embeds(recipe.end)
+        walked = np.stack([slerp_by_the_book(start, end, fraction) for fraction in fractions])
+        negative = np.stack([self.embeds(recipe.negative_prompt)] * frames)
+        factor, channels = self.pipeline.vae_scale_factor, self.pipeline.unet.config.in_channels
+        shape = (1, channels, recipe.height // factor, recipe.width // factor)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(recipe.seed))
+        return self.pipeline(
+            prompt_embeds=torch.from_numpy(walked),
+            negative_prompt_embeds=torch.from_numpy(negative),
+            latents=noise.repeat(frames, 1, 1, 1),
+            num_inference_steps=recipe.num_inference_steps,
+            guidance_scale=recipe.guidance_scale,
+            width=recipe.width,
+            height=recipe.height,
+            output_type="np",
+        ).images
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png))).astype(int)
+
+
+def recipe_of(ready: Ready, **changes: object) -> Recipe:
+    return Recipe(**recipe_for(ready, **changes))
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 4.0])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_batch_is_what_the_stock_pipeline_paints(ready_with, model, guidance_scale):
+    """The whole promise: our loop is Stable Diffusion, with guidance and without, in every shape we could think of."""
+    ready = ready_with(model)
+    recipe = recipe_of(ready, guidance_scale=guidance_scale, negative_prompt="grey")
+    ours = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    theirs = Stock(ready, recipe).paint(FRACTIONS)
+    assert np.abs(ours.numpy() - theirs).max() <= 1e-5
+    assert np.abs(theirs[0] - theirs[2]).max() > 1e-3, "both ends look the same: nothing was shown"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_frame_is_what_the_stock_pipeline_paints_alone(ready_with, model):
+    """Batching may change a value by one level of 255, and no more."""
+    ready = ready_with(model)
+    recipe = recipe_of(ready)
+    stock = Stock(ready, recipe)
+    for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), FRACTIONS):
+        alone = (stock.paint([frame.fraction])[0] * 255).round().astype(int)
+        assert np.abs(pixels(frame.png) - alone).max() <= 1
+
+
+@pytest.mark.parametrize("scheduler", OFFERED)
+def test_every_scheduler_is_the_stock_one(ready_with, scheduler):
+    """They keep state between steps; a copy that is set up in another way paints another picture."""
+    ready = ready_with("wide")
+    recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=5)
+    ours = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    assert np.abs(ours.numpy() - Stock(ready, recipe).paint(FRACTIONS)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("scheduler", ["PNDM", *OFFERED])
+def test_few_steps_are_enough_for_every_scheduler(ready_with, scheduler, steps):
+    """The contract allows one step; multistep solvers must not stumble over it."""
+    ready = ready_with("plain")
+    recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=steps)
+    assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(ready_with, model):
+    """Frames are kept by recipe and fraction for ever: whatever shard they came in, they must be the same."""
+    ready = ready_with(model)
+    recipe = recipe_of(ready)
+    leg = ready.sampler.encode(recipe)
+
+    def png(fractions: list[float], place: int) -> bytes:
+        return list(ready.sampler.frames(recipe, leg, fractions))[place].png
+
+    alone = png([0.3], 0)
+    assert alone == png([0.3, 0.9, 0.1], 0)
+    assert alone == png([0.0, 0.3, 1.0], 1)
+    assert alone == png([0.7, 0.8, 0.3], 2)
+    assert alone == png([0.0, 0.1, 0.2, 0.3], 3), "a second micro-batch"
+    assert alone != png([0.9], 0)
+
+
+def test_another_instance_gives_the_same_bytes(ready_with, settings_for):
+    """Two replicas with equal fingerprints are interchangeable."""
+    from momalisa_model.replica import get_ready
+
+    one, other = ready_with("wide"), get_ready(settings_for("wide"))
+    recipe = recipe_of(one)
+    assert one.answer == other.answer
+    first, second = (
+        [frame.png for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.2, 0.6])]
+        for ready in (one, other)
+    )
+    assert first == second
+
+
+def test_sizes_that_are_not_the_models_own_are_rendered(ready_with):
+    """Any size the card allows, wide or high."""
+    ready = ready_with("plain")
+    recipe = recipe_of(ready, width=48, height=20)
+    (frame,) = ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])
+    assert Image.open(io.BytesIO(frame.png)).size == (48, 20)
+
+
+def test_a_seed_decides_the_picture(ready_with):
+    """Same prompts, another seed: another walk."""
+    ready = ready_with("plain")
+    one, other = (
+        next(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])).png
+        for recipe in (recipe_of(ready, seed=1), recipe_of(ready, seed=2))
+    )
+    assert one != other
+
+
+def test_rendering_stops_between_two_steps(ready_with):
+    """Who hung up must not hold the device for the rest of a batch."""
+    ready = ready_with("plain")
+    recipe = recipe_of(ready, num_inference_steps=10)
+    asked = iter([False, False, True])
+    calls = []
+    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        with pytest.raises(Cancelled):
+            list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5], lambda: next(asked)))
+    finally:
+        hook.remove()
+    assert len(calls) == 2
+
+
+def test_prompts_are_encoded_once_a_leg(ready_with):
+    """Three encodings for a shard of any length: start, end and the negative prompt."""
+    ready = ready_with("plain")
+    recipe = recipe_of(ready)
+    calls = []
+    hook = ready.sampler.weights.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        leg = ready.sampler.encode(recipe)
+        assert len(list(ready.sampler.frames(recipe, leg, [i / 6 for i in range(7)]))) == 7
+    finally:
+        hook.remove()
+    assert len(calls) == 3
+
+
+def test_the_part_of_a_prompt_beyond_the_limit_is_named(ready_with):
+    """plain hears 20 tokens, begin and end included, and a letter is a token: 18 letters are heard."""
+    ready = ready_with("plain")
+    leg = ready.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
+    (warning,) = leg.unheard
+    assert (warning.prompt, warning.unheard) == ("start", "stu vw")
+    assert "18 tokens" in warning.detail
+
+
+def test_half_precision_renders(ready_with, settings_for):
+    """bfloat16 stands in for what GPUs use: every tensor must follow the weights' dtype."""
+    from momalisa_model.weights import load
+
+    weights = load(settings_for("wide", dtype="bfloat16"))
+    recipe = recipe_of(ready_with("wide"))
+    sampler = Sampler(weights, 2)
+    assert len(list(sampler.frames(recipe, sampler.encode(recipe), [0.0, 0.5, 1.0]))) == 3

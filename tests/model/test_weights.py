@@ -1,0 +1,182 @@
+"""What is loaded, under which name, and what is refused in a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from momalisa_model.card import derive_card, fingerprint, made_of, read_card
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.weights import folder_revision, load
+from momalisa_model.wire import ModelCard
+
+
+@pytest.fixture
+def copy_of(models, tmp_path):
+    """A folder of one's own to spoil."""
+
+    def copied(model: str) -> Path:
+        return Path(shutil.copytree(models[model], tmp_path / "copies" / model))
+
+    return copied
+
+
+def test_everything_is_read_from_the_weights(ready_with):
+    """Neither 77 tokens nor 4 channels nor 8 pixels a latent are assumed."""
+    plain, wide = (ready_with(model).sampler.weights for model in ("plain", "wide"))
+    assert (plain.token_limit, plain.latent_channels, plain.vae_scale_factor) == (20, 4, 2)
+    assert (wide.token_limit, wide.latent_channels, wide.vae_scale_factor) == (77, 12, 8)
+
+
+def test_a_card_is_derived_where_none_is_given(ready_with):
+    """Any Stable Diffusion can be walked with MODEL_ID alone."""
+    card = derive_card(ready_with("wide").sampler.weights)
+    assert (card.width, card.height, card.size_multiple) == (48, 32, 16)
+    assert (card.model, card.scheduler, card.token_limit) == ("tests/wide", "UniPC", 77)
+    assert set(card.schedulers) >= {"DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun"}
+
+
+def test_a_scheduler_that_draws_noise_is_never_offered(copy_of, settings_for):
+    """Such a picture is not a function of its recipe; the model is walked with another scheduler."""
+    folder = copy_of("plain")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "EulerAncestralDiscreteScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    card = derive_card(load(settings_for(str(folder))))
+    assert card.scheduler == "Euler"
+    assert not any("Ancestral" in name for name in card.schedulers)
+
+
+def test_a_folders_revision_is_the_digest_that_its_docstring_describes(models):
+    """The recipe of the revision is written down, so that others can compute it."""
+    folder = models["plain"]
+    files = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix in {".safetensors", ".json", ".txt"}
+    )
+    whole = hashlib.sha256()
+    for name in files:
+        whole.update(name.encode() + b"\0" + hashlib.sha256((folder / name).read_bytes()).digest())
+    assert folder_revision(folder) == whole.hexdigest()
+
+
+def test_a_revision_follows_the_weights_and_not_what_is_written_about_them(copy_of):
+    """A card or a README beside the weights changes no pixel; one byte of a tensor does."""
+    folder = copy_of("plain")
+    before = folder_revision(folder)
+    (folder / "README.md").write_text("Paints nothing yet.")
+    (folder / "card.json").write_text("{}")
+    assert folder_revision(folder) == before
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert folder_revision(folder) != before
+
+
+def test_a_pinned_revision_is_held(settings_for, ready_with):
+    """Whoever pins weights wants these or none."""
+    revision = ready_with("plain").answer.card.revision
+    assert load(settings_for("plain", model_revision=revision)).revision == revision
+    with pytest.raises(UnsuitableModel, match=revision):
+        load(settings_for("plain", model_revision="f" * 64))
+
+
+def test_a_missing_folder_is_a_sentence(settings_for, tmp_path):
+    """The first mistake everyone makes."""
+    with pytest.raises(UnsuitableModel, match="MODEL_ID"):
+        load(settings_for(str(tmp_path / "nowhere")))
+
+
+def test_a_folder_that_is_no_model_is_a_sentence(settings_for, tmp_path):
+    with pytest.raises(UnsuitableModel, match=r"model_index\.json"):
+        load(settings_for(str(tmp_path)))
+
+
+def test_pickled_weights_are_refused(copy_of, settings_for):
+    """A pickle can run code; only safetensors are read."""
+    folder = copy_of("plain")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(UnsuitableModel, match="safetensors"):
+        load(settings_for(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
+        ({"unet": ["diffusers", "UNet3DConditionModel"]}, "UNet3DConditionModel"),
+        ({"text_encoder": ["transformers", "T5EncoderModel"]}, "T5EncoderModel"),
+    ],
+)
+def test_what_is_no_stable_diffusion_is_refused_by_name(copy_of, settings_for, changes, said):
+    """Before gigabytes are read, and not as an AttributeError after."""
+    folder = copy_of("plain")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+    with pytest.raises(UnsuitableModel, match=said):
+        load(settings_for(str(folder)))
+
+
+def test_a_device_that_is_not_there_is_a_sentence(settings_for):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(UnsuitableModel, match="MOMALISA_DEVICE"):
+        load(settings_for("plain", device="cuda"))
+
+
+def test_a_card_for_other_weights_is_refused(ready_with, settings_for, tmp_path):
+    """The api would take in walks that this replica paints otherwise."""
+    ready = ready_with("plain")
+    other = ready.answer.card.model_copy(update={"revision": "f" * 64})
+    file = tmp_path / "card.json"
+    file.write_text(other.model_dump_json())
+    with pytest.raises(UnsuitableModel, match="momalisa-model card"):
+        read_card(ready.sampler.weights, settings_for("plain", model_card=file))
+
+
+def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, ready_with):
+    """The embedded model brings its own defaults."""
+    folder = copy_of("wide")
+    card = ready_with("wide").answer.card.model_copy(update={"model": "copies/wide", "num_inference_steps": 12})
+    (folder / "card.json").write_text(card.model_dump_json())
+    assert read_card(load(settings_for(str(folder))), settings_for("wide")).num_inference_steps == 12
+
+
+def test_a_card_whose_defaults_it_forbids_itself_is_refused(ready_with):
+    """Better found at start than by the first visitor."""
+    card = ready_with("plain").answer.card.model_dump()
+    with pytest.raises(ValueError, match="width"):
+        ModelCard.model_validate({**card, "width": card["width"] + 1})
+
+
+def test_a_fingerprint_changes_with_anything_that_decides_pixels(ready_with):
+    """Equal fingerprints are a promise of equal bytes."""
+    parts = made_of(ready_with("plain").sampler.weights, 3)
+    seen = {fingerprint(parts)} | {fingerprint({**parts, name: "other"}) for name in parts}
+    assert len(seen) == len(parts) + 1
+    assert all(len(one) == 16 for one in seen)
+
+
+def test_a_hub_model_goes_by_its_commit(models, tmp_path):
+    """A hub id, a tag and no network: what the cache holds is loaded, and the card names the commit it stands for."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--small"
+    shutil.copytree(models["wide"], repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text(commit)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment |= {"MODEL_ID": "someone/small", "MODEL_REVISION": "v1", "MOMALISA_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "momalisa_model.app", "card"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    card = ModelCard.model_validate_json(told.stdout)
+    assert (card.model, card.revision) == ("someone/small", commit)
