@@ -1,6 +1,7 @@
 """The one assembler: settings in, a running api out."""
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,12 +102,13 @@ def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) ->
 
 def configure_log(settings: Settings) -> None:
     """One log on standard output: JSON lines for machines, or text for people."""
+    for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(),
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()) if for_people else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )

@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     up = commands.add_parser("up", help="run replicas and the api on this machine until Ctrl-C")
     up.add_argument("--replicas", type=int, default=2, metavar="N", help="replicas to run (2)")
-    up.set_defaults(run=lambda options: local.up(options.replicas))
+    up.add_argument("--first-port", type=int, metavar="PORT", help="port of the first replica (a free one)")
+    up.set_defaults(run=lambda options: local.up(options.replicas, options.first_port))
     walk = commands.add_parser("walk", help="ask for a walk and save it", epilog=main.__doc__)
     _add_walk_arguments(walk)
     walk.set_defaults(run=_walk)
@@ -106,3 +107,7 @@ def _walk(options: argparse.Namespace) -> int:
         return unhappy.exit_code
     print(json.dumps(walk) if options.json else visitor.last_line(walk, options.out))
     return 0
+
+
+if __name__ == "__main__":
+    main()

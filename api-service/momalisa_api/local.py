@@ -20,29 +20,33 @@ from momalisa_api.visitor import Unhappy
 MODEL_CARD = Path(__file__).parents[2] / "model-service" / "atelier" / "weights" / "card.json"
 WAKE_S = 300
 STOP_S = 15
-RESPAWN_PAUSE_S = 1.0
 
 
-def up(replicas: int) -> int:
-    """Run replicas and the api until Ctrl-C; a replica that dies is started again. Returns honcho's exit code."""
+def up(replicas: int, first_port: int | None = None) -> int:
+    """Run replicas and the api until Ctrl-C; a replica that dies is started again. Returns an exit code.
+
+    first_port: the first replica's port, the others follow; None takes free ones. An api that is told MOMALISA_REPLICAS
+    goes there instead, through a proxy for example.
+    """
     from honcho.manager import Manager
 
     port = int(os.environ.get("MOMALISA_PORT", "8000"))
     if not _is_free(port):
         print(f"momalisa: port {port} is taken. Stop what listens there, or set MOMALISA_PORT.", file=sys.stderr)
         return 2
-    environment = _environment(replicas)
-    ports = _free_ports(replicas)
-    environment["MOMALISA_REPLICAS"] = " ".join(f"http://127.0.0.1:{replica}" for replica in ports)
+    ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
+    environment = _environment(ports)
     manager = Manager()
     for number, replica_port in enumerate(ports, 1):
-        respawned = f"{_python()} -m momalisa_api.respawn momalisa-model serve"
+        # exec: the shell that honcho starts must not stand between it and the process.
+        respawned = f"exec {shlex.quote(sys.executable)} -m momalisa_api.respawn momalisa-model serve"
         manager.add_process(f"replica-{number}", respawned, env={**environment, "MOMALISA_PORT": str(replica_port)})
-    manager.add_process("api", "momalisa serve", env={**environment, "MOMALISA_PORT": str(port)})
+    manager.add_process("api", "exec momalisa serve", env={**environment, "MOMALISA_PORT": str(port)})
     url = f"http://127.0.0.1:{port}"
     threading.Thread(target=_greet, args=(url, replicas), daemon=True).start()
     manager.loop()
-    return int(manager.returncode or 0)
+    # Stopped by Ctrl-C or SIGTERM is how this ends well.
+    return 0 if manager.returncode in (130, 143) else int(manager.returncode or 0)
 
 
 @contextmanager
@@ -68,8 +72,9 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + WAKE_S
         while not _awake(url):
-            if process.poll() is not None:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise Unhappy(f"the deployment did not come up; {log} says why", 3)
             time.sleep(0.2)
         yield url
@@ -78,13 +83,15 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         process.wait(STOP_S)
 
 
-def _environment(replicas: int) -> dict[str, str]:
+def _environment(ports: list[int]) -> dict[str, str]:
     """What all processes share: this environment, the model card, the cores dealt evenly over the replicas."""
     scripts = str(Path(sys.executable).parent)
-    threads = max(1, (os.cpu_count() or 1) // replicas)
+    threads = max(1, (os.cpu_count() or 1) // len(ports))
     return {
         "MOMALISA_MODEL_CARD": str(MODEL_CARD),
+        "MOMALISA_REPLICAS": " ".join(f"http://127.0.0.1:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
+        "MOMALISA_LOG_FORMAT": "console",
         **os.environ,
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
@@ -136,7 +143,3 @@ def _is_free(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _python() -> str:
-    return shlex.quote(sys.executable)

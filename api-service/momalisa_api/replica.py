@@ -70,7 +70,7 @@ class Replica:
                 with attempt:
                     ready = await self._client.get(self.url + READY_PATH, timeout=PROBE_TIMEOUT_S)
             if ready.status_code != 200:
-                return "not ready"
+                return f"not ready: {_detail(ready)}"
             answer = await self._client.get(self.url + MODEL_PATH, timeout=PROBE_TIMEOUT_S)
             card = ModelAnswer.model_validate_json(answer.raise_for_status().content).card
         except httpx.TransportError:
@@ -107,10 +107,7 @@ class Replica:
 async def _refusal(response: httpx.Response) -> Exception:
     """What an answer other than 200 means for the shard."""
     await response.aread()
-    try:
-        detail = str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = response.text[:200]
+    detail = _detail(response)
     match response.status_code:
         case 503:
             after = response.headers.get("Retry-After", "")
@@ -121,6 +118,14 @@ async def _refusal(response: httpx.Response) -> Exception:
             return WalkFailed(f"The replica refused the walk: {detail}")
         case status:
             return ReplicaLost(f"{status}: {detail}")
+
+
+def _detail(response: httpx.Response) -> str:
+    """What a replica says in an answer that is not what was hoped for."""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
 
 
 async def _frames(response: httpx.Response) -> AsyncIterator[Head | RenderedFrame]:

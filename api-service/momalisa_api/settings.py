@@ -1,6 +1,7 @@
 """The environment, read once, frozen. Every setting stands in the README; a test holds the two together."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,7 +33,9 @@ class Settings(BaseSettings):
     max_stops: int = Field(8, description="Stops a walk may have.", ge=2)
     max_prompt_chars: int = Field(1000, description="Characters a prompt may have.", ge=1)
     max_body_bytes: int = Field(65536, description="Bytes a request body may have.", ge=1024)
-    log_json: bool = Field(False, description="Whether the log is JSON lines, for machines, or text, for people.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
+    )
 
     @field_validator("replicas")
     @classmethod

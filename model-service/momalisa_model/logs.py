@@ -24,7 +24,7 @@ def configure_logs(log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if readable
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
@@ -33,6 +33,7 @@ def configure_logs(log_format: str) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove_meta, *last]))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # The libraries' progress bars would draw over the lines.
+    # The libraries' progress bars would draw over the lines; what they warn of is no news to who chose the weights.
+    diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()

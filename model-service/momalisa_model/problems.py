@@ -127,7 +127,13 @@ def install(app: FastAPI) -> None:
 
     async def validation(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(invalid(error.errors()))
+        errors = [
+            {**wrong, "msg": "must be a JSON object, sent with Content-Type: application/json"}
+            if wrong["loc"] == ("body",)
+            else wrong
+            for wrong in error.errors()
+        ]
+        return problem_response(invalid(errors))
 
     async def framework(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -42,8 +42,7 @@ class RenderRequest(Wire):
     """One shard: a recipe, and the fractions to render in this order."""
 
     recipe: Recipe
-    # JSON has arrays only; strictness about tuples would refuse every one of them.
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=256, strict=False)]
+    fractions: Annotated[list[Fraction], Field(min_length=1, max_length=256)]
 
 
 class Unheard(Wire):
