@@ -1,0 +1,334 @@
+"""The contract over a real socket: frames in order, refusals that say what is allowed, and a replica that lives on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import httpx
+import pytest
+import torch
+from momalisa_model.app import create_app
+from momalisa_model.wire import FrameLine, Head, ModelAnswer
+from PIL import Image
+
+from tests.model.running import Server, recipe_for, wait_until
+
+JSON = {"content-type": "application/json"}
+
+
+@contextmanager
+def whenever_the_unet_runs(server: Server, do: Callable[[], None]) -> Iterator[None]:
+    """Torch's own hook: do something before each denoising step."""
+    hook = server.unet.register_forward_pre_hook(lambda *_: do())
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def held_device(server: Server) -> Iterator[threading.Event]:
+    """Each denoising step waits, until the test lets go; yields an event that a first step has begun."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert let_go.wait(20)
+
+    with whenever_the_unet_runs(server, wait):
+        try:
+            yield begun
+        finally:
+            let_go.set()
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def problem_of(answer: httpx.Response, status: int, slug: str) -> dict:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"] == f"urn:momalisa:problem:{slug}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def test_frames_come_as_lines_in_the_order_they_were_asked_for(server):
+    """The first line says what painted them; each further one is a picture of the size asked for."""
+    answer = server.render([0.5, 0.0, 1.0, 0.25])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/jsonl"
+    head, *frames = [json.loads(line) for line in answer.text.splitlines()]
+    assert Head.model_validate_json(json.dumps(head)).fingerprint == server.ready.answer.fingerprint
+    assert [FrameLine(**frame).fraction for frame in frames] == [0.5, 0.0, 1.0, 0.25]
+    picture = Image.open(io.BytesIO(base64.b64decode(frames[0]["png"])))
+    assert (picture.format, picture.size) == ("PNG", (32, 32))
+
+
+def test_the_model_presents_itself(server):
+    """What the api compares with its own card, and what equal bytes may be expected from."""
+    answer = ModelAnswer.model_validate_json(server.get("/v1/model").text)
+    assert answer.card.model == "tests/plain"
+    assert answer.made_of["weights"] == answer.card.revision
+    assert answer.made_of["micro_batch"] == answer.card.micro_batch == 3
+
+
+def test_the_port_opens_before_the_weights_are_loaded(settings_for):
+    """Kubernetes must see a live process while gigabytes come in. The app here never starts to load."""
+    transport = httpx.ASGITransport(app=create_app(settings_for("plain")))
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+            return [await client.get(path) for path in ("/healthz", "/readyz", "/v1/model", "/metrics")]
+
+    alive, ready, model, metrics = anyio.run(ask)
+    assert alive.status_code == metrics.status_code == 200
+    for refused in (ready, model):
+        problem_of(refused, 503, "not-ready")
+        assert refused.headers["retry-after"]
+
+
+@pytest.mark.parametrize("trouble", ["missing", "card"])
+def test_a_replica_that_cannot_get_ready_says_why(settings_for, tmp_path, trouble):
+    """At /readyz, where an operator looks; the process stays, so that there is somebody to ask."""
+    card = tmp_path / "card.json"
+    card.write_text("{}")
+    settings = (
+        settings_for(str(tmp_path / "nowhere")) if trouble == "missing" else settings_for("plain", model_card=card)
+    )
+    app = create_app(settings)
+    app.state.replica._load()
+    with pytest.raises(Exception, match="MODEL_ID" if trouble == "missing" else str(card)):
+        app.state.replica.ready()
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"width": 33}, "multiple of 4 from 16 to 64"),
+        ({"height": 4096}, "multiple of 4 from 16 to 64"),
+        ({"num_inference_steps": 0}, "greater than or equal to 1"),
+        ({"num_inference_steps": 999}, "from 1 to 100"),
+        ({"num_inference_steps": 2.5}, "integer"),
+        ({"guidance_scale": -1}, "greater than or equal to 0"),
+        ({"guidance_scale": float("nan")}, "finite"),
+        ({"guidance_scale": float("inf")}, "finite"),
+        ({"scheduler": "EulerAncestral"}, "one of PNDM, DDIM"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"seed": 2**32}, "less than or equal to 4294967295"),
+        ({"seed": True}, "integer"),
+        ({"start": ""}, "at least 1 character"),
+        ({"end": "x" * 1001}, "at most 1000 characters"),
+        ({"start": None}, "string"),
+        ({"prompt": "x"}, "not permitted"),
+    ],
+)
+def test_a_recipe_that_cannot_be_rendered_is_told_what_is_allowed(server, changes, allowed):
+    """The issue's list of bad inputs: each names its field and the bounds."""
+    body = {"recipe": recipe_for(server.ready, **changes), "fractions": [0.5]}
+    answer = httpx.post(server.url + "/v1/render", content=json.dumps(body), headers=JSON)
+    problem = problem_of(answer, 422, "invalid-request")
+    assert next(iter(changes)) in problem["detail"]
+    assert any(allowed in error["msg"] for error in problem["errors"]), problem
+
+
+@pytest.mark.parametrize(
+    ("fractions", "allowed"),
+    [
+        ([], "at least 1 item"),
+        ([0.5] * 10_000, "at most 256 items"),
+        ([1.5], "less than or equal to 1"),
+        ([-0.1], "greater than or equal to 0"),
+        ([float("nan")], "finite"),
+        (["0.5"], "number"),
+        (0.5, "list"),
+    ],
+)
+def test_fractions_that_are_none_are_told_what_is_allowed(server, fractions, allowed):
+    """NaN comes as raw JSON here, as Python and JavaScript programs do write it."""
+    body = {"recipe": recipe_for(server.ready), "fractions": fractions}
+    answer = httpx.post(server.url + "/v1/render", content=json.dumps(body), headers=JSON)
+    problem = problem_of(answer, 422, "invalid-request")
+    assert any(allowed in error["msg"] for error in problem["errors"]), problem
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"recipe": "\\ud800"}', b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_request_at_all_is_a_problem_too(server, body):
+    """Broken JSON, broken text, JSON deep enough to break a parser."""
+    answer = httpx.post(server.url + "/v1/render", content=body, headers=JSON)
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_forgotten_content_type_is_named(server):
+    """The first thing that goes wrong with curl."""
+    answer = httpx.post(server.url + "/v1/render", data={"recipe": "x"})
+    assert "Content-Type: application/json" in problem_of(answer, 422, "invalid-request")["detail"]
+
+
+def test_every_wrong_field_is_named_at_once(server):
+    """Nobody should learn of one mistake after the other."""
+    answer = server.render([0.5], width=33, scheduler="none")
+    problem = problem_of(answer, 422, "invalid-request")
+    assert [error["loc"][-1] for error in problem["errors"]] == ["width", "scheduler"]
+
+
+def test_a_megabyte_of_prompt_is_turned_away_at_the_door(server):
+    """Before it is parsed; the answer names the bytes that are allowed."""
+    answer = server.render([0.5], start="x" * 1_000_000)
+    assert "262144" in problem_of(answer, 413, "body-too-large")["detail"]
+
+
+def test_a_body_that_never_ends_is_turned_away_too(server):
+    """Without a Content-Length nobody knows beforehand; counting must stop it."""
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(1000):
+            yield b" " * 10_000
+
+    answer = httpx.post(server.url + "/v1/render", content=endless(), timeout=30)
+    problem_of(answer, 413, "body-too-large")
+
+
+def test_a_recipe_for_other_weights_is_told_which_are_loaded(server):
+    """A frame of another revision must never be kept under this one's name."""
+    problem = problem_of(server.render([0.5], revision="f" * 40), 409, "wrong-model")
+    card = server.ready.answer.card
+    assert (problem["model"], problem["revision"]) == (card.model, card.revision)
+
+
+def test_unknown_paths_and_methods_are_problems_as_well(server):
+    """One kind of error body for every client."""
+    problem_of(server.get("/nowhere"), 404, "http-404")
+    problem_of(server.get("/v1/render"), 405, "http-405")
+
+
+def test_prompts_are_data(server):
+    """Unicode, emoji, newlines, markup, zero bytes and the tokenizer's own markers paint something."""
+    for prompt in ("ein Bär 🐻\n\n<b>../../etc</b>", "\x00", "<|endoftext|>", " ", "\u202e\ufeff"):
+        assert server.render([0.5], start=prompt).status_code == 200
+
+
+def test_the_unheard_part_of_a_prompt_is_in_the_first_line(server):
+    """Nothing is cut silently."""
+    answer = server.render([0.5], end="abcdefghijklmnopqr unheard")
+    (warning,) = json.loads(answer.text.splitlines()[0])["warnings"]
+    assert (warning["prompt"], warning["unheard"]) == ("end", "unheard")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
+    ],
+)
+def test_out_of_memory_is_507_and_the_next_request_works(server, error):
+    """One request that was too big must not cost the replica."""
+
+    def fail() -> None:
+        raise error
+
+    with whenever_the_unet_runs(server, fail):
+        problem_of(server.render([0.5]), 507, "out-of-memory")
+    assert server.render([0.5]).status_code == 200
+    assert server.metric("out_of_memory_total") >= 1
+
+
+def test_a_bug_is_500_without_its_insides(server):
+    """What went wrong is for the log; the caller is told to try again."""
+
+    def fail() -> None:
+        raise ZeroDivisionError("a secret of the inside")
+
+    with whenever_the_unet_runs(server, fail):
+        problem = problem_of(server.render([0.5]), 500, "internal")
+    assert "secret" not in json.dumps(problem)
+    assert server.render([0.5]).status_code == 200
+
+
+def test_what_breaks_after_the_first_frame_is_the_last_line(server):
+    """The status is gone by then; frames that are there stay good."""
+    steps = []
+
+    def fail_in_the_second_batch() -> None:
+        steps.append(1)
+        if len(steps) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with whenever_the_unet_runs(server, fail_in_the_second_batch):
+        answer = server.render([0.0, 0.2, 0.4, 0.6], scheduler="DDIM", num_inference_steps=3)
+    assert answer.status_code == 200
+    _head, *frames, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert [frame["fraction"] for frame in frames] == [0.0, 0.2, 0.4]
+    assert last["problem"]["status"] == 507
+
+
+def test_a_full_lane_is_503_with_a_time_to_come_back(settings_for):
+    """One shard on the device, one in line, and the third asks elsewhere."""
+    with Server(settings_for("plain", lane_length=1)) as server:
+        answers: list[httpx.Response] = []
+        with held_device(server) as begun:
+            shards = [in_background(lambda: answers.append(server.render([0.5]))) for _ in range(2)]
+            assert begun.wait(20)
+            wait_until(lambda: server.metric("lane_depth") == 2)
+            refused = server.render([0.5])
+            assert server.get("/healthz").status_code == 200
+        for shard in shards:
+            shard.join()
+        problem_of(refused, 503, "lane-full")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def post_and_hang_up(server: Server, meanwhile: Callable[[], object]) -> None:
+    """Send a request of many steps, wait for something, and close the connection without reading."""
+    recipe = recipe_for(server.ready, num_inference_steps=100, scheduler="DDIM")
+    body = json.dumps({"recipe": recipe, "fractions": [0.1, 0.9]}).encode()
+    head = b"POST /v1/render HTTP/1.1\r\nHost: replica\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(server.uvicorn.servers[0].sockets[0].getsockname()) as connection:
+        connection.sendall(head % len(body) + body)
+        meanwhile()
+
+
+def test_hanging_up_cancels_between_two_steps(server):
+    """A visitor who leaves must not cost the others a device; nothing has been sent yet when this one leaves."""
+    before, steps = server.metric("cancelled_total"), []
+    with whenever_the_unet_runs(server, lambda: steps.append(1)):
+        post_and_hang_up(server, lambda: wait_until(lambda: len(steps) >= 2))
+        wait_until(lambda: server.metric("cancelled_total") == before + 1)
+    assert len(steps) < 100
+    assert server.metric("lane_depth") == 0
+    assert server.render([0.5]).status_code == 200
+
+
+def test_hanging_up_in_line_gives_the_place_back(server):
+    """Who waits and leaves never reaches the device."""
+    with held_device(server) as begun:
+        first = in_background(lambda: server.render([0.5]))
+        assert begun.wait(20)
+        post_and_hang_up(server, lambda: wait_until(lambda: server.metric("lane_depth") == 2))
+        wait_until(lambda: server.metric("lane_depth") == 1)
+    first.join()
+
+
+def test_metrics_count_what_happened(server):
+    """What the autoscaler and the alerts look at."""
+    server.render([0.0, 1.0])
+    text = server.get("/metrics").text
+    for name in ("shards_total", "frames_total", "shard_seconds_bucket", "lane_depth", "cancelled_total", "ready 1.0"):
+        assert f"momalisa_model_{name}" in text
