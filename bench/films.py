@@ -1,0 +1,180 @@
+"""How fast the GIF is, how good, how large, beside diffusers' own; and what films of long walks cost in memory.
+
+    python bench/films.py [pairs]
+
+Every line is paired: both encoders get the same 48 frames (25, there and back) in turns, and the ratio is the median
+over the pairs. `export_to_gif` starts from decoded pictures, `make_gif` from PNG bytes. PSNR is over RGB, of the GIFs
+as Pillow decodes them, against the frames. The last kind has no noise, as no decoder paints: there both are beyond
+what an eye can tell apart (50 dB is less than one step of 255).
+"""
+
+import io
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from momalisa_api import film
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+Pixels = NDArray[np.float64]
+WALK_FRAMES = 25
+ORDER = film.frame_order(WALK_FRAMES, there_and_back=True)
+
+
+def times(frames: int) -> Iterator[float]:
+    """How far along its leg each frame stands, 0 to 1."""
+    yield from (index / (frames - 1) for index in range(frames))
+
+
+def painted(pixels: Pixels, noise: float, random: np.random.Generator) -> Image.Image:
+    """Make a picture of (size, size, 3) values in 0 to 255, with some noise as a decoder leaves it."""
+    noisy = pixels + random.normal(0, noise, pixels.shape) if noise else pixels
+    return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
+
+
+def shapes(size: int, noise: float, frames: int = WALK_FRAMES) -> Iterator[Image.Image]:
+    """Discs and bars that move and change colour on a ground that does: modern art, hard edges."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0:size, 0:size] / size
+    place, colour = random.random((2, 9, 2)), 255 * random.random((2, 10, 3))
+    radius = random.uniform(0.06, 0.25, (2, 9))
+    for t in times(frames):
+        places, colours, radii = ((1 - t) * ends[0] + t * ends[1] for ends in (place, colour, radius))
+        pixels = np.broadcast_to(colours[9], (size, size, 3))
+        for number, ((cy, cx), r) in enumerate(zip(places, radii, strict=True)):
+            disc, bar = np.hypot(y - cy, x - cx) - r, np.maximum(abs(y - cy) - r, abs(x - cx) - r / 3)
+            cover = np.clip(0.5 - size * (disc if number % 2 else bar), 0, 1)[..., None]
+            pixels = pixels * (1 - cover) + cover * colours[number]
+        yield painted(pixels, noise, random)
+
+
+def gradients(size: int, noise: float, frames: int = WALK_FRAMES) -> Iterator[Image.Image]:
+    """Wide waves of colour: where a palette runs out first."""
+    random = np.random.default_rng(2)
+    y, x = np.mgrid[0:size, 0:size] / size
+    a = random.uniform(1, 6, (3, 4))
+    for t in times(frames):
+        waves = [np.sin(a[c, 0] * x + a[c, 1] * y + a[c, 2] * x * y + 2 * a[c, 3] * t + 2 * c) for c in range(3)]
+        yield painted(127.5 + 110 * np.stack(waves, -1), noise, random)
+
+
+def photo(size: int, noise: float, contrast: float = 45, frames: int = WALK_FRAMES) -> Iterator[Image.Image]:
+    """Two coloured clouds with the spectrum of photos (1/f), one turning into the other."""
+    random = np.random.default_rng(3)
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size))) + 1 / size
+    clouds = np.fft.ifft2(np.fft.fft2(random.normal(size=(2, 3, size, size))) / f**1.4).real
+    clouds = np.moveaxis(clouds / clouds.std(axis=(2, 3), keepdims=True), 1, -1)
+    mix = np.array([[1, 0.8, 0.6], [0.5, 0.2, -0.4], [0.1, -0.2, 0.3]])
+    for t in times(frames):
+        values = math.cos(t * math.pi / 2) * clouds[0] + math.sin(t * math.pi / 2) * clouds[1]
+        yield painted(120 + contrast * (values @ mix), noise, random)
+
+
+KINDS: dict[str, Callable[[int], Iterator[Image.Image]]] = {
+    "shapes, decoder noise 2": partial(shapes, noise=2.0),
+    "shapes, decoder noise 4": partial(shapes, noise=4.0),
+    "gradients": partial(gradients, noise=1.0),
+    "photo": partial(photo, noise=3.0),
+    "photo, muted": partial(photo, noise=2.0, contrast=18),
+    "shapes, no noise at all": partial(shapes, noise=0.0),
+}
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as the bucket keeps it."""
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
+
+
+def psnr(path: Path, pictures: list[Image.Image]) -> float:
+    """Mean PSNR of a GIF's frames in dB; an error where it has more or fewer frames than it should."""
+    decibels = []
+    with Image.open(path) as gif:
+        for decoded, picture in zip(ImageSequence.Iterator(gif), pictures, strict=True):
+            difference = np.asarray(decoded.convert("RGB"), float) - np.asarray(picture, float)
+            decibels.append(10 * math.log10(255**2 / max(1e-4, float(np.mean(difference**2)))))
+    return statistics.mean(decibels)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(kind: str, size: int, pairs: int, folder: Path) -> str:
+    """Encode one kind of walk with both, in turns; a line of the table."""
+    from diffusers.utils import export_to_gif
+
+    walk = list(KINDS[kind](size))
+    pictures = [walk[index] for index in ORDER]
+    frames = [partial(bytes, png(picture)) for picture in walk]
+    theirs, ours = folder / "theirs.gif", folder / "ours.gif"
+    encoders: list[Callable[[], object]] = [
+        lambda: export_to_gif(pictures, str(theirs), fps=12),
+        lambda: film.make_gif(frames, ours, film.FilmOptions(), "{}"),
+    ]
+    taken = [[seconds(encode) for encode in encoders] for _ in range(pairs)]
+    ratio = statistics.median(slow / fast for slow, fast in taken)
+    ms = [1000 * statistics.median(column) for column in zip(*taken, strict=True)]
+    quality = [psnr(path, pictures) for path in (theirs, ours)]
+    size_kb = [path.stat().st_size / 1000 for path in (theirs, ours)]
+    return (
+        f"{size:4d}  {kind:24s} {ms[0]:7.0f} {ms[1]:7.0f} {ratio:6.1f}x   {quality[0]:5.1f} {quality[1]:5.1f}"
+        f" {quality[1] - quality[0]:+6.1f}   {size_kb[0]:7.0f} {size_kb[1]:7.0f}"
+    )
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever had resident, in MiB (Linux; getrusage would count its parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def film_all(folder: Path, count: int) -> None:
+    """Make every film of a walk of `count` frames, and print the peak over idle in MB, and the seconds."""
+    paths = sorted(folder.glob("*.png"))
+    frames = [paths[index % len(paths)].read_bytes for index in range(count)]
+    film.can_make_video()
+    idle = peak_mb()
+    options, start = film.FilmOptions(), time.perf_counter()
+    film.make_gif(frames, folder / "walk.gif", options, "{}")
+    film.make_mp4(frames, folder / "walk.mp4", options, "{}")
+    film.make_preview(frames, folder / "preview.mp4", "{}", options)
+    film.make_poster(frames, folder / "poster.webp", "{}")
+    peak = peak_mb() - idle
+    sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in sorted(folder.glob("[wp]*")))
+    print(f"{count:4d} frames: {peak:4.0f} MB over idle, {time.perf_counter() - start:5.1f} s; {sizes}", flush=True)
+
+
+def main(pairs: int) -> None:
+    """Print both tables."""
+    print("                                    ms for 48 frames     ratio         PSNR, dB             size, kB")
+    print("  px  frames                   diffusers    ours           theirs  ours   diff    theirs    ours")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for size in (128, 512):
+            for kind in KINDS:
+                print(compare(kind, size, pairs, folder), flush=True)
+        print("\nall films of one walk at 512 px, in a process of their own")
+        for index, picture in enumerate(shapes(512, noise=2.0)):
+            (folder / f"{index:03d}.png").write_bytes(png(picture))
+        for count in (25, 241):
+            subprocess.run([sys.executable, __file__, "--films", name, str(count)], check=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--films"]:
+        film_all(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main(pairs=int(sys.argv[1]) if sys.argv[1:] else 5)

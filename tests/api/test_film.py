@@ -1,0 +1,329 @@
+"""Films are opened again with Pillow and PyAV: what they show, how long, and what they say of themselves."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import av
+import pytest
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from hypothesis import given
+from hypothesis import strategies as st
+from momalisa_api import film, gif
+from momalisa_api.film import FilmOptions, Frames
+from PIL import Image, ImageChops, ImageDraw, ImageSequence, ImageStat
+
+METADATA = '{"stops": ["a giraffe 🦒", "<b>\\n../é\uffff"], "seed": 7}'
+Film = Callable[[Frames, Path], None]
+FILMS: dict[str, Film] = {
+    "walk.gif": lambda frames, target: film.make_gif(frames, target, FilmOptions(), METADATA),
+    "walk.mp4": lambda frames, target: film.make_mp4(frames, target, FilmOptions(), METADATA),
+    "preview.mp4": lambda frames, target: film.make_preview(frames, target, METADATA),
+    "poster.webp": lambda frames, target: film.make_poster(frames, target, METADATA),
+}
+
+
+def png(picture: Image.Image) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return data.getvalue()
+
+
+def framed(pictures: list[Image.Image]) -> Frames:
+    return [partial(bytes, png(picture)) for picture in pictures]
+
+
+def walk(count: int, size: tuple[int, int] = (64, 48)) -> list[Image.Image]:
+    """A disc that crosses a coloured, softly shaded ground: more than 256 colours a frame."""
+    pictures = []
+    for index in range(count):
+        shade = Image.linear_gradient("L").resize(size)
+        picture = Image.merge("RGB", (shade, shade.rotate(180), Image.new("L", size, 60 + 160 * index // count)))
+        x = size[0] * index // count
+        ImageDraw.Draw(picture).ellipse((x, 8, x + 16, 24), fill=(230, 40, 20))
+        pictures.append(picture)
+    return pictures
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Mean absolute difference of two pictures, in steps of 255."""
+    means = ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean
+    return sum(means) / len(means)
+
+
+def rgb(frame: av.VideoFrame) -> Image.Image:
+    """A decoded video frame as a picture."""
+    picture: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    return picture
+
+
+def shown(path: Path) -> list[Image.Image]:
+    """Every frame of a GIF or an MP4, as RGB."""
+    if path.suffix == ".gif":
+        with Image.open(path) as picture:
+            return [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+    with av.open(str(path)) as container:
+        return [rgb(frame) for frame in container.decode(video=0)]
+
+
+def test_a_gif_shows_every_frame_there_and_back_without_its_ends_twice(tmp_path: Path) -> None:
+    """A walk swings; an end shown twice would make it stutter, a missing frame jump."""
+    pictures = walk(7)
+    film.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(), METADATA)
+    frames = shown(tmp_path / "walk.gif")
+    assert len(frames) == 12
+    for decoded, index in zip(frames, [0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1], strict=True):
+        assert min(range(7), key=lambda other: difference(decoded, pictures[other])) == index
+        assert difference(decoded, pictures[index]) < 2
+
+
+def test_equal_frames_stay_frames_of_their_own(tmp_path: Path) -> None:
+    """Pillow merges equal neighbours into one longer frame; a film of 25 frames must count 48."""
+    still = walk(1)[0]
+    for name in ("walk.gif", "walk.mp4", "preview.mp4"):
+        FILMS[name](framed([still] * 5), tmp_path / name)
+    assert [len(shown(tmp_path / name)) for name in ("walk.gif", "walk.mp4", "preview.mp4")] == [8, 5, 8]
+
+
+@pytest.mark.parametrize(("frame_ms", "shown_ms"), [(80, 80), (84, 80), (200, 200), (20, 20), (10, 20), (1, 20)])
+def test_a_gif_loops_for_ever_at_its_pace(tmp_path: Path, frame_ms: int, shown_ms: int) -> None:
+    """A GIF counts centiseconds, and browsers slow one of 10 ms down to 100."""
+    film.make_gif(framed(walk(3)), tmp_path / "walk.gif", FilmOptions(frame_ms=frame_ms), METADATA)
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert picture.info["loop"] == 0
+        assert {frame.info["duration"] for frame in ImageSequence.Iterator(picture)} == {shown_ms}
+
+
+def test_other_decoders_read_the_gif_as_pillow_does(tmp_path: Path) -> None:
+    """The blocks are put together here: FFmpeg must find the same pictures in them."""
+    film.make_gif(framed(walk(5, (61, 47))), tmp_path / "walk.gif", FilmOptions(), METADATA)
+    with av.open(str(tmp_path / "walk.gif")) as container:
+        others = [rgb(frame) for frame in container.decode(video=0)]
+    frames = shown(tmp_path / "walk.gif")
+    assert len(others) == len(frames) == 8
+    assert all(difference(one, other) == 0 for one, other in zip(others, frames, strict=True))
+
+
+def test_a_picture_of_few_colours_stays_exact_in_a_gif(tmp_path: Path) -> None:
+    """Flat areas must not shimmer: what fits a palette is not approximated."""
+    pictures = [Image.new("RGB", (32, 32), (index, 130, 255 - index)) for index in range(4)]
+    ImageDraw.Draw(pictures[1]).rectangle((3, 3, 9, 9), fill=(1, 2, 3))
+    film.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(there_and_back=False), METADATA)
+    assert [frame.tobytes() for frame in shown(tmp_path / "walk.gif")] == [picture.tobytes() for picture in pictures]
+
+
+def test_a_small_spot_keeps_its_colour_in_a_gif() -> None:
+    """A palette from a sample alone would lose what the sample missed: a red dot on a picture of greens."""
+    size = (256, 256)
+    shade = Image.linear_gradient("L")
+    picture = Image.merge("RGB", (Image.new("L", size, 0), shade, shade.rotate(90)))
+    picture.putpixel((101, 103), (255, 0, 0))
+    red, green, blue = gif.quantize(picture).convert("RGB").getpixel((101, 103))  # type: ignore[misc]
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def test_a_muted_picture_is_not_painted_in_a_handful_of_colours() -> None:
+    """Where an octree's grid is too coarse, the palette's free places must go to the colours that are there."""
+    muted = [100 + value // 6 for value in range(256)]
+    shades = Image.radial_gradient("L").point(muted), Image.linear_gradient("L").point(muted)
+    picture = Image.merge("RGB", (*shades, shades[1].rotate(90)))
+    octree = picture.quantize(256, Image.Quantize.FASTOCTREE)
+    assert difference(gif.quantize(picture), picture) < 0.5 * difference(octree, picture)
+
+
+@given(st.integers(2, 300))
+def test_there_and_back_is_2n_minus_2_frames_each_a_neighbour_of_the_last(count: int) -> None:
+    """Shown in a ring, every step of the film is one frame of the walk, for any number of them."""
+    order = film.frame_order(count, there_and_back=True)
+    assert len(order) == 2 * count - 2
+    assert order[:count] == film.frame_order(count, there_and_back=False) == list(range(count))
+    assert all(abs(one - other) == 1 for one, other in zip(order, [*order[1:], order[0]], strict=True))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_an_mp4_is_h264_that_browsers_play_and_shows_each_frame_once(tmp_path: Path, size: tuple[int, int]) -> None:
+    """yuv420p with even sides, BT.709 said aloud, index first; anything else is black or pale somewhere."""
+    pictures = walk(9, size)
+    film.make_mp4(framed(pictures), tmp_path / "walk.mp4", FilmOptions(frame_ms=70), METADATA)
+    with av.open(str(tmp_path / "walk.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        assert (context.width, context.height) == (64, 48)
+        assert (context.colorspace, context.color_range) == (Colorspace.ITU709, ColorRange.MPEG)
+        assert (context.color_primaries, context.color_trc) == (ColorPrimaries.BT709, ColorTrc.BT709)
+        frames = list(container.decode(video=0))
+    assert [round(1000 * (frame.time or 0)) for frame in frames] == [70 * index for index in range(9)]
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert difference(rgb(frame).resize(size), picture) < 5
+
+
+@pytest.mark.parametrize("there_and_back", [True, False])
+def test_the_spec_may_choose_whether_a_film_goes_back(tmp_path: Path, there_and_back: bool) -> None:
+    """Both choices are in the spec, for either kind of film."""
+    options = FilmOptions(there_and_back=there_and_back)
+    film.make_gif(framed(walk(5)), tmp_path / "walk.gif", options, METADATA)
+    film.make_mp4(framed(walk(5)), tmp_path / "walk.mp4", options, METADATA)
+    expected = 8 if there_and_back else 5
+    assert len(shown(tmp_path / "walk.gif")) == len(shown(tmp_path / "walk.mp4")) == expected
+
+
+@pytest.mark.parametrize("name", ["walk.mp4", "preview.mp4"])
+def test_a_video_starts_before_it_is_loaded(tmp_path: Path, name: str) -> None:
+    """With the index (moov) behind the data (mdat) a browser waits for the whole file."""
+    FILMS[name](framed(walk(5)), tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (230, 40, 20), (20, 60, 200), (91, 146, 82)])
+def test_a_video_keeps_its_colours(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    """Converted with one matrix and tagged with another, red turns orange: 10 steps and more."""
+    film.make_mp4(framed([Image.new("RGB", (32, 32), colour)] * 2), tmp_path / "walk.mp4", FilmOptions(), METADATA)
+    decoded = shown(tmp_path / "walk.mp4")[1].getpixel((16, 16))
+    assert isinstance(decoded, tuple)
+    assert max(abs(one - other) for one, other in zip(decoded, colour, strict=True)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((600, 400), (256, 170)), ((100, 300), (86, 256)), ((128, 128), (128, 128)), ((5, 3), (4, 4))]
+)
+def test_a_preview_is_small_and_goes_there_and_back(
+    tmp_path: Path, size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    """A gallery plays dozens of them at once; none is blown up."""
+    film.make_preview(framed(walk(4, size)), tmp_path / "preview.mp4", METADATA)
+    assert [frame.size for frame in shown(tmp_path / "preview.mp4")] == [small] * 6
+
+
+def test_the_poster_is_the_middle_of_the_walk(tmp_path: Path) -> None:
+    """Halfway is where a walk is most itself: neither a giraffe nor a battleship."""
+    pictures = walk(5, (700, 350))
+    film.make_poster(framed(pictures), tmp_path / "poster.webp", METADATA)
+    with Image.open(tmp_path / "poster.webp") as poster:
+        assert (poster.format, poster.size) == ("WEBP", (512, 256))
+        assert min(range(5), key=lambda index: difference(poster, pictures[index].resize((512, 256)))) == 2
+
+
+def test_every_film_says_how_it_was_made(tmp_path: Path) -> None:
+    """A film that is found again years later can be painted again: emoji, markup and control characters included."""
+    for name, make in FILMS.items():
+        make(framed(walk(3)), tmp_path / name)
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert picture.info["comment"].decode() == METADATA
+    for name in ("walk.mp4", "preview.mp4"):
+        with av.open(str(tmp_path / name)) as container:
+            assert container.metadata["comment"] == METADATA
+    with Image.open(tmp_path / "poster.webp") as picture:
+        comment = picture.getexif().get_ifd(0x8769)[0x9286]
+    assert comment.removeprefix(b"UNICODE\x00").decode("utf-16-le") == METADATA
+
+
+def test_eight_long_prompts_fit_into_a_film(tmp_path: Path) -> None:
+    """The longest spec there is: GIF comments come in pieces of 255 bytes, and the last one may be full."""
+    for length in (254, 255, 256, 510, 32_000):
+        metadata = "é" + "x" * (length - 2)
+        film.make_gif(framed(walk(2)), tmp_path / "walk.gif", FilmOptions(), metadata)
+        film.make_mp4(framed(walk(2)), tmp_path / "walk.mp4", FilmOptions(), metadata)
+        with Image.open(tmp_path / "walk.gif") as picture, av.open(str(tmp_path / "walk.mp4")) as container:
+            assert picture.info["comment"].decode() == container.metadata["comment"] == metadata
+        assert len(shown(tmp_path / "walk.gif")) == 2
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_the_same_frames_make_the_same_bytes(tmp_path: Path, name: str) -> None:
+    """Two workers that finish one walk must not disagree about its films."""
+    for copy in ("one", "other"):
+        FILMS[name](framed(walk(5)), tmp_path / f"{copy}-{name}")
+    assert (tmp_path / f"one-{name}").read_bytes() == (tmp_path / f"other-{name}").read_bytes()
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_frames_are_asked_for_in_turn_and_once_a_film(tmp_path: Path, name: str) -> None:
+    """A frame may lie far away; that memory stays flat over 241 of them is measured in bench/films.py."""
+    asked: list[int] = []
+
+    def ask(index: int, data: bytes) -> bytes:
+        asked.append(index)
+        return data
+
+    frames: list[Callable[[], bytes]] = [partial(ask, index, png(picture)) for index, picture in enumerate(walk(6))]
+    FILMS[name](frames, tmp_path / name)
+    there, size_first = [0, 1, 2, 3, 4, 5], [0]
+    turns = {"walk.gif": there, "walk.mp4": size_first + there, "preview.mp4": size_first + there + [4, 3, 2, 1]}
+    assert asked == turns.get(name, [3])
+
+
+@pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])
+@pytest.mark.parametrize("bad", [b"", b"not a picture", png(walk(1)[0])[:300]])
+def test_a_frame_that_is_no_picture_is_named(tmp_path: Path, name: str, bad: bytes) -> None:
+    """Among 241 frames the number is what one needs to know."""
+    frames: list[Callable[[], bytes]] = [*framed(walk(3)), partial(bytes, bad)]
+    with pytest.raises(ValueError, match="frame 3 cannot be read"):
+        FILMS[name](frames, tmp_path / name)
+
+
+def test_a_frame_that_is_gone_is_named(tmp_path: Path) -> None:
+    """Frames are files as a rule, and files can be missing."""
+    with pytest.raises(ValueError, match="frame 0 cannot be read"):
+        film.make_poster([(tmp_path / "gone.png").read_bytes], tmp_path / "poster.webp", METADATA)
+
+
+@pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])
+def test_frames_of_two_sizes_are_refused(tmp_path: Path, name: str) -> None:
+    """Scaling one silently would hide that it belongs to another recipe."""
+    frames = framed([*walk(2), *walk(1, (32, 32))])
+    with pytest.raises(ValueError, match="frame 2 is 32 x 32, not 64 x 48"):
+        FILMS[name](frames, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_no_frame_makes_no_film(tmp_path: Path, name: str) -> None:
+    """An empty walk is a mistake of the caller's, and is called one."""
+    with pytest.raises(ValueError, match="at least one frame"):
+        FILMS[name]([], tmp_path / name)
+
+
+@pytest.mark.parametrize("options", [{"frame_ms": 0}, {"frame_ms": -80}, {"frame_ms": 60_001}, {"threads": 0}])
+def test_options_that_no_film_can_have_are_refused(options: dict[str, int]) -> None:
+    """Better before a walk is rendered than when its film is made."""
+    with pytest.raises(ValueError, match=r"not -?[0-9]+"):
+        FilmOptions(**options)  # type: ignore[arg-type]
+
+
+WITHOUT_PYAV = """
+import sys
+sys.modules["av"] = None
+from pathlib import Path
+from momalisa_api import film
+frames, folder = [Path(sys.argv[1], "frame.png").read_bytes] * 3, Path(sys.argv[1])
+assert not film.can_make_video()
+film.make_gif(frames, folder / "walk.gif", film.FilmOptions(), "{}")
+film.make_poster(frames, folder / "poster.webp", "{}")
+for make in (lambda: film.make_mp4(frames, folder / "walk.mp4", film.FilmOptions(), "{}"),
+             lambda: film.make_preview(frames, folder / "preview.mp4", "{}")):
+    try:
+        make()
+    except film.VideoUnavailable as reason:
+        print(reason)
+"""
+
+
+def test_without_pyav_there_is_the_same_gif_and_a_reason_for_no_mp4(tmp_path: Path) -> None:
+    """Video is an extra. Who has not installed it gets a GIF as good, and is told what to install for the rest."""
+    (tmp_path / "frame.png").write_bytes(png(walk(1)[0]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_PYAV, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count('pip install "momalisa-api[video]"') == 2
+    assert not (tmp_path / "walk.mp4").exists()
+    film.make_gif([(tmp_path / "frame.png").read_bytes] * 3, tmp_path / "with.gif", FilmOptions(), "{}")
+    assert (tmp_path / "with.gif").read_bytes() == (tmp_path / "walk.gif").read_bytes()
+
+
+def test_here_video_can_be_made() -> None:
+    """The tests of MP4 above are worth something only where this holds."""
+    assert film.can_make_video()
