@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from types import FrameType
 from typing import Annotated
 
 import uvicorn
@@ -14,6 +15,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from momalisa_model.answer import FramesResponse, shard_of
 from momalisa_model.card import card_file, derive_card
 from momalisa_model.door import BodyLimit
+from momalisa_model.lane import Lane
 from momalisa_model.logs import configure_logs
 from momalisa_model.problems import (
     BodyTooLarge,
@@ -21,6 +23,7 @@ from momalisa_model.problems import (
     LaneFull,
     NotReady,
     OutOfMemory,
+    Stopping,
     Unreadable,
     WrongModel,
     documented,
@@ -75,10 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def add_routes(app: FastAPI) -> None:
     """The contract: docs/contract.md tells it with examples."""
-    refusals = documented(Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, OutOfMemory)
+    refusals = documented(Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory)
     lines = {"description": LINES, "content": {"application/jsonl": {"schema": {"type": "string"}}}}
 
-    @app.post("/v1/render", response_class=FramesResponse, responses={200: lines, **refusals})
+    @app.post("/v1/render", status_code=200, response_class=FramesResponse, responses={200: lines, **refusals})
     async def render(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
         """Render the frames of one recipe at these fractions. Hanging up cancels, between two denoising steps."""
         check(body, ready.answer.card, replica.settings.max_fractions)
@@ -109,21 +112,37 @@ class PrometheusText(Response):
     media_type = "text/plain; version=0.0.4"
 
 
+class GracefulServer(uvicorn.Server):
+    """uvicorn, which waits for answers to end; this one also sees to it that they do."""
+
+    def __init__(self, config: uvicorn.Config, lane: Lane, grace_s: int) -> None:
+        super().__init__(config)
+        self._lane = lane
+        self._grace_s = grace_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._lane.close(self._grace_s)
+        super().handle_exit(sig, frame)
+
+
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; then shards on the device have the grace to finish."""
+    """Serve until SIGTERM or Ctrl-C; then a shard on the device has the grace to finish, and the others are told."""
     configure_logs(settings.log_format)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Longer than clients keep idle connections, so that none is closed under a request.
+        timeout_keep_alive=75,
+        # For answers that nobody reads: the lane has closed by then.
+        timeout_graceful_shutdown=settings.shutdown_grace_s + 5,
+    )
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.run(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Longer than clients keep idle connections, so that none is closed under a request.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=settings.shutdown_grace_s,
-        )
+        GracefulServer(config, app.state.replica.lane, settings.shutdown_grace_s).run()
 
 
 def print_card(settings: Settings) -> None:

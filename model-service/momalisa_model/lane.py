@@ -6,7 +6,8 @@ import gc
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import TypeVar
 
 import anyio
@@ -14,7 +15,7 @@ import torch
 from anyio import from_thread, to_thread
 
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import LaneFull, OutOfMemory
+from momalisa_model.problems import LaneFull, OutOfMemory, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
 
 T = TypeVar("T")
@@ -35,12 +36,20 @@ class Lane:
         self._device = anyio.CapacityLimiter(1)
         self._inside = 0
         self._usual_s = FIRST_GUESS_S
+        self._closes_at = inf
+
+    def close(self, grace_s: float) -> None:
+        """Let shards go on for so many seconds; what is not done by then ends as Stopping. Fit for a signal handler."""
+        self._closes_at = min(self._closes_at, monotonic() + grace_s)
+
+    def _closed(self) -> bool:
+        return monotonic() >= self._closes_at
 
     async def run(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
         """Wait for the device, work in a thread, and hand over each piece (on the event loop) as it is ready.
 
         Where the surrounding scope is cancelled, work hears it from its should_stop, and this returns when work has.
-        Raises LaneFull at once, OutOfMemory, Cancelled, and whatever else work raises.
+        Raises LaneFull at once, OutOfMemory, Stopping, Cancelled, and whatever else work raises.
         """
         with self._place_in_line():
             await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
@@ -63,10 +72,12 @@ class Lane:
         """In the worker thread: drive one shard to its end, and write down how it ended."""
         began, outcome = perf_counter(), "failed"
         try:
-            for piece in work(_hung_up):
+            for piece in work(lambda: _hung_up() or self._closed()):
                 from_thread.run_sync(deliver, piece)
             outcome = "done"
         except Cancelled:
+            if self._closed():
+                raise Stopping("This replica is shutting down; ask another one.") from None
             outcome = "cancelled"
             self._metrics.cancelled.inc()
             raise

@@ -60,6 +60,13 @@ class LaneFull(Problem):
         super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
+class Stopping(Problem):
+    status, slug, title = 503, "stopping", "This replica is shutting down"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
+
+
 class NotReady(Problem):
     status, slug, title = 503, "not-ready", "The model is not ready"
 

@@ -1,0 +1,70 @@
+"""The process as an operator has it: started, asked, and stopped in mid-render."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.model.running import wait_until
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator[tuple[subprocess.Popen, str, Path]]:
+    """momalisa-model in a process of its own: (process, url, log)."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MOMALISA_", "MODEL_"))}
+    environment |= {"MODEL_ID": str(models["plain"]), "MOMALISA_PORT": str(free_port), "MOMALISA_DEVICE": "cpu"}
+    environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_MICRO_BATCH": "1", "MOMALISA_THREADS": "1"}
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        running = subprocess.Popen([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
+        try:
+            yield running, f"http://127.0.0.1:{free_port}", log
+        finally:
+            running.kill()
+            running.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process, sent):
+    """A rolling update or a Ctrl-C: no process hangs, and the caller is told to ask another replica."""
+    running, url, log = process
+    wait_until(lambda: answers(url + "/readyz"), 60)
+    card = httpx.get(url + "/v1/model").json()["card"]
+    kept = ("width", "height", "negative_prompt", "scheduler", "model", "revision", "guidance_scale")
+    recipe = {name: card[name] for name in kept} | {"start": "a", "end": "b", "seed": 0, "num_inference_steps": 100}
+    body = {"recipe": recipe, "fractions": [i / 255 for i in range(256)]}
+    with httpx.stream("POST", url + "/v1/render", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        assert "fingerprint" in next(lines)
+        running.send_signal(sent)
+        began = time.monotonic()
+        *_, last = lines
+    assert json.loads(last)["problem"]["type"] == "urn:momalisa:problem:stopping"
+    running.wait(timeout=10)
+    assert time.monotonic() - began < 10
+    written = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert "ready" in [line["event"] for line in written]
+    assert not any("Traceback" in json.dumps(line) or "exception" in line for line in written), written
