@@ -47,9 +47,8 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process, sent):
-    """A rolling update or a Ctrl-C: no process hangs, and the caller is told to ask another replica."""
+def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
+    """A rolling update, or Ctrl-C, which goes the same way: nobody hangs, and the caller is told to ask elsewhere."""
     running, url, log = process
     wait_until(lambda: answers(url + "/readyz"), 60)
     card = httpx.get(url + "/v1/model").json()["card"]
@@ -59,7 +58,7 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process, sent):
     with httpx.stream("POST", url + "/v1/render", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
         assert "fingerprint" in next(lines)
-        running.send_signal(sent)
+        running.send_signal(signal.SIGTERM)
         began = time.monotonic()
         *_, last = lines
     assert json.loads(last)["problem"]["type"] == "urn:momalisa:problem:stopping"

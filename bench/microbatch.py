@@ -1,0 +1,69 @@
+"""Which micro-batch: throughput and seconds to the first frame, with replicas that share the machine.
+
+    python bench/microbatch.py [--replicas 2] [--threads 1] [--sizes 1 2 3 4 6 8 12]
+
+Each replica is a process of its own and renders at the same time as the others, as under `make up`. The embedded
+model's micro-batch is the one with the best throughput whose first frame comes within 1.5 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from multiprocessing import get_context
+from time import perf_counter
+
+FIRST_FRAME_S = 1.5
+ROUNDS = 4
+
+
+def replica(sizes: list[int], threads: int, together, results) -> None:
+    """Measure each size in step with the other replicas; puts (size, seconds of each round) into results."""
+    from momalisa_model.replica import get_ready
+    from momalisa_model.sampler import Sampler
+    from momalisa_model.settings import Settings
+    from sampler import recipe_for
+
+    ready = get_ready(Settings(threads=threads))
+    recipe = recipe_for(ready)
+    for size in sizes:
+        sampler = Sampler(ready.sampler.weights, size)
+        sampler.warm_up(ready.answer.card)
+        rounds = []
+        for _ in range(ROUNDS):
+            together.wait()
+            began = perf_counter()
+            frames = list(sampler.frames(recipe, sampler.encode(recipe), [i / size for i in range(size)]))
+            assert len(frames) == size
+            rounds.append(perf_counter() - began)
+        results.put((size, rounds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8, 12])
+    chosen = parser.parse_args()
+    context = get_context("spawn")
+    together, results = context.Barrier(chosen.replicas), context.Queue()
+    work = (chosen.sizes, chosen.threads, together, results)
+    processes = [context.Process(target=replica, args=work) for _ in range(chosen.replicas)]
+    for process in processes:
+        process.start()
+    seconds: dict[int, list[float]] = {size: [] for size in chosen.sizes}
+    for _ in range(chosen.replicas * len(chosen.sizes)):
+        size, rounds = results.get(timeout=600)
+        seconds[size] += rounds
+    for process in processes:
+        process.join()
+    print(f"{chosen.replicas} replicas, {chosen.threads} threads each")
+    print("micro-batch   frames/s, all replicas   first frame, s")
+    for size, rounds in seconds.items():
+        first = statistics.median(rounds)
+        late = "" if first <= FIRST_FRAME_S else "   too late"
+        print(f"{size:11}   {chosen.replicas * size / first:22.2f}   {first:14.2f}{late}")
+
+
+if __name__ == "__main__":
+    main()

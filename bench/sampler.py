@@ -1,0 +1,80 @@
+"""Our sampler beside frame-by-frame calls of the stock pipeline: same weights, same frames, same threads, in pairs.
+
+    python bench/sampler.py [--threads 2] [--frames 24] [--pairs 5]
+
+Prints a ratio for each pair and their median (target: at least 1.5 on two cores). The stock pipeline is given its
+embeddings ready-made and packs no PNG, so that the comparison errs in its favour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from time import perf_counter
+
+import torch
+from momalisa_model.interpolation import initial_latents, slerp
+from momalisa_model.replica import Ready, get_ready
+from momalisa_model.settings import Settings
+from momalisa_model.wire import Recipe
+
+CARD_DEFAULTS = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
+
+
+def recipe_for(ready: Ready) -> Recipe:
+    card = ready.answer.card
+    start, end = card.about.examples[0] if card.about.examples else ("a red spiral on white", "a blue wave on yellow")
+    defaults = {name: getattr(card, name) for name in CARD_DEFAULTS}
+    return Recipe(start=start, end=end, seed=7, model=card.model, revision=card.revision, **defaults)
+
+
+def ours(ready: Ready, recipe: Recipe, fractions: list[float]) -> float:
+    began = perf_counter()
+    assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))) == len(fractions)
+    return perf_counter() - began
+
+
+@torch.inference_mode()
+def stock(ready: Ready, recipe: Recipe, fractions: list[float]) -> float:
+    weights = ready.sampler.weights
+    leg, factor = ready.sampler.encode(recipe), weights.vae_scale_factor
+    noise = initial_latents(recipe.seed, weights.latent_channels, recipe.height // factor, recipe.width // factor)
+    noise = noise.to(weights.device, weights.dtype)
+    negative = leg.negative[None].to(weights.device, weights.dtype)
+    began = perf_counter()
+    for embeds in slerp(leg.start, leg.end, torch.tensor(fractions)):
+        weights.pipeline(
+            prompt_embeds=embeds[None].to(weights.device, weights.dtype),
+            negative_prompt_embeds=negative,
+            latents=noise,
+            width=recipe.width,
+            height=recipe.height,
+            num_inference_steps=recipe.num_inference_steps,
+            guidance_scale=recipe.guidance_scale,
+        )
+    return perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--pairs", type=int, default=5)
+    chosen = parser.parse_args()
+    ready = get_ready(Settings(threads=chosen.threads))
+    recipe = recipe_for(ready)
+    fractions = [i / (chosen.frames - 1) for i in range(chosen.frames)]
+    card = ready.answer.card
+    print(f"{card.model}, {card.num_inference_steps} steps, micro-batch {card.micro_batch}, {chosen.threads} threads")
+    ratios = []
+    for pair in range(chosen.pairs):
+        # Which one goes first changes with the pair: a machine that slows down favours neither.
+        order = [ours, stock] if pair % 2 else [stock, ours]
+        seconds = {way: way(ready, recipe, fractions) for way in order}
+        ratios.append(seconds[stock] / seconds[ours])
+        print(f"ours {seconds[ours]:6.2f} s   stock {seconds[stock]:6.2f} s   {ratios[-1]:.2f} x")
+    print(f"median {statistics.median(ratios):.2f} x (target: at least 1.5)")
+
+
+if __name__ == "__main__":
+    main()
