@@ -1,0 +1,53 @@
+"""Starting and stopping a deployment on one machine."""
+
+import os
+import signal
+import subprocess
+
+import psutil
+from PIL import Image
+
+from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed
+
+
+def test_ctrl_c_leaves_no_process(tmp_path):
+    """A stranger's laptop is theirs again after Ctrl-C."""
+    with deployed(tmp_path) as running:
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        assert len(family) >= 5
+    assert running.process.returncode == 0
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_one_command_makes_a_walk_from_nothing(tmp_path):
+    """`make walk`: starts what it needs, brings the film home, stops it again."""
+    out = tmp_path / "walk.gif"
+    environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
+    process = subprocess.Popen(
+        [str(SCRIPTS / "momalisa"), "walk", "--local", "--frames", "4", "--out", str(out), "a red star", "a blue wave"],
+        env={**environment, "MOMALISA_URL": ""},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    with Image.open(out) as gif:
+        assert gif.n_frames == 6
+
+
+def test_a_taken_port_is_said_and_nothing_starts(tmp_path):
+    """Two deployments on one port would be a riddle."""
+    with deployed(tmp_path) as running:
+        port = running.url.rpartition(":")[2]
+        second = subprocess.run(
+            [str(SCRIPTS / "momalisa"), "up"],
+            env={**os.environ, "MOMALISA_PORT": port},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert second.returncode == 2
+    assert f"port {port} is taken" in second.stderr
+    assert signal.SIGINT

@@ -1,0 +1,189 @@
+"""A walk through the real processes, with the model that comes with the repository."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.journey.deployment import SCRIPTS, Deployment, wait_until
+from tests.journey.stock import StockPipeline
+
+WISH = {"start": "a red star on yellow", "end": "a blue spiral on white", "frames": 25, "seed": 7}
+
+
+@pytest.fixture(scope="session")
+def walk(deployment: Deployment) -> dict[str, Any]:
+    """The walk that most of these look at, rendered once."""
+    walk = deployment.ended(deployment.ask(**WISH))
+    assert walk["state"] == "done", walk
+    return walk
+
+
+def picture(deployment: Deployment, walk: dict[str, Any], index: int) -> np.ndarray:
+    png = deployment.fetch(f"{walk['url']}/frames/{index}.png")
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def test_both_replicas_have_rendered(deployment, walk):
+    """Fan-out is what the system is for: no replica stands by while another works."""
+    assert all(proxy.recording.frames for proxy in deployment.proxies)
+    assert len(set(deployment.rendered)) >= 25
+
+
+@pytest.mark.parametrize("index", [0, 5, 12, 17, 24])
+def test_frames_are_what_the_stock_pipeline_paints(deployment, walk, stock, index):
+    """Ends and between: a cross-fade of the two ends would pass for a walk, and fails here."""
+    ours = picture(deployment, walk, index).astype(int)
+    theirs = stock.paint(walk["spec"], index / 24).astype(int)
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.fixture(scope="session")
+def stock() -> StockPipeline:
+    return StockPipeline()
+
+
+def test_the_walk_moves(deployment, walk):
+    """Its ends differ plainly, and the middle is no mean of the two."""
+    start, middle, end = (picture(deployment, walk, index).astype(float) for index in (0, 12, 24))
+    assert np.abs(start - end).mean() > 20
+    assert np.abs(middle - (start + end) / 2).mean() > 5
+
+
+def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_path):
+    """48 frames and 25, decoded by others than made them."""
+    with Image.open(io.BytesIO(deployment.fetch(walk["films"]["walk.gif"]))) as gif:
+        assert (gif.n_frames, gif.info["loop"]) == (48, 0)
+    with av.open(io.BytesIO(deployment.fetch(walk["films"]["walk.mp4"]))) as mp4:
+        assert len(list(mp4.decode(video=0))) == 25
+        assert json.loads(mp4.metadata["comment"]) == walk["spec"]
+
+
+def test_another_seed_is_another_walk(deployment, walk):
+    """Every frame starts from the seed's noise."""
+    other = deployment.ended(deployment.ask(**{**WISH, "seed": 8, "frames": 2}))
+    assert np.abs(picture(deployment, walk, 0).astype(int) - picture(deployment, other, 0)).mean() > 1
+
+
+def test_asked_again_nothing_is_rendered_anew(deployment, walk):
+    """Counted by the proxy, not by the code under test."""
+    before = len(deployment.rendered)
+    url = f"{deployment.url}/api/v1/walk"
+    query = {"start": WISH["start"], "end": WISH["end"], "frames": 25, "seed": 7}
+    assert httpx.get(url, params=query, timeout=30).headers["content-type"] == "image/gif"
+    assert deployment.ask(**WISH)["state"] == "done"
+    assert len(deployment.rendered) == before
+
+
+def test_a_longer_walk_renders_only_the_frames_between(deployment, walk):
+    """49 frames after 25 are 24 new ones."""
+    before = set(deployment.rendered)
+    longer = deployment.ended(deployment.ask(**{**WISH, "frames": 49}))
+    assert longer["state"] == "done"
+    assert len(set(deployment.rendered) - before) == 24
+
+
+def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
+    """Its frames go to the other, and it comes back."""
+    [victim, *_] = deployment.replica_processes()
+    walk = deployment.ask(**{**WISH, "seed": 9})
+    wait_until(lambda: deployment.read(walk)["landed"])
+    victim.kill()
+    walk = deployment.ended(walk)
+    assert walk["state"] == "done", walk
+    assert walk["landed"] == list(range(25))
+    wait_until(lambda: deployment.awake() == 2)
+
+
+def test_events_tell_the_walk_to_its_end(deployment):
+    """Server-sent events through a real server: snapshots that only grow, the last one done."""
+    walk = deployment.ask(**{**WISH, "seed": 10, "frames": 13})
+    snapshots: list[tuple[int, dict[str, Any]]] = []
+    with httpx.stream("GET", f"{deployment.url}{walk['url']}/events", timeout=60) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        event: dict[str, str] = {}
+        for line in stream.iter_lines():
+            name, _, value = line.partition(": ")
+            event[name] = value
+            if not line and "data" in event:
+                snapshots.append((int(event["id"]), json.loads(event["data"])))
+                event = {}
+    revisions = [revision for revision, _ in snapshots]
+    landed = [len(snapshot["landed"]) for _, snapshot in snapshots]
+    assert revisions == sorted(set(revisions))
+    assert landed == sorted(landed)
+    assert snapshots[-1][1]["state"] == "done"
+    assert len(snapshots) > 3
+    resumed = httpx.get(
+        f"{deployment.url}{walk['url']}/events", headers={"Last-Event-ID": str(revisions[-1])}, timeout=60
+    )
+    assert resumed.text.count("data:") == 1
+
+
+def momalisa(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / "momalisa"), "walk", *arguments]
+    environment = {**os.environ, "MOMALISA_URL": deployment.url}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_brings_a_film_home(deployment, tmp_path):
+    """The same walk from a terminal: MP4 by the name of the file, JSON for scripts."""
+    out = tmp_path / "walk.mp4"
+    ran = momalisa(deployment, WISH["start"], WISH["end"], "--seed", "7", "--out", str(out), "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["state"] == "done"
+    with av.open(str(out)) as film:
+        assert len(list(film.decode(video=0))) == 25
+
+
+def test_the_command_says_problems_as_sentences(deployment, tmp_path):
+    """2 for what the visitor can mend, 3 where nobody answers; no file is left behind."""
+    bad = momalisa(deployment, "a", "b", "--frames", "9999", "--out", str(tmp_path / "walk.gif"))
+    assert bad.returncode == 2
+    assert "frames must be 2 to 241" in bad.stderr
+    nobody = momalisa(deployment, "a", "b", "--url", "http://127.0.0.1:9", "--out", str(tmp_path / "walk.gif"))
+    assert nobody.returncode == 3
+    assert "no server answers" in nobody.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
+    """Who stops waiting must not leave replicas at work."""
+    command = [str(SCRIPTS / "momalisa"), "walk", "a gold wave", "a teal flower", "--frames", "241", "--json"]
+    process = subprocess.Popen(
+        [*command, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")], stdout=subprocess.PIPE
+    )
+
+    def newest() -> dict[str, Any] | None:
+        [found, *_] = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]
+        return found if found["spec"]["frames"] == 241 and found["landed"] else None
+
+    walk = wait_until(newest)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert deployment.read(walk)["state"] == "cancelled"
+    # What was in flight may still come; after that nothing does.
+    settled = wait_until(lambda: len(deployment.rendered))
+    again = deployment.ended(deployment.ask(**{**WISH, "frames": 2, "seed": 11}))
+    assert again["state"] == "done"
+    assert len(deployment.rendered) - settled < 25
+
+
+def test_the_line_that_up_prints_works(deployment, tmp_path):
+    """The first thing a stranger does is to copy it."""
+    log = Path(deployment.log).read_text()
+    [line] = [line for line in log.splitlines() if "curl " in line]
+    command = line[line.index("curl ") :]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    with Image.open(tmp_path / "walk.gif") as gif:
+        assert gif.n_frames == 48
