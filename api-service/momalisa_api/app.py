@@ -108,7 +108,9 @@ def configure_log(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()) if for_people else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+            if for_people
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )

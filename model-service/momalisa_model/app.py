@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Annotated
@@ -21,8 +22,10 @@ from momalisa_model.problems import (
     BodyTooLarge,
     Invalid,
     LaneFull,
+    NotANumber,
     NotReady,
     OutOfMemory,
+    Problem,
     Stopping,
     Unreadable,
     WrongModel,
@@ -78,7 +81,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def add_routes(app: FastAPI) -> None:
     """The contract: docs/contract.md tells it with examples."""
-    refusals = documented(Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory)
+    refusals = documented(
+        Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory, NotANumber
+    )
     lines = {"description": LINES, "content": {"application/jsonl": {"schema": {"type": "string"}}}}
 
     @app.post("/v1/render", status_code=200, response_class=FramesResponse, responses={200: lines, **refusals})
@@ -158,7 +163,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="momalisa-model", description=__doc__)
     parser.add_argument("command", nargs="?", choices=["serve", "card"], default="serve")
     chosen = parser.parse_args(arguments)
-    (print_card if chosen.command == "card" else serve)(Settings())
+    try:
+        (print_card if chosen.command == "card" else serve)(Settings())
+    except Problem as problem:
+        sys.exit(f"momalisa-model: {problem}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import transformers
 
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
-from momalisa_model.weights import Weights
+from momalisa_model.weights import SCHEDULERS, Weights
 from momalisa_model.wire import ModelCard
 
 OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
@@ -67,7 +67,8 @@ def card_file(weights: Weights, settings: Settings) -> Path | None:
 def read_card(weights: Weights, settings: Settings) -> ModelCard:
     """The card this replica works by: the file it was given, else a derived one.
 
-    Raises UnsuitableModel where a file is missing, malformed, or about other weights than the loaded ones.
+    Raises UnsuitableModel where a file is missing, malformed, about other weights than the loaded ones, or promises
+    what they cannot do.
     """
     file = card_file(weights, settings)
     try:
@@ -79,6 +80,13 @@ def read_card(weights: Weights, settings: Settings) -> ModelCard:
             f"The model card {file} is for {card.model} at {card.revision}, and loaded is {weights.model} at "
             f"{weights.revision}. `momalisa-model card` prints a card for what is loaded."
         )
+    unknown = set(card.schedulers) - set(SCHEDULERS)
+    if unknown:
+        raise UnsuitableModel(
+            f"The model card {file} offers {', '.join(sorted(unknown))}; known: {', '.join(SCHEDULERS)}."
+        )
+    if card.size_multiple % weights.vae_scale_factor:
+        raise UnsuitableModel(f"The model card {file} needs a size_multiple that {weights.vae_scale_factor} divides.")
     return card.model_copy(update={"micro_batch": settings.micro_batch or card.micro_batch})
 
 

@@ -78,6 +78,12 @@ class OutOfMemory(Problem):
     status, slug, title = 507, "out-of-memory", "The device has too little memory for this"
 
 
+class NotANumber(Problem):
+    """float16 has run over: such pictures would be black, and kept for ever."""
+
+    slug, title = "not-a-number", "The pictures came out as no numbers"
+
+
 class UnsuitableModel(Problem):
     """The weights or the card cannot be used; seen at /readyz and in the log, never as an answer to a render."""
 

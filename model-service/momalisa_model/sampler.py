@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from momalisa_model.interpolation import initial_latents, slerp
+from momalisa_model.problems import NotANumber
 from momalisa_model.weights import SCHEDULERS, Weights
 from momalisa_model.wire import ModelCard, Recipe, Unheard
 
@@ -69,12 +70,15 @@ class Sampler:
     ) -> Iterator[Frame]:
         """Frames in the order of their fractions, a micro-batch at a time.
 
-        Raises Cancelled between two denoising steps once should_stop() is true.
+        Raises Cancelled between two denoising steps once should_stop() is true, NotANumber where precision ran out.
         """
         for first in range(0, len(fractions), self._micro_batch):
             began = perf_counter()
             asked = fractions[first : first + self._micro_batch]
-            pictures = (self.pictures(recipe, leg, asked, should_stop) * 255).round().to(torch.uint8).cpu()
+            pictures = self.pictures(recipe, leg, asked, should_stop)
+            if not pictures.isfinite().all():
+                raise NotANumber("Set MOMALISA_DTYPE to bfloat16 or float32 for this model, or ask for less guidance.")
+            pictures = (pictures * 255).round().to(torch.uint8).cpu()
             seconds = (perf_counter() - began) / len(asked)
             for fraction, picture in zip(asked, pictures, strict=True):
                 yield Frame(fraction, _png(picture), seconds)

@@ -21,7 +21,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MOMALISA_", frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=()
+        env_prefix="MOMALISA_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        protected_namespaces=(),
     )
 
     model_id: str = Field(

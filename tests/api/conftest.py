@@ -12,10 +12,9 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from PIL import Image
-
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
+from PIL import Image
 
 CARD = {
     "model": "made-up",
@@ -150,16 +149,15 @@ def fleet() -> Fleet:
     return Fleet()
 
 
-@pytest.fixture
-def card_file(tmp_path: Path) -> Path:
-    path = tmp_path / "card.json"
+def write_card(folder: Path) -> Path:
+    path = folder / "card.json"
     path.write_text(json.dumps(CARD))
     return path
 
 
 @pytest.fixture
-def settings(card_file: Path, tmp_path: Path) -> Settings:
-    return Settings(model_card=card_file, bucket=tmp_path / "bucket", refresh_s=0.05)
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model_card=write_card(tmp_path), bucket=tmp_path / "bucket", refresh_s=0.05)
 
 
 @asynccontextmanager

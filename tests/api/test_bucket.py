@@ -2,7 +2,6 @@
 
 import anyio
 import pytest
-
 from momalisa_api.bucket import FolderBucket, NotInBucket
 
 pytestmark = pytest.mark.anyio

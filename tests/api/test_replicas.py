@@ -6,11 +6,11 @@ from typing import Any
 
 import anyio
 import pytest
-
 from momalisa_api.problems import WalkFailed
 from momalisa_api.replicas import Begun, Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard, RenderedFrame
+
 from tests.api.conftest import CARD, Fleet
 from tests.api.test_walk import spec
 

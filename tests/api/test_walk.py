@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from momalisa_api.walk import Frame, WalkSpec, deal_intervals, lay_out, plan_shards
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,25 +159,28 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployment]:
-    """`momalisa up` with two replicas, each behind a proxy; stopped as Ctrl-C stops it."""
-    first = free_port()
-    ports = [first, first + 1]
-    proxies = [Proxy(f"http://127.0.0.1:{port}") for port in ports]
-    port = free_port()
+def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
+    """`momalisa up` with two replicas, each behind a proxy unless told otherwise; stopped as Ctrl-C stops it."""
+    first, port = free_port(), free_port()
+    proxies = [Proxy(f"http://127.0.0.1:{first + replica}") for replica in range(2)] if proxied else []
+    environment = {
+        **os.environ,
+        "MOMALISA_MODEL_ID": str(WEIGHTS),
+        "MOMALISA_PORT": str(port),
+        "MOMALISA_BUCKET": str(folder / "bucket"),
+        "MOMALISA_REFRESH_S": "0.5",
+    }
+    if proxied:
+        environment["MOMALISA_REPLICAS"] = " ".join(proxy.url for proxy in proxies)
     log = folder / "up.log"
-    with proxies[0].running(), proxies[1].running(), log.open("wb") as output:
+    with ExitStack() as stack:
+        for proxy in proxies:
+            stack.enter_context(proxy.running())
+        command = [str(SCRIPTS / "momalisa"), "up", "--first-port", str(first)]
         process = subprocess.Popen(
-            [str(SCRIPTS / "momalisa"), "up", "--first-port", str(first)],
-            env={
-                **os.environ,
-                "MOMALISA_MODEL_ID": str(WEIGHTS),
-                "MOMALISA_PORT": str(port),
-                "MOMALISA_BUCKET": str(folder / "bucket"),
-                "MOMALISA_REPLICAS": " ".join(proxy.url for proxy in proxies),
-                "MOMALISA_REFRESH_S": "0.5",
-            },
-            stdout=output,
+            command,
+            env=environment,
+            stdout=stack.enter_context(log.open("wb")),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

@@ -9,12 +9,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 import torch
 from momalisa_model.app import create_app
+from momalisa_model.problems import Problem
 from momalisa_model.wire import FrameLine, Head, ModelAnswer
 from PIL import Image
 
@@ -247,6 +249,22 @@ def test_out_of_memory_is_507_and_the_next_request_works(server, error):
         problem_of(server.render([0.5]), 507, "out-of-memory")
     assert server.render([0.5]).status_code == 200
     assert server.metric("out_of_memory_total") >= 1
+
+
+def test_pictures_that_are_no_numbers_are_never_handed_out(server):
+    """float16 runs over in some models: a black frame would be kept under this recipe for ever."""
+    hook = server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * float("nan"),))
+    try:
+        problem_of(server.render([0.5]), 500, "not-a-number")
+    finally:
+        hook.remove()
+
+
+def test_the_contracts_page_names_every_problem():
+    """docs/contract.md is what a client is written by."""
+    page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    answered = [problem for problem in Problem.__subclasses__() if problem.slug != "unsuitable-model"]
+    assert [problem.slug for problem in answered if f"`{problem.slug}`" not in page] == []
 
 
 def test_a_bug_is_500_without_its_insides(server):

@@ -143,6 +143,16 @@ def test_a_card_for_other_weights_is_refused(ready_with, settings_for, tmp_path)
         read_card(ready.sampler.weights, settings_for("plain", model_card=file))
 
 
+@pytest.mark.parametrize("promise", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}])
+def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(ready_with, settings_for, tmp_path, promise):
+    """Better at start than as a failure of each walk that takes the promise up."""
+    ready = ready_with("plain")
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps(ready.answer.card.model_dump() | promise))
+    with pytest.raises(UnsuitableModel, match="LCM|size_multiple"):
+        read_card(ready.sampler.weights, settings_for("plain", model_card=file))
+
+
 def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, ready_with):
     """The embedded model brings its own defaults."""
     folder = copy_of("wide")
@@ -156,6 +166,13 @@ def test_a_card_whose_defaults_it_forbids_itself_is_refused(ready_with):
     card = ready_with("plain").answer.card.model_dump()
     with pytest.raises(ValueError, match="width"):
         ModelCard.model_validate({**card, "width": card["width"] + 1})
+
+
+def test_wishes_are_kept_and_what_the_weights_say_is_not_theirs_to_change(ready_with):
+    """A card for new weights from the words and defaults of the old one."""
+    wishes = {"num_inference_steps": 12, "about": {"title": "Small"}, "model": "old/one", "revision": "f" * 40}
+    card = derive_card(ready_with("plain").sampler.weights, wishes)
+    assert (card.num_inference_steps, card.about.title, card.model) == (12, "Small", "tests/plain")
 
 
 def test_a_fingerprint_changes_with_anything_that_decides_pixels(ready_with):

@@ -1,0 +1,166 @@
+"""Fan-out makespan over the best possible, with replicas that sleep: uniform, one slow, one dying; beside round robin.
+
+`python bench/dispatch.py`. Replicas answer the contract over real HTTP and sleep instead of rendering, so that what is
+measured is the dispatch alone. Best possible: ceil(shards / replicas) x the time of a shard.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import statistics
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from momalisa_api.replicas import Replicas
+from momalisa_api.walk import Shard, lay_out, plan_shards
+from momalisa_api.wire import ModelCard
+
+from tests.api.conftest import CARD
+from tests.api.test_walk import spec
+
+REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
+WALK = spec(frames=SHARDS * 4)
+PNG = base64.b64encode(b"\x89PNG").decode()
+
+
+@dataclass
+class Sleeper:
+    """A replica that sleeps for a shard, then answers all its frames; or hangs up on its second shard."""
+
+    shard_s: float = SHARD_S
+    dies: bool = False
+    asked: int = 0
+    url: str = ""
+    server: uvicorn.Server | None = None
+    lane: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def ready(self, _: Request) -> Response:
+        return Response("ready")
+
+    async def model(self, _: Request) -> Response:
+        return JSONResponse({"card": CARD, "fingerprint": "0" * 16, "made_of": {}})
+
+    async def render(self, request: Request) -> Response:
+        body = await request.json()
+        return StreamingResponse(self._lines(body["fractions"]), media_type="application/jsonl")
+
+    async def _lines(self, fractions: list[float]) -> AsyncIterator[bytes]:
+        async with self.lane:
+            self.asked += 1
+            if self.dies and self.asked == 2:
+                await asyncio.sleep(self.shard_s / 2)
+                assert self.server
+                self.server.should_exit = self.server.force_exit = True
+                raise ConnectionResetError("dead, as the bench wants it")
+            await asyncio.sleep(self.shard_s)
+        yield json.dumps({"model": "m", "revision": "r", "fingerprint": "f"}).encode() + b"\n"
+        for fraction in fractions:
+            yield json.dumps({"fraction": fraction, "png": PNG, "seconds": 0}).encode() + b"\n"
+
+
+def start(sleepers: list[Sleeper]) -> None:
+    """Each sleeper behind a port of its own, in threads of this process."""
+    for sleeper in sleepers:
+        app = Starlette(
+            routes=[
+                Route("/readyz", sleeper.ready),
+                Route("/v1/model", sleeper.model),
+                Route("/v1/render", sleeper.render, methods=["POST"]),
+            ]
+        )
+        config = uvicorn.Config(app, port=0, log_level="critical", loop="asyncio", lifespan="off")
+        sleeper.server = uvicorn.Server(config)
+        threading.Thread(target=sleeper.server.run, daemon=True).start()
+        while not sleeper.server.started:
+            time.sleep(0.01)
+        sleeper.url = f"http://127.0.0.1:{sleeper.server.servers[0].sockets[0].getsockname()[1]}"
+
+
+async def ours(sleepers: list[Sleeper], shards: list[Shard]) -> float:
+    """Seconds until the last frame of all shards, by the api's own fleet, which has met its replicas before."""
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client, anyio.create_task_group() as run:
+        fleet = Replicas(
+            " ".join(sleeper.url for sleeper in sleepers),
+            client,
+            ModelCard.model_validate(CARD),
+            refresh_s=1,
+            shard_tries=5,
+            backups=True,
+        )
+        run.start_soon(fleet.run)
+        while fleet.awake < len(sleepers):
+            await anyio.sleep(0.01)
+        began = time.perf_counter()
+
+        async def one(shard: Shard) -> None:
+            async for _ in fleet.render(shard):
+                pass
+
+        async with anyio.create_task_group() as tasks:
+            for shard in shards:
+                tasks.start_soon(one, shard)
+        took_s = time.perf_counter() - began
+        run.cancel_scope.cancel()
+    return took_s
+
+
+async def round_robin(sleepers: list[Sleeper], shards: list[Shard]) -> float:
+    """The same shards dealt out in turn beforehand; what a dead replica leaves goes to the next in turn."""
+    began = time.perf_counter()
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
+
+        async def one(turn: int, shard: Shard) -> None:
+            while True:
+                body = {"recipe": shard.recipe.model_dump(), "fractions": list(shard.fractions)}
+                try:
+                    await client.post(sleepers[turn % len(sleepers)].url + "/v1/render", json=body)
+                    return
+                except httpx.TransportError:
+                    turn += 1
+
+        async with anyio.create_task_group() as tasks:
+            for turn, shard in enumerate(shards):
+                tasks.start_soon(one, turn, shard)
+    return time.perf_counter() - began
+
+
+def fleet_of(kind: str) -> list[Sleeper]:
+    sleepers = [Sleeper() for _ in range(REPLICAS)]
+    if kind == "one three times slower":
+        sleepers[0].shard_s *= 3
+    if kind == "one dying":
+        sleepers[0].dies = True
+    start(sleepers)
+    return sleepers
+
+
+def main() -> None:
+    shards = plan_shards(WALK.id, lay_out(WALK), 4)
+    best_s = math.ceil(len(shards) / REPLICAS) * SHARD_S
+    print(
+        f"{len(shards)} shards of {SHARD_S} s over {REPLICAS} replicas; best possible {best_s:.1f} s; {ROUNDS} rounds"
+    )
+    print(f"{'':24}{'ours / best':>14}{'round robin / best':>22}")
+    for kind, target in (("uniform", 1.10), ("one three times slower", 1.25), ("one dying", 1.25)):
+        us = [asyncio.run(ours(fleet_of(kind), shards)) / best_s for _ in range(ROUNDS)]
+        them = [asyncio.run(round_robin(fleet_of(kind), shards)) / best_s for _ in range(ROUNDS)]
+        print(f"{kind:24}{statistics.median(us):14.2f}{statistics.median(them):22.2f}   (target {target:.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The api says in /api/openapi.json what it answers; made-up requests, right and wrong, hold it to that."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from momalisa_api.app import create_app
+from momalisa_api.settings import Settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.api.conftest import Fleet, write_card
+from tests.journey.deployment import free_port, wait_until
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+OPERATIONS = [
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/api/v1/walk"),
+    ("GET", "/api/v1/model"),
+    ("GET", "/api/v1/walks"),
+    ("POST", "/api/v1/walks"),
+    ("GET", "/api/v1/walks/{walk_id}"),
+    ("DELETE", "/api/v1/walks/{walk_id}"),
+    ("GET", "/api/v1/walks/{walk_id}/events"),
+    ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
+    ("GET", "/api/v1/walks/{walk_id}/frames.zip"),
+    ("GET", "/api/v1/walks/{walk_id}/{name}"),
+]
+bounded = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclass
+class Running:
+    """The api over a made-up fleet, behind a real server, with one walk that is done."""
+
+    schema: schemathesis.BaseSchema
+    walk_id: str
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("openapi")
+    fleet = Fleet()
+    fleet.add()
+    of_this_test: dict[str, Any] = {"model_card": write_card(folder), "bucket": folder / "bucket"}
+    app = create_app(Settings(replicas=fleet.addresses, **of_this_test), fleet.client)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    url = f"http://127.0.0.1:{port}"
+    walk = httpx.post(f"{url}/api/v1/walks", json={"start": "a", "end": "b", "frames": 2}).json()
+    wait_until(lambda: httpx.get(url + walk["url"]).json()["state"] == "done")
+    yield Running(schemathesis.openapi.from_url(f"{url}/api/openapi.json"), walk["id"])
+    server.should_exit = True
+    thread.join(10)
+
+
+def test_every_operation_is_tried_here(running):
+    """A new route must not slip by."""
+    described = {(found.ok().method.upper(), found.ok().path) for found in running.schema.get_all_operations()}
+    assert described == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_no_answer_is_undocumented_and_none_is_a_failure(running, method, path, mode):
+    """Made up from the description, and against it."""
+    operation = running.schema[path][method]
+    if mode is GenerationMode.NEGATIVE and not list(operation.iter_parameters()) and not operation.body:
+        pytest.skip("nothing about this call can be wrong")
+
+    @bounded
+    @given(operation.as_strategy(generation_mode=mode))
+    def hold(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=30)
+
+    hold()
+
+
+@pytest.mark.parametrize(("method", "path"), [found for found in OPERATIONS if "{walk_id}" in found[1]])
+def test_calls_about_a_walk_that_is_there_answer_as_described(running, method, path):
+    """Made-up ids only ever meet a 404."""
+
+    @bounded
+    @given(running.schema[path][method].as_strategy())
+    def hold(case: schemathesis.Case) -> None:
+        case.path_parameters = {**case.path_parameters, "walk_id": running.walk_id}
+        if "index" in case.path_parameters:
+            case.path_parameters["index"] %= 3
+        case.call_and_validate(checks=CHECKS, timeout=30)
+
+    hold()
