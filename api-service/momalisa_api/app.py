@@ -102,15 +102,15 @@ def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) ->
 
 def configure_log(settings: Settings) -> None:
     """One log on standard output: JSON lines for machines, or text for people."""
-    for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
+    console, lines = structlog.dev.ConsoleRenderer(colors=terminal), structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
-            if for_people
-            else structlog.processors.JSONRenderer(),
+            console if for_people else lines,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
