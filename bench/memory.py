@@ -1,6 +1,6 @@
 """Memory of the api over walks at 512 px against a made-up replica: flat in the frames, all films included.
 
-`python bench/memory.py`. Prints the api's peak resident memory over its idle one (target: at most 150 MB at 241 frames).
+`python bench/memory.py`. Prints the api's peak resident memory over its idle one (target at 241 frames: 150 MB).
 """
 
 import base64

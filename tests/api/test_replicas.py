@@ -137,7 +137,7 @@ async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     """A poisoned shard must not take the fleet down one by one for ever."""
     fleet.add(refusal=(507, "out of memory"))
     async with dispatching(fleet, shard_tries=3) as replicas:
-        with pytest.raises(WalkFailed, match="3 replicas lost these frames, .* out of memory"):
+        with pytest.raises(WalkFailed, match=r"3 replicas lost these frames, .* out of memory"):
             await collect(replicas, SHARDS[0])
 
 
@@ -156,7 +156,8 @@ async def test_taking_a_shard_back_closes_its_connection(fleet):
 
 async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet):
     """Dead is easy; the one that hangs would hold the whole walk without a second try."""
-    hanging, fast = fleet.add(frame_s=0.01), fleet.add(frame_s=0.01)
+    hanging = fleet.add(frame_s=0.01)
+    fleet.add(frame_s=0.01)
     async with dispatching(fleet, backups=True) as replicas:
         while replicas.awake < 2:
             await anyio.sleep(0.01)

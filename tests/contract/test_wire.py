@@ -67,6 +67,6 @@ def test_the_limits_that_the_api_promises_are_the_replicas():
     """A prompt that the api takes in must not fail at a replica."""
     longest = spec(stops=("x" * 1000, "y" * 1000), negative_prompt="z" * 1000)
     model.RenderRequest.model_validate_json(json.dumps(api.render_request(longest.recipes[0], [0.0] * 16)))
+    too_long = json.dumps(api.render_request(spec(stops=("x" * 1001, "y")).recipes[0], [0.0]))
     with pytest.raises(ValidationError):
-        too_long = spec(stops=("x" * 1001, "y"))
-        model.RenderRequest.model_validate_json(json.dumps(api.render_request(too_long.recipes[0], [0.0])))
+        model.RenderRequest.model_validate_json(too_long)

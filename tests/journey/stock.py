@@ -1,4 +1,4 @@
-"""What the stock diffusers pipeline paints for a walk's frame; computed here alone, sharing no line with the services."""
+"""What the stock diffusers pipeline paints for a walk's frame: computed here alone, no line shared with a service."""
 
 from typing import Any
 
