@@ -16,11 +16,10 @@ import torch
 import transformers
 
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
 from momalisa_model.settings import Settings
-from momalisa_model.weights import SCHEDULERS, Weights
+from momalisa_model.weights import Weights
 from momalisa_model.wire import ModelCard
-
-OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
 
 
 def derive_card(weights: Weights, wishes: Mapping[str, Any] | None = None) -> ModelCard:
@@ -34,7 +33,7 @@ def derive_card(weights: Weights, wishes: Mapping[str, Any] | None = None) -> Mo
     # Latents that halve evenly down to the UNet's lowest level: nothing is cropped or resized on the way up.
     multiple = weights.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
     few_steps = "turbo" in weights.model.lower()
-    scheduler = weights.scheduler or "Euler"
+    scheduler = name_of(weights.pipeline.scheduler) or "Euler"
     derived = {
         "micro_batch": 8 if weights.device.type == "cuda" else 4,
         "width": _nearest(width, multiple),

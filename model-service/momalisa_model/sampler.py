@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import torch
 from PIL import Image
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from momalisa_model.interpolation import initial_latents, slerp
 from momalisa_model.problems import NotANumber
-from momalisa_model.weights import SCHEDULERS, Weights
+from momalisa_model.schedulers import for_one_run
+from momalisa_model.weights import Weights
 from momalisa_model.wire import ModelCard, Recipe, Unheard
 
 ShouldStop = Callable[[], bool]
@@ -120,7 +120,7 @@ class Sampler:
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
         """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents."""
         unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
-        scheduler = self._scheduler(recipe.scheduler)
+        scheduler = for_one_run(recipe.scheduler, dict(self._parts.scheduler.config))
         scheduler.set_timesteps(recipe.num_inference_steps, device=device)
         guided = recipe.guidance_scale > 1 and unet.config.time_cond_proj_dim is None
         if guided:
@@ -154,16 +154,6 @@ class Sampler:
             recipe.seed, self.weights.latent_channels, recipe.height // factor, recipe.width // factor
         )
         return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device, self.weights.dtype)
-
-    def _scheduler(self, name: str) -> Any:
-        """A scheduler of this run alone (they keep state), set up as the model's own is.
-
-        Samples are not clipped, whatever a class has as its default: latents are no pixels.
-        """
-        config = {**self._parts.scheduler.config, "clip_sample": False}
-        if config.get("algorithm_type", "").startswith("sde-"):
-            config["algorithm_type"] = config["algorithm_type"].removeprefix("sde-")  # those draw noise
-        return SCHEDULERS[name].from_config(config)
 
     def _guidance_embedding(self, guidance_scale: float) -> Tensor | None:
         """What models that were distilled with guidance want in place of a second pass: (frames, width), else None."""

@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import StableDiffusionPipeline
 
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 
-# The schedulers that draw no noise of their own: with others, a frame would not be a function of its recipe.
-SCHEDULERS = {
-    "DDIM": diffusers.DDIMScheduler,
-    "DEIS": diffusers.DEISMultistepScheduler,
-    "DPMSolverMultistep": diffusers.DPMSolverMultistepScheduler,
-    "Euler": diffusers.EulerDiscreteScheduler,
-    "Heun": diffusers.HeunDiscreteScheduler,
-    "PNDM": diffusers.PNDMScheduler,
-    "UniPC": diffusers.UniPCMultistepScheduler,
-}
 PARTS = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
 
 
@@ -53,12 +42,6 @@ class Weights:
     def vae_scale_factor(self) -> int:
         """Pixels a side for one latent."""
         return int(self.pipeline.vae_scale_factor)
-
-    @property
-    def scheduler(self) -> str | None:
-        """The card's name of the scheduler the model came with, None where that one draws noise."""
-        own = type(self.pipeline.scheduler)
-        return next((name for name, scheduler in SCHEDULERS.items() if scheduler is own), None)
 
 
 def load(settings: Settings) -> Weights:

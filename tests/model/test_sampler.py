@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from momalisa_model.card import OFFERED
 from momalisa_model.replica import Ready
 from momalisa_model.sampler import Cancelled, Sampler
+from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
 from momalisa_model.settings import embedded_model
-from momalisa_model.weights import SCHEDULERS
 from momalisa_model.wire import Recipe
 from PIL import Image
 
@@ -53,7 +52,7 @@ class Stock:
         weights = ready.sampler.weights
         self.pipeline = StableDiffusionPipeline.from_pretrained(weights.folder, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
-        if recipe.scheduler != weights.scheduler:
+        if recipe.scheduler != name_of(weights.pipeline.scheduler):
             config = {**self.pipeline.scheduler.config, "clip_sample": False}
             self.pipeline.scheduler = SCHEDULERS[recipe.scheduler].from_config(config)
         self.recipe = recipe

@@ -149,7 +149,7 @@ def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(ready_with, 
     ready = ready_with("plain")
     file = tmp_path / "card.json"
     file.write_text(json.dumps(ready.answer.card.model_dump() | promise))
-    with pytest.raises(UnsuitableModel, match="LCM|size_multiple"):
+    with pytest.raises(UnsuitableModel, match=r"LCM|size_multiple"):
         read_card(ready.sampler.weights, settings_for("plain", model_card=file))
 
 
