@@ -72,6 +72,12 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         static_url="/api/docs-assets",
         lifespan=lifespan,
     )
+    _furnish(app, settings)
+    return app
+
+
+def _furnish(app: FastAPI, settings: Settings) -> None:
+    """Hang middleware, problems and routes into the app."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], expose_headers=["Location", "Retry-After"]
@@ -81,7 +87,6 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
     # In this order: /walks/{id}/frames.zip is not a film by that name.
     for router in (walks.router, gallery.router, films.router):
         app.include_router(router, prefix="/api/v1")
-    return app
 
 
 def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) -> tuple[Services, Queue]:

@@ -7,75 +7,23 @@ not matter whose copy stays.
 
 import socket
 import time
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import structlog
-from anyio.streams.memory import MemoryObjectSendStream
 
+from momalisa_api.line import Begun, Event, Job, Line, Worker
 from momalisa_api.problems import Problem, WalkFailed
 from momalisa_api.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
-from momalisa_api.walk import Recipe, Shard
-from momalisa_api.wire import Head, ModelCard, RenderedFrame
+from momalisa_api.walk import Shard
+from momalisa_api.wire import Head, ModelCard
 
 log = structlog.get_logger()
 
-LATE_LOOK_S = 0.2
 DNS_PREFIX = "dns+"
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A replica has taken the shard."""
-
-
-Event = Begun | Head | RenderedFrame
-
-
-@dataclass(eq=False)
-class _Run:
-    started: float
-    scope: anyio.CancelScope
-
-
-@dataclass(eq=False)
-class _Job:
-    """A shard on its way through the fleet."""
-
-    recipe: Recipe
-    lacking: set[float]
-    events: MemoryObjectSendStream[Event]
-    runs: dict["_Worker", _Run] = field(default_factory=dict)
-    losses: int = 0
-    problem: Problem | None = None
-    over: bool = False
-
-    def end(self, problem: Problem | None = None) -> None:
-        """Tell the asker that nothing more comes, and every replica that still renders to stop."""
-        self.over, self.problem = True, problem
-        self.events.close()
-        for run in self.runs.values():
-            run.scope.cancel()
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A replica as the fleet sees it."""
-
-    replica: Replica
-    fit: bool = False
-    looked_at: float = float("-inf")
-    shard_s: float | None = None
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-
-    def took(self, seconds: float) -> None:
-        """Remember how long a shard took: a moving average, so that a replica may become slow, or fast again."""
-        self.shard_s = seconds if self.shard_s is None else 0.7 * self.shard_s + 0.3 * seconds
 
 
 class Replicas:
@@ -91,16 +39,14 @@ class Replicas:
         shard_tries: int,
         backups: bool,
     ) -> None:
+        """addresses: urls separated by spaces; dns+http://NAME:PORT is every address of a name."""
         self._addresses = addresses.split()
         self._client = client
         self._card = card
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
-        self._backups = backups
-        self._workers: dict[str, _Worker] = {}
-        self._line: deque[_Job] = deque()
-        self._running: set[_Job] = set()
-        self._changed = anyio.Event()
+        self._line = Line(backups=backups)
+        self._workers: dict[str, Worker] = {}
 
     @property
     def awake(self) -> int:
@@ -119,7 +65,7 @@ class Replicas:
             while True:
                 urls = await self._resolve()
                 for url in urls - self._workers.keys():
-                    worker = self._workers[url] = _Worker(Replica(url, self._client, self._card))
+                    worker = self._workers[url] = Worker(Replica(url, self._client, self._card))
                     tasks.start_soon(self._serve, worker)
                 for url in self._workers.keys() - urls:
                     self._workers.pop(url).scope.cancel()
@@ -132,9 +78,8 @@ class Replicas:
         Closing the iterator takes the shard back.
         """
         send, receive = anyio.create_memory_object_stream[Event](0)
-        job = _Job(shard.recipe, set(shard.fractions), send)
-        self._line.append(job)
-        self._wake()
+        job = Job(shard.recipe, set(shard.fractions), send)
+        self._line.add(job)
         try:
             async with receive:
                 async for event in receive:
@@ -142,9 +87,7 @@ class Replicas:
             if job.problem:
                 raise job.problem
         finally:
-            job.end(job.problem)
-            if job in self._line:
-                self._line.remove(job)
+            self._line.drop(job)
 
     async def _resolve(self) -> set[str]:
         """The urls of all replicas. A name that cannot be looked up just now keeps the addresses it had."""
@@ -162,7 +105,7 @@ class Replicas:
             urls |= {f"{where.scheme}://{_host(str(place[0]))}:{place[1]}" for *_, place in found}
         return urls
 
-    async def _serve(self, worker: _Worker) -> None:
+    async def _serve(self, worker: Worker) -> None:
         """A replica's life: look whether it is fit, give it a shard, again."""
         with worker.scope:
             while True:
@@ -171,42 +114,12 @@ class Replicas:
                     worker.looked_at = time.monotonic()
                 if not worker.fit:
                     await anyio.sleep(self._refresh_s)
-                elif job := await self._next_job(worker):
+                elif job := await self._line.next_for(worker, self._refresh_s):
                     await self._work(worker, job)
 
-    async def _next_job(self, worker: _Worker) -> _Job | None:
-        """The next job for an idle replica; None where there is none for a while, so that it is looked at again."""
-        with anyio.move_on_after(self._refresh_s):
-            while True:
-                if self._line:
-                    return self._line.popleft()
-                if late := self._late_job(worker):
-                    return late
-                with anyio.move_on_after(LATE_LOOK_S if self._running else None):
-                    await self._changed.wait()
-        return None
-
-    def _late_job(self, worker: _Worker) -> _Job | None:
-        """A job that this replica would finish clearly sooner than the one that has it."""
-        if not self._backups or worker.shard_s is None:
-            return None
-        now = time.monotonic()
-        for job in self._running:
-            if len(job.runs) != 1:
-                continue
-            [(slow, run)] = job.runs.items()
-            expected_s = slow.shard_s or worker.shard_s
-            elapsed_s = now - run.started
-            # Past its time, a run is thought to need as long again as it has taken so far.
-            left_s = expected_s - elapsed_s if elapsed_s < 1.5 * expected_s else elapsed_s
-            if left_s > 1.25 * worker.shard_s:
-                return job
-        return None
-
-    async def _work(self, worker: _Worker, job: _Job) -> None:
+    async def _work(self, worker: Worker, job: Job) -> None:
         """Have one replica render what a job lacks, and see to the job whatever comes of it."""
-        run = job.runs[worker] = _Run(time.monotonic(), anyio.CancelScope())
-        self._running.add(job)
+        run = self._line.begin(job, worker)
         pause_s = 0.0
         try:
             with run.scope:
@@ -222,11 +135,10 @@ class Replicas:
         except (ReplicaLost, Problem) as loss:
             self._lose(worker, job, loss)
         finally:
-            del job.runs[worker]
-            self._settle(job)
+            self._line.settle(job, worker)
         await anyio.sleep(pause_s)
 
-    async def _carry(self, worker: _Worker, job: _Job) -> None:
+    async def _carry(self, worker: Worker, job: Job) -> None:
         """Pass on what a replica answers. Raises what Replica.render raises; ReplicaLost where it leaves frames out."""
         try:
             await job.events.send(Begun())
@@ -243,29 +155,15 @@ class Replicas:
         if job.lacking and len(job.runs) == 1:
             raise ReplicaLost("the answer ended before its last frame")
 
-    def _lose(self, worker: _Worker, job: _Job, loss: Exception) -> None:
+    def _lose(self, worker: Worker, job: Job, loss: Exception) -> None:
         """Note that a replica failed a job; past its tries, or past hope, the job fails."""
         log.warning("shard lost", url=worker.replica.url, reason=str(loss))
         worker.looked_at = float("-inf")
         job.losses += 1
         if isinstance(loss, Problem):
             job.end(loss)
-        elif job.losses >= self._shard_tries and not job.over:
+        elif job.losses >= self._shard_tries:
             job.end(WalkFailed(f"{job.losses} replicas lost these frames, the last of them saying: {loss}"))
-
-    def _settle(self, job: _Job) -> None:
-        """After a run: the job is over, or another replica has it, or it goes back to the head of the line."""
-        if not job.lacking and not job.over:
-            job.end()
-        if not job.runs:
-            self._running.discard(job)
-            if not job.over:
-                self._line.appendleft(job)
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
 
 
 def _host(address: str) -> str:

@@ -14,9 +14,10 @@ import structlog
 from momalisa_api import film
 from momalisa_api.bucket import Bucket
 from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.line import Begun
 from momalisa_api.problems import Problem
 from momalisa_api.queue import Queue
-from momalisa_api.replicas import Begun, Replicas
+from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Frame, Shard, WalkSpec, lay_out, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import anyio
 import pytest
+from momalisa_api.line import Begun
 from momalisa_api.problems import WalkFailed
-from momalisa_api.replicas import Begun, Replicas
+from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard, RenderedFrame
 

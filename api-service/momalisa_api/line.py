@@ -1,0 +1,144 @@
+"""Jobs for the fleet and who gets the next: the line itself, and backups for what is late. Knows no HTTP."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from momalisa_api.problems import Problem
+from momalisa_api.replica import Replica
+from momalisa_api.walk import Recipe
+from momalisa_api.wire import Head, RenderedFrame
+
+LATE_LOOK_S = 0.2
+# A run that has outlasted its replica's usual time by this much is late; a backup must promise to be this much sooner.
+LATE_FACTOR, WORTH_FACTOR = 1.5, 1.25
+WEIGHT_OF_THE_NEWEST = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A replica has taken the shard."""
+
+
+Event = Begun | Head | RenderedFrame
+
+
+@dataclass(eq=False)
+class Worker:
+    """A replica as the fleet sees it."""
+
+    replica: Replica
+    fit: bool = False
+    looked_at: float = float("-inf")
+    shard_s: float | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def took(self, seconds: float) -> None:
+        """Remember how long a shard took: a moving average, so that a replica may become slow, or fast again."""
+        newest = WEIGHT_OF_THE_NEWEST
+        self.shard_s = seconds if self.shard_s is None else (1 - newest) * self.shard_s + newest * seconds
+
+
+@dataclass(eq=False)
+class Run:
+    """One worker's try at a job."""
+
+    started: float
+    scope: anyio.CancelScope
+
+
+@dataclass(eq=False)
+class Job:
+    """A shard on its way through the fleet: what it lacks, who has it, and where its events go."""
+
+    recipe: Recipe
+    lacking: set[float]
+    events: MemoryObjectSendStream[Event]
+    runs: dict[Worker, Run] = field(default_factory=dict)
+    losses: int = 0
+    problem: Problem | None = None
+    over: bool = False
+
+    def end(self, problem: Problem | None = None) -> None:
+        """Tell the asker that nothing more comes, and every replica that still renders to stop."""
+        if self.over:
+            return
+        self.over, self.problem = True, problem
+        self.events.close()
+        for run in self.runs.values():
+            run.scope.cancel()
+
+
+class Line:
+    """Jobs that wait, in their order, and jobs that run."""
+
+    def __init__(self, *, backups: bool) -> None:
+        """backups: whether an idle worker is given a late job a second time."""
+        self._backups = backups
+        self._waiting: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._changed = anyio.Event()
+
+    def add(self, job: Job) -> None:
+        """Put a new job at the end."""
+        self._waiting.append(job)
+        self._wake()
+
+    def drop(self, job: Job) -> None:
+        """Take back a job that nobody asks for any more."""
+        job.end()
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    async def next_for(self, worker: Worker, wait_s: float) -> Job | None:
+        """The next job for an idle worker; None where there is none for a while."""
+        with anyio.move_on_after(wait_s):
+            while True:
+                if self._waiting:
+                    return self._waiting.popleft()
+                if late := self._late_for(worker):
+                    return late
+                with anyio.move_on_after(LATE_LOOK_S if self._running else None):
+                    await self._changed.wait()
+        return None
+
+    def begin(self, job: Job, worker: Worker) -> Run:
+        """Note that a worker has a job."""
+        self._running.add(job)
+        run = job.runs[worker] = Run(time.monotonic(), anyio.CancelScope())
+        return run
+
+    def settle(self, job: Job, worker: Worker) -> None:
+        """After a run: the job is over, or another worker has it, or it goes back to the head of the line."""
+        del job.runs[worker]
+        if not job.lacking:
+            job.end()
+        if not job.runs:
+            self._running.discard(job)
+            if not job.over:
+                self._waiting.appendleft(job)
+        self._wake()
+
+    def _late_for(self, worker: Worker) -> Job | None:
+        """A job that this worker would finish clearly sooner than the one that has it."""
+        if not self._backups or worker.shard_s is None:
+            return None
+        now = time.monotonic()
+        for job in self._running:
+            if len(job.runs) != 1:
+                continue
+            [(holder, run)] = job.runs.items()
+            usual_s = holder.shard_s or worker.shard_s
+            elapsed_s = now - run.started
+            # Past its time, a run is thought to need as long again as it has taken so far.
+            left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
+            if left_s > WORTH_FACTOR * worker.shard_s:
+                return job
+        return None
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
