@@ -44,6 +44,8 @@ def up(replicas: int, first_port: int | None = None) -> int:
     manager.add_process("api", "exec momalisa serve", env={**environment, "MOMALISA_PORT": str(port)})
     url = f"http://127.0.0.1:{port}"
     threading.Thread(target=_greet, args=(url, replicas), daemon=True).start()
+    # A terminal that is closed stops everything as Ctrl-C does; honcho knows the other two signals.
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     manager.loop()
     # Stopped by Ctrl-C or SIGTERM is how this ends well.
     return 0 if manager.returncode in (130, 143) else int(manager.returncode or 0)
@@ -79,8 +81,11 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
             time.sleep(0.2)
         yield url
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(STOP_S)
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(ports: list[int]) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Replica:
             card = ModelAnswer.model_validate_json(answer.raise_for_status().content).card
         except httpx.TransportError:
             return "away"
-        except (httpx.HTTPStatusError, ValidationError):
+        except (httpx.HTTPError, ValidationError):
             return "speaks another contract"
         return "" if card.agrees_with(self._card) else f"has another card: {card.model} at {card.revision}"
 
@@ -91,14 +91,14 @@ class Replica:
             response = await self._client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ReplicaAway(repr(error)) from error
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
         try:
             if response.status_code != 200:
                 raise await _refusal(response)
             async for line in _frames(response):
                 yield line
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
         finally:
             await response.aclose()

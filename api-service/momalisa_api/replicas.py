@@ -134,6 +134,10 @@ class Replicas:
             worker.fit, worker.looked_at = False, time.monotonic()
         except (ReplicaLost, Problem) as loss:
             self._lose(worker, job, loss)
+        except Exception as bug:
+            # One odd answer must not end the fleet: it counts as a loss, and the job fails after a few.
+            log.exception("conversation broke", url=worker.replica.url)
+            self._lose(worker, job, bug)
         finally:
             self._line.settle(job, worker)
         await anyio.sleep(pause_s)

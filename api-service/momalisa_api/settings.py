@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,7 +40,11 @@ class Settings(BaseSettings):
 
     @field_validator("replicas")
     @classmethod
-    def _at_least_one(cls, value: str) -> str:
+    def _are_addresses(cls, value: str) -> str:
+        for address in value.split():
+            parts = urlsplit(address.removeprefix("dns+"))
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{address!r} is no address of a replica; write http://127.0.0.1:8101 for example")
         if not value.split():
             raise ValueError("name at least one replica, for example http://127.0.0.1:8101")
         return value

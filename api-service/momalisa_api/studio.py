@@ -42,7 +42,11 @@ class Studio:
         if again and walk.state in (State.FAILED, State.CANCELLED):
             started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None)
         if started:
-            await self._plan(walk.id, spec)
+            try:
+                await self._plan(walk.id, spec)
+            except Exception:
+                await self._fail(walk.id, "The bucket did not answer when the walk was planned. Ask again later.")
+                raise
         return await self._catalogue.get(walk.id), started
 
     async def withdraw(self, walk_id: str) -> Walk:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
-            client.delete(walk["url"])
+            with suppress(httpx.HTTPError):
+                client.delete(walk["url"])
             raise
         _save(client, f"{walk['url']}/{FILMS[out.suffix]}", out)
     return walk

@@ -60,6 +60,10 @@ class Broken(httpx.AsyncByteStream):
         self._closed()
 
 
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
 @dataclass
 class FakeReplica:
     """One made-up replica. Every attribute can be changed while it runs."""
@@ -71,6 +75,7 @@ class FakeReplica:
     busy_answers: int = 0
     refusal: tuple[int, str] | None = None
     dies_after: int | None = None
+    garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
     asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
@@ -96,6 +101,9 @@ class FakeReplica:
             status, detail = self.refusal
             return httpx.Response(status, json={"detail": detail})
         self.asked.append((body["recipe"], body["fractions"]))
+        if self.garbage:
+            content = self.garbage["content"]
+            return httpx.Response(200, headers=self.garbage.get("headers"), stream=Broken(_once(content), self._close))
         return httpx.Response(200, stream=Broken(self._lines(body), self._close))
 
     def _close(self) -> None:

@@ -18,6 +18,7 @@ from tests.api.test_walk import spec
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
 SHARDS = plan_shards(WALK.id, lay_out(WALK), 4)
+HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
 
 
 @asynccontextmanager
@@ -140,6 +141,28 @@ async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     async with dispatching(fleet, shard_tries=3) as replicas:
         with pytest.raises(WalkFailed, match=r"3 replicas lost these frames, .* out of memory"):
             await collect(replicas, SHARDS[0])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": b"not json at all"},
+        {"content": b"[1]"},
+        {"content": b'{"model": "m"}\n'},
+        {"content": HEAD},
+        {"content": HEAD + b'{"fraction": 0.0, "png": "!", "seconds": 1}'},
+        {"content": HEAD + b'{"problem": {"detail": "the card caught fire"}}'},
+        {"content": b"never zipped", "headers": {"Content-Encoding": "gzip"}},
+    ],
+)
+async def test_an_answer_that_breaks_the_contract_is_a_loss(fleet, answer):
+    """A replica gone mad loses its shard, and takes nobody with it."""
+    fleet.add(garbage=answer)
+    async with dispatching(fleet, shard_tries=2) as replicas:
+        with pytest.raises(WalkFailed, match="2 replicas lost these frames"):
+            await collect(replicas, SHARDS[0])
+        fleet.replicas["replica-1"].garbage = None
+        assert sorted(await collect(replicas, SHARDS[0])) == sorted(SHARDS[0].fractions)
 
 
 async def test_taking_a_shard_back_closes_its_connection(fleet):
