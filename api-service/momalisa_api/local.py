@@ -97,6 +97,8 @@ def _environment(ports: list[int]) -> dict[str, str]:
         "MOMALISA_REPLICAS": " ".join(f"http://127.0.0.1:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
         "MOMALISA_LOG_FORMAT": "console",
+        # It would tell every newcomer twice that torchvision is missing, which nothing here needs.
+        "TRANSFORMERS_VERBOSITY": "error",
         **os.environ,
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
