@@ -1,0 +1,95 @@
+"""The model card: what the weights are, how they came to be, what was measured, what looks good."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from atelier.families import FAMILIES
+from atelier.palette import COLOURS
+
+TRAINING, FIGURES = "training.json", "figures.json"
+
+WALKS: Final[tuple[tuple[str, str], ...]] = (("a red spiral on white", "a yellow and orange flower on navy"),)
+
+TEMPLATE: Final = """\
+---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# The atelier
+
+A Stable Diffusion pipeline of {megabytes:.0f} MB that paints modern-art compositions of 128 x 128 pixels: named
+families in named colours. It comes with MoMALisa, so that walks can be made with nothing to download. It loads like
+any other:
+
+    StableDiffusionPipeline.from_pretrained("weights", dtype=torch.float32, use_safetensors=True)
+
+It looks best with its own scheduler, 12 steps and a guidance scale of 4.
+
+## What it knows
+
+- Families: {families}.
+- Colours: {colours}. Their order matters: the ground comes last.
+- A word for the layout may stand before the family ("a wide spiral"): {kinds}.
+
+Words outside these it does not know: it paints something, but not what they mean.
+
+## Walks that look good
+
+{walks}
+
+## Data
+
+Pictures that `atelier/painter.py` paints, in two layouts a family, with captions from `atelier/captions.py`. Nobody
+holds rights in them: they are CC0. One pairing of family and colours in ten (SHA-256 modulo 10 is 0) was kept from
+training.
+
+## Recipe
+
+UNet of 9.4 M weights over latents of 16 x 16 x 12, CLIP-style text encoder of two layers, tiny autoencoder. The latents
+are a fixed PCA of 8 x 8 x 3 patches, which the autoencoder's own encoder has learnt to reproduce. v-prediction, cosine
+schedule, captions dropped one time in ten, AdamW at 1e-3 falling over the last half, moving average .997.
+
+Again from nothing, or on from where it was killed: `python -m atelier.train --out DIR --minutes 110 --weights DIR`
+Samples seen: {samples:,} in {hours:.1f} hours; velocity loss {loss:.3f}.
+
+## Figures
+
+{figures}
+
+## Licence
+
+Apache-2.0 for the weights, CC0 for the pictures they learnt from.
+"""
+
+
+def _figure_lines(folder: Path) -> str:
+    if not (folder / FIGURES).exists():
+        return "Not measured yet: `python -m atelier.evaluate --weights DIR`."
+    figures: dict[str, Any] = json.loads((folder / FIGURES).read_text())
+    lines = [
+        "On held-out captions, by `python -m atelier.evaluate --weights DIR`:",
+        "",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    return "\n".join(lines + [f"| {name} | {value} |" for name, value in figures.items()])
+
+
+def write_card(folder: Path) -> None:
+    """Write README.md from what stands in the folder."""
+    training: dict[str, Any] = json.loads((folder / TRAINING).read_text())
+    kinds = "; ".join(f"{' or '.join(family.kinds)} {name}" for name, family in FAMILIES.items())
+    text = TEMPLATE.format(
+        megabytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6,
+        families=", ".join(noun for family in FAMILIES.values() for _, noun in family.names),
+        colours=", ".join(COLOURS),
+        kinds=kinds,
+        walks="\n".join(f"- {start} → {end}" for start, end in WALKS),
+        samples=training["samples"],
+        hours=training["spent_s"] / 3600,
+        loss=training["loss"],
+        figures=_figure_lines(folder),
+    )
+    (folder / "README.md").write_text(text)

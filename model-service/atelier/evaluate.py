@@ -1,0 +1,139 @@
+"""Measures the weights on captions kept from training: `python -m atelier.evaluate --weights DIR`.
+
+Family right (by a classifier that has seen the painter's pictures alone), named colours present, and how well the
+autoencoder carries a picture. The painter's own pictures stand beside the model's.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+
+from atelier.captions import Caption, draw_caption
+from atelier.card import FIGURES, write_card
+from atelier.export import load_weights
+from atelier.families import FAMILIES
+from atelier.latents import to_tensor
+from atelier.painter import Picture, paint
+from atelier.palette import COLOURS
+from atelier.sheet import GUIDANCE, STEPS, dreamt
+
+NEAR: Final = 60.0
+LEAST_SHARE: Final = 0.01
+
+
+def share_of(picture: Picture, colour: str) -> float:
+    """The share of pixels within 60 of the named colour, in RGB."""
+    gaps = picture.astype(np.float32) - np.array(COLOURS[colour], np.float32)
+    return float((np.sqrt((gaps**2).sum(-1)) < NEAR).mean())
+
+
+def colours_present(pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
+    """The share of named colours that cover at least a hundredth of their picture."""
+    found = [
+        share_of(picture, colour) >= LEAST_SHARE
+        for picture, caption in zip(pictures, captions, strict=True)
+        for colour in caption.colours
+    ]
+    return sum(found) / len(found)
+
+
+def painted(captions: Sequence[Caption]) -> list[Picture]:
+    """The painter's pictures."""
+    return [paint(caption.family, caption.colours, caption.kind) for caption in captions]
+
+
+class Connoisseur(nn.Module):
+    """Tells families apart: pictures (n, 3, 128, 128) in [-1, 1] to scores (n, families)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 24, 48, 96, 96)
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Conv2d(narrow, wide, 3, 2, 1), nn.GroupNorm(8, wide), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, len(FAMILIES)))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        scores: Tensor = self.layers(pictures)
+        return scores
+
+
+def train_connoisseur(pictures: int = 6000, batch: int = 40, seed: int = 1) -> Connoisseur:
+    """Trained on the painter alone; with noise, so that a blurred edge does not sway it."""
+    torch.manual_seed(seed)
+    rng, connoisseur, names = Random(seed), Connoisseur(), list(FAMILIES)
+    optimiser = torch.optim.AdamW(connoisseur.parameters(), 2e-3)
+    for _ in range(pictures // batch):
+        captions = [draw_caption(rng) for _ in range(batch)]
+        shown = to_tensor(np.stack(painted(captions)))
+        shown = shown + torch.randn_like(shown) * 0.2 * torch.rand(batch, 1, 1, 1)
+        labels = torch.tensor([names.index(caption.family) for caption in captions])
+        optimiser.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(connoisseur(shown), labels))
+        optimiser.step()
+    return connoisseur.eval()
+
+
+@torch.inference_mode()
+def families_right(connoisseur: Connoisseur, pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
+    """The share of pictures that are taken for what their caption says."""
+    names = list(FAMILIES)
+    found: list[int] = connoisseur(to_tensor(np.stack(pictures))).argmax(1).tolist()
+    right = sum(names[i] == caption.family for i, caption in zip(found, captions, strict=True))
+    return right / len(captions)
+
+
+@torch.inference_mode()
+def carried_db(pipeline: StableDiffusionPipeline, pictures: Sequence[Picture]) -> float:
+    """Peak signal to noise ratio of pictures after encoder and decoder, in dB."""
+    whole = to_tensor(np.stack(pictures))
+    again = torch.cat([pipeline.vae(some).sample for some in torch.split(whole, 8)])
+    return float(-10 * ((again.clamp(-1, 1) - whole) / 2).square().mean().log10())
+
+
+def measure(pipeline: StableDiffusionPipeline, count: int, steps: int, guidance: float) -> dict[str, str | float]:
+    """Every figure, on `count` held-out captions."""
+    rng = Random(99)
+    captions = [draw_caption(rng, from_held_out=True) for _ in range(count)]
+    texts = [caption.text for caption in captions]
+    pictures = [np.asarray(image) for image in dreamt(pipeline, texts, steps=steps, guidance=guidance)]
+    originals, connoisseur = painted(captions), train_connoisseur()
+    return {
+        "captions": count,
+        "steps, guidance scale": f"{steps}, {guidance:g}",
+        "family right": round(families_right(connoisseur, pictures, captions), 3),
+        "family right, the painter's own pictures": round(families_right(connoisseur, originals, captions), 3),
+        "named colours present": round(colours_present(pictures, captions), 3),
+        "named colours present, the painter's own pictures": round(colours_present(originals, captions), 3),
+        "named colours present, captions shuffled": round(colours_present(pictures, captions[1:] + captions[:1]), 3),
+        "encoder and decoder, dB": round(carried_db(pipeline, originals[:64]), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--captions", type=int, default=126)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--keep", action="store_true", help="write the figures into the model card")
+    options = parser.parse_args()
+    figures = measure(load_weights(options.weights), options.captions, options.steps, options.guidance)
+    for name, value in figures.items():
+        print(f"{name:52} {value}")
+    if options.keep:
+        (options.weights / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
+        write_card(options.weights)
+
+
+if __name__ == "__main__":
+    main()

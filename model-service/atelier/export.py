@@ -1,0 +1,81 @@
+"""Writes the atelier's networks as a diffusers StableDiffusionPipeline folder: half precision, safetensors only.
+
+By hand: `python -m atelier.export --out DIR --weights DIR`, from a training's folder.
+"""
+
+import argparse
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPTokenizer
+
+from atelier import checkpoint
+from atelier.card import FIGURES, TRAINING, write_card
+from atelier.checkpoint import Tally
+from atelier.network import build_networks, build_sampler
+from atelier.tokenizer import keep_tokenizer
+
+LARGEST_FILE: Final = "10MB"
+
+
+def assemble(networks: nn.ModuleDict, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+    """The pipeline that plain diffusers would load, in half precision on the CPU. The networks stay as they are."""
+    halves = {name: deepcopy(network).cpu().half().eval() for name, network in networks.items()}
+    return StableDiffusionPipeline(
+        **halves,
+        tokenizer=tokenizer,
+        scheduler=build_sampler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def write_weights(networks: nn.ModuleDict, tokenizer: CLIPTokenizer, tally: Tally, folder: Path) -> None:
+    """Put the pipeline where the folder is: whoever opens it finds the old one or the new one, never half of one."""
+    fresh, stale = folder.with_name(folder.name + ".fresh"), folder.with_name(folder.name + ".stale")
+    for leftover in (fresh, stale):
+        shutil.rmtree(leftover, ignore_errors=True)
+    assemble(networks, tokenizer).save_pretrained(fresh, safe_serialization=True, max_shard_size=LARGEST_FILE)
+    (fresh / TRAINING).write_text(json.dumps(vars(tally), indent=2) + "\n")
+    if (folder / FIGURES).exists():
+        shutil.copy(folder / FIGURES, fresh)
+    write_card(fresh)
+    for path in fresh.rglob("*"):
+        # save_pretrained writes files that only their owner may read; an image runs as somebody else.
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    if folder.exists():
+        folder.rename(stale)
+    fresh.rename(folder)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def load_weights(folder: Path) -> StableDiffusionPipeline:
+    """What any user of diffusers would write."""
+    pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the training's folder")
+    parser.add_argument("--weights", type=Path, required=True, help="folder to write the pipeline to")
+    options = parser.parse_args()
+    tokenizer = keep_tokenizer(options.out / "tokenizer", 0)
+    networks = build_networks(tokenizer)
+    state = checkpoint.load(options.out / "checkpoint.pt")
+    networks.load_state_dict(state["average"])
+    write_weights(networks, tokenizer, checkpoint.tally_of(state), options.weights)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What one training step learns from: captions and their pictures, and the losses. No optimiser, no files."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from atelier.captions import draw_caption
+from atelier.latents import PATCH, to_tensor
+from atelier.painter import paint
+
+DROPPED_CAPTIONS: Final = 0.1
+LATENT_NOISE: Final = 0.15
+HIGH_NOISE_SKEW: Final = 0.5
+
+
+class HeldOutPainted(AssertionError):
+    """A caption that is kept for evaluation was about to be trained on."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """token_ids: (n, 32) int64; pictures: (n, 3, size, size) float32 in [-1, 1]."""
+
+    token_ids: Tensor
+    pictures: Tensor
+
+    def to(self, device: torch.device) -> "Lesson":
+        """The same lesson on another device."""
+        return Lesson(self.token_ids.to(device), self.pictures.to(device))
+
+
+def paint_lesson(tokenizer: CLIPTokenizer, rng: Random, count: int, variations: int = 1, size: int = 128) -> Lesson:
+    """Pictures of the training side and their captions, one in ten left empty.
+
+    variations: how many layouts of each kind; 1 is the fixed one. Raises HeldOutPainted where the split leaks.
+    """
+    captions = [draw_caption(rng) for _ in range(count)]
+    if any(caption.held_out for caption in captions):
+        raise HeldOutPainted("draw_caption gave a held-out caption to training")
+    painted = [paint(c.family, c.colours, c.kind, rng.randrange(variations), size) for c in captions]
+    texts = ["" if rng.random() < DROPPED_CAPTIONS else caption.text for caption in captions]
+    return Lesson(tokenize(tokenizer, texts), to_tensor(np.stack(painted)))
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Padded to the encoder's length, as the pipeline does it."""
+    limit = tokenizer.model_max_length
+    found = tokenizer(texts, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
+    ids: Tensor = found.input_ids
+    return ids
+
+
+def draw_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """One timestep from each of `count` strata, more of them where there is much noise."""
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (strata.pow(HIGH_NOISE_SKEW) * steps).long().clamp(max=steps - 1)
+
+
+def velocity_loss(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    lesson: Lesson,
+    latents: Tensor,
+    alphas_cumprod: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the velocity. Source: Salimans and Ho, 2022, appendix D."""
+    timesteps = draw_timesteps(len(latents), len(alphas_cumprod), generator).to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    kept = alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
+    signal, spread = kept.sqrt(), (1 - kept).sqrt()
+    words = text_encoder(lesson.token_ids)[0]
+    foreseen = unet(signal * latents + spread * noise, timesteps, words).sample
+    return nn.functional.mse_loss(foreseen, signal * noise - spread * latents)
+
+
+def picture_loss(autoencoder: AutoencoderTiny, latents: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 and half the L1 of the gradients; and the mean squared error of values in [0, 1]."""
+    painted = autoencoder.decode(latents).sample
+    loss = (painted - pictures).abs().mean()
+    for axis in (-1, -2):
+        loss = loss + 0.5 * (painted.diff(dim=axis) - pictures.diff(dim=axis)).abs().mean()
+    return loss, ((painted.detach().clamp(-1, 1) - pictures) / 2).square().mean()
+
+
+def noisy_crops(pictures: Tensor, latents: Tensor, cells: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A square of `cells` latents from each picture, with noise as the UNet leaves it, and the pixels it stands for.
+
+    A quarter of a picture teaches the decoder nearly as much as all of it.
+    """
+    noise = torch.randn(latents.shape, generator=generator) * LATENT_NOISE
+    noisy = latents + noise.mul_(torch.rand((len(latents), 1, 1, 1), generator=generator)).to(latents.device)
+    top, left = (int(torch.randint(0, latents.shape[-1] - cells + 1, (), generator=generator)) for _ in range(2))
+    y, x, far = top * PATCH, left * PATCH, cells * PATCH
+    return noisy[..., top : top + cells, left : left + cells], pictures[..., y : y + far, x : x + far]

@@ -1,0 +1,83 @@
+"""The three networks of the atelier's Stable Diffusion pipeline, small enough for two cores."""
+
+from typing import Any, Final
+
+from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel, UniPCMultistepScheduler
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from atelier.latents import CHANNELS
+
+TEXT_WIDTH: Final = 128
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Noisy latents (n, 12, 16, 16) and words (n, 32, 128) to velocities: 9.4 million weights."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=(48, 96, 192),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Token ids (n, 32) to words (n, 32, 128)."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build_autoencoder() -> AutoencoderTiny:
+    """Pictures (n, 3, 128, 128) in [-1, 1] to latents (n, 12, 16, 16) and back."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32),
+        num_encoder_blocks=(1, 1, 1, 2),
+        num_decoder_blocks=(2, 2, 1, 1),
+        latent_channels=CHANNELS,
+        scaling_factor=1.0,
+    )
+
+
+def build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
+    """All three, by the names that the pipeline knows them by."""
+    return nn.ModuleDict(
+        {"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer), "vae": build_autoencoder()}
+    )
+
+
+SCHEDULE: Final[dict[str, Any]] = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+}
+
+
+def build_noise_schedule() -> DDPMScheduler:
+    """What training adds noise by."""
+    return DDPMScheduler(**SCHEDULE)
+
+
+def build_sampler() -> UniPCMultistepScheduler:
+    """What the pipeline paints by: deterministic, good in a dozen steps."""
+    return UniPCMultistepScheduler(**SCHEDULE, steps_offset=1)

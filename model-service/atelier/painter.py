@@ -1,0 +1,43 @@
+"""Paints a family in named colours: antialiased, at any size, the same every time."""
+
+from functools import lru_cache
+from random import Random
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atelier.families import FAMILIES
+from atelier.palette import COLOURS
+
+Picture = NDArray[np.uint8]
+
+SUPERSAMPLING: Final = 4
+
+
+def cover(family: str, kind: int, count: int, variation: int, size: int) -> NDArray[np.float32]:
+    """How much of each colour every pixel takes: (count + 1, size, size), summing to 1, ink last.
+
+    kind: 0 or 1, the family's two layouts; variation: 0 is the fixed layout, any other number is one of its own.
+    """
+    side = size * SUPERSAMPLING
+    layers = FAMILIES[family].draw(side, kind, count, Random(f"{family}/{kind}/{variation}"))
+    if layers.ndim == 2:
+        layers = (layers == np.arange(count + 1, dtype=np.uint8)[:, None, None]).astype(np.float32)
+    boxes = layers.reshape(count + 1, size, SUPERSAMPLING, size, SUPERSAMPLING)
+    shares: NDArray[np.float32] = boxes.mean(axis=(2, 4), dtype=np.float32)
+    return shares
+
+
+@lru_cache(maxsize=256)
+def _fixed_cover(family: str, kind: int, count: int, size: int) -> NDArray[np.float32]:
+    """Colours change from picture to picture, a fixed layout does not: painting one is then a matrix product."""
+    return cover(family, kind, count, 0, size)
+
+
+def paint(family: str, colours: tuple[str, ...], kind: int = 0, variation: int = 0, size: int = 128) -> Picture:
+    """A picture, (size, size, 3) uint8. Raises KeyError for a family or colour that the atelier does not know."""
+    pots = np.array([COLOURS[name] for name in (*colours, "black")], np.float32)
+    count = len(colours)
+    shares = cover(family, kind, count, variation, size) if variation else _fixed_cover(family, kind, count, size)
+    return (np.tensordot(shares, pots, axes=(0, 0)) + 0.5).astype(np.uint8)

@@ -1,0 +1,61 @@
+"""Sheets: many pictures on one, by the painter or by the model, on the same captions."""
+
+from pathlib import Path
+from random import Random
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from atelier.captions import Caption, held_out, phrase
+from atelier.families import FAMILIES
+from atelier.painter import paint
+from atelier.palette import COLOURS, stand_apart
+
+STEPS, GUIDANCE = 12, 4.0
+
+
+def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
+    """One caption for each layout of each family, by default all unseen in training."""
+    rng = Random(seed)
+    captions = []
+    for name, family in FAMILIES.items():
+        for kind in (0, 1):
+            while True:
+                colours = tuple(rng.sample(tuple(COLOURS), rng.choice(family.counts)))
+                if stand_apart(colours) and held_out(name, colours) is held_out_only:
+                    break
+            captions.append(Caption(name, colours, kind, phrase(name, colours, kind, rng)))
+    return captions
+
+
+def painted(captions: list[Caption]) -> list[Image.Image]:
+    """The painter's pictures."""
+    return [Image.fromarray(paint(c.family, c.colours, c.kind)) for c in captions]
+
+
+def dreamt(
+    pipeline: StableDiffusionPipeline, texts: list[str], seed: int = 0, steps: int = STEPS, guidance: float = GUIDANCE
+) -> list[Image.Image]:
+    """The model's pictures, each from noise of its own."""
+    images: list[Image.Image] = []
+    for start in range(0, len(texts), 14):
+        some = texts[start : start + 14]
+        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(some))]
+        images += pipeline(some, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+    return images
+
+
+def lay_out(images: list[Image.Image], columns: int, gap: int = 4) -> Image.Image:
+    """Rows of pictures on white."""
+    width, height = images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for i, image in enumerate(images):
+        sheet.paste(image, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+    return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """A palette PNG: small, and sharp at edges."""
+    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -1,0 +1,63 @@
+"""A small byte-level BPE in CLIP's format: the atelier's words whole, any other text in pieces."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from tokenizers import Tokenizer, models, trainers
+from transformers import CLIPTokenizer
+
+from atelier.captions import draw_caption
+
+MOST_TOKENS: Final = 32
+VOCABULARY: Final = 860
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def byte_letters() -> list[str]:
+    """The 256 letters that byte-level BPE writes bytes with: printable ones as they are, the others from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+
+
+def learn_merges(texts: list[str], tokens: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """New tokens, and the pairs they are merged from, in order."""
+    letters = byte_letters()
+    core = CLIPTokenizer().backend_tokenizer
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer, learner.pre_tokenizer = core.normalizer, core.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=tokens, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges = [(first, second) for first, second in pairs]
+    return [first + second for first, second in merges], merges
+
+
+def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
+    """Learn the tokenizer from captions of the training side. Every byte is a token, so that no text is unknown."""
+    rng = Random(seed)
+    texts = [draw_caption(rng).text for _ in range(20_000)]
+    letters = byte_letters()
+    alphabet = letters + [letter + "</w>" for letter in letters]
+    learnt, merges = learn_merges(texts, VOCABULARY - len(letters) - 2)
+    tokens = [*list(dict.fromkeys(alphabet + learnt))[: VOCABULARY - 2], START, END]
+    known = set(tokens)
+    merges = [pair for pair in merges if "".join(pair) in known]
+    return CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=merges,
+        model_max_length=MOST_TOKENS,
+        padding_side="right",
+    )
+
+
+def keep_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
+    """The folder's tokenizer, learnt first where there is none: weights are worth nothing with another one."""
+    if not folder.exists():
+        build_tokenizer(seed).save_pretrained(folder)
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
+    return tokenizer

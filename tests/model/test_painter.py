@@ -1,0 +1,107 @@
+"""The painter: deterministic, at any size, true to its captions, and silent about what is kept for evaluation."""
+
+from random import Random
+
+import numpy as np
+import pytest
+from atelier import captions, lessons, painter
+from atelier.captions import Caption, draw_caption, held_out, phrase
+from atelier.evaluate import LEAST_SHARE, share_of
+from atelier.families import FAMILIES
+from atelier.palette import COLOURS
+from atelier.tokenizer import build_tokenizer
+
+EVERY_LAYOUT = [(name, count, kind) for name, family in FAMILIES.items() for count in family.counts for kind in (0, 1)]
+
+
+@pytest.mark.parametrize(("family", "count", "kind"), EVERY_LAYOUT)
+def test_every_family_paints_every_colour_it_is_given(family: str, count: int, kind: int) -> None:
+    """A caption that names a colour which is not there would teach the model that words mean nothing."""
+    colours = ("red", "sky blue", "white", "purple")[:count]
+    picture = painter.paint(family, colours, kind)
+    assert picture.shape == (128, 128, 3)
+    assert all(share_of(picture, colour) >= LEAST_SHARE for colour in colours)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_two_layouts_of_a_family_differ(family: str) -> None:
+    """The words for layouts would be empty otherwise."""
+    colours = ("red", "sky blue", "white")
+    assert (painter.paint(family, colours, 0) != painter.paint(family, colours, 1)).mean() > 0.05
+
+
+@pytest.mark.parametrize("variation", [0, 5])
+def test_a_picture_is_the_same_every_time(variation: int) -> None:
+    """Training resumes by step number alone: that only works if painting has no state."""
+    first, again = (painter.paint("stars", ("red", "white"), 1, variation) for _ in range(2))
+    assert (first == again).all()
+
+
+def test_variations_give_other_layouts() -> None:
+    """The way to train on all layouts, once there is a device for it."""
+    one, other = (painter.paint("stained glass", ("red", "white"), 0, variation) for variation in (1, 2))
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("size", [32, 96, 256])
+def test_a_picture_of_another_size_is_the_same_picture(size: int) -> None:
+    """Averaged down to one size, both show the same."""
+    small, large = (painter.paint("spiral", ("red", "white"), 0, size=s) for s in (size, 2 * size))
+    averaged = large.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
+    assert np.abs(averaged - small).mean() < 4
+
+
+def test_edges_are_smooth() -> None:
+    """A disc in two colours shows many shades between them."""
+    assert len(np.unique(painter.paint("circles", ("black", "white"))[..., 0])) > 10
+
+
+def test_held_out_captions_never_come_from_the_training_side() -> None:
+    """What is measured on them would be memory."""
+    rng = Random(0)
+    drawn = [draw_caption(rng) for _ in range(3000)]
+    assert not any(held_out(caption.family, caption.colours) for caption in drawn)
+    kept = [draw_caption(rng, from_held_out=True) for _ in range(100)]
+    assert all(caption.held_out for caption in kept)
+
+
+def test_a_leak_in_the_split_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader checks each caption itself, whatever drew it."""
+    leak = draw_caption(Random(0), from_held_out=True)
+    monkeypatch.setattr(lessons, "draw_caption", lambda rng: leak)
+    with pytest.raises(lessons.HeldOutPainted):
+        lessons.paint_lesson(build_tokenizer(), Random(0), 1)
+
+
+def test_one_pairing_in_ten_is_held_out() -> None:
+    """By hash, so about a tenth."""
+    pairings = [(family, (a, b)) for family in FAMILIES for a in COLOURS for b in COLOURS if a != b]
+    assert 0.08 < sum(held_out(*pairing) for pairing in pairings) / len(pairings) < 0.12
+
+
+def test_captions_hold_known_words_only() -> None:
+    """The words a visitor is told the model knows are the words it learnt."""
+    rng, known = Random(1), captions.vocabulary()
+    for _ in range(500):
+        words = draw_caption(rng).text.replace(",", "").split()
+        assert known.issuperset(words), words
+
+
+def test_captions_name_colours_in_their_order() -> None:
+    """The ground comes last; 'red on white' is not 'white on red'."""
+    rng = Random(2)
+    for _ in range(50):
+        text = phrase("spiral", ("red", "white"), 0, rng)
+        assert text.index("red") < text.index("white")
+
+
+def test_an_unknown_colour_is_refused() -> None:
+    """Better than a picture in some other colour."""
+    with pytest.raises(KeyError):
+        painter.paint("spiral", ("red", "octarine"))
+
+
+def test_a_caption_is_told_by_its_family_and_colours_alone() -> None:
+    """Two phrasings of one picture are on the same side of the split."""
+    one, other = (Caption("grid", ("red", "white"), kind, f"text {kind}") for kind in (0, 1))
+    assert one.held_out == other.held_out
