@@ -66,12 +66,12 @@ class Catalogue:
         self._walks: dict[str, Walk] = {}
         self._changed: dict[str, anyio.Event] = {}
 
-    async def add(self, spec: WalkSpec) -> tuple[Walk, bool]:
-        """The walk of a spec, and whether it is new here."""
+    async def add(self, spec: WalkSpec, warnings: tuple[str, ...] = ()) -> tuple[Walk, bool]:
+        """The walk of a spec, and whether it is new here; a new one is told these warnings."""
         known = self._walks.get(spec.id)
         if known:
             return known, False
-        walk = Walk(spec.id, spec, number=len(self._walks) + 1)
+        walk = Walk(spec.id, spec, warnings=warnings, number=len(self._walks) + 1)
         self._walks[walk.id] = walk
         return walk, True
 

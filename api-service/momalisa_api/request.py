@@ -1,5 +1,6 @@
 """From what a visitor asks to a walk's spec: validated, completed from the model card, canonical."""
 
+import re
 import unicodedata
 from typing import Annotated, Self, TypeVar
 
@@ -11,6 +12,7 @@ from momalisa_api.walk import WalkSpec
 from momalisa_api.wire import ModelCard
 
 MAX_WAIT_S = 25
+MAX_WORDS_SHOWN = 12
 T = TypeVar("T")
 
 
@@ -116,6 +118,18 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
         said = "; ".join(f"{field} {detail}" for field, detail in errors)
         raise Invalid(f"{said}.", [{"field": field, "detail": detail} for field, detail in errors])
     return spec
+
+
+def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
+    """What the visitor should know of stops that hold words the model has never met: at most one sentence."""
+    if not card.about.words:
+        return ()
+    said = re.findall(r"[^\W\d_]+", " ".join(spec.stops).casefold())
+    unknown = sorted(set(said) - set(card.about.words))
+    if not unknown:
+        return ()
+    shown = ", ".join(unknown[:MAX_WORDS_SHOWN]) + (" and more" if len(unknown) > MAX_WORDS_SHOWN else "")
+    return (f"{card.about.title or card.model} knows only words of its own, and not: {shown}.",)
 
 
 def _given(value: T | None, otherwise: T) -> T:

@@ -18,6 +18,7 @@ from momalisa_api.line import Begun
 from momalisa_api.problems import Problem
 from momalisa_api.queue import Queue
 from momalisa_api.replicas import Replicas
+from momalisa_api.request import unknown_words
 from momalisa_api.walk import Frame, Shard, WalkSpec, lay_out, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
@@ -38,7 +39,7 @@ class Studio:
 
     async def ask(self, spec: WalkSpec, *, again: bool = False) -> tuple[Walk, bool]:
         """The walk of a spec, and whether it was started by this. `again` starts a failed or cancelled one anew."""
-        walk, started = await self._catalogue.add(spec)
+        walk, started = await self._catalogue.add(spec, unknown_words(spec, self._card))
         if again and walk.state in (State.FAILED, State.CANCELLED):
             started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None)
         if started:

@@ -22,6 +22,7 @@ class About(BaseModel):
     license: str = ""
     examples: tuple[tuple[str, str], ...] = ()
     limits: str = ""
+    words: tuple[str, ...] = Field((), description="The only words that the model knows; none: no such limit.")
 
 
 class ModelCard(BaseModel):

@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 Labels = NDArray[np.uint8]
 Field = NDArray[np.float32]
+Weights = NDArray[np.float32]
+Layers = Labels | Weights
 Points = list[tuple[float, float]]
 
 

@@ -22,9 +22,9 @@ from atelier.card import FIGURES, write_card
 from atelier.export import load_weights
 from atelier.families import FAMILIES
 from atelier.latents import to_tensor
-from atelier.painter import Picture, paint
+from atelier.painter import Picture
 from atelier.palette import COLOURS
-from atelier.sheet import GUIDANCE, STEPS, dreamt
+from atelier.sheet import GUIDANCE, STEPS, dreamt, painted
 
 NEAR: Final = 60.0
 LEAST_SHARE: Final = 0.01
@@ -44,11 +44,6 @@ def colours_present(pictures: Sequence[Picture], captions: Sequence[Caption]) ->
         for colour in caption.colours
     ]
     return sum(found) / len(found)
-
-
-def painted(captions: Sequence[Caption]) -> list[Picture]:
-    """The painter's pictures."""
-    return [paint(caption.family, caption.colours, caption.kind) for caption in captions]
 
 
 class Connoisseur(nn.Module):

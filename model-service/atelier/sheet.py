@@ -1,18 +1,26 @@
-"""Sheets: many pictures on one, by the painter or by the model, on the same captions."""
+"""Sheets: many pictures on one, by the painter or by the model, on the same captions.
 
+`python -m atelier.sheet --weights DIR --docs DIR` makes both for the docs.
+"""
+
+import argparse
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from atelier.captions import Caption, held_out, phrase
+from atelier.export import load_weights
 from atelier.families import FAMILIES
-from atelier.painter import paint
+from atelier.painter import Picture, paint
 from atelier.palette import COLOURS, stand_apart
 
-STEPS, GUIDANCE = 12, 4.0
+STEPS: Final = 12
+GUIDANCE: Final = 4.0
+SHEET_COLUMNS: Final = 14
 
 
 def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
@@ -29,9 +37,9 @@ def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
     return captions
 
 
-def painted(captions: list[Caption]) -> list[Image.Image]:
+def painted(captions: list[Caption]) -> list[Picture]:
     """The painter's pictures."""
-    return [Image.fromarray(paint(c.family, c.colours, c.kind)) for c in captions]
+    return [paint(caption.family, caption.colours, caption.kind) for caption in captions]
 
 
 def dreamt(
@@ -59,3 +67,22 @@ def lay_out(images: list[Image.Image], columns: int, gap: int = 4) -> Image.Imag
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """A palette PNG: small, and sharp at edges."""
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--docs", type=Path, required=True, help="folder for painter.png and atelier.png")
+    options = parser.parse_args()
+    captions = sheet_captions()
+    save_sheet(
+        lay_out([Image.fromarray(picture) for picture in painted(captions)], SHEET_COLUMNS),
+        options.docs / "painter.png",
+    )
+    pipeline = load_weights(options.weights)
+    images = dreamt(pipeline, [caption.text for caption in captions])
+    save_sheet(lay_out(images, SHEET_COLUMNS), options.docs / "atelier.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -84,6 +84,9 @@ class About(Wire):
     license: str = ""
     examples: Annotated[tuple[tuple[str, str], ...], Field(strict=False, description="walks that go well")] = ()
     limits: str = ""
+    words: Annotated[
+        tuple[str, ...], Field(strict=False, description="the only words the model knows; none: no such limit")
+    ] = ()
 
 
 class ModelCard(Wire):

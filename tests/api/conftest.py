@@ -157,9 +157,9 @@ def fleet() -> Fleet:
     return Fleet()
 
 
-def write_card(folder: Path) -> Path:
+def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:
     path = folder / "card.json"
-    path.write_text(json.dumps(CARD))
+    path.write_text(json.dumps(card))
     return path
 
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from tests.api.conftest import CARD, ended, painted, running
+from tests.api.conftest import CARD, ended, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -219,6 +219,24 @@ async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
     assert walk["warnings"] == ["Not heard: 'with a hat'."]
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("A red STAR", []),
+        ("a giraffe", ["Made up knows only words of its own, and not: giraffe."]),
+        ("a red 3 star, 😀", []),
+        ("ünïcödé ﷽ a", ["Made up knows only words of its own, and not: ünïcödé."]),
+    ],
+)
+async def test_words_that_the_model_never_met_are_told(settings, fleet, start, said):
+    """A visitor who asks the small embedded model for a giraffe should know why none comes."""
+    about = {**CARD["about"], "words": ["a", "red", "star", "blue", "wave"]}
+    write_card(settings.model_card.parent, {**CARD, "about": about})
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json={"start": start, "end": "a blue wave", "frames": 2})).json()
+    assert walk["warnings"] == said
 
 
 async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
