@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -17,13 +18,11 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-class Recipe(BaseModel):
-    """Everything but the fraction that decides a frame's pixels: one leg of a walk."""
+class Look(BaseModel):
+    """What decides how every frame of a walk looks, beside the prompts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    start: str
-    end: str
     negative_prompt: str
     seed: int
     width: int
@@ -36,39 +35,31 @@ class Recipe(BaseModel):
 
     @cached_property
     def id(self) -> str:
+        """32 hex digits: equal contents have equal ids, everywhere and for ever."""
         return _digest(self.model_dump())
 
 
-class WalkSpec(BaseModel):
-    """A walk, complete and canonical. Equal specs are one walk."""
+class Recipe(Look):
+    """Everything but the fraction that decides a frame's pixels: one leg of a walk."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    start: str
+    end: str
+
+
+class WalkSpec(Look):
+    """A walk, complete and canonical. Equal specs are one walk."""
 
     stops: tuple[str, ...]
     frames: int
-    seed: int
-    negative_prompt: str
-    width: int
-    height: int
-    steps: int
-    guidance_scale: float
-    scheduler: str
-    model: str
-    revision: str
     frame_ms: int
     gif_there_and_back: bool
     mp4_there_and_back: bool
 
-    @cached_property
-    def id(self) -> str:
-        return _digest(self.model_dump())
-
     @property
     def recipes(self) -> tuple[Recipe, ...]:
         """One recipe a leg, in the walk's order."""
-        shared = self.model_dump(include=set(Recipe.model_fields))
-        legs = zip(self.stops, self.stops[1:], strict=False)
-        return tuple(Recipe(start=start, end=end, **shared) for start, end in legs)
+        look = self.model_dump(include=set(Look.model_fields))
+        return tuple(Recipe(start=start, end=end, **look) for start, end in pairwise(self.stops))
 
 
 @dataclass(frozen=True, slots=True)
