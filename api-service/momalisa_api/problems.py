@@ -122,10 +122,16 @@ async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"field": ".".join(str(part) for part in found["loc"]), "detail": str(found["msg"])} for found in error.errors()
+        {"field": _printable(".".join(str(part) for part in found["loc"])), "detail": _printable(found["msg"].removeprefix("Value error, "))}
+        for found in error.errors()
     ]
     said = "; ".join(f"{found['field']}: {found['detail']}" for found in errors)
     return answer(Invalid(said, errors))
+
+
+def _printable(text: str) -> str:
+    """A visitor can name fields in characters that no UTF-8 holds; the answer must hold them all the same."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 async def _on_http(_: Request, error: Exception) -> JSONResponse:
