@@ -1,0 +1,148 @@
+"""The state of a training, and one step of it. When to show it and when to stop is train.py's part."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from torch import Tensor, nn
+
+from atelier import checkpoint, lessons
+from atelier.export import assemble, write_weights
+from atelier.latents import fit_pca
+from atelier.network import build_networks, build_noise_schedule
+from atelier.sheet import SHEET_COLUMNS, dreamt, lay_out, save_sheet, sheet_captions
+from atelier.tokenizer import keep_tokenizer
+
+AVERAGE: Final = 0.997
+RATE: Final = 1e-3
+WARMUP_STEPS: Final = 200
+CROPS: Final = 8
+CROP_CELLS: Final = 8
+ENCODER_EVERY: Final = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, by whichever limit comes first, and how often to show it."""
+
+    out: Path
+    weights: tuple[Path, ...]
+    minutes: float
+    samples: float
+    batch: int
+    seed: int
+    variations: int
+    checkpoint_minutes: float = 2
+    show_minutes: float = 6
+    export_minutes: float = 12
+
+
+class Training:
+    """One training. What a step sees is decided by its number alone, so a checkpoint needs no random state."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan = plan
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = keep_tokenizer(plan.out / "tokenizer", plan.seed)
+        self.networks = build_networks(self.tokenizer).to(self.device)
+        for network in self.networks.values():
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = build_networks(self.tokenizer).to(self.device)
+        self.average.load_state_dict(self.networks.state_dict())
+        self.average.requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.networks.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
+        self.alphas_cumprod: Tensor = build_noise_schedule().alphas_cumprod
+        self.tally = checkpoint.Tally()
+        self.path = plan.out / "checkpoint.pt"
+        if self.path.exists():
+            self._restore()
+        else:
+            self.pca = fit_pca(plan.seed).to(self.device)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.path)
+        self.networks.load_state_dict(state["networks"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.pca = checkpoint.pca_of(state).to(self.device)
+        self.tally = checkpoint.tally_of(state)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        networks: dict[str, nn.Module] = {"networks": self.networks, "average": self.average}
+        checkpoint.save(self.path, networks, self.optimiser, self.pca, self.tally)
+
+    @property
+    def progress(self) -> float:
+        """0 at the start, 1 where the plan ends."""
+        return max(self.tally.spent_s / 60 / self.plan.minutes, self.tally.samples / self.plan.samples)
+
+    def rate(self) -> float:
+        """Warm up, hold, and fall over the last half."""
+        fall = min(1.0, max(0.0, 2 * self.progress - 1))
+        rise = min(1.0, (self.tally.step + 1) / WARMUP_STEPS)
+        return RATE * rise * (0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2)
+
+    def advance(self) -> None:
+        """One step of all three networks."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        loss = self._loss()
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        for network in self.networks.values():
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        self.optimiser.step()
+        self.tally.step += 1
+        self.tally.samples += self.plan.batch
+        self._follow()
+
+    def _loss(self) -> Tensor:
+        rng = Random(f"{self.plan.seed}/{self.tally.step}")
+        generator = torch.Generator().manual_seed(rng.getrandbits(48))
+        lesson = lessons.paint_lesson(self.tokenizer, rng, self.plan.batch, self.plan.variations).to(self.device)
+        latents = self.pca.encode(lesson.pictures)
+        vae: AutoencoderTiny = self.networks["vae"]
+        unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
+        velocity = lessons.velocity_loss(unet, text_encoder, lesson, latents, self.alphas_cumprod, generator)
+        noisy, pixels = lessons.noisy_crops(lesson.pictures[:CROPS], latents[:CROPS], CROP_CELLS, generator)
+        picture, error = lessons.picture_loss(vae, noisy, pixels)
+        self.tally.loss += 0.01 * (velocity.item() - self.tally.loss)
+        self.tally.error += 0.01 * (error.item() - self.tally.error)
+        total = velocity + picture
+        if self.tally.step % ENCODER_EVERY == 0:
+            total = total + nn.functional.mse_loss(vae.encode(lesson.pictures[:4]).latents, latents[:4])
+        return total
+
+    def _follow(self) -> None:
+        keep = min(AVERAGE, (1 + self.tally.step) / (10 + self.tally.step))
+        newest = [weight.detach() for weight in self.networks.parameters()]
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), newest, 1 - keep)
+
+    def show(self) -> None:
+        """Paint a sheet of held-out captions."""
+        pipeline: StableDiffusionPipeline = assemble(self.average, self.tokenizer).to(torch.float32)
+        pipeline.set_progress_bar_config(disable=True)
+        images = dreamt(pipeline, [caption.text for caption in sheet_captions()])
+        save_sheet(lay_out(images, SHEET_COLUMNS), self.plan.out / f"sheet-{self.tally.samples:08d}.png")
+
+    def export(self) -> None:
+        """Write the pipeline to every folder of the plan."""
+        for folder in self.plan.weights:
+            write_weights(self.average, self.tokenizer, self.tally, folder)
+
+    def report(self) -> None:
+        """Print the progress line."""
+        tally = self.tally
+        left = max(0.0, 1 - self.progress) * tally.spent_s / 60 / max(self.progress, 1e-9)
+        print(
+            f"{tally.samples:8d} samples  {tally.samples / max(tally.spent_s, 1):6.1f}/s  loss {tally.loss:.4f}"
+            f"  decoder {-10 * math.log10(tally.error):.2f} dB  rate {self.rate():.1e}  {left:5.1f} min left",
+            flush=True,
+        )
