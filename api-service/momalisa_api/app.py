@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,11 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import problems
 from momalisa_api.body_limit import BodyLimit
 from momalisa_api.bucket import FolderBucket
 from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import opened
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
@@ -25,6 +28,7 @@ from momalisa_api.routes import films, gallery, health, walks
 from momalisa_api.routes.services import Services
 from momalisa_api.settings import Settings
 from momalisa_api.studio import Studio
+from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
 
 VERSION = "0.1.0"
@@ -53,12 +57,16 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout = httpx.Timeout(settings.shard_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with make_client(timeout=timeout, limits=limits, trust_env=False) as client:
-            services, queue = _assemble(settings, card, client)
+        async with (
+            make_client(timeout=timeout, limits=limits, trust_env=False) as client,
+            opened(settings.database_url) as engine,
+        ):
+            services, queue = _assemble(settings, card, client, engine)
             app.state.services = services
+            await services.studio.resume()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(services.replicas.run)
-                tasks.start_soon(queue.run, services.studio.render)
+                for run in (services.replicas.run, services.watch.run, partial(queue.run, services.studio.render)):
+                    tasks.start_soon(run)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -89,8 +97,10 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
         app.include_router(router, prefix="/api/v1")
 
 
-def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) -> tuple[Services, Queue]:
-    catalogue = Catalogue()
+def _assemble(
+    settings: Settings, card: ModelCard, client: httpx.AsyncClient, engine: AsyncEngine
+) -> tuple[Services, Queue]:
+    catalogue = Catalogue(engine)
     bucket = FolderBucket(settings.bucket)
     queue = Queue(in_hand=settings.shards_in_hand)
     replicas = Replicas(
@@ -102,7 +112,8 @@ def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) ->
         backups=settings.backup_shards,
     )
     studio = Studio(card, catalogue, bucket, queue, replicas)
-    return Services(settings, card, catalogue, bucket, replicas, studio), queue
+    watch = Watch(catalogue, settings.watch_s)
+    return Services(settings, card, catalogue, bucket, replicas, studio, watch), queue
 
 
 def configure_log(settings: Settings) -> None:

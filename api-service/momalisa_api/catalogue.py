@@ -1,13 +1,19 @@
-"""What walks exist and how far they are. It lives in this process; the bucket remembers the pictures."""
+"""What walks exist, how far they are, and who asks for them. It lives in a database; the bucket keeps the pictures."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import anyio
+from sqlalchemy import Row, Select, and_, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from momalisa_api.database import asks, landings, walks
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.walk import WalkSpec
 
@@ -22,11 +28,13 @@ class State(StrEnum):
 
 
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+OPEN = frozenset(State) - ENDED
 
 MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.RENDERING, State.FAILED, State.CANCELLED}),
-    State.RENDERING: frozenset({State.FILMING, State.FAILED, State.CANCELLED}),
-    State.FILMING: frozenset({State.DONE, State.FAILED, State.CANCELLED}),
+    # Back to waiting: who was at it died, and another begins where the bucket says.
+    State.RENDERING: frozenset({State.WAITING, State.FILMING, State.FAILED, State.CANCELLED}),
+    State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
     State.DONE: frozenset(),
     State.FAILED: frozenset({State.WAITING}),
     State.CANCELLED: frozenset({State.WAITING}),
@@ -35,18 +43,19 @@ MOVES: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A snapshot of a walk. `revision` grows with every change."""
+    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk."""
 
     id: str
+    number: int
     spec: WalkSpec
-    state: State = State.WAITING
-    landed: frozenset[int] = frozenset()
-    films: frozenset[str] = frozenset()
-    warnings: tuple[str, ...] = ()
-    error: str | None = None
-    revision: int = 1
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    number: int = 0
+    state: State
+    revision: int
+    tries: int
+    landed: frozenset[int]
+    films: frozenset[str]
+    warnings: tuple[str, ...]
+    error: str | None
+    created_at: datetime
 
     @property
     def ended(self) -> bool:
@@ -60,86 +69,159 @@ class Page:
 
 
 class Catalogue:
-    """Walks by id. Every change is a new snapshot with the next revision, and wakes who watches the walk."""
+    """Walks by id. Every change bumps the walk's revision in the same transaction."""
 
-    def __init__(self) -> None:
-        self._walks: dict[str, Walk] = {}
-        self._changed: dict[str, anyio.Event] = {}
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        # ON CONFLICT is one feature under two names.
+        self._insert = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
 
-    async def add(self, spec: WalkSpec, warnings: tuple[str, ...] = ()) -> tuple[Walk, bool]:
-        """The walk of a spec, and whether it is new here; a new one is told these warnings."""
-        known = self._walks.get(spec.id)
-        if known:
-            return known, False
-        walk = Walk(spec.id, spec, warnings=warnings, number=len(self._walks) + 1)
-        self._walks[walk.id] = walk
-        return walk, True
+    async def ask(
+        self, spec: WalkSpec, owner: str, *, listed: bool = True, warnings: Sequence[str] = ()
+    ) -> tuple[Walk, bool]:
+        """Note that an owner asks for a walk. Returns the walk, and whether it is new here.
+
+        Of many who ask at once one makes the walk; asking again changes nothing but `listed`.
+        """
+        now = datetime.now(UTC)
+        row = {
+            "id": spec.id,
+            "spec": spec.model_dump(mode="json"),
+            "stops": "\n".join(spec.stops).casefold(),
+            "state": State.WAITING,
+            "revision": 1,
+            "tries": 0,
+            "films": [],
+            "warnings": list(warnings),
+            "created_at": now,
+        }
+        wish = {"walk_id": spec.id, "owner": owner, "listed": listed, "asked_at": now}
+        async with self._transaction() as connection:
+            made = await connection.execute(self._insert(walks).values(row).on_conflict_do_nothing())
+            again = self._insert(asks).values(wish)
+            await connection.execute(
+                again.on_conflict_do_update(index_elements=["walk_id", "owner"], set_={"listed": listed})
+            )
+            [walk] = await self._read(connection, select(walks).where(walks.c.id == spec.id))
+        return walk, made.rowcount == 1
+
+    async def withdraw(self, walk_id: str, owner: str) -> int:
+        """Take back an owner's ask. Returns how many others still ask. Raises WalkUnknown."""
+        await self.get(walk_id)
+        async with self._transaction() as connection:
+            await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
+            left = await connection.scalar(select(func.count()).where(asks.c.walk_id == walk_id))
+        return int(left or 0)
 
     async def get(self, walk_id: str) -> Walk:
         """The newest snapshot. Raises WalkUnknown."""
-        walk = self._walks.get(walk_id)
-        if walk is None:
+        async with self._transaction() as connection:
+            found = await self._read(connection, select(walks).where(walks.c.id == walk_id))
+        if not found:
             raise WalkUnknown("No walk has this id. Ask for it with POST /api/v1/walks.")
-        return walk
+        return found[0]
 
-    async def page(self, q: str = "", before: int | None = None, limit: int = 24) -> Page:
-        """Walks whose stops hold `q`, newest first, from below the cursor `before` on."""
-        needle = q.casefold()
-        found = [
-            walk
-            for walk in reversed(self._walks.values())
-            if (before is None or walk.number < before) and any(needle in stop.casefold() for stop in walk.spec.stops)
-        ]
-        more = len(found) > limit
-        return Page(tuple(found[:limit]), found[limit - 1].number if more else None)
+    async def page(self, q: str = "", before: int | None = None, limit: int = 24, owner: str | None = None) -> Page:
+        """Walks on the wall whose stops hold `q`, newest first, from below the cursor `before` on.
+
+        owner: instead of the wall, all that this owner asks for, listed or not.
+        """
+        wished = asks.c.owner == owner if owner else asks.c.listed
+        on_the_wall = select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, wished)).exists()
+        query = select(walks).where(on_the_wall).order_by(walks.c.number.desc()).limit(limit + 1)
+        if before is not None:
+            query = query.where(walks.c.number < before)
+        if q:
+            query = query.where(walks.c.stops.contains(q.casefold(), autoescape=True))
+        async with self._transaction() as connection:
+            found = await self._read(connection, query)
+        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+
+    async def open_walks(self) -> list[Walk]:
+        """Every walk that has not ended, oldest first."""
+        query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.number)
+        async with self._transaction() as connection:
+            return await self._read(connection, query)
 
     async def place_in_line(self, walk: Walk) -> int | None:
         """1 for the oldest walk that waits; None for one that does not wait."""
         if walk.state is not State.WAITING:
             return None
-        return sum(other.state is State.WAITING and other.number <= walk.number for other in self._walks.values())
+        query = select(func.count()).where(walks.c.state == State.WAITING, walks.c.number <= walk.number)
+        async with self._transaction() as connection:
+            return int(await connection.scalar(query) or 1)
 
     async def move(self, walk_id: str, start: State, to: State, **changes: Any) -> bool:
         """Move a walk from one state to another, if it still is in the first: compare-and-set.
 
-        Raises ValueError for a move that no walk can make.
+        changes: columns to set with it. Raises ValueError for a move that no walk can make.
         """
         if to not in MOVES[start]:
             raise ValueError(f"no walk moves from {start} to {to}")
-        walk = await self.get(walk_id)
-        if walk.state is not start:
-            return False
-        self._store(walk, state=to, **changes)
-        return True
+        return await self._change(walk_id, walks.c.state == start, state=to, **changes)
 
-    async def land(self, walk_id: str, indices: frozenset[int]) -> Walk:
-        """Note frames that lie in the bucket now. Returns the snapshot that holds them."""
-        walk = await self.get(walk_id)
-        if indices <= walk.landed:
-            return walk
-        return self._store(walk, landed=walk.landed | indices)
+    async def land(self, walk_id: str, frames: Iterable[int]) -> None:
+        """Note frames that lie in the bucket now; those that are noted already change nothing."""
+        rows = [{"walk_id": walk_id, "frame": frame} for frame in frames]
+        if not rows:
+            return
+        async with self._transaction() as connection:
+            noted = await connection.execute(self._insert(landings).values(rows).on_conflict_do_nothing())
+            if noted.rowcount:
+                await connection.execute(
+                    update(walks).where(walks.c.id == walk_id).values(revision=walks.c.revision + 1)
+                )
 
-    async def warn(self, walk_id: str, warnings: tuple[str, ...]) -> None:
+    async def warn(self, walk_id: str, warnings: Sequence[str]) -> None:
         """Note what the visitor should know of this walk, each thing once."""
         walk = await self.get(walk_id)
-        fresh = tuple(warning for warning in warnings if warning not in walk.warnings)
+        fresh = [warning for warning in warnings if warning not in walk.warnings]
         if fresh:
-            self._store(walk, warnings=walk.warnings + fresh)
+            await self._change(walk_id, walks.c.revision == walk.revision, warnings=[*walk.warnings, *fresh])
 
-    async def watch(self, walk_id: str, after: int = 0) -> AsyncIterator[Walk]:
-        """Snapshots newer than revision `after`, until the walk has ended. Skips what a slow watcher missed."""
-        while True:
-            changed = self._changed.setdefault(walk_id, anyio.Event())
-            walk = await self.get(walk_id)
-            if walk.revision > after:
-                after = walk.revision
-                yield walk
-            if walk.ended:
-                return
-            await changed.wait()
+    async def revisions(self, walk_ids: Iterable[str]) -> dict[str, int]:
+        """The revision of each walk that there is: what a poll for many watchers asks."""
+        query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
+        async with self._transaction() as connection:
+            return {row.id: row.revision for row in await connection.execute(query)}
 
-    def _store(self, walk: Walk, **changes: Any) -> Walk:
-        newer = replace(walk, revision=walk.revision + 1, **changes)
-        self._walks[walk.id] = newer
-        self._changed.pop(walk.id, anyio.Event()).set()
-        return newer
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that a cancel waits for: cut in two, it would leave a connection that nobody closes."""
+        with anyio.CancelScope(shield=True):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    async def _change(self, walk_id: str, condition: Any, **columns: Any) -> bool:
+        query = update(walks).where(walks.c.id == walk_id, condition)
+        async with self._transaction() as connection:
+            changed = await connection.execute(query.values(revision=walks.c.revision + 1, **columns))
+        return changed.rowcount == 1
+
+    async def _read(self, connection: AsyncConnection, query: Select[Any]) -> list[Walk]:
+        """Walks with the frames that have landed, in two queries however many there are."""
+        rows = (await connection.execute(query)).all()
+        # A finished walk has all its frames: a gallery page asks for no single one.
+        unfinished = [row.id for row in rows if row.state != State.DONE]
+        frames: dict[str, set[int]] = {walk_id: set() for walk_id in unfinished}
+        if unfinished:
+            for landed in await connection.execute(select(landings).where(landings.c.walk_id.in_(unfinished))):
+                frames[landed.walk_id].add(landed.frame)
+        return [_walk(row, frames.get(row.id)) for row in rows]
+
+
+def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
+    spec = WalkSpec.model_validate(row.spec)
+    return Walk(
+        id=row.id,
+        number=row.number,
+        spec=spec,
+        state=State(row.state),
+        revision=row.revision,
+        tries=row.tries,
+        landed=frozenset(range(spec.frames) if landed is None else landed),
+        films=frozenset(row.films),
+        warnings=tuple(row.warnings),
+        error=row.error,
+        created_at=row.created_at.replace(tzinfo=UTC),
+    )

@@ -122,7 +122,10 @@ async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"field": _printable(".".join(str(part) for part in found["loc"])), "detail": _printable(found["msg"].removeprefix("Value error, "))}
+        {
+            "field": _printable(".".join(str(part) for part in found["loc"])),
+            "detail": _printable(found["msg"].removeprefix("Value error, ")),
+        }
         for found in error.errors()
     ]
     said = "; ".join(f"{found['field']}: {found['detail']}" for found in errors)

@@ -16,6 +16,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
     bucket: Path = Field(Path("bucket"), description="Folder that frames and films lie in.")
+    database_url: str = Field(
+        "sqlite:///bucket/catalogue.sqlite",
+        description="The catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
+    )
+    watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",

@@ -24,6 +24,8 @@ from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
 log = structlog.get_logger()
 
+MAX_TRIES = 5
+
 
 class Studio:
     """Takes walks in and sees them through."""
@@ -37,11 +39,11 @@ class Studio:
         # One walk is filmed at a time: encoders take memory and cores.
         self._film_room = anyio.Lock()
 
-    async def ask(self, spec: WalkSpec, *, again: bool = False) -> tuple[Walk, bool]:
+    async def ask(self, spec: WalkSpec, owner: str, *, again: bool = False) -> tuple[Walk, bool]:
         """The walk of a spec, and whether it was started by this. `again` starts a failed or cancelled one anew."""
-        walk, started = await self._catalogue.add(spec, unknown_words(spec, self._card))
+        walk, started = await self._catalogue.ask(spec, owner, warnings=unknown_words(spec, self._card))
         if again and walk.state in (State.FAILED, State.CANCELLED):
-            started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None)
+            started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None, tries=0)
         if started:
             try:
                 await self._plan(walk.id, spec)
@@ -50,12 +52,25 @@ class Studio:
                 raise
         return await self._catalogue.get(walk.id), started
 
-    async def withdraw(self, walk_id: str) -> Walk:
-        """End a walk that nobody asks for any more; one that has ended stays as it is."""
+    async def withdraw(self, walk_id: str, owner: str) -> Walk:
+        """Take back an owner's ask; a walk that nobody asks for any more ends, unless it has ended already."""
+        others = await self._catalogue.withdraw(walk_id, owner)
         walk = await self._catalogue.get(walk_id)
-        if not walk.ended and await self._catalogue.move(walk_id, walk.state, State.CANCELLED):
+        if not others and not walk.ended and await self._catalogue.move(walk_id, walk.state, State.CANCELLED):
             await self._queue.cancel(walk_id)
         return await self._catalogue.get(walk_id)
+
+    async def resume(self) -> None:
+        """Plan again what was open when the last process ended; what it had rendered lies in the bucket."""
+        for walk in await self._catalogue.open_walks():
+            if walk.tries + 1 >= MAX_TRIES:
+                await self._fail(
+                    walk.id, f"{MAX_TRIES} processes died while this walk was made. Ask for a smaller one."
+                )
+                continue
+            if walk.state is not State.WAITING:
+                await self._catalogue.move(walk.id, walk.state, State.WAITING, tries=walk.tries + 1)
+            await self._plan(walk.id, walk.spec)
 
     async def render(self, shard: Shard) -> None:
         """Have a shard rendered, store each frame as it comes, and film the walk if nothing lacks now."""
@@ -75,7 +90,7 @@ class Studio:
         for recipe in set(spec.recipes):
             held |= await self._bucket.present(f"frames/{recipe.id}/")
         lacking = [frame for frame in frames if frame.key not in held]
-        await self._catalogue.land(walk_id, frozenset(i for i, frame in enumerate(frames) if frame.key in held))
+        await self._catalogue.land(walk_id, [index for index, frame in enumerate(frames) if frame.key in held])
         shards = plan_shards(walk_id, lacking, self._card.micro_batch)
         log.info("walk planned", walk=walk_id, frames=len(frames), lacking=len(lacking), shards=len(shards))
         # A shard without frames renders nothing, and films what is whole already.
@@ -85,6 +100,8 @@ class Studio:
         if not shard.fractions:
             await self._catalogue.move(shard.walk_id, State.WAITING, State.RENDERING)
             return
+        walk = await self._catalogue.get(shard.walk_id)
+        places = _places(walk.spec)
         async with aclosing(self._replicas.render(shard)) as events:
             async for event in events:
                 match event:
@@ -93,14 +110,10 @@ class Studio:
                     case Head(warnings=warnings):
                         await self._catalogue.warn(shard.walk_id, tuple(warning.detail for warning in warnings))
                     case RenderedFrame(fraction=fraction, png=png):
-                        await self._land(shard.walk_id, Frame(shard.recipe, fraction), png)
-
-    async def _land(self, walk_id: str, frame: Frame, png: bytes) -> None:
-        """First the bucket, then the catalogue: a frame that is noted is there."""
-        await self._bucket.put(frame.key, png)
-        walk = await self._catalogue.get(walk_id)
-        places = frozenset(index for index, place in enumerate(lay_out(walk.spec)) if place == frame)
-        await self._catalogue.land(walk_id, places)
+                        frame = Frame(shard.recipe, fraction)
+                        # First the bucket, then the catalogue: a frame that is noted is there.
+                        await self._bucket.put(frame.key, png)
+                        await self._catalogue.land(walk.id, places[frame])
 
     async def _film_if_whole(self, walk_id: str) -> None:
         """Whoever finds all frames present makes the films; the move to filming lets only one through."""
@@ -109,7 +122,7 @@ class Studio:
         if not whole or not await self._catalogue.move(walk_id, State.RENDERING, State.FILMING):
             return
         films = await self._films(walk)
-        await self._catalogue.move(walk_id, State.FILMING, State.DONE, films=films)
+        await self._catalogue.move(walk_id, State.FILMING, State.DONE, films=sorted(films))
         log.info("walk done", walk=walk_id, films=sorted(films))
 
     async def _films(self, walk: Walk) -> frozenset[str]:
@@ -132,6 +145,14 @@ class Studio:
         if not walk.ended and await self._catalogue.move(walk_id, walk.state, State.FAILED, error=error):
             log.warning("walk failed", walk=walk_id, error=error)
             await self._queue.cancel(walk_id)
+
+
+def _places(spec: WalkSpec) -> dict[Frame, list[int]]:
+    """Where each of a walk's frames stands; one that is passed twice stands in two places."""
+    places: dict[Frame, list[int]] = {}
+    for index, frame in enumerate(lay_out(spec)):
+        places.setdefault(frame, []).append(index)
+    return places
 
 
 def _make_films(frames: film.Frames, folder: Path, spec: WalkSpec) -> list[Path]:

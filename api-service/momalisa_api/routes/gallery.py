@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from momalisa_api.problems import Invalid, documented
+from momalisa_api.request import Prompt
 from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
 from momalisa_api.routes.services import Needs
 from momalisa_api.wire import ModelCard
@@ -24,7 +25,7 @@ class ModelResource(BaseModel):
 @router.get("/walks", responses=documented(Invalid))
 async def walks(
     services: Needs,
-    q: Annotated[str, Query(max_length=200, description="Words that a stop must hold.")] = "",
+    q: Annotated[Prompt, Query(max_length=200, description="Words that a stop must hold.")] = "",
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="The cursor of the last page's `next`.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 24,
 ) -> GalleryPage:

@@ -10,7 +10,11 @@ from momalisa_api.catalogue import Catalogue, Walk
 from momalisa_api.replicas import Replicas
 from momalisa_api.settings import Settings
 from momalisa_api.studio import Studio
+from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
+
+# Until owners can be told apart, all who ask are one.
+EVERYONE = "everyone"
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Services:
     bucket: Bucket
     replicas: Replicas
     studio: Studio
+    watch: Watch
 
 
 def _services(request: Request) -> Services:

@@ -23,7 +23,7 @@ from momalisa_api.request import WalkQuery, WalkRequest, complete
 from momalisa_api.routes.films import NO_VIDEO, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.resources import WalkResource, show, walk_url
-from momalisa_api.routes.services import KnownWalk, Needs, Services
+from momalisa_api.routes.services import EVERYONE, KnownWalk, Needs, Services
 
 FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")
@@ -59,7 +59,7 @@ async def walk(
     if media_type == "video/mp4" and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, services.card, services.settings)
-    found, _ = await services.studio.ask(spec)
+    found, _ = await services.studio.ask(spec, EVERYONE)
     found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))
     _raise_if_ended_badly(found)
     if found.state is not State.DONE:
@@ -85,7 +85,7 @@ async def walk(
 async def ask(wish: WalkRequest, services: Needs, response: Response) -> WalkResource:
     """Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again."""
     spec = complete(wish, wish.named_stops, services.card, services.settings)
-    found, started = await services.studio.ask(spec, again=True)
+    found, started = await services.studio.ask(spec, EVERYONE, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
@@ -102,7 +102,7 @@ async def resource(found: KnownWalk, services: Needs, response: Response) -> Wal
 @router.delete("/walks/{walk_id}", responses=documented(WalkUnknown, Invalid))
 async def withdraw(found: KnownWalk, services: Needs) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
-    return await show(await services.studio.withdraw(found.id), services)
+    return await show(await services.studio.withdraw(found.id, EVERYONE), services)
 
 
 @router.get("/walks/{walk_id}/events", response_class=EventSourceResponse, responses=documented(WalkUnknown, Invalid))
@@ -115,7 +115,7 @@ async def events(
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
     # An ended walk is told again even to who has seen it: an empty stream would be asked for without end.
     after = min(seen, found.revision - 1) if found.ended else seen
-    async for snapshot in services.catalogue.watch(found.id, after):
+    async for snapshot in services.watch.snapshots(found.id, after):
         yield ServerSentEvent(
             data=await show(snapshot, services), event="walk", id=str(snapshot.revision), retry=RECONNECT_MS
         )
@@ -125,7 +125,7 @@ async def _await_end(found: Walk, services: Services, seconds: float) -> Walk:
     """Hold the line until a walk has ended, at most some seconds. Returns the newest snapshot."""
     if seconds and not found.ended:
         with anyio.move_on_after(seconds):
-            async for snapshot in services.catalogue.watch(found.id, found.revision):
+            async for snapshot in services.watch.snapshots(found.id, found.revision):
                 found = snapshot
     return found
 

@@ -1,0 +1,119 @@
+"""The database behind the catalogue: its tables, its engine, its migrations. Knows rows, not walks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    event,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+SQLITE_WAIT_MS = 10_000
+
+metadata = MetaData()
+
+walks = Table(
+    "walks",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("stops", Text, nullable=False, doc="All stops, case folded: what the gallery's search looks through."),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("films", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("walks_open", "state", "number"),
+    sqlite_autoincrement=True,
+)
+
+landings = Table(
+    "landings",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("frame", Integer, primary_key=True),
+)
+
+asks = Table(
+    "asks",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(64), primary_key=True),
+    Column("listed", Boolean, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Index("asks_of_owner", "owner", "asked_at"),
+)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine whose database has the newest schema, disposed of at the end. Raises what open_engine raises."""
+    engine = open_engine(url)
+    try:
+        await migrate(engine)
+        yield engine
+    finally:
+        with anyio.CancelScope(shield=True):
+            await engine.dispose()
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """An engine for a sqlite:///file or a postgresql:// url; nothing connects before it is used.
+
+    Raises ValueError for any other kind of url.
+    """
+    kind, _, rest = url.partition("://")
+    if kind == "sqlite":
+        Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(f"sqlite+aiosqlite://{rest}")
+        event.listen(engine.sync_engine, "connect", _tune_sqlite)
+        return engine
+    if kind in ("postgresql", "postgres"):
+        return create_async_engine(f"postgresql+asyncpg://{rest}", pool_pre_ping=True)
+    raise ValueError(f"{kind}:// is no database that MoMALisa knows; use sqlite:///FILE or postgresql://…")
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Bring the schema up to date. Safe to run again, and from several processes at once."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two processes that migrate at once would trip over each other's tables.
+            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
+        await connection.run_sync(upgrade)
+
+
+def _tune_sqlite(connection: Any, _: Any) -> None:
+    """Readers beside a writer, waiting instead of failing, references held to."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={SQLITE_WAIT_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
