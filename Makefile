@@ -17,13 +17,15 @@ export FRAMES ?= 25
 export SEED ?= 0
 export OUT ?= walk.gif
 
+READY := $(VENV)/ready-$(TORCH_BACKEND)
+
 .PHONY: up walk test check bench lock clean
 .DEFAULT_GOAL := up
 
-up: $(VENV)/ready ## two replicas and the api, until Ctrl-C
+up: $(READY) ## two replicas and the api, until Ctrl-C
 	@exec $(BIN)/momalisa up
 
-walk: $(VENV)/ready ## START="…" END="…" FRAMES=25 SEED=0 OUT=walk.gif
+walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=0 OUT=walk.gif
 	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
 
 test: $(VENV)/ready-dev ## the whole suite, over real processes
@@ -40,7 +42,7 @@ check: $(VENV)/ready-dev ## what CI runs: linters, types, floors, tests
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-$(VENV)/ready: requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml
+$(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml
 	@echo "Setting up $(VENV), once; mostly downloads."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MoMALisa needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 up")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,9 +50,9 @@ $(VENV)/ready: requirements/bootstrap.lock requirements/run.lock api-service/pyp
 	@$(UV) --require-hashes --no-deps -r requirements/run.lock
 	@$(install_torch)
 	@$(UV) --no-deps -e api-service -e model-service
-	@touch $@
+	@rm -f $(VENV)/ready-* && touch $@
 
-$(VENV)/ready-dev: $(VENV)/ready requirements/dev.lock
+$(VENV)/ready-dev: $(READY) requirements/dev.lock
 	@$(UV) --require-hashes --no-deps -r requirements/dev.lock
 	@touch $@
 
@@ -58,10 +60,10 @@ $(VENV)/ready-dev: $(VENV)/ready requirements/dev.lock
 define install_torch
 if [ -n "$(TORCH_INDEX)" ]; then $(UV) --index "$(TORCH_INDEX)" $(TORCH); \
 elif [ "$(TORCH_BACKEND)" = cpu ] && $(BIN)/pip install --quiet --no-index $(TORCH) 2>/dev/null; then :; \
-else $(UV) --torch-backend=$(TORCH_BACKEND) $(TORCH); fi
+else $(UV) --torch-backend=$(TORCH_BACKEND) --reinstall-package torch $(TORCH); fi
 endef
 
-lock: $(VENV)/ready ## resolve the locks anew
+lock: $(READY) ## resolve the locks anew
 	echo "$(TORCH)" > $(VENV)/torch.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock

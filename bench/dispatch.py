@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard
-
 from tests.api.conftest import CARD
 from tests.api.test_walk import spec
 

@@ -17,7 +17,6 @@ from momalisa_api.walk import WalkSpec
 from momalisa_model.replica import Ready, get_ready
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
-
 from tests.journey.deployment import WEIGHTS, Deployment, deployed, wait_until
 
 PAIRS = 5

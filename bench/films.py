@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from momalisa_api import film
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
+
+from momalisa_api import film
 
 Pixels = NDArray[np.float64]
 WALK_FRAMES = 25

@@ -95,6 +95,7 @@ def main() -> None:
             **os.environ,
             "MOMALISA_MODEL_CARD": str(card),
             "MOMALISA_BUCKET": f"{folder}/bucket",
+            "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
             "MOMALISA_REPLICAS": serve_replica(),
             "MOMALISA_PORT": str(port),
         }

@@ -21,10 +21,11 @@ WALKS = (13, 25, 49, 61)
 
 def replica(sizes: list[int], threads: int, together, results) -> None:
     """Measure each size in step with the other replicas; puts (size, seconds of each round) into results."""
+    from sampler import recipe_for
+
     from momalisa_model.replica import get_ready
     from momalisa_model.sampler import Sampler
     from momalisa_model.settings import Settings
-    from sampler import recipe_for
 
     ready = get_ready(Settings(threads=threads))
     recipe = recipe_for(ready)

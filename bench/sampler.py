@@ -13,6 +13,7 @@ import statistics
 from time import perf_counter
 
 import torch
+
 from momalisa_model.interpolation import initial_latents, slerp
 from momalisa_model.replica import Ready, get_ready
 from momalisa_model.settings import Settings

@@ -1,8 +1,9 @@
 """The one assembler: settings in, a running api out."""
 
 import logging
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from momalisa_api.body_limit import BodyLimit
 from momalisa_api.bucket import FolderBucket
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
+from momalisa_api.head import HeadAsGet
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
@@ -30,6 +32,8 @@ from momalisa_api.settings import Settings
 from momalisa_api.studio import Studio
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
+
+log = structlog.get_logger()
 
 VERSION = "0.1.0"
 SHUTDOWN_S = 3
@@ -66,7 +70,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             await services.studio.resume()
             async with anyio.create_task_group() as tasks:
                 for run in (services.replicas.run, services.watch.run, partial(queue.run, services.studio.render)):
-                    tasks.start_soon(run)
+                    tasks.start_soon(_run_or_stop, run)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -88,13 +92,19 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     """Hang middleware, problems and routes into the app."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET"], expose_headers=["Location", "Retry-After"]
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET", "HEAD"],
+        allow_headers=["Prefer", "Range", "If-None-Match", "Last-Event-ID"],
+        expose_headers=["Location", "Retry-After", "ETag", "Content-Range", "Content-Disposition"],
     )
+    app.add_middleware(HeadAsGet)
     problems.install(app)
     app.include_router(health.router)
     # In this order: /walks/{id}/frames.zip is not a film by that name.
     for router in (walks.router, gallery.router, films.router):
         app.include_router(router, prefix="/api/v1")
+    problems.describe(app)
 
 
 def _assemble(
@@ -114,6 +124,15 @@ def _assemble(
     studio = Studio(card, catalogue, bucket, queue, replicas)
     watch = Watch(catalogue, settings.watch_s)
     return Services(settings, card, catalogue, bucket, replicas, studio, watch), queue
+
+
+async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:
+    """A process that can no longer render must not go on taking walks in: it ends, and whoever keeps it starts it."""
+    try:
+        await run()
+    except Exception:
+        log.exception("a task that should never end has ended")
+        signal.raise_signal(signal.SIGTERM)
 
 
 def configure_log(settings: Settings) -> None:

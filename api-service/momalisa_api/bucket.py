@@ -4,8 +4,10 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO, Protocol
 
 import anyio
@@ -70,12 +72,11 @@ class FolderBucket:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 shutil.copyfileobj(content, file)
-            os.link(aside, target)
-        except FileExistsError:
-            return False
+            # Whoever serves the folder may be another user than who fills it.
+            os.chmod(aside, 0o644)  # noqa: PTH101
+            return _name(aside, target)
         finally:
-            Path(aside).unlink()
-        return True
+            Path(aside).unlink(missing_ok=True)
 
     async def get(self, key: str) -> bytes:
         try:
@@ -107,3 +108,29 @@ class FolderBucket:
             return frozenset(prefix + found.name for found in folder.iterdir() if not found.name.startswith("."))
 
         return await anyio.to_thread.run_sync(scan)
+
+
+def _name(aside: str, target: Path) -> bool:
+    """Give a finished file its name. Returns False where the name is taken."""
+    try:
+        os.link(aside, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # Some mounts know no hard links. A rename is atomic too, but of two at once the last one stays.
+        if target.exists():
+            return False
+        Path(aside).replace(target)
+    return True
+
+
+@asynccontextmanager
+async def copied_aside(bucket: Bucket, keys: Iterable[str]) -> AsyncIterator[list[Path]]:
+    """Local copies of objects, in their order, for as long as the block lasts. Raises NotInBucket."""
+    with TemporaryDirectory(prefix="momalisa-") as folder:
+        copies = []
+        for number, key in enumerate(keys):
+            copy = anyio.Path(folder) / f"{number:03}{Path(key).suffix}"
+            await copy.write_bytes(await bucket.get(key))
+            copies.append(Path(copy))
+        yield copies

@@ -35,7 +35,8 @@ MOVES: dict[State, frozenset[State]] = {
     # Back to waiting: who was at it died, and another begins where the bucket says.
     State.RENDERING: frozenset({State.WAITING, State.FILMING, State.FAILED, State.CANCELLED}),
     State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
-    State.DONE: frozenset(),
+    # Asked for again after its films were lost.
+    State.DONE: frozenset({State.WAITING}),
     State.FAILED: frozenset({State.WAITING}),
     State.CANCELLED: frozenset({State.WAITING}),
 }

@@ -29,10 +29,11 @@ WISHES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point. Exit codes: 0 done, 1 the walk failed, 2 bad input, 3 no server, 130 stopped by Ctrl-C."""
+    """Run one command and exit with its code."""
     options = _parser().parse_args(arguments)
     # A terminated command ends like an interrupted one: the ask is withdrawn, child processes are stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(options.run(options))
     except KeyboardInterrupt:
@@ -48,7 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--replicas", type=int, default=2, metavar="N", help="replicas to run (2)")
     up.add_argument("--first-port", type=int, metavar="PORT", help="port of the first replica (a free one)")
     up.set_defaults(run=lambda options: local.up(options.replicas, options.first_port))
-    walk = commands.add_parser("walk", help="ask for a walk and save it", epilog=main.__doc__)
+    walk = commands.add_parser(
+        "walk",
+        help="ask for a walk and save it",
+        epilog="Exit codes: 0 done, 1 the walk failed, 2 bad input, 3 no server, 130 stopped by Ctrl-C.",
+    )
     _add_walk_arguments(walk)
     walk.set_defaults(run=_walk)
     return parser
@@ -81,6 +86,8 @@ def _film_path(text: str) -> Path:
     path = Path(text)
     if path.suffix not in visitor.FILMS:
         raise argparse.ArgumentTypeError(f"ends in none of {', '.join(visitor.FILMS)}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
     if not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.resolve().parent}")
     return path
@@ -91,7 +98,8 @@ def _serve(_: argparse.Namespace) -> int:
         settings = Settings()
     except ValidationError as error:
         for found in error.errors():
-            print(f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}", file=sys.stderr)
+            said = "is needed" if found["type"] == "missing" else found["msg"].removeprefix("Value error, ")
+            print(f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: {said}", file=sys.stderr)
         return 2
     app.serve(settings)
     return 0

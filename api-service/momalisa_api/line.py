@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import anyio
@@ -18,12 +19,7 @@ LATE_FACTOR, WORTH_FACTOR = 1.5, 1.25
 WEIGHT_OF_THE_NEWEST = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A replica has taken the shard."""
-
-
-Event = Begun | Head | RenderedFrame
+Event = Head | RenderedFrame
 
 
 @dataclass(eq=False)
@@ -34,10 +30,12 @@ class Worker:
     fit: bool = False
     looked_at: float = float("-inf")
     shard_s: float | None = None
+    losses_in_a_row: int = 0
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def took(self, seconds: float) -> None:
         """Remember how long a shard took: a moving average, so that a replica may become slow, or fast again."""
+        self.losses_in_a_row = 0
         newest = WEIGHT_OF_THE_NEWEST
         self.shard_s = seconds if self.shard_s is None else (1 - newest) * self.shard_s + newest * seconds
 
@@ -58,7 +56,7 @@ class Job:
     lacking: set[float]
     events: MemoryObjectSendStream[Event]
     runs: dict[Worker, Run] = field(default_factory=dict)
-    losses: int = 0
+    losses: list[Worker] = field(default_factory=list)
     problem: Problem | None = None
     over: bool = False
 
@@ -75,9 +73,13 @@ class Job:
 class Line:
     """Jobs that wait, in their order, and jobs that run."""
 
-    def __init__(self, *, backups: bool) -> None:
-        """backups: whether an idle worker is given a late job a second time."""
+    def __init__(self, fit: Callable[[], Iterable[Worker]], *, backups: bool, first_guess_s: float) -> None:
+        """fit: the workers that can take jobs just now; backups: whether an idle one is given a late job a second time;
+        first_guess_s: how long a shard is thought to take before any has been seen.
+        """
+        self._fit = fit
         self._backups = backups
+        self._first_guess_s = first_guess_s
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
         self._changed = anyio.Event()
@@ -97,8 +99,9 @@ class Line:
         """The next job for an idle worker; None where there is none for a while."""
         with anyio.move_on_after(wait_s):
             while True:
-                if self._waiting:
-                    return self._waiting.popleft()
+                if job := self._first_for(worker):
+                    self._waiting.remove(job)
+                    return job
                 if late := self._late_for(worker):
                     return late
                 with anyio.move_on_after(LATE_LOOK_S if self._running else None):
@@ -122,20 +125,27 @@ class Line:
                 self._waiting.appendleft(job)
         self._wake()
 
+    def _first_for(self, worker: Worker) -> Job | None:
+        """The first job in line, but none that this worker has lost while there is one who has not."""
+        for job in self._waiting:
+            if worker not in job.losses or all(other in job.losses for other in self._fit()):
+                return job
+        return None
+
     def _late_for(self, worker: Worker) -> Job | None:
         """A job that this worker would finish clearly sooner than the one that has it."""
-        if not self._backups or worker.shard_s is None:
+        if not self._backups:
             return None
         now = time.monotonic()
         for job in self._running:
-            if len(job.runs) != 1:
+            if len(job.runs) != 1 or job.over or worker in job.losses:
                 continue
             [(holder, run)] = job.runs.items()
-            usual_s = holder.shard_s or worker.shard_s
+            usual_s = holder.shard_s or worker.shard_s or self._first_guess_s
             elapsed_s = now - run.started
             # Past its time, a run is thought to need as long again as it has taken so far.
             left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
-            if left_s > WORTH_FACTOR * worker.shard_s:
+            if left_s > WORTH_FACTOR * (worker.shard_s or usual_s):
                 return job
         return None
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
+from honcho.manager import Manager
 
 from momalisa_api.visitor import Unhappy
 
@@ -28,27 +29,47 @@ def up(replicas: int, first_port: int | None = None) -> int:
     first_port: the first replica's port, the others follow; None takes free ones. An api that is told MOMALISA_REPLICAS
     goes there instead, through a proxy for example.
     """
-    from honcho.manager import Manager
-
-    port = int(os.environ.get("MOMALISA_PORT", "8000"))
-    if not _is_free(port):
-        print(f"momalisa: port {port} is taken. Stop what listens there, or set MOMALISA_PORT.", file=sys.stderr)
+    asked_port = os.environ.get("MOMALISA_PORT", "8000")
+    if not asked_port.isdecimal() or not _is_free(int(asked_port)):
+        print(f"momalisa: port {asked_port} is taken or is none. Set MOMALISA_PORT to a free one.", file=sys.stderr)
         return 2
     ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
     environment = _environment(ports)
-    manager = Manager()
-    for number, replica_port in enumerate(ports, 1):
+    manager = _Patient(lambda: _greet(f"http://127.0.0.1:{asked_port}", replicas))
+    for number, port in enumerate(ports, 1):
         # exec: the shell that honcho starts must not stand between it and the process.
         respawned = f"exec {shlex.quote(sys.executable)} -m momalisa_api.respawn momalisa-model serve"
-        manager.add_process(f"replica-{number}", respawned, env={**environment, "MOMALISA_PORT": str(replica_port)})
-    manager.add_process("api", "exec momalisa serve", env={**environment, "MOMALISA_PORT": str(port)})
-    url = f"http://127.0.0.1:{port}"
-    threading.Thread(target=_greet, args=(url, replicas), daemon=True).start()
+        # Replicas ask nobody who they are: they listen to this machine alone, wherever the api listens.
+        own = {"MOMALISA_HOST": "127.0.0.1", "MOMALISA_PORT": str(port)}
+        manager.add_process(f"replica-{number}", respawned, env={**environment, **own})
+    manager.add_process("api", "exec momalisa serve", env={**environment, "MOMALISA_PORT": asked_port})
     # A terminal that is closed stops everything as Ctrl-C does; honcho knows the other two signals.
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     manager.loop()
     # Stopped by Ctrl-C or SIGTERM is how this ends well.
     return 0 if manager.returncode in (130, 143) else int(manager.returncode or 0)
+
+
+class _Patient(Manager):  # type: ignore[misc]
+    """Honcho, but a Ctrl-C that comes while it still starts is kept until all processes have started."""
+
+    def __init__(self, greet: Callable[[], None]) -> None:
+        super().__init__()
+        self._greet = greet
+        self._asked_to_stop = False
+
+    def _start(self) -> None:
+        super()._start()
+        # Not before: a process must not be forked while threads run.
+        threading.Thread(target=self._greet, daemon=True).start()
+
+    def terminate(self) -> None:
+        self._asked_to_stop = True
+        if self._all_started():
+            super().terminate()
+
+    def _any_stopped(self) -> bool:
+        return self._asked_to_stop or bool(super()._any_stopped())
 
 
 @contextmanager
@@ -85,7 +106,7 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
 
 
 def _environment(ports: list[int]) -> dict[str, str]:
@@ -116,7 +137,7 @@ def _greet(url: str, replicas: int) -> None:
     query = urlencode({"start": "a red star on yellow", "end": "a blue spiral on white", "frames": 25, "wait": 25})
     print(
         f"""
-  MoMALisa is up, with {replicas} replicas.
+  MoMALisa is up; {replicas} replicas render here.
 
     The API, to try:   {url}/api/docs
     A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'
@@ -130,7 +151,7 @@ def _greet(url: str, replicas: int) -> None:
 def _awake(url: str) -> bool:
     """Whether an api answers there that has a replica to render with."""
     try:
-        return bool(httpx.get(f"{url}/api/v1/model", timeout=2).json()["replicas"]["awake"])
+        return bool(httpx.get(f"{url}/api/v1/model", timeout=2, trust_env=False).json()["replicas"]["awake"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
 

@@ -5,6 +5,7 @@ Domain code raises these; `install` turns them into application/problem+json. No
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import structlog
@@ -23,7 +24,7 @@ class Problem(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something broke here"
-    retry_after_s: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Invalid(Problem):
@@ -50,12 +51,20 @@ class WalkCancelled(Problem):
     status, slug, title = 409, "walk-cancelled", "The walk was cancelled"
 
 
+class Gone(Problem):
+    status, slug, title = 410, "gone", "This was there once"
+
+
 class BodyTooLarge(Problem):
     status, slug, title = 413, "body-too-large", "The request body is too large"
 
 
 class RangeUnsatisfiable(Problem):
     status, slug, title = 416, "range-unsatisfiable", "The range lies outside the file"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes.")
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class WalkFailed(Problem):
@@ -108,10 +117,7 @@ def _answer(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -
 
 def answer(problem: Problem) -> JSONResponse:
     """The whole answer that carries a problem."""
-    headers = {"Cache-Control": "no-store"}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(problem.retry_after_s)
-    return _answer(document(problem), headers)
+    return _answer(document(problem), {"Cache-Control": "no-store", **problem.headers})
 
 
 async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
@@ -121,15 +127,21 @@ async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [
-        {
-            "field": _printable(".".join(str(part) for part in found["loc"])),
-            "detail": _printable(found["msg"].removeprefix("Value error, ")),
-        }
-        for found in error.errors()
-    ]
-    said = "; ".join(f"{found['field']}: {found['detail']}" for found in errors)
-    return answer(Invalid(said, errors))
+    errors = [_in_words(found) for found in error.errors()]
+    said = "; ".join(f"{found['field']} {found['detail']}" for found in errors)
+    return answer(Invalid(f"{said}.", errors))
+
+
+def _in_words(found: dict[str, Any]) -> dict[str, str]:
+    """One of pydantic's errors as field and sentence, in the words that `request.complete` uses."""
+    field = ".".join(str(part) for part in found["loc"][1:]) or "the request"
+    detail = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    match found["type"]:
+        case "extra_forbidden":
+            detail = "is not known here; /api/docs lists what is"
+        case "missing":
+            detail = "is needed"
+    return {"field": _printable(field), "detail": _printable(detail)}
 
 
 def _printable(text: str) -> str:
@@ -150,6 +162,19 @@ async def _on_http(_: Request, error: Exception) -> JSONResponse:
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("request broke", path=request.url.path, exc_info=error)
     return answer(Problem("This is our fault and has been logged. Try again; if it stays, tell the operator."))
+
+
+def describe(app: FastAPI) -> None:
+    """Add the problem document to the app's OpenAPI schemas, which `documented` refers to."""
+    bare = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = bare()
+        schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        document.setdefault("components", {}).setdefault("schemas", {})[ProblemDocument.__name__] = schema
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def install(app: FastAPI) -> None:

@@ -1,11 +1,12 @@
 """The conversation with one replica over HTTP: is it fit for work, and its answer line by line."""
 
+import io
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
-import stamina
 import structlog
+from PIL import Image
 from pydantic import ValidationError
 
 from momalisa_api.problems import WalkFailed
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 5.0
-BUSY_PAUSE_S = 1.0
+BUSY_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -66,9 +67,7 @@ class Replica:
 
     async def _reason_against(self) -> str:
         try:
-            async for attempt in stamina.retry_context(on=httpx.TransportError, attempts=2, wait_initial=0.05):
-                with attempt:
-                    ready = await self._client.get(self.url + READY_PATH, timeout=PROBE_TIMEOUT_S)
+            ready = await self._client.get(self.url + READY_PATH, timeout=PROBE_TIMEOUT_S)
             if ready.status_code != 200:
                 return f"not ready: {_detail(ready)}"
             answer = await self._client.get(self.url + MODEL_PATH, timeout=PROBE_TIMEOUT_S)
@@ -97,6 +96,8 @@ class Replica:
             if response.status_code != 200:
                 raise await _refusal(response)
             async for line in _frames(response):
+                if isinstance(line, RenderedFrame):
+                    _check_picture(line.png, recipe)
                 yield line
         except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
@@ -111,7 +112,7 @@ async def _refusal(response: httpx.Response) -> Exception:
     match response.status_code:
         case 503:
             after = response.headers.get("Retry-After", "")
-            return ReplicaBusy(float(after) if after.isdigit() else BUSY_PAUSE_S)
+            return ReplicaBusy(min(float(after), LONGEST_PAUSE_S) if after.isdecimal() else BUSY_PAUSE_S)
         case 404 | 405 | 409:
             return ReplicaAway(detail)
         case status if 400 <= status < 500:
@@ -124,7 +125,7 @@ def _detail(response: httpx.Response) -> str:
     """What a replica says in an answer that is not what was hoped for."""
     try:
         return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return response.text[:200]
 
 
@@ -142,8 +143,20 @@ async def _frames(response: httpx.Response) -> AsyncIterator[Head | RenderedFram
                     raise ReplicaLost(str(problem.get("detail", problem)))
                 case RenderedFrame() as frame:
                     yield frame
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
+
+
+def _check_picture(png: bytes, recipe: Recipe) -> None:
+    """What goes into the bucket stays there for ever, so it is looked at first. Raises ReplicaLost."""
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
+            size = picture.size
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ReplicaLost(f"a frame is no picture: {error}") from error
+    if size != (recipe.width, recipe.height):
+        raise ReplicaLost(f"a frame is {size[0]} x {size[1]}, not {recipe.width} x {recipe.height}")
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:

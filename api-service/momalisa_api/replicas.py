@@ -15,7 +15,7 @@ import anyio
 import httpx
 import structlog
 
-from momalisa_api.line import Begun, Event, Job, Line, Worker
+from momalisa_api.line import Event, Job, Line, Worker
 from momalisa_api.problems import Problem, WalkFailed
 from momalisa_api.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
 from momalisa_api.walk import Shard
@@ -24,6 +24,8 @@ from momalisa_api.wire import Head, ModelCard
 log = structlog.get_logger()
 
 DNS_PREFIX = "dns+"
+FIRST_GUESS_S = 10.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 
 
 class Replicas:
@@ -38,6 +40,7 @@ class Replicas:
         refresh_s: float,
         shard_tries: int,
         backups: bool,
+        first_guess_s: float = FIRST_GUESS_S,
     ) -> None:
         """addresses: urls separated by spaces; dns+http://NAME:PORT is every address of a name."""
         self._addresses = addresses.split()
@@ -45,19 +48,22 @@ class Replicas:
         self._card = card
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
-        self._line = Line(backups=backups)
         self._workers: dict[str, Worker] = {}
+        self._line = Line(self._fit, backups=backups, first_guess_s=first_guess_s)
 
     @property
     def awake(self) -> int:
         """How many replicas can take work."""
-        return sum(worker.fit for worker in self._workers.values())
+        return len(self._fit())
 
     @property
     def shard_s(self) -> float | None:
         """Seconds that a shard takes of late, averaged over the fleet; None before the first."""
         known = [worker.shard_s for worker in self._workers.values() if worker.shard_s is not None]
         return sum(known) / len(known) if known else None
+
+    def _fit(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.fit]
 
     async def run(self) -> None:
         """Keep one worker a replica, for ever; addresses are looked up again every few seconds."""
@@ -99,7 +105,7 @@ class Replicas:
             where = urlsplit(address.removeprefix(DNS_PREFIX))
             try:
                 found = await anyio.getaddrinfo(where.hostname, where.port or 80, type=socket.SOCK_STREAM)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 log.warning("name not found", name=where.hostname, error=str(error))
                 return urls | self._workers.keys()
             urls |= {f"{where.scheme}://{_host(str(place[0]))}:{place[1]}" for *_, place in found}
@@ -110,12 +116,20 @@ class Replicas:
         with worker.scope:
             while True:
                 if time.monotonic() - worker.looked_at > self._refresh_s:
-                    worker.fit = await worker.replica.is_fit()
+                    worker.fit = await self._look_at(worker)
                     worker.looked_at = time.monotonic()
                 if not worker.fit:
                     await anyio.sleep(self._refresh_s)
                 elif job := await self._line.next_for(worker, self._refresh_s):
                     await self._work(worker, job)
+
+    async def _look_at(self, worker: Worker) -> bool:
+        try:
+            return await worker.replica.is_fit()
+        except Exception:
+            # One odd answer must not end the fleet.
+            log.exception("look broke", url=worker.replica.url)
+            return False
 
     async def _work(self, worker: Worker, job: Job) -> None:
         """Have one replica render what a job lacks, and see to the job whatever comes of it."""
@@ -133,11 +147,10 @@ class Replicas:
             log.warning("replica away", url=worker.replica.url, reason=str(away))
             worker.fit, worker.looked_at = False, time.monotonic()
         except (ReplicaLost, Problem) as loss:
-            self._lose(worker, job, loss)
+            pause_s = self._lose(worker, job, loss)
         except Exception as bug:
-            # One odd answer must not end the fleet: it counts as a loss, and the job fails after a few.
             log.exception("conversation broke", url=worker.replica.url)
-            self._lose(worker, job, bug)
+            pause_s = self._lose(worker, job, bug)
         finally:
             self._line.settle(job, worker)
         await anyio.sleep(pause_s)
@@ -145,7 +158,6 @@ class Replicas:
     async def _carry(self, worker: Worker, job: Job) -> None:
         """Pass on what a replica answers. Raises what Replica.render raises; ReplicaLost where it leaves frames out."""
         try:
-            await job.events.send(Begun())
             async with aclosing(worker.replica.render(job.recipe, tuple(sorted(job.lacking)))) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
@@ -159,15 +171,20 @@ class Replicas:
         if job.lacking and len(job.runs) == 1:
             raise ReplicaLost("the answer ended before its last frame")
 
-    def _lose(self, worker: Worker, job: Job, loss: Exception) -> None:
-        """Note that a replica failed a job; past its tries, or past hope, the job fails."""
+    def _lose(self, worker: Worker, job: Job, loss: Exception) -> float:
+        """Note that a replica failed a job; past its tries, or past hope, the job fails.
+
+        Returns seconds for the replica to pause, more with each loss: one that fails fast must not eat the line.
+        """
         log.warning("shard lost", url=worker.replica.url, reason=str(loss))
         worker.looked_at = float("-inf")
-        job.losses += 1
+        job.losses.append(worker)
+        worker.losses_in_a_row += 1
         if isinstance(loss, Problem):
             job.end(loss)
-        elif job.losses >= self._shard_tries:
-            job.end(WalkFailed(f"{job.losses} replicas lost these frames, the last of them saying: {loss}"))
+        elif len(job.losses) >= self._shard_tries:
+            job.end(WalkFailed(f"{len(job.losses)} tries at these frames failed, the last of them with: {loss}"))
+        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (worker.losses_in_a_row - 1))
 
 
 def _host(address: str) -> str:

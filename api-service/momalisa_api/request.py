@@ -16,7 +16,7 @@ MAX_WORDS_SHOWN = 12
 T = TypeVar("T")
 
 
-def _integers_only(value: object) -> object:
+def _numbers_only(value: object) -> object:
     """A JSON true is not the number one."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
@@ -31,7 +31,9 @@ def _text_only(value: str) -> str:
 
 
 Prompt = Annotated[str, AfterValidator(_text_only)]
-Integer = Annotated[int, BeforeValidator(_integers_only)]
+Integer = Annotated[int, BeforeValidator(_numbers_only)]
+# + 0.0: minus zero is zero, or the same wish would be two walks.
+Number = Annotated[float, BeforeValidator(_numbers_only), AfterValidator(lambda number: number + 0.0)]
 
 
 class WalkOptions(BaseModel):
@@ -45,7 +47,7 @@ class WalkOptions(BaseModel):
     width: Integer | None = Field(None, gt=0, description="Pixels.")
     height: Integer | None = Field(None, gt=0, description="Pixels.")
     steps: Integer | None = Field(None, ge=1, description="Denoising steps a frame.")
-    guidance_scale: float | None = Field(
+    guidance_scale: Number | None = Field(
         None,
         ge=0,
         le=50,

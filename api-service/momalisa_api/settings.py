@@ -30,15 +30,15 @@ class Settings(BaseSettings):
     shard_timeout_s: float = Field(
         300.0, description="Seconds a replica may be silent before its frames go elsewhere.", gt=0
     )
-    shard_tries: int = Field(5, description="Replicas that a shard may lose before its walk fails.", ge=1)
+    shard_tries: int = Field(5, description="Tries at a shard that may fail before its walk fails.", ge=1)
     backup_shards: bool = Field(
         True, description="Whether an idle replica renders a late shard a second time; the first frames win."
     )
     shards_in_hand: int = Field(128, description="Shards that this process has on their way at a time.", ge=1)
     max_frames: int = Field(241, description="Frames a walk may have.", ge=2)
     max_stops: int = Field(8, description="Stops a walk may have.", ge=2)
-    max_prompt_chars: int = Field(1000, description="Characters a prompt may have.", ge=1)
-    max_body_bytes: int = Field(65536, description="Bytes a request body may have.", ge=1024)
+    max_prompt_chars: int = Field(1000, description="Characters a prompt may have; replicas take 1000.", ge=1, le=1000)
+    max_body_bytes: int = Field(262_144, description="Bytes a request body may have.", ge=1024)
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
     )
@@ -48,7 +48,11 @@ class Settings(BaseSettings):
     def _are_addresses(cls, value: str) -> str:
         for address in value.split():
             parts = urlsplit(address.removeprefix("dns+"))
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            try:
+                fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            except ValueError:
+                fits = False
+            if not fits:
                 raise ValueError(f"{address!r} is no address of a replica; write http://127.0.0.1:8101 for example")
         if not value.split():
             raise ValueError("name at least one replica, for example http://127.0.0.1:8101")

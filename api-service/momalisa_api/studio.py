@@ -4,22 +4,21 @@ A walk goes forward only. Its frames lie in the bucket as soon as they exist, so
 again from what the bucket holds.
 """
 
+import json
 from contextlib import aclosing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import anyio
 import structlog
 
 from momalisa_api import film
-from momalisa_api.bucket import Bucket
+from momalisa_api.bucket import Bucket, copied_aside
 from momalisa_api.catalogue import Catalogue, State, Walk
-from momalisa_api.line import Begun
 from momalisa_api.problems import Problem
 from momalisa_api.queue import Queue
 from momalisa_api.replicas import Replicas
 from momalisa_api.request import unknown_words
-from momalisa_api.walk import Frame, Shard, WalkSpec, lay_out, plan_shards
+from momalisa_api.walk import Frame, Recipe, Shard, WalkSpec, lay_out, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
 log = structlog.get_logger()
@@ -44,12 +43,10 @@ class Studio:
         walk, started = await self._catalogue.ask(spec, owner, warnings=unknown_words(spec, self._card))
         if again and walk.state in (State.FAILED, State.CANCELLED):
             started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None, tries=0)
+        elif again and walk.state is State.DONE and not walk.films <= await self._films_there(walk.id):
+            started = await self._catalogue.move(walk.id, State.DONE, State.WAITING, films=[])
         if started:
-            try:
-                await self._plan(walk.id, spec)
-            except Exception:
-                await self._fail(walk.id, "The bucket did not answer when the walk was planned. Ask again later.")
-                raise
+            await self._plan_or_fail(walk.id, spec)
         return await self._catalogue.get(walk.id), started
 
     async def withdraw(self, walk_id: str, owner: str) -> Walk:
@@ -70,7 +67,7 @@ class Studio:
                 continue
             if walk.state is not State.WAITING:
                 await self._catalogue.move(walk.id, walk.state, State.WAITING, tries=walk.tries + 1)
-            await self._plan(walk.id, walk.spec)
+            await self._plan_or_fail(walk.id, walk.spec)
 
     async def render(self, shard: Shard) -> None:
         """Have a shard rendered, store each frame as it comes, and film the walk if nothing lacks now."""
@@ -83,16 +80,31 @@ class Studio:
             log.exception("walk broke", walk=shard.walk_id)
             await self._fail(shard.walk_id, "Something broke while the walk was made; the operator's log says what.")
 
+    async def _films_there(self, walk_id: str) -> frozenset[str]:
+        folder = f"walks/{walk_id}/"
+        return frozenset(key.removeprefix(folder) for key in await self._bucket.present(folder))
+
+    async def _plan_or_fail(self, walk_id: str, spec: WalkSpec) -> None:
+        try:
+            await self._plan(walk_id, spec)
+        except Exception:
+            await self._fail(walk_id, "The bucket did not answer when the walk was planned. Ask again later.")
+            raise
+
     async def _plan(self, walk_id: str, spec: WalkSpec) -> None:
         """Note the frames that the bucket holds and put what lacks in line."""
         frames = lay_out(spec)
         held: set[str] = set()
         for recipe in set(spec.recipes):
-            held |= await self._bucket.present(f"frames/{recipe.id}/")
+            held |= await self._bucket.present(recipe.folder)
+            if recipe.unheard_key in held:
+                await self._catalogue.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
         lacking = [frame for frame in frames if frame.key not in held]
         await self._catalogue.land(walk_id, [index for index, frame in enumerate(frames) if frame.key in held])
         shards = plan_shards(walk_id, lacking, self._card.micro_batch)
         log.info("walk planned", walk=walk_id, frames=len(frames), lacking=len(lacking), shards=len(shards))
+        if (await self._catalogue.get(walk_id)).state is not State.WAITING:
+            return  # withdrawn while it was planned
         # A shard without frames renders nothing, and films what is whole already.
         await self._queue.enqueue(shards or [Shard(walk_id, spec.recipes[0], ())])
 
@@ -105,15 +117,20 @@ class Studio:
         async with aclosing(self._replicas.render(shard)) as events:
             async for event in events:
                 match event:
-                    case Begun():
-                        await self._catalogue.move(shard.walk_id, State.WAITING, State.RENDERING)
                     case Head(warnings=warnings):
-                        await self._catalogue.warn(shard.walk_id, tuple(warning.detail for warning in warnings))
+                        await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
+                        await self._warn(walk.id, shard.recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction, png=png):
                         frame = Frame(shard.recipe, fraction)
                         # First the bucket, then the catalogue: a frame that is noted is there.
                         await self._bucket.put(frame.key, png)
                         await self._catalogue.land(walk.id, places[frame])
+
+    async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
+        """Tell the walk what went unheard, and lay it beside the frames, for walks that will find those there."""
+        if warnings:
+            await self._bucket.put(recipe.unheard_key, json.dumps(warnings).encode())
+            await self._catalogue.warn(walk_id, warnings)
 
     async def _film_if_whole(self, walk_id: str) -> None:
         """Whoever finds all frames present makes the films; the move to filming lets only one through."""
@@ -127,16 +144,12 @@ class Studio:
 
     async def _films(self, walk: Walk) -> frozenset[str]:
         """Make a walk's films and put them in the bucket. Returns their names."""
-        async with self._film_room:
-            with TemporaryDirectory(prefix="momalisa-") as aside:
-                frames = []
-                for index, frame in enumerate(lay_out(walk.spec)):
-                    near = Path(aside) / f"{index}.png"
-                    near.write_bytes(await self._bucket.get(frame.key))
-                    frames.append(near.read_bytes)
-                made = await anyio.to_thread.run_sync(_make_films, frames, Path(aside), walk.spec)
-                for path in made:
-                    await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
+        keys = [frame.key for frame in lay_out(walk.spec)]
+        async with self._film_room, copied_aside(self._bucket, keys) as copies:
+            frames = [copy.read_bytes for copy in copies]
+            made = await anyio.to_thread.run_sync(_make_films, frames, copies[0].parent, walk.spec)
+            for path in made:
+                await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
         return frozenset(path.name for path in made)
 
     async def _fail(self, walk_id: str, error: str) -> None:

@@ -34,7 +34,8 @@ def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
 
     Ctrl-C withdraws the ask. Raises Unhappy.
     """
-    with httpx.Client(base_url=url, timeout=30) as client:
+    stamina.instrumentation.set_on_retry_hooks([])  # its log would stand among what a script reads
+    with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
         walk = _read(client, "POST", "/api/v1/walks", json=wish)
         try:
             walk = _watch(client, walk)
@@ -71,10 +72,10 @@ def _watch(client: httpx.Client, walk: Walk) -> Walk:
 
 
 def _state(walk: Walk) -> str:
-    if walk["state"] == "waiting" and not walk["replicas_awake"]:
+    if walk["state"] in ("waiting", "rendering") and not walk["replicas_awake"]:
         return "waiting for a replica to wake"
     if walk["state"] == "waiting":
-        return f"waiting, number {walk['place_in_line']} in line"
+        return "waiting" if walk["place_in_line"] == 1 else f"waiting, number {walk['place_in_line']} in line"
     return str(walk["state"])
 
 
@@ -91,8 +92,11 @@ def _read(client: httpx.Client, method: str, url: str, **options: Any) -> Walk:
     except httpx.TransportError as error:
         raise Unhappy(f"no server answers at {client.base_url}: {error}. Start one with `make up`.", 3) from error
     _raise_problem(answer)
-    walk: Walk = answer.json()
-    return walk
+    try:
+        walk: Walk = answer.json()
+        return {**walk, "url": walk["url"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unhappy(f"what answers at {client.base_url} is not MoMALisa", 3) from error
 
 
 def _save(client: httpx.Client, url: str, out: Path) -> None:
@@ -108,6 +112,8 @@ def _save(client: httpx.Client, url: str, out: Path) -> None:
         aside.replace(out)
     except httpx.TransportError as error:
         raise Unhappy(f"the film could not be fetched: {error}", 3) from error
+    except OSError as error:
+        raise Unhappy(f"{out} could not be written: {error}", 2) from error
     finally:
         aside.unlink(missing_ok=True)
 

@@ -45,6 +45,16 @@ class Recipe(Look):
     start: str
     end: str
 
+    @property
+    def folder(self) -> str:
+        """Where the recipe's frames lie in the bucket."""
+        return f"frames/{self.id}/"
+
+    @property
+    def unheard_key(self) -> str:
+        """Where it is written what the model did not hear of the recipe's prompts."""
+        return f"{self.folder}unheard.json"
+
 
 class WalkSpec(Look):
     """A walk, complete and canonical. Equal specs are one walk."""
@@ -72,7 +82,7 @@ class Frame:
     @property
     def key(self) -> str:
         """Where the frame lies in the bucket."""
-        return f"frames/{self.recipe.id}/{self.fraction!r}.png"
+        return f"{self.recipe.folder}{self.fraction!r}.png"
 
 
 def deal_intervals(intervals: int, legs: int) -> list[int]:

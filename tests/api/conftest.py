@@ -12,9 +12,10 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from PIL import Image
+
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
-from PIL import Image
 
 CARD = {
     "model": "made-up",
@@ -79,6 +80,8 @@ class FakeReplica:
     warnings: list[dict[str, str]] = field(default_factory=list)
     asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
+    looked_at: int = 0
+    reason: str = ""
     closed: int = 0
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
@@ -86,7 +89,8 @@ class FakeReplica:
             raise httpx.ConnectError("nobody is there")
         match request.url.path:
             case "/readyz":
-                return httpx.Response(200 if self.ready else 503)
+                self.looked_at += 1
+                return httpx.Response(200 if self.ready else 503, text=self.reason)
             case "/v1/model":
                 return httpx.Response(200, json={"card": self.card, "fingerprint": "0" * 16, "made_of": {}})
             case "/v1/render":

@@ -2,6 +2,7 @@
 
 import anyio
 import pytest
+
 from momalisa_api.bucket import FolderBucket, NotInBucket
 
 pytestmark = pytest.mark.anyio

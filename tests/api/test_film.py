@@ -12,9 +12,10 @@ import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageDraw, ImageSequence, ImageStat
+
 from momalisa_api import film, gif
 from momalisa_api.film import FilmOptions, Frames
-from PIL import Image, ImageChops, ImageDraw, ImageSequence, ImageStat
 
 METADATA = '{"stops": ["a giraffe 🦒", "<b>\\n../é\uffff"], "seed": 7}'
 Film = Callable[[Frames, Path], None]

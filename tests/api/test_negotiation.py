@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from momalisa_api.problems import RangeUnsatisfiable
 from momalisa_api.routes.films import parse_range
 from momalisa_api.routes.negotiation import preferred, waiting_s

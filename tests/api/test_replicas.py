@@ -1,18 +1,19 @@
 """The fleet on its own: who renders a shard when replicas are busy, slow, dead, or not who they should be."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
-from momalisa_api.line import Begun
+
 from momalisa_api.problems import WalkFailed
 from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard, RenderedFrame
-
-from tests.api.conftest import CARD, Fleet
+from tests.api.conftest import CARD, Fleet, painted
 from tests.api.test_walk import spec
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +121,8 @@ async def test_no_replica_awake_is_waiting_not_failing(fleet):
             came.extend(await collect(replicas, SHARDS[0]))
 
         tasks.start_soon(ask)
-        await anyio.sleep(0.2)
+        while replica.looked_at < 3:
+            await anyio.sleep(0.01)
         assert came == []
         replica.ready = True
     assert sorted(came) == sorted(SHARDS[0].fractions)
@@ -139,7 +141,7 @@ async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     """A poisoned shard must not take the fleet down one by one for ever."""
     fleet.add(refusal=(507, "out of memory"))
     async with dispatching(fleet, shard_tries=3) as replicas:
-        with pytest.raises(WalkFailed, match=r"3 replicas lost these frames, .* out of memory"):
+        with pytest.raises(WalkFailed, match=r"3 tries at these frames failed, .* out of memory"):
             await collect(replicas, SHARDS[0])
 
 
@@ -159,7 +161,7 @@ async def test_an_answer_that_breaks_the_contract_is_a_loss(fleet, answer):
     """A replica gone mad loses its shard, and takes nobody with it."""
     fleet.add(garbage=answer)
     async with dispatching(fleet, shard_tries=2) as replicas:
-        with pytest.raises(WalkFailed, match="2 replicas lost these frames"):
+        with pytest.raises(WalkFailed, match="2 tries at these frames failed"):
             await collect(replicas, SHARDS[0])
         fleet.replicas["replica-1"].garbage = None
         assert sorted(await collect(replicas, SHARDS[0])) == sorted(SHARDS[0].fractions)
@@ -169,26 +171,61 @@ async def test_taking_a_shard_back_closes_its_connection(fleet):
     """A closed connection is how a replica learns that nobody wants the frames any more."""
     replica = fleet.add(frame_s=5)
     async with dispatching(fleet) as replicas:
+        with anyio.move_on_after(0.2) as waited:
+            await collect(replicas, SHARDS[0])
+        assert waited.cancelled_caught
         with anyio.fail_after(5):
-            async for event in replicas.render(SHARDS[0]):
-                if isinstance(event, Begun):
-                    break
-        while not replica.closed:
-            await anyio.sleep(0.01)
+            while not replica.closed:
+                await anyio.sleep(0.01)
     assert replica.sent == 0
 
 
-async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet):
-    """Dead is easy; the one that hangs would hold the whole walk without a second try."""
+@pytest.mark.parametrize("warm", [True, False])
+async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet, warm):
+    """Dead is easy; one that hangs, perhaps on the first shard of all, would hold the walk without a second try."""
     hanging = fleet.add(frame_s=0.01)
     fleet.add(frame_s=0.01)
-    async with dispatching(fleet, backups=True) as replicas:
+    async with dispatching(fleet, backups=True, first_guess_s=0.1) as replicas:
         while replicas.awake < 2:
             await anyio.sleep(0.01)
-        await collect_all(replicas)
+        if warm:
+            await collect_all(replicas)
         hanging.frame_s = 3600
         assert await collect_all(replicas) == ALL
+        assert hanging.asked
     assert hanging.closed == len(hanging.asked)
+
+
+@pytest.mark.parametrize("trouble", [{"refusal": (500, "broken")}, {"refusal": (507, "out of memory")}])
+async def test_one_replica_that_fails_fast_fails_no_walk(fleet, trouble):
+    """It is idle again at once, and would take the same shard over and over while the others work."""
+    bad = fleet.add(**trouble)
+    fleet.add(frame_s=0.02)
+    fleet.add(frame_s=0.02)
+    async with dispatching(fleet, shard_tries=2) as replicas:
+        while replicas.awake < 3:
+            await anyio.sleep(0.01)
+        assert await collect_all(replicas) == ALL
+    bad.refusal = None
+
+
+async def test_a_frame_that_is_no_picture_or_has_another_size_is_a_loss(fleet):
+    """What lies in the bucket stays there: a broken frame would break every walk that shares it, for ever."""
+    for png in (b"no picture", painted({"width": 16, "height": 32, "seed": 0}, 0.5)):
+        line = json.dumps({"fraction": SHARDS[0].fractions[0], "png": base64.b64encode(png).decode(), "seconds": 1})
+        fleet.add(garbage={"content": HEAD + line.encode()})
+        async with dispatching(fleet, shard_tries=2) as replicas:
+            with pytest.raises(WalkFailed, match="a frame is"):
+                await collect(replicas, SHARDS[0])
+
+
+async def test_an_answer_that_is_odd_beyond_measure_leaves_the_replica_unfit(fleet):
+    """A thousand brackets overflow a parser: the look fails, the fleet goes on."""
+    fleet.add(ready=False, reason="[" * 100_000)
+    fleet.add()
+    async with dispatching(fleet) as replicas:
+        assert await collect_all(replicas) == ALL
+        assert replicas.awake == 1
 
 
 async def test_replicas_behind_a_name_are_looked_up(fleet, monkeypatch):

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from momalisa_api.walk import Frame, WalkSpec, deal_intervals, lay_out, plan_shards
 
 

@@ -43,6 +43,55 @@ async def test_a_caller_can_hold_the_line(settings, fleet):
     assert by_header.content != by_query.content
 
 
+async def test_a_line_that_is_held_too_long_ends_as_on_its_way(settings, fleet):
+    """Load balancers give up at 30 s; the caller is told before that, and asks again."""
+    fleet.add(frame_s=3600)
+    async with running(settings, fleet) as client:
+        answer = await client.get(f"{URL}&wait=0.1")
+    assert answer.status_code == 202
+
+
+async def test_many_who_want_the_zip_at_once_all_get_it(settings, fleet):
+    """It is packed once, and packing must not use up the threads that it waits for."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        sizes: list[int] = []
+
+        async def take() -> None:
+            sizes.append(len((await client.get(walk["url"] + "/frames.zip")).content))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(80):
+                    tasks.start_soon(take)
+    assert len(sizes) == 80
+    assert len(set(sizes)) == 1
+
+
+async def test_head_tells_what_get_would(settings, fleet):
+    """Players and caches ask before they fetch."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        for path in (walk["url"], walk["url"] + "/walk.gif", walk["url"] + "/events", URL):
+            got, head = await client.get(path), await client.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+
+
+async def test_films_that_were_lost_are_made_anew_when_posted(settings, fleet, tmp_path):
+    """A bucket that was tidied up by hand: the caller hears 410, and a POST mends it without rendering."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        (tmp_path / "bucket" / "walks" / walk["id"] / "walk.gif").unlink()
+        lost = await client.get(walk["url"] + "/walk.gif")
+        assert (lost.status_code, lost.json()["type"]) == (410, "urn:momalisa:problem:gone")
+        again = await client.post("/api/v1/walks", json=WISH)
+        assert again.status_code == 201
+        assert (await ended(client, again.json()))["state"] == "done"
+        assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
+    assert fleet.frames_rendered == 9
+
+
 @pytest.mark.parametrize(
     ("accept", "media_type"),
     [
@@ -141,6 +190,7 @@ async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
     assert tail.content == whole.content[-5:]
     assert part.headers["content-range"] == f"bytes 10-19/{len(whole.content)}"
     assert beyond.status_code == 416
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
     assert (again.status_code, again.content) == (304, b"")
     assert 'filename="momalisa_a-giraffe-to-a-battleship_0_9f.mp4"' in whole.headers["content-disposition"]
 
@@ -177,18 +227,21 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
     """What nobody wants costs nothing more; asked for again, it goes on from the frames it has."""
     replica = fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
+        replica.frame_s = 0.01
         walk = (await client.post("/api/v1/walks", json=WISH)).json()
         with anyio.fail_after(5):
-            while not replica.asked:
-                await anyio.sleep(0.01)
-            gone = await client.delete(walk["url"])
+            while not walk["landed"]:
+                walk = (await client.get(walk["url"])).json()
+            replica.frame_s = 3600
+            gone = (await client.delete(walk["url"])).json()
             while not replica.closed:
                 await anyio.sleep(0.01)
-        assert gone.json()["state"] == "cancelled"
+        assert gone["state"] == "cancelled"
         assert (await client.get(URL)).status_code == 409
-        replica.frame_s = 0
+        replica.frame_s, before = 0, replica.sent
         again = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
         assert again["state"] == "done"
+        assert replica.sent - before <= 9 - len(gone["landed"])
         kept = await client.delete(walk["url"])
     assert kept.json()["state"] == "done"
 
@@ -218,7 +271,9 @@ async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
     fleet.add(warnings=[{"prompt": "start", "unheard": "with a hat", "detail": "Not heard: 'with a hat'."}])
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        slower = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frame_ms": 200})).json())
     assert walk["warnings"] == ["Not heard: 'with a hat'."]
+    assert slower["warnings"] == walk["warnings"], "frames that are there already were not heard either"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +334,10 @@ async def test_any_page_may_read_the_public_gets(settings, fleet):
     """Walks are made to be shown elsewhere."""
     async with running(settings, fleet) as client:
         answer = await client.get("/api/v1/model", headers={"Origin": "https://elsewhere.example"})
+        asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "GET"}
+        preflight = await client.options(URL, headers={**asked, "Access-Control-Request-Headers": "prefer"})
     assert answer.headers["access-control-allow-origin"] == "*"
+    assert preflight.status_code == 200
 
 
 async def test_the_docs_page_loads_nothing_from_elsewhere(settings, fleet):

@@ -10,8 +10,6 @@ import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, given, settings
-from momalisa_api.app import create_app
-from momalisa_api.settings import Settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -21,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from momalisa_api.app import create_app
+from momalisa_api.settings import Settings
 from tests.api.conftest import Fleet, write_card
 from tests.journey.deployment import free_port, wait_until
 
@@ -62,6 +62,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     fleet = Fleet()
     fleet.add()
     of_this_test: dict[str, Any] = {"model_card": write_card(folder), "bucket": folder / "bucket"}
+    of_this_test["database_url"] = f"sqlite:///{folder}/catalogue.sqlite"
     app = create_app(Settings(replicas=fleet.addresses, **of_this_test), fleet.client)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
@@ -80,6 +81,26 @@ def test_every_operation_is_tried_here(running):
     """A new route must not slip by."""
     described = {(found.ok().method.upper(), found.ok().path) for found in running.schema.get_all_operations()}
     assert described == set(OPERATIONS)
+
+
+def test_every_reference_leads_somewhere(running):
+    """A dangling one is passed over in silence by validators, and every answer would do."""
+    document = running.schema.raw_schema
+
+    def references(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (value for key, value in node.items() if key == "$ref")
+            node = list(node.values())
+        if isinstance(node, list):
+            for child in node:
+                yield from references(child)
+
+    found = set(references(document))
+    assert "#/components/schemas/ProblemDocument" in found
+    for reference in found:
+        place = document
+        for name in reference.removeprefix("#/").split("/"):
+            place = place[name]
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from momalisa_model.settings import Settings as ModelSettings
 from pydantic_settings import BaseSettings
 
 from momalisa_api.settings import Settings as ApiSettings
+from momalisa_model.settings import Settings as ModelSettings
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROW = re.compile(r"^\| (`[A-Z_, `]+`) \| `?([^|`]*)`? \| ([^|]+) \|$", re.MULTILINE)

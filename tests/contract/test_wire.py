@@ -4,10 +4,10 @@ import base64
 import json
 
 import pytest
-from momalisa_api import wire as api
-from momalisa_model import wire as model
 from pydantic import ValidationError
 
+from momalisa_api import wire as api
+from momalisa_model import wire as model
 from tests.api.conftest import CARD
 from tests.api.test_walk import spec
 

@@ -168,6 +168,7 @@ def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
         "MOMALISA_MODEL_ID": str(WEIGHTS),
         "MOMALISA_PORT": str(port),
         "MOMALISA_BUCKET": str(folder / "bucket"),
+        "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
         "MOMALISA_REFRESH_S": "0.5",
     }
     if proxied:

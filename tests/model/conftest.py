@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
+
 from momalisa_model.replica import Ready, get_ready
 from momalisa_model.settings import Settings
-
 from tests.model.running import Server
 from tests.model.small_models import save, small_kl, small_tiny, small_unet
 

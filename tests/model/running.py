@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import torch
 import uvicorn
+
 from momalisa_model.app import create_app
 from momalisa_model.replica import Ready
 from momalisa_model.settings import Settings

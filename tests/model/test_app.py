@@ -15,11 +15,11 @@ import anyio
 import httpx
 import pytest
 import torch
+from PIL import Image
+
 from momalisa_model.app import create_app
 from momalisa_model.problems import Problem
 from momalisa_model.wire import FrameLine, Head, ModelAnswer
-from PIL import Image
-
 from tests.model.running import Server, recipe_for, wait_until
 
 JSON = {"content-type": "application/json"}

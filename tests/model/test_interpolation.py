@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from momalisa_model.interpolation import initial_latents, slerp
 
 numbers = st.floats(-30, 30, width=32)

@@ -4,6 +4,7 @@ from random import Random
 
 import numpy as np
 import pytest
+
 from atelier import captions, lessons, painter
 from atelier.captions import Caption, draw_caption, held_out, phrase
 from atelier.evaluate import LEAST_SHARE, share_of

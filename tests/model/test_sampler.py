@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
+
 from momalisa_model.replica import Ready
 from momalisa_model.sampler import Cancelled, Sampler
 from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
 from momalisa_model.settings import embedded_model
 from momalisa_model.wire import Recipe
-from PIL import Image
-
 from tests.model.running import recipe_for
 
 ATELIER = Path(embedded_model())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from momalisa_model.card import derive_card, fingerprint, made_of, read_card
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.weights import folder_revision, load

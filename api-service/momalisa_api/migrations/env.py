@@ -1,6 +1,7 @@
 """Runs migrations on the connection that database.migrate hands over."""
 
 from alembic import context
+
 from momalisa_api.database import metadata
 
 connection = context.config.attributes["connection"]

@@ -4,19 +4,16 @@ import re
 import unicodedata
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-import anyio
-import anyio.from_thread
 import anyio.to_thread
 from fastapi import APIRouter, Header, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
-from momalisa_api.bucket import Bucket, NotInBucket
+from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import State, Walk
-from momalisa_api.problems import Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
+from momalisa_api.problems import Gone, Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
 from momalisa_api.routes.services import KnownWalk, Needs
 from momalisa_api.walk import lay_out
 
@@ -28,6 +25,7 @@ MEDIA_TYPES = {
     "frames.zip": "application/zip",
 }
 NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
+FILM_TYPES = ("image/gif", "image/webp", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(tags=["pictures"])
@@ -43,7 +41,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content},
         206: {"description": "The range asked for", "content": content},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, NotAcceptable, RangeUnsatisfiable, Invalid),
+        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid),
     }
 
 
@@ -56,6 +54,8 @@ async def frame(
     none_match: NoneMatch = None,
 ) -> Response:
     """One frame of a walk, as soon as it has landed."""
+    if index >= walk.spec.frames:
+        raise WalkUnknown(f"The walk has frames 0 to {walk.spec.frames - 1}.")
     if index not in walk.landed:
         raise NotThereYet(f"Frame {index} has not landed. Watch the walk's events, then ask again.")
     key = lay_out(walk.spec)[index].key
@@ -70,15 +70,16 @@ async def frames_zip(
     """All frames of a finished walk, numbered, in one archive."""
     _only_when_done(walk)
     key = f"walks/{walk.id}/frames.zip"
-    try:
-        await services.bucket.size(key)
-    except NotInBucket:
-        await _pack(walk, services.bucket, key)
+    async with services.packing_room:
+        if key not in await services.bucket.present(f"walks/{walk.id}/"):
+            await _pack(walk, services.bucket, key)
     name = file_name(walk, "zip")
     return await stored(services.bucket, key, "application/zip", name, byte_range, none_match)
 
 
-@router.get("/walks/{walk_id}/{name}", response_class=Response, responses=_bytes_of(*sorted(set(MEDIA_TYPES.values()))))
+@router.get(
+    "/walks/{walk_id}/{name}", response_class=Response, responses=_bytes_of(*FILM_TYPES) | documented(NotAcceptable)
+)
 async def film(
     walk: KnownWalk, name: FilmName, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
 ) -> Response:
@@ -106,7 +107,12 @@ async def stored(
     headers = {"Cache-Control": FOR_EVER, "ETag": etag, "Accept-Ranges": "bytes"}
     if none_match and (none_match.strip() == "*" or etag in none_match):
         return Response(status_code=304, headers=headers)
-    size = await bucket.size(key)
+    try:
+        size = await bucket.size(key)
+    except NotInBucket:
+        raise Gone(
+            "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
+        ) from None
     first, last = parse_range(byte_range, size) or (0, size - 1)
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
     status = 200
@@ -130,7 +136,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if start and end and int(end) < first:
         return None
     if first >= size or (not start and int(end) == 0):
-        raise RangeUnsatisfiable(f"The file has {size} bytes.")
+        raise RangeUnsatisfiable(size)
     return first, last
 
 
@@ -156,14 +162,13 @@ def _only_when_done(walk: Walk) -> None:
 async def _pack(walk: Walk, bucket: Bucket, key: str) -> None:
     """Put a walk's frames into one archive in the bucket, one frame in memory at a time."""
 
-    def pack(target: Path) -> None:
+    def pack(copies: list[Path], target: Path) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-            for index, frame in enumerate(lay_out(walk.spec)):
+            for copy in copies:
                 # A fixed date: the same walk gives the same archive.
-                entry = zipfile.ZipInfo(f"{index:03}.png", date_time=(1980, 1, 1, 0, 0, 0))
-                archive.writestr(entry, anyio.from_thread.run(bucket.get, frame.key))
+                archive.writestr(zipfile.ZipInfo(copy.name, date_time=(1980, 1, 1, 0, 0, 0)), copy.read_bytes())
 
-    with TemporaryDirectory(prefix="momalisa-") as aside:
-        target = Path(aside) / "frames.zip"
-        await anyio.to_thread.run_sync(pack, target)
+    async with copied_aside(bucket, [frame.key for frame in lay_out(walk.spec)]) as copies:
+        target = copies[0].with_name("frames.zip")
+        await anyio.to_thread.run_sync(pack, copies, target)
         await bucket.put_file(key, target)

@@ -16,5 +16,5 @@ async def healthz() -> Response:
 @router.get("/readyz", response_class=Response)
 async def readyz(services: Needs) -> Response:
     """Walks can be taken in: the bucket answers. Replicas may all be asleep, walks wait for them."""
-    await services.bucket.present("walks/")
+    await services.bucket.present("readyz/")
     return Response("ready\n", media_type="text/plain")

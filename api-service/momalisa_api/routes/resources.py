@@ -69,5 +69,7 @@ def _seconds_left(walk: Walk, services: Services) -> float | None:
     if walk.ended or shard_s is None or not awake:
         return None
     lacking = walk.spec.frames - len(walk.landed)
+    if not lacking:
+        return None
     rounds = math.ceil(lacking / services.card.micro_batch / awake)
     return round(rounds * shard_s, 1)

@@ -1,8 +1,9 @@
 """What routes need: the parts of this app, made by app.py, handed out by FastAPI."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Path, Request
 
 from momalisa_api.bucket import Bucket
@@ -26,6 +27,7 @@ class Services:
     replicas: Replicas
     studio: Studio
     watch: Watch
+    packing_room: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 def _services(request: Request) -> Services:

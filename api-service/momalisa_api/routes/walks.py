@@ -1,5 +1,6 @@
 """Asking for a walk and watching it: the REST GET, the resource, its events."""
 
+import re
 from collections.abc import AsyncIterable
 from typing import Annotated
 
@@ -12,15 +13,17 @@ from momalisa_api.catalogue import State, Walk
 from momalisa_api.film import can_make_video
 from momalisa_api.problems import (
     BodyTooLarge,
+    Gone,
     Invalid,
     NotAcceptable,
+    RangeUnsatisfiable,
     WalkCancelled,
     WalkFailed,
     WalkUnknown,
     documented,
 )
 from momalisa_api.request import WalkQuery, WalkRequest, complete
-from momalisa_api.routes.films import NO_VIDEO, film_of
+from momalisa_api.routes.films import NO_VIDEO, NoneMatch, RangeHeader, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.resources import WalkResource, show, walk_url
 from momalisa_api.routes.services import EVERYONE, KnownWalk, Needs, Services
@@ -42,8 +45,10 @@ router = APIRouter(tags=["walks"])
             "description": "The walk is done: the GIF, or what Accept asks for",
             "content": {media_type: BINARY for media_type in FILMS},
         },
+        206: {"description": "The range asked for", "content": {media_type: BINARY for media_type in FILMS}},
+        304: {"description": "You have it already"},
         202: {"description": "The walk is on its way: ask again after Retry-After", "model": WalkResource},
-        **documented(NotAcceptable, WalkCancelled, Invalid, WalkFailed),
+        **documented(NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed),
     },
 )
 async def walk(
@@ -51,6 +56,8 @@ async def walk(
     services: Needs,
     accept: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(description="wait=20 holds the line for up to 20 s.")] = None,
+    byte_range: RangeHeader = None,
+    none_match: NoneMatch = None,
 ) -> Response:
     """A walk between two prompts, in one GET. Starts it where it is unknown; the same GET later gives the film."""
     media_type = preferred(accept, OFFERED)
@@ -64,12 +71,12 @@ async def walk(
     _raise_if_ended_badly(found)
     if found.state is not State.DONE:
         return await _on_its_way(found, services)
-    headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id)}
+    # This url names a wish, not a walk: what it means can change with the model card.
+    headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id), "Cache-Control": "no-cache"}
     if media_type not in FILMS:
         return JSONResponse((await show(found, services)).model_dump(mode="json"), headers=headers)
-    answer = await film_of(found, FILMS[media_type], services)
-    # This url names a wish, not a walk: what it means can change with the model card.
-    answer.headers.update(headers | {"Cache-Control": "no-cache"})
+    answer = await film_of(found, FILMS[media_type], services, byte_range, none_match)
+    answer.headers.update(headers)
     return answer
 
 
@@ -112,7 +119,9 @@ async def events(
     last_event_id: Annotated[str | None, Header(description="The revision seen last; resumes after it.")] = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended."""
-    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
+    seen = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,9}", last_event_id) else 0
+    if seen > found.revision:
+        seen = 0  # of another catalogue
     # An ended walk is told again even to who has seen it: an empty stream would be asked for without end.
     after = min(seen, found.revision - 1) if found.ended else seen
     async for snapshot in services.watch.snapshots(found.id, after):
