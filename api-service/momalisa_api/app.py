@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -16,7 +16,7 @@ from fastapi_offline import FastAPIOffline
 
 from momalisa_api import problems
 from momalisa_api.body_limit import BodyLimit
-from momalisa_api.bucket import FolderBucket
+from momalisa_api.bucket import Bucket, FolderBucket
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
@@ -42,19 +42,37 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
+def open_bucket(settings: Settings) -> Bucket:
+    """The bucket that the settings name. Raises SystemExit, with what to do, where it is not there or not ours."""
+    if not settings.bucket.startswith("gs://"):
+        return FolderBucket(Path(settings.bucket))
+    # Here, as Google's library takes most of a second to import.
+    from momalisa_api.gcs import GcsBucket, NoBucket
+
+    name, _, prefix = settings.bucket.removeprefix("gs://").partition("/")
+    try:
+        bucket = GcsBucket(name, prefix)
+        bucket.look()
+    except NoBucket as error:
+        raise SystemExit(f"{error}\nMOMALISA_BUCKET is {settings.bucket}; it can be a folder, too.") from error
+    return bucket
+
+
 def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) -> FastAPI:
     """Assemble the api. Nothing runs before the app's lifespan begins.
 
     make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
     """
     card = read_card(settings.model_card)
+    bucket = open_bucket(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout = httpx.Timeout(settings.shard_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with make_client(timeout=timeout, limits=limits, trust_env=False) as client:
-            services, queue = _assemble(settings, card, client)
+        made = make_client(timeout=timeout, limits=limits, trust_env=False)
+        async with aclosing(bucket), made as client:
+            services, queue = _assemble(settings, card, bucket, client)
             app.state.services = services
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.replicas.run)
@@ -89,9 +107,8 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
         app.include_router(router, prefix="/api/v1")
 
 
-def _assemble(settings: Settings, card: ModelCard, client: httpx.AsyncClient) -> tuple[Services, Queue]:
+def _assemble(settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient) -> tuple[Services, Queue]:
     catalogue = Catalogue()
-    bucket = FolderBucket(settings.bucket)
     queue = Queue(in_hand=settings.shards_in_hand)
     replicas = Replicas(
         settings.replicas,

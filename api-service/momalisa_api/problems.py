@@ -62,6 +62,11 @@ class WalkFailed(Problem):
     status, slug, title = 502, "walk-failed", "The walk could not be rendered"
 
 
+class BucketUnavailable(Problem):
+    status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
+    retry_after_s = 10
+
+
 class ProblemDocument(BaseModel):
     """What every error looks like: application/problem+json, RFC 9457."""
 

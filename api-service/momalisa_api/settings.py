@@ -15,7 +15,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
-    bucket: Path = Field(Path("bucket"), description="Folder that frames and films lie in.")
+    bucket: str = Field(
+        "bucket", description="Where frames and films lie: a folder, or gs://NAME/PREFIX in Google Cloud Storage."
+    )
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",
@@ -37,6 +39,14 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
     )
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if not value or (separator and (scheme != "gs" or not rest.partition("/")[0])):
+            raise ValueError(f"{value!r} is neither a folder nor gs://NAME/PREFIX")
+        return value
 
     @field_validator("replicas")
     @classmethod

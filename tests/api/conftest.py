@@ -165,7 +165,7 @@ def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(model_card=write_card(tmp_path), bucket=tmp_path / "bucket", refresh_s=0.05)
+    return Settings(model_card=write_card(tmp_path), bucket=str(tmp_path / "bucket"), refresh_s=0.05)
 
 
 @asynccontextmanager

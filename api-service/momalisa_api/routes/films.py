@@ -16,7 +16,15 @@ from fastapi.responses import StreamingResponse
 
 from momalisa_api.bucket import Bucket, NotInBucket
 from momalisa_api.catalogue import State, Walk
-from momalisa_api.problems import Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
+from momalisa_api.problems import (
+    BucketUnavailable,
+    Invalid,
+    NotAcceptable,
+    NotThereYet,
+    RangeUnsatisfiable,
+    WalkUnknown,
+    documented,
+)
 from momalisa_api.routes.services import KnownWalk, Needs
 from momalisa_api.walk import lay_out
 
@@ -43,7 +51,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content},
         206: {"description": "The range asked for", "content": content},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, NotAcceptable, RangeUnsatisfiable, Invalid),
+        **documented(WalkUnknown, NotThereYet, NotAcceptable, RangeUnsatisfiable, Invalid, BucketUnavailable),
     }
 
 
