@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import problems
 from momalisa_api.body_limit import BodyLimit
-from momalisa_api.bucket import FolderBucket
+from momalisa_api.bucket import Bucket, FolderBucket
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.head import HeadAsGet
@@ -50,22 +50,40 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
+def open_bucket(settings: Settings) -> Bucket:
+    """The bucket that the settings name. Raises SystemExit, with what to do, where it is not there or not ours."""
+    if not settings.bucket.startswith("gs://"):
+        return FolderBucket(Path(settings.bucket))
+    # Here, as Google's library takes most of a second to import.
+    from momalisa_api.gcs import GcsBucket, NoBucket
+
+    name, _, prefix = settings.bucket.removeprefix("gs://").partition("/")
+    try:
+        bucket = GcsBucket(name, prefix)
+        bucket.look()
+    except NoBucket as error:
+        raise SystemExit(f"{error}\nMOMALISA_BUCKET is {settings.bucket}; it can be a folder, too.") from error
+    return bucket
+
+
 def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) -> FastAPI:
     """Assemble the api. Nothing runs before the app's lifespan begins.
 
     make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
     """
     card = read_card(settings.model_card)
+    bucket = open_bucket(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout = httpx.Timeout(settings.shard_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
+            aclosing(bucket),
             make_client(timeout=timeout, limits=limits, trust_env=False) as client,
             opened(settings.database_url) as engine,
         ):
-            services, queue = _assemble(settings, card, client, engine)
+            services, queue = _assemble(settings, card, bucket, client, engine)
             app.state.services = services
             await services.studio.resume()
             async with anyio.create_task_group() as tasks:
@@ -108,10 +126,9 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
 
 
 def _assemble(
-    settings: Settings, card: ModelCard, client: httpx.AsyncClient, engine: AsyncEngine
+    settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine
 ) -> tuple[Services, Queue]:
     catalogue = Catalogue(engine)
-    bucket = FolderBucket(settings.bucket)
     queue = Queue(in_hand=settings.shards_in_hand)
     replicas = Replicas(
         settings.replicas,

@@ -1,4 +1,7 @@
-"""Where frames and films lie. Keys are ours alone, made of hashes; no visitor's text is ever a part of one."""
+"""Where frames and films lie. Keys are ours alone, made of hashes; no visitor's text is ever a part of one.
+
+What every bucket promises, and the one in a folder; Google's is in gcs.py.
+"""
 
 import io
 import os
@@ -36,10 +39,16 @@ class Bucket(Protocol):
         """An object's length in bytes. Raises NotInBucket."""
 
     def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
-        """The bytes from `first` to `last`, both included, in chunks."""
+        """The bytes from `first` to `last`, both included, in chunks; none beyond the end. Raises NotInBucket."""
 
     async def present(self, prefix: str) -> frozenset[str]:
-        """The keys that begin with a prefix, which ends with a slash."""
+        """The keys right under a prefix, which ends with a slash."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where none lies."""
+
+    async def aclose(self) -> None:
+        """Let go of what the bucket holds open."""
 
 
 class FolderBucket:
@@ -91,7 +100,11 @@ class FolderBucket:
             raise NotInBucket(key) from None
 
     async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
-        async with await anyio.open_file(self._path(key), "rb") as file:
+        try:
+            opened = await anyio.open_file(self._path(key), "rb")
+        except FileNotFoundError:
+            raise NotInBucket(key) from None
+        async with opened as file:
             await file.seek(first)
             while first <= last:
                 chunk = await file.read(min(CHUNK_BYTES, last - first + 1))
@@ -105,9 +118,16 @@ class FolderBucket:
             folder = self._path(prefix)
             if not folder.is_dir():
                 return frozenset()
-            return frozenset(prefix + found.name for found in folder.iterdir() if not found.name.startswith("."))
+            with os.scandir(folder) as entries:
+                return frozenset(prefix + at.name for at in entries if at.is_file() and not at.name.startswith("."))
 
         return await anyio.to_thread.run_sync(scan)
+
+    async def delete(self, key: str) -> None:
+        await anyio.Path(self._path(key)).unlink(missing_ok=True)
+
+    async def aclose(self) -> None:
+        """A folder is held open by nobody."""
 
 
 def _name(aside: str, target: Path) -> bool:

@@ -71,6 +71,11 @@ class WalkFailed(Problem):
     status, slug, title = 502, "walk-failed", "The walk could not be rendered"
 
 
+class BucketUnavailable(Problem):
+    status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
+    headers = MappingProxyType({"Retry-After": "10"})
+
+
 class ProblemDocument(BaseModel):
     """What every error looks like: application/problem+json, RFC 9457."""
 

@@ -15,7 +15,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
-    bucket: Path = Field(Path("bucket"), description="Folder that frames and films lie in.")
+    bucket: str = Field(
+        "bucket", description="Where frames and films lie: a folder, or gs://NAME/PREFIX in Google Cloud Storage."
+    )
     database_url: str = Field(
         "sqlite:///bucket/catalogue.sqlite",
         description="The catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
@@ -42,6 +44,14 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
     )
+
+    @field_validator("bucket")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if not value or (separator and (scheme != "gs" or not rest.partition("/")[0])):
+            raise ValueError(f"{value!r} is neither a folder nor gs://NAME/PREFIX")
+        return value
 
     @field_validator("replicas")
     @classmethod

@@ -88,7 +88,7 @@ class Studio:
         try:
             await self._plan(walk_id, spec)
         except Exception:
-            await self._fail(walk_id, "The bucket did not answer when the walk was planned. Ask again later.")
+            await self._fail(walk_id, "The bucket did not answer when the walk was planned. POST it again later.")
             raise
 
     async def _plan(self, walk_id: str, spec: WalkSpec) -> None:

@@ -171,7 +171,11 @@ def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:
 def settings(tmp_path: Path) -> Settings:
     database = f"sqlite:///{tmp_path}/catalogue.sqlite"
     return Settings(
-        model_card=write_card(tmp_path), bucket=tmp_path / "bucket", database_url=database, refresh_s=0.05, watch_s=0.02
+        model_card=write_card(tmp_path),
+        bucket=str(tmp_path / "bucket"),
+        database_url=database,
+        refresh_s=0.05,
+        watch_s=0.02,
     )
 
 

@@ -61,7 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("openapi")
     fleet = Fleet()
     fleet.add()
-    of_this_test: dict[str, Any] = {"model_card": write_card(folder), "bucket": folder / "bucket"}
+    of_this_test: dict[str, Any] = {"model_card": write_card(folder), "bucket": str(folder / "bucket")}
     of_this_test["database_url"] = f"sqlite:///{folder}/catalogue.sqlite"
     app = create_app(Settings(replicas=fleet.addresses, **of_this_test), fleet.client)
     port = free_port()

@@ -13,7 +13,16 @@ from fastapi.responses import StreamingResponse
 
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import State, Walk
-from momalisa_api.problems import Gone, Invalid, NotAcceptable, NotThereYet, RangeUnsatisfiable, WalkUnknown, documented
+from momalisa_api.problems import (
+    BucketUnavailable,
+    Gone,
+    Invalid,
+    NotAcceptable,
+    NotThereYet,
+    RangeUnsatisfiable,
+    WalkUnknown,
+    documented,
+)
 from momalisa_api.routes.services import KnownWalk, Needs
 from momalisa_api.walk import lay_out
 
@@ -41,7 +50,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content},
         206: {"description": "The range asked for", "content": content},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid),
+        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
     }
 
 
