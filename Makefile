@@ -7,6 +7,9 @@ TORCH_BACKEND ?= cpu
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
 
+WEIGHTS := atelier/weights
+MINUTES ?= 110
+
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -19,7 +22,7 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
-.PHONY: up walk test check bench lock clean
+.PHONY: up walk test check bench atelier atelier-card lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) ## two replicas and the api, until Ctrl-C
@@ -41,6 +44,15 @@ check: $(VENV)/ready-dev ## what CI runs: linters, types, floors, tests
 
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where it was stopped
+	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights $(WEIGHTS) --minutes $(MINUTES)
+	$(MAKE) atelier-card
+
+atelier-card: $(READY) ## the model card of the weights that are there
+	cd model-service && ../$(BIN)/python -m atelier.wishes > ../.run/wishes.json
+	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/wishes.json $(BIN)/momalisa-model card > .run/card.json
+	mv .run/card.json model-service/$(WEIGHTS)/card.json
 
 $(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml
 	@echo "Setting up $(VENV), once; mostly downloads."

@@ -138,8 +138,8 @@ async def round_robin(sleepers: list[Sleeper], shards: list[Shard]) -> float:
     return time.perf_counter() - began
 
 
-def fleet_of(kind: str) -> list[Sleeper]:
-    sleepers = [Sleeper() for _ in range(REPLICAS)]
+def fleet_of(kind: str, replicas: int = REPLICAS) -> list[Sleeper]:
+    sleepers = [Sleeper() for _ in range(replicas)]
     if kind == "one three times slower":
         sleepers[0].shard_s *= 3
     if kind == "one dying":
@@ -156,9 +156,23 @@ def main() -> None:
     )
     print(f"{'':24}{'ours / best':>14}{'round robin / best':>22}")
     for kind, target in (("uniform", 1.10), ("one three times slower", 1.25), ("one dying", 1.25)):
-        us = [asyncio.run(ours(fleet_of(kind), shards)) / best_s for _ in range(ROUNDS)]
-        them = [asyncio.run(round_robin(fleet_of(kind), shards)) / best_s for _ in range(ROUNDS)]
+        us, them = [], []
+        for _ in range(ROUNDS):
+            us.append(asyncio.run(ours(fleet_of(kind), shards)) / best_s)
+            them.append(asyncio.run(round_robin(fleet_of(kind), shards)) / best_s)
         print(f"{kind:24}{statistics.median(us):14.2f}{statistics.median(them):22.2f}   (target {target:.2f})")
+    longer = [
+        asyncio.run(ours(fleet_of("uniform", 16), frames_of(61)))
+        / asyncio.run(ours(fleet_of("uniform", 16), frames_of(4)))
+        for _ in range(ROUNDS)
+    ]
+    print(f"61 frames over 16 replicas, beside 4 frames: {statistics.median(longer):.2f} times as long")
+
+
+def frames_of(count: int) -> list[Shard]:
+    """The shards of a walk of so many frames."""
+    walk = spec(frames=count)
+    return plan_shards(walk.id, lay_out(walk), 4)
 
 
 if __name__ == "__main__":

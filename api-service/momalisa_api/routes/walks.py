@@ -13,6 +13,7 @@ from momalisa_api.catalogue import State, Walk
 from momalisa_api.film import can_make_video
 from momalisa_api.problems import (
     BodyTooLarge,
+    BucketUnavailable,
     Gone,
     Invalid,
     NotAcceptable,
@@ -48,7 +49,7 @@ router = APIRouter(tags=["walks"])
         206: {"description": "The range asked for", "content": {media_type: BINARY for media_type in FILMS}},
         304: {"description": "You have it already"},
         202: {"description": "The walk is on its way: ask again after Retry-After", "model": WalkResource},
-        **documented(NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed),
+        **documented(NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed, BucketUnavailable),
     },
 )
 async def walk(
@@ -86,7 +87,7 @@ async def walk(
     responses={
         200: {"description": "The walk was known already", "model": WalkResource},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(BodyTooLarge, Invalid),
+        **documented(BodyTooLarge, Invalid, BucketUnavailable),
     },
 )
 async def ask(wish: WalkRequest, services: Needs, response: Response) -> WalkResource:

@@ -1,0 +1,37 @@
+"""What only the atelier knows of its model card, as JSON; `momalisa-model card` fills in what the weights say.
+
+`python -m atelier.wishes > wishes.json`, then `MOMALISA_MODEL_CARD=wishes.json momalisa-model card > weights/card.json`.
+"""
+
+import json
+from typing import Any, Final
+
+from atelier.captions import vocabulary
+from atelier.card import WALKS
+from atelier.palette import COLOURS
+from atelier.sheet import GUIDANCE, STEPS
+
+# Chosen by bench/microbatch.py: two replicas of one thread each, a first frame well within 1.5 s.
+MICRO_BATCH: Final = 5
+
+
+def wishes() -> dict[str, Any]:
+    """A model card without the fields that follow from the weights."""
+    return {
+        "model": "atelier",
+        "micro_batch": MICRO_BATCH,
+        "num_inference_steps": STEPS,
+        "guidance_scale": GUIDANCE,
+        "about": {
+            "title": "The atelier",
+            "summary": "A small model that comes with MoMALisa and paints modern-art compositions in named colours.",
+            "license": "Apache-2.0 for the weights, CC0 for the pictures they learnt from.",
+            "examples": WALKS,
+            "limits": f"It knows its own words alone: some twenty kinds of composition in {len(COLOURS)} colours.",
+            "words": sorted(vocabulary()),
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(wishes(), indent=2))
