@@ -134,7 +134,9 @@ def _greet(url: str, replicas: int) -> None:
             print("No replica has come up in five minutes; the lines above say why.", flush=True)
             return
         time.sleep(0.2)
-    query = urlencode({"start": "a red star on yellow", "end": "a blue spiral on white", "frames": 25, "wait": 25})
+    about = httpx.get(f"{url}/api/v1/model", timeout=5, trust_env=False).json()["card"]["about"]
+    start, end = about["examples"][0] if about["examples"] else ("a giraffe", "a battleship")
+    query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
     print(
         f"""
   MoMALisa is up; {replicas} replicas render here.

@@ -276,6 +276,37 @@ async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
     assert slower["warnings"] == walk["warnings"], "frames that are there already were not heard either"
 
 
+async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(settings, fleet):
+    """Nobody has to ask again; what had landed is not rendered again."""
+    replica = fleet.add(frame_s=0.01)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        with anyio.fail_after(5):
+            while not walk["landed"]:
+                walk = (await client.get(walk["url"])).json()
+        replica.frame_s = 3600
+    replica.frame_s, before = 0, len(walk["landed"])
+    async with running(settings, fleet) as client:
+        assert (await ended(client, walk))["state"] == "done"
+    assert before >= 1
+    assert len({fraction for _, fractions in replica.asked for fraction in fractions}) == 9
+
+
+async def test_a_walk_that_ends_every_process_fails_in_the_end(settings, fleet):
+    """Or it would keep the deployment from ever working again."""
+    fleet.add(frame_s=3600)
+    for _ in range(5):
+        async with running(settings, fleet) as client:
+            walk = (await client.post("/api/v1/walks", json=WISH)).json()
+            with anyio.fail_after(5):
+                while walk["state"] != "rendering":
+                    walk = (await client.get(walk["url"])).json()
+    async with running(settings, fleet) as client:
+        walk = (await client.get(walk["url"])).json()
+    assert walk["state"] == "failed"
+    assert "5 processes died" in walk["error"]
+
+
 @pytest.mark.parametrize(
     ("start", "said"),
     [

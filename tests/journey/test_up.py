@@ -25,7 +25,17 @@ def test_one_command_makes_a_walk_from_nothing(tmp_path):
     environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
     environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
     process = subprocess.Popen(
-        [str(SCRIPTS / "momalisa"), "walk", "--local", "--frames", "4", "--out", str(out), "a red star", "a blue wave"],
+        [
+            str(SCRIPTS / "momalisa"),
+            "walk",
+            "--local",
+            "--frames",
+            "4",
+            "--out",
+            str(out),
+            "a red sunburst on yellow",
+            "blue waves",
+        ],
         env={**environment, "MOMALISA_URL": ""},
         cwd=tmp_path,
         stderr=subprocess.PIPE,

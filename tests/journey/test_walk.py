@@ -17,7 +17,7 @@ from PIL import Image
 from tests.journey.deployment import SCRIPTS, Deployment, wait_until
 from tests.journey.stock import StockPipeline
 
-WISH = {"start": "a red star on yellow", "end": "a blue spiral on white", "frames": 25, "seed": 7}
+WISH = {"start": "a red sunburst on yellow", "end": "a blue spiral on white", "frames": 25, "seed": 7}
 
 
 @pytest.fixture(scope="session")

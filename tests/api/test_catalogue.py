@@ -1,0 +1,189 @@
+"""The catalogue on both of its databases: the same suite on SQLite and on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlalchemy import text
+
+from momalisa_api.catalogue import MOVES, Catalogue, State
+from momalisa_api.database import migrate, open_engine, opened
+from momalisa_api.problems import WalkUnknown
+from momalisa_api.watch import Watch
+from tests.api.test_walk import spec
+from tests.postgres import cluster
+
+pytestmark = pytest.mark.anyio
+OWNER = "somebody"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/catalogue.sqlite"
+    found: str = request.getfixturevalue("postgres")
+    return found
+
+
+@pytest.fixture
+async def catalogue(url: str) -> AsyncIterator[Catalogue]:
+    async with opened(url) as engine:
+        async with engine.begin() as connection:
+            for table in ("asks", "landings", "walks"):
+                await connection.execute(text(f"DELETE FROM {table}"))
+        yield Catalogue(engine)
+
+
+async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
+    """One of them makes it; each ask is kept, so that one withdrawal takes nothing from the others."""
+    came = []
+
+    async def ask(owner: str) -> None:
+        came.append(await catalogue.ask(spec(), owner))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(ask, f"owner {number}")
+    assert sum(made for _, made in came) == 1
+    assert {walk.id for walk, _ in came} == {spec().id}
+    assert await catalogue.withdraw(spec().id, "owner 0") == 99
+
+
+async def test_a_snapshot_holds_what_was_put_in(catalogue):
+    """Through JSON and back: prompts in any script, warnings, what has landed."""
+    wish = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
+    await catalogue.ask(wish, OWNER, warnings=["careful"])
+    await catalogue.land(wish.id, [0, 2])
+    await catalogue.land(wish.id, [2])
+    walk = await catalogue.get(wish.id)
+    assert (walk.spec, walk.state, walk.landed, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
+
+
+async def test_an_unknown_walk_is_a_problem(catalogue):
+    """Not None, which somebody would forget to look at."""
+    with pytest.raises(WalkUnknown):
+        await catalogue.get("0" * 32)
+    with pytest.raises(WalkUnknown):
+        await catalogue.withdraw("0" * 32, OWNER)
+
+
+async def test_of_many_who_move_a_walk_one_gets_through(catalogue):
+    """The films of a walk are made once, whoever finds it whole at the same moment."""
+    await catalogue.ask(spec(), OWNER)
+    await catalogue.move(spec().id, State.WAITING, State.RENDERING)
+    moved = []
+
+    async def move() -> None:
+        moved.append(await catalogue.move(spec().id, State.RENDERING, State.FILMING))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(move)
+    assert moved.count(True) == 1
+
+
+@pytest.mark.parametrize(("start", "to"), [(a, b) for a in State for b in State if b not in MOVES[a]])
+async def test_an_impossible_move_is_refused(start, to):
+    """The states and their moves stand in one place, and nothing gets round it. No database is asked."""
+    with pytest.raises(ValueError, match="no walk moves"):
+        await Catalogue(open_engine("sqlite:////nowhere")).move("0" * 32, start, to)
+
+
+async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue):
+    """Watchers and event ids go by it."""
+    walk, _ = await catalogue.ask(spec(), OWNER)
+    revisions = [walk.revision]
+    for change in (
+        catalogue.land(walk.id, [0]),
+        catalogue.warn(walk.id, ["careful"]),
+        catalogue.move(walk.id, State.WAITING, State.RENDERING),
+    ):
+        await change
+        revisions.append((await catalogue.get(walk.id)).revision)
+    assert revisions == [1, 2, 3, 4]
+    await catalogue.land(walk.id, [0])
+    await catalogue.warn(walk.id, ["careful"])
+    await catalogue.move(walk.id, State.WAITING, State.RENDERING)
+    assert (await catalogue.get(walk.id)).revision == 4
+
+
+async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue):
+    """While new walks arrive, the next page begins where the last one ended."""
+    for seed in range(5):
+        await catalogue.ask(spec(seed=seed), OWNER)
+    await catalogue.ask(spec(seed=5), OWNER, listed=False)
+    first = await catalogue.page(limit=2)
+    await catalogue.ask(spec(seed=6), OWNER)
+    second = await catalogue.page(limit=2, before=first.next_cursor)
+    last = await catalogue.page(limit=2, before=second.next_cursor)
+    assert [walk.spec.seed for page in (first, second, last) for walk in page.walks] == [4, 3, 2, 1, 0]
+    assert last.next_cursor is None
+    mine = await catalogue.page(owner=OWNER)
+    assert [walk.spec.seed for walk in mine.walks] == [6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [("GIRAFFE", 1), ("straße", 1), ("STRASSE", 1), ("100%", 1), ("%", 1), ("_", 0), ("\\", 0), ("submarine", 0)],
+)
+async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalogue, q, found):
+    """Case is folded as Unicode has it; what a pattern would mean means nothing here."""
+    await catalogue.ask(spec(("a giraffe", "eine Straße", "100% blue")), OWNER)
+    assert len((await catalogue.page(q)).walks) == found
+
+
+async def test_a_walk_waits_behind_the_older_ones(catalogue):
+    """Place in line: what a visitor reads while nothing happens."""
+    walks = [(await catalogue.ask(spec(seed=seed), OWNER))[0] for seed in range(3)]
+    assert [await catalogue.place_in_line(walk) for walk in walks] == [1, 2, 3]
+    await catalogue.move(walks[0].id, State.WAITING, State.RENDERING)
+    walks = [await catalogue.get(walk.id) for walk in walks]
+    assert [await catalogue.place_in_line(walk) for walk in walks] == [None, 1, 2]
+    assert [walk.id for walk in await catalogue.open_walks()] == [walk.id for walk in walks]
+
+
+async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
+    """Another process may render the walk: what counts is what the database says."""
+    walk, _ = await catalogue.ask(spec(frames=2), OWNER)
+    watch = Watch(catalogue, every_s=0.01)
+    seen = []
+
+    async def look() -> None:
+        async for snapshot in watch.snapshots(walk.id):
+            seen.append((snapshot.revision, snapshot.state, len(snapshot.landed)))
+
+    async with opened(url) as engine, anyio.create_task_group() as tasks:
+        elsewhere = Catalogue(engine)
+        tasks.start_soon(watch.run)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as watchers:
+                for _ in range(3):
+                    watchers.start_soon(look)
+                await elsewhere.move(walk.id, State.WAITING, State.RENDERING)
+                await elsewhere.land(walk.id, [0, 1])
+                await elsewhere.move(walk.id, State.RENDERING, State.FILMING)
+                await elsewhere.move(walk.id, State.FILMING, State.DONE, films=["walk.gif"])
+        tasks.cancel_scope.cancel()
+    assert seen.count((5, State.DONE, 2)) == 3
+
+
+async def test_migrating_again_and_at_once_is_harmless(url):
+    """Every process of a roll-out may do it."""
+    async with opened(url) as engine, anyio.create_task_group() as tasks:
+        tasks.start_soon(migrate, engine)
+        if engine.dialect.name == "postgresql":
+            tasks.start_soon(migrate, engine)
+
+
+@pytest.mark.parametrize("strange", ["mysql://somewhere/db", "momalisa.sqlite", ""])
+async def test_a_database_that_is_none_of_ours_is_refused(strange):
+    """With a sentence that says which ones are."""
+    with pytest.raises(ValueError, match="use sqlite:///FILE or postgresql"):
+        open_engine(strange)
