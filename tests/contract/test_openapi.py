@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from momalisa_api.app import create_app
+from momalisa_api.routes.resources import EXAMPLE, WalkResource
 from momalisa_api.settings import Settings
 from tests.api.conftest import Fleet, write_card
 from tests.journey.deployment import free_port, wait_until
@@ -132,3 +133,12 @@ def test_calls_about_a_walk_that_is_there_answer_as_described(running, method, p
         case.call_and_validate(checks=CHECKS, timeout=30)
 
     hold()
+
+
+def test_the_example_of_a_walk_is_one(running):
+    """An example that the schema refuses would be copied all the same."""
+    WalkResource.model_validate(EXAMPLE)
+    for operation in running.schema.get_all_operations():
+        raw = operation.ok().definition.raw
+        assert raw["summary"], raw
+        assert all(parameter["description"] for parameter in raw.get("parameters", []))

@@ -34,27 +34,39 @@ MEDIA_TYPES = {
     "frames.zip": "application/zip",
 }
 NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
+ETAG = {"ETag": {"description": "Names these bytes.", "schema": {"type": "string"}}}
+CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}}}
 FILM_TYPES = ("image/gif", "image/webp", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(tags=["pictures"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="One range of bytes, such as bytes=0-1023.")]
-NoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
-FilmName = Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp"]
+NoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="The ETag you have: 304 where it is still right.")
+]
+FilmName = Annotated[
+    Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp"],
+    PathParameter(description="The GIF, the MP4, a small MP4 for galleries, or a still."),
+]
 
 
 def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {
-        200: {"description": "The whole file", "content": content},
-        206: {"description": "The range asked for", "content": content},
+        200: {"description": "The whole file", "content": content, "headers": ETAG},
+        206: {"description": "The range asked for", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "You have it already"},
         **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
     }
 
 
-@router.get("/walks/{walk_id}/frames/{index}.png", response_class=Response, responses=_bytes_of("image/png"))
+@router.get(
+    "/walks/{walk_id}/frames/{index}.png",
+    summary="One frame",
+    response_class=Response,
+    responses=_bytes_of("image/png"),
+)
 async def frame(
     walk: KnownWalk,
     index: Annotated[int, PathParameter(ge=0, description="The frame, counted from 0.")],
@@ -72,7 +84,9 @@ async def frame(
     return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
 
 
-@router.get("/walks/{walk_id}/frames.zip", response_class=Response, responses=_bytes_of("application/zip"))
+@router.get(
+    "/walks/{walk_id}/frames.zip", summary="All frames", response_class=Response, responses=_bytes_of("application/zip")
+)
 async def frames_zip(
     walk: KnownWalk, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
 ) -> Response:

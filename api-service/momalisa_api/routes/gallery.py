@@ -22,12 +22,12 @@ class ModelResource(BaseModel):
     replicas: ReplicasResource
 
 
-@router.get("/walks", responses=documented(Invalid))
+@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(Invalid))
 async def walks(
     services: Needs,
     q: Annotated[Prompt, Query(max_length=200, description="Words that a stop must hold.")] = "",
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="The cursor of the last page's `next`.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 24,
+    limit: Annotated[int, Query(ge=1, le=100, description="Walks a page.")] = 24,
 ) -> GalleryPage:
     """Walks, newest first, a page at a time."""
     page = await services.catalogue.page(q, before, limit)
@@ -38,7 +38,7 @@ async def walks(
     )
 
 
-@router.get("/model")
+@router.get("/model", summary="What this deployment renders with")
 async def model(services: Needs) -> ModelResource:
     """The model card: what it is, what it paints well, its limits."""
     return ModelResource(card=services.card, replicas=ReplicasResource(awake=services.replicas.awake))

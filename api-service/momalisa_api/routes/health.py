@@ -7,13 +7,13 @@ from momalisa_api.routes.services import Needs
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", response_class=Response)
+@router.get("/healthz", summary="The process answers", response_class=Response)
 async def healthz() -> Response:
     """The process answers."""
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/readyz", response_class=Response)
+@router.get("/readyz", summary="Walks can be taken in", response_class=Response)
 async def readyz(services: Needs) -> Response:
     """Walks can be taken in: the bucket answers. Replicas may all be asleep, walks wait for them."""
     await services.bucket.present("readyz/")

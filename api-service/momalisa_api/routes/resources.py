@@ -3,15 +3,49 @@
 import math
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from momalisa_api.catalogue import State, Walk
 from momalisa_api.routes.services import Services
 from momalisa_api.walk import WalkSpec
 
+EXAMPLE: JsonDict = {
+    "id": "66ec43256477540dc236522cabd07085",
+    "url": "/api/v1/walks/66ec43256477540dc236522cabd07085",
+    "state": "rendering",
+    "revision": 9,
+    "spec": {
+        "stops": ["a red spiral on white", "blue waves"],
+        "frames": 25,
+        "seed": 7,
+        "negative_prompt": "",
+        "width": 128,
+        "height": 128,
+        "steps": 12,
+        "guidance_scale": 4.0,
+        "scheduler": "UniPC",
+        "model": "atelier",
+        "revision": "5a4cb458948e7b58",
+        "frame_ms": 80,
+        "gif_there_and_back": True,
+        "mp4_there_and_back": False,
+    },
+    "landed": [0, 5, 10, 15, 20],
+    "films": {},
+    "warnings": [],
+    "error": None,
+    "place_in_line": None,
+    "replicas_awake": 2,
+    "seconds_left": 2.2,
+    "created_at": "2026-11-20T12:00:00Z",
+}
+
 
 class WalkResource(BaseModel):
     """A walk as it is now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: str = Field(description="A hash of the spec: the same wish is the same walk.")
     url: str

@@ -33,6 +33,8 @@ FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")
 RETRY_AFTER_S = 2
 RECONNECT_MS = 2000
+LOCATION = {"Location": {"description": "The walk's own url.", "schema": {"type": "string"}}}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "string"}}}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(tags=["walks"])
@@ -40,6 +42,7 @@ router = APIRouter(tags=["walks"])
 
 @router.get(
     "/walk",
+    summary="A walk between two prompts, in one GET",
     response_model=WalkResource,
     responses={
         200: {
@@ -48,14 +51,20 @@ router = APIRouter(tags=["walks"])
         },
         206: {"description": "The range asked for", "content": {media_type: BINARY for media_type in FILMS}},
         304: {"description": "You have it already"},
-        202: {"description": "The walk is on its way: ask again after Retry-After", "model": WalkResource},
+        202: {
+            "description": "The walk is on its way: ask again after Retry-After",
+            "model": WalkResource,
+            "headers": LOCATION | RETRY_AFTER,
+        },
         **documented(NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed, BucketUnavailable),
     },
 )
 async def walk(
     query: Annotated[WalkQuery, Query()],
     services: Needs,
-    accept: Annotated[str | None, Header()] = None,
+    accept: Annotated[
+        str | None, Header(description="image/gif (the default), video/mp4, or application/json for the facts.")
+    ] = None,
     prefer: Annotated[str | None, Header(description="wait=20 holds the line for up to 20 s.")] = None,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
@@ -83,9 +92,11 @@ async def walk(
 
 @router.post(
     "/walks",
+    summary="Ask for a walk with every option",
     status_code=201,
     responses={
-        200: {"description": "The walk was known already", "model": WalkResource},
+        201: {"description": "The walk was started", "headers": LOCATION},
+        200: {"description": "The walk was known already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
         **documented(BodyTooLarge, Invalid, BucketUnavailable),
     },
@@ -100,20 +111,25 @@ async def ask(wish: WalkRequest, services: Needs, response: Response) -> WalkRes
     return await show(found, services)
 
 
-@router.get("/walks/{walk_id}", responses=documented(WalkUnknown, Invalid))
+@router.get("/walks/{walk_id}", summary="A walk as it is now", responses=documented(WalkUnknown, Invalid))
 async def resource(found: KnownWalk, services: Needs, response: Response) -> WalkResource:
     """A walk: its spec, its state, which frames have landed, its films."""
     response.headers["Cache-Control"] = "no-store"
     return await show(found, services)
 
 
-@router.delete("/walks/{walk_id}", responses=documented(WalkUnknown, Invalid))
+@router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(WalkUnknown, Invalid))
 async def withdraw(found: KnownWalk, services: Needs) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
     return await show(await services.studio.withdraw(found.id, EVERYONE), services)
 
 
-@router.get("/walks/{walk_id}/events", response_class=EventSourceResponse, responses=documented(WalkUnknown, Invalid))
+@router.get(
+    "/walks/{walk_id}/events",
+    summary="A walk as server-sent events",
+    response_class=EventSourceResponse,
+    responses=documented(WalkUnknown, Invalid),
+)
 async def events(
     found: KnownWalk,
     services: Needs,
