@@ -22,7 +22,7 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
-.PHONY: up walk test check bench atelier atelier-card lock clean
+.PHONY: up walk test check bench atelier atelier-card pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) ## two replicas and the api, until Ctrl-C
@@ -48,6 +48,10 @@ bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where it was stopped
 	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights $(WEIGHTS) --minutes $(MINUTES)
 	$(MAKE) atelier-card
+
+pictures: $(READY) ## the pictures of the docs, by a real deployment
+	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
+	$(BIN)/python docs/pictures.py
 
 atelier-card: $(READY) ## the model card of the weights that are there
 	cd model-service && ../$(BIN)/python -m atelier.wishes > ../.run/wishes.json
