@@ -22,7 +22,7 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
-.PHONY: up walk test check bench atelier atelier-card pictures lock clean
+.PHONY: up walk test check bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) ## two replicas and the api, until Ctrl-C
@@ -48,6 +48,9 @@ bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where it was stopped
 	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights $(WEIGHTS) --minutes $(MINUTES)
 	$(MAKE) atelier-card
+
+atelier-eval: $(READY) ## what the weights know, over HTTP, on captions they never saw
+	cd model-service && ../$(BIN)/python -m atelier.examine
 
 pictures: $(READY) ## the pictures of the docs, by a real deployment
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from momalisa_api.local import deployment
 from PIL import Image
+
+from momalisa_api.local import deployment
 
 DOCS = Path(__file__).parent
 WALKS, FRAMES, SEED = 6, 25, 1

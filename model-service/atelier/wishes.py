@@ -1,6 +1,6 @@
 """What only the atelier knows of its model card, as JSON; `momalisa-model card` fills in what the weights say.
 
-`python -m atelier.wishes > wishes.json`, then `MOMALISA_MODEL_CARD=wishes.json momalisa-model card > weights/card.json`.
+`python -m atelier.wishes > wishes.json`, then `MOMALISA_MODEL_CARD=wishes.json momalisa-model card > card.json`.
 """
 
 import json

@@ -1,0 +1,195 @@
+"""Examines a replica over HTTP, on captions kept from training: `python -m atelier.examine`.
+
+What is asked: is the family right, are the named colours there, in their order, does a walk's way look like a walk.
+The painter's own pictures and shuffled captions stand beside every figure, as its ceiling and its floor.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise, permutations
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atelier.captions import Caption, draw_caption
+from atelier.evaluate import Connoisseur, colours_present, families_right, share_of, train_connoisseur
+from atelier.painter import Picture, paint
+from atelier.sheet import painted
+
+TIMEOUT_S: Final = 600
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Two captions and the pictures from one to the other, both ends included."""
+
+    start: Caption
+    end: Caption
+    pictures: tuple[Picture, ...]
+
+
+class Replica:
+    """A model service at a url, asked with its card's own defaults."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.card: dict[str, Any] = json.loads(self._call("/v1/model"))["card"]
+
+    def render(self, start: str, end: str, seed: int, fractions: Sequence[float]) -> tuple[Picture, ...]:
+        """Pictures in the order of their fractions, (height, width, 3) uint8. Raises URLError, HTTPError."""
+        kept = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
+        recipe = {name: self.card[name] for name in (*kept, "model", "revision")}
+        recipe |= {"start": start, "end": end, "seed": seed}
+        answer = self._call("/v1/render", {"recipe": recipe, "fractions": list(fractions)})
+        frames = [json.loads(line) for line in answer.splitlines()[1:]]
+        return tuple(np.asarray(Image.open(io.BytesIO(base64.b64decode(frame["png"])))) for frame in frames)
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            content: bytes = answer.read()
+        return content
+
+
+@contextmanager
+def started_replica() -> Iterator[str]:
+    """The url of a model service that lives as long as the block, with the settings of this environment."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    url, program = f"http://127.0.0.1:{port}", str(Path(sys.executable).with_name("momalisa-model"))
+    process = subprocess.Popen([program, "serve"], env={**os.environ, "MOMALISA_PORT": str(port)})
+    try:
+        while not _is_ready(url):
+            if process.poll() is not None:
+                raise SystemExit("the replica did not come up; the lines above say why")
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def make_walks(replica: Replica, count: int, frames: int, seed: int = 99) -> list[Walk]:
+    """Walks between captions that were never trained on."""
+    rng, walks = Random(seed), []
+    fractions = [index / (frames - 1) for index in range(frames)]
+    for number in range(count):
+        start, end = (draw_caption(rng, from_held_out=True) for _ in range(2))
+        walks.append(Walk(start, end, replica.render(start.text, end.text, number, fractions)))
+    return walks
+
+
+def order_right(picture: Picture, caption: Caption) -> bool:
+    """Whether the picture is nearer to the painter's own than to any with the colours in another order."""
+
+    def distance(colours: tuple[str, ...]) -> float:
+        layouts = (paint(caption.family, colours, kind, size=picture.shape[0]) for kind in (0, 1))
+        return min(float(np.square(picture.astype(np.float32) - layout).mean()) for layout in layouts)
+
+    return min(permutations(caption.colours), key=distance) == caption.colours
+
+
+def share_in_colours(picture: Picture, caption: Caption) -> float:
+    """The share of pixels in one of the named colours, or in the black that draws lines."""
+    return min(1.0, sum(share_of(picture, colour) for colour in {*caption.colours, "black"}))
+
+
+def evenness(pictures: Sequence[Picture]) -> float:
+    """1 - Gini of the distances between neighbours (RMS of pixels): 1 where all steps look the same size."""
+    steps = np.sort([np.sqrt(np.square(a.astype(np.float32) - b).mean()) for a, b in pairwise(pictures)])
+    if not steps.sum():
+        return 0.0
+    ranks = np.arange(1, len(steps) + 1)
+    gini = float((2 * ranks - len(steps) - 1) @ steps / (len(steps) * steps.sum()))
+    return 1 - gini
+
+
+def sharpness(pictures: Sequence[Picture]) -> float:
+    """Variance of the Laplacian in the middle third over that at the two ends: below 1 where a walk fades."""
+    third = len(pictures) // 3
+    middle = np.mean([_laplacian_variance(picture) for picture in pictures[third:-third]])
+    ends = np.mean([_laplacian_variance(picture) for picture in (pictures[0], pictures[-1])])
+    return float(middle / ends)
+
+
+def _laplacian_variance(picture: Picture) -> float:
+    grey: NDArray[np.float32] = picture.astype(np.float32).mean(axis=-1)
+    inner = grey[1:-1, 1:-1]
+    return float((grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner).var())
+
+
+def examine(walks: Sequence[Walk], connoisseur: Connoisseur) -> dict[str, tuple[float, float, float]]:
+    """Each figure for the replica, for the painter himself, and for the replica with the captions shuffled."""
+    captions = [caption for walk in walks for caption in (walk.start, walk.end)]
+    pictures = [picture for walk in walks for picture in (walk.pictures[0], walk.pictures[-1])]
+    shuffled = captions[1:] + captions[:1]
+
+    def three(figure: Any) -> tuple[float, float, float]:
+        return figure(pictures, captions), figure(painted(captions), captions), figure(pictures, shuffled)
+
+    def mean_of(judge: Any) -> Any:
+        return lambda shown, said: float(np.mean([judge(p, c) for p, c in zip(shown, said, strict=True)]))
+
+    return {
+        "family right": three(lambda shown, said: families_right(connoisseur, shown, said)),
+        "named colours present": three(colours_present),
+        "pixels in named colours": three(mean_of(share_in_colours)),
+        "colour order right": three(mean_of(order_right)),
+    }
+
+
+def both_ends_right(walks: Sequence[Walk], connoisseur: Connoisseur) -> float:
+    """The share of walks whose first and last pictures are both taken for what their captions say."""
+    right = [
+        families_right(connoisseur, [walk.pictures[0], walk.pictures[-1]], [walk.start, walk.end]) == 1
+        for walk in walks
+    ]
+    return sum(right) / len(right)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a running replica, such as http://127.0.0.1:8100; else one is started")
+    parser.add_argument("--walks", type=int, default=60)
+    parser.add_argument("--frames", type=int, default=25)
+    options = parser.parse_args()
+    with nullcontext(options.url) if options.url else started_replica() as url:
+        replica = Replica(url)
+        walks = make_walks(replica, options.walks, options.frames)
+    connoisseur = train_connoisseur()
+    steps, guidance = replica.card["num_inference_steps"], replica.card["guidance_scale"]
+    print(f"{len(walks)} walks of {options.frames} frames, {steps} steps, guidance {guidance:g}; held-out captions")
+    print(f"{'':28}{'replica':>10}{'painter':>10}{'shuffled':>10}")
+    for name, figures in examine(walks, connoisseur).items():
+        print(f"{name:28}" + "".join(f"{figure:10.2f}" for figure in figures))
+    print(f"{'both ends right':28}{both_ends_right(walks, connoisseur):10.2f}")
+    print(f"{'1 - Gini of steps':28}{np.mean([evenness(walk.pictures) for walk in walks]):10.2f}")
+    print(f"{'sharpness of the middle':28}{np.mean([sharpness(walk.pictures) for walk in walks]):10.2f}")
+
+
+if __name__ == "__main__":
+    main()
