@@ -23,6 +23,7 @@ from momalisa_api.bucket import Bucket, FolderBucket
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.head import HeadAsGet
+from momalisa_api.owners import Owners, read_secret
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
@@ -83,7 +84,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             make_client(timeout=timeout, limits=limits, trust_env=False) as client,
             opened(settings.database_url) as engine,
         ):
-            services, queue = _assemble(settings, card, bucket, client, engine)
+            owners = Owners(engine, await read_secret(engine))
+            services, queue = _assemble(settings, card, bucket, client, engine, owners)
             app.state.services = services
             await services.studio.resume()
             async with anyio.create_task_group() as tasks:
@@ -126,7 +128,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
 
 
 def _assemble(
-    settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine
+    settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Queue]:
     catalogue = Catalogue(engine)
     queue = Queue(in_hand=settings.shards_in_hand)
@@ -140,7 +142,7 @@ def _assemble(
     )
     studio = Studio(card, catalogue, bucket, queue, replicas)
     watch = Watch(catalogue, settings.watch_s)
-    return Services(settings, card, catalogue, bucket, replicas, studio, watch), queue
+    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners), queue
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:

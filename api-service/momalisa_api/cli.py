@@ -1,6 +1,7 @@
 """`momalisa`: serve the api, ask any server for a walk, or run a whole deployment on this machine."""
 
 import argparse
+import asyncio
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from momalisa_api import app, local, visitor
-from momalisa_api.settings import Settings
+from momalisa_api.database import opened
+from momalisa_api.owners import add_key, remove_key
+from momalisa_api.settings import CatalogueSettings, Settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 WISHES = (
@@ -49,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--replicas", type=int, default=2, metavar="N", help="replicas to run (2)")
     up.add_argument("--first-port", type=int, metavar="PORT", help="port of the first replica (a free one)")
     up.set_defaults(run=lambda options: local.up(options.replicas, options.first_port))
+    keys = commands.add_parser("keys", help="make and remove API keys")
+    keys.add_argument("action", choices=["add", "remove"])
+    keys.add_argument("name", help="whose key it is")
+    keys.set_defaults(run=_keys)
     walk = commands.add_parser(
         "walk",
         help="ask for a walk and save it",
@@ -91,6 +98,26 @@ def _film_path(text: str) -> Path:
     if not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.resolve().parent}")
     return path
+
+
+def _keys(options: argparse.Namespace) -> int:
+    try:
+        said = asyncio.run(_change_keys(CatalogueSettings().database_url, options.action, options.name))
+    except ValueError as error:
+        print(f"momalisa: {error}", file=sys.stderr)
+        return 2
+    print(said)
+    return 0
+
+
+async def _change_keys(database_url: str, action: str, name: str) -> str:
+    """What to print: the new key, which is told only here, or that one is gone. Raises ValueError."""
+    async with opened(database_url) as engine:
+        if action == "add":
+            return await add_key(engine, name)
+        if not await remove_key(engine, name):
+            raise ValueError(f"there is no key named {name!r}")
+    return f"the key {name!r} is gone"
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -79,6 +79,22 @@ async def opened(url: str) -> AsyncIterator[AsyncEngine]:
             await engine.dispose()
 
 
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+
 def open_engine(url: str) -> AsyncEngine:
     """An engine for a sqlite:///file or a postgresql:// url; nothing connects before it is used.
 

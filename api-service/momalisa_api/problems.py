@@ -35,6 +35,11 @@ class Invalid(Problem):
         self.errors = errors or []
 
 
+class KeyUnknown(Problem):
+    status, slug, title = 401, "key-unknown", "The API key is not known"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
 class WalkUnknown(Problem):
     status, slug, title = 404, "walk-unknown", "There is no such walk"
 

@@ -89,6 +89,7 @@ class WalkRequest(WalkOptions):
 
     start: Prompt | None = Field(None, description="The prompt that the walk leaves from.")
     end: Prompt | None = Field(None, description="The prompt that the walk arrives at.")
+    listed: bool = Field(True, description="Whether the walk may hang in the gallery; its url works either way.")
     stops: tuple[Prompt, ...] = Field((), description="All prompts of the walk in order, instead of start and end.")
 
     @model_validator(mode="after")

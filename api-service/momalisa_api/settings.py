@@ -8,19 +8,24 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    """What an operator can set. Names are prefixed MOMALISA_ in the environment."""
+class CatalogueSettings(BaseSettings):
+    """What a command that needs the catalogue alone has to know."""
 
     model_config = SettingsConfigDict(env_prefix="MOMALISA_", frozen=True)
+
+    database_url: str = Field(
+        "sqlite:///bucket/catalogue.sqlite",
+        description="The catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
+    )
+
+
+class Settings(CatalogueSettings):
+    """What an operator can set. Names are prefixed MOMALISA_ in the environment."""
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
     bucket: str = Field(
         "bucket", description="Where frames and films lie: a folder, or gs://NAME/PREFIX in Google Cloud Storage."
-    )
-    database_url: str = Field(
-        "sqlite:///bucket/catalogue.sqlite",
-        description="The catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
     )
     watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
     model_card: Path = Field(description="The model card file that the replicas were given too.")

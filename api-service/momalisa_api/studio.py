@@ -38,9 +38,9 @@ class Studio:
         # One walk is filmed at a time: encoders take memory and cores.
         self._film_room = anyio.Lock()
 
-    async def ask(self, spec: WalkSpec, owner: str, *, again: bool = False) -> tuple[Walk, bool]:
+    async def ask(self, spec: WalkSpec, owner: str, *, listed: bool = True, again: bool = False) -> tuple[Walk, bool]:
         """The walk of a spec, and whether it was started by this. `again` starts a failed or cancelled one anew."""
-        walk, started = await self._catalogue.ask(spec, owner, warnings=unknown_words(spec, self._card))
+        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=unknown_words(spec, self._card))
         if again and walk.state in (State.FAILED, State.CANCELLED):
             started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None, tries=0)
         elif again and walk.state is State.DONE and not walk.films <= await self._films_there(walk.id):

@@ -101,7 +101,10 @@ async def frames_zip(
 
 
 @router.get(
-    "/walks/{walk_id}/{name}", response_class=Response, responses=_bytes_of(*FILM_TYPES) | documented(NotAcceptable)
+    "/walks/{walk_id}/{name}",
+    summary="A film",
+    response_class=Response,
+    responses=_bytes_of(*FILM_TYPES) | documented(NotAcceptable),
 )
 async def film(
     walk: KnownWalk, name: FilmName, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None

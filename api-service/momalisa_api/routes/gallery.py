@@ -1,13 +1,14 @@
 """The gallery's list of walks, and what the model behind them is."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from momalisa_api.problems import Invalid, documented
+from momalisa_api.problems import Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
+from momalisa_api.routes.owner import Caller
 from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
 from momalisa_api.routes.services import Needs
 from momalisa_api.wire import ModelCard
@@ -22,16 +23,18 @@ class ModelResource(BaseModel):
     replicas: ReplicasResource
 
 
-@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(Invalid))
+@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(KeyUnknown, Invalid))
 async def walks(
     services: Needs,
+    caller: Caller,
     q: Annotated[Prompt, Query(max_length=200, description="Words that a stop must hold.")] = "",
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="The cursor of the last page's `next`.")] = None,
+    owner: Annotated[Literal["me"] | None, Query(description="Only your own, listed or not.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Walks a page.")] = 24,
 ) -> GalleryPage:
     """Walks, newest first, a page at a time."""
-    page = await services.catalogue.page(q, before, limit)
-    further = {"q": q, "before": page.next_cursor, "limit": limit}
+    page = await services.catalogue.page(q, before, limit, caller if owner else None)
+    further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
     return GalleryPage(
         walks=[await show(walk, services) for walk in page.walks],
         next=f"/api/v1/walks?{urlencode(further)}" if page.next_cursor else None,

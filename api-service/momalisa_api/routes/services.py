@@ -8,14 +8,12 @@ from fastapi import Depends, Path, Request
 
 from momalisa_api.bucket import Bucket
 from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.owners import Owners
 from momalisa_api.replicas import Replicas
 from momalisa_api.settings import Settings
 from momalisa_api.studio import Studio
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
-
-# Until owners can be told apart, all who ask are one.
-EVERYONE = "everyone"
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Services:
     replicas: Replicas
     studio: Studio
     watch: Watch
+    owners: Owners
     packing_room: anyio.Lock = field(default_factory=anyio.Lock)
 
 

@@ -16,6 +16,7 @@ from momalisa_api.problems import (
     BucketUnavailable,
     Gone,
     Invalid,
+    KeyUnknown,
     NotAcceptable,
     RangeUnsatisfiable,
     WalkCancelled,
@@ -26,8 +27,9 @@ from momalisa_api.problems import (
 from momalisa_api.request import WalkQuery, WalkRequest, complete
 from momalisa_api.routes.films import NO_VIDEO, NoneMatch, RangeHeader, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
+from momalisa_api.routes.owner import Asker, Caller
 from momalisa_api.routes.resources import WalkResource, show, walk_url
-from momalisa_api.routes.services import EVERYONE, KnownWalk, Needs, Services
+from momalisa_api.routes.services import KnownWalk, Needs, Services
 
 FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")
@@ -56,12 +58,15 @@ router = APIRouter(tags=["walks"])
             "model": WalkResource,
             "headers": LOCATION | RETRY_AFTER,
         },
-        **documented(NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed, BucketUnavailable),
+        **documented(
+            KeyUnknown, NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed, BucketUnavailable
+        ),
     },
 )
 async def walk(
     query: Annotated[WalkQuery, Query()],
     services: Needs,
+    caller: Caller,
     accept: Annotated[
         str | None, Header(description="image/gif (the default), video/mp4, or application/json for the facts.")
     ] = None,
@@ -76,7 +81,7 @@ async def walk(
     if media_type == "video/mp4" and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, services.card, services.settings)
-    found, _ = await services.studio.ask(spec, EVERYONE)
+    found, _ = await services.studio.ask(spec, caller)
     found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))
     _raise_if_ended_badly(found)
     if found.state is not State.DONE:
@@ -98,13 +103,13 @@ async def walk(
         201: {"description": "The walk was started", "headers": LOCATION},
         200: {"description": "The walk was known already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(BodyTooLarge, Invalid, BucketUnavailable),
+        **documented(KeyUnknown, BodyTooLarge, Invalid, BucketUnavailable),
     },
 )
-async def ask(wish: WalkRequest, services: Needs, response: Response) -> WalkResource:
+async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Response) -> WalkResource:
     """Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again."""
     spec = complete(wish, wish.named_stops, services.card, services.settings)
-    found, started = await services.studio.ask(spec, EVERYONE, again=True)
+    found, started = await services.studio.ask(spec, asker, listed=wish.listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
@@ -118,10 +123,10 @@ async def resource(found: KnownWalk, services: Needs, response: Response) -> Wal
     return await show(found, services)
 
 
-@router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(WalkUnknown, Invalid))
-async def withdraw(found: KnownWalk, services: Needs) -> WalkResource:
+@router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(KeyUnknown, WalkUnknown, Invalid))
+async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
-    return await show(await services.studio.withdraw(found.id, EVERYONE), services)
+    return await show(await services.studio.withdraw(found.id, caller), services)
 
 
 @router.get(

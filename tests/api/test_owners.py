@@ -1,0 +1,101 @@
+"""Whose walk it is: cookies that we have signed, API keys, and what each may do."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from momalisa_api.database import opened
+from momalisa_api.owners import Owners, add_key, read_secret, remove_key
+from tests.api.conftest import running
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+
+
+@asynccontextmanager
+async def visitors(client: httpx.AsyncClient, count: int):
+    """Other clients of the same api, each with a cookie jar of its own."""
+    others = [httpx.AsyncClient(transport=client._transport, base_url="http://api") for _ in range(count)]
+    yield others
+    for other in others:
+        await other.aclose()
+
+
+async def test_a_walk_goes_on_while_anybody_asks_for_it(settings, fleet):
+    """Who withdraws takes back an ask, not another's walk."""
+    replica = fleet.add(frame_s=3600)
+    async with running(settings, fleet) as client, visitors(client, 2) as (first, second):
+        walk = (await first.post("/api/v1/walks", json=WISH)).json()
+        assert (await second.post("/api/v1/walks", json=WISH)).status_code == 200
+        with anyio.fail_after(5):
+            while not replica.asked:
+                await anyio.sleep(0.01)
+        assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
+        assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
+        assert (await client.delete(walk["url"])).json()["state"] != "cancelled"
+        assert (await second.delete(walk["url"])).json()["state"] == "cancelled"
+
+
+async def test_an_unlisted_walk_is_reached_by_its_url_alone(settings, fleet):
+    """Its owner finds it; the wall does not show it, until somebody asks for it listed."""
+    async with running(settings, fleet) as client, visitors(client, 2) as (owner, other):
+        walk = (await owner.post("/api/v1/walks", json={**WISH, "listed": False})).json()
+        assert (await other.get("/api/v1/walks")).json()["walks"] == []
+        assert (await other.get("/api/v1/walks?owner=me")).json()["walks"] == []
+        assert (await other.get(walk["url"])).status_code == 200
+        mine = (await owner.get("/api/v1/walks?owner=me")).json()["walks"]
+        assert [found["id"] for found in mine] == [walk["id"]]
+        await owner.post("/api/v1/walks", json={**WISH, "listed": True})
+        assert len((await other.get("/api/v1/walks")).json()["walks"]) == 1
+
+
+async def test_the_cookie_cannot_be_made_up(settings, fleet):
+    """A visitor who writes another's name into it is nobody."""
+    async with running(settings, fleet) as client, visitors(client, 2) as (owner, thief):
+        answer = await owner.post("/api/v1/walks", json={**WISH, "listed": False})
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        name = owner.cookies["momalisa_owner"].split(".")[0]
+        for forged in (name.encode(), name.encode() + b".", name.encode() + b".AAAA", b"", b"\xc3\xa9\xff"):
+            thief.cookies.clear()
+            found = await thief.get("/api/v1/walks?owner=me", headers={b"Cookie": b"momalisa_owner=" + forged})
+            assert found.json()["walks"] == []
+
+
+async def test_a_key_is_an_owner_wherever_it_is_used(settings, fleet):
+    """Scripts have no cookie jar. Of a key only the hash is kept; a removed one opens nothing."""
+    async with running(settings, fleet) as client, opened(settings.database_url) as engine:
+        key = await add_key(engine, "robot")
+        with pytest.raises(ValueError, match="a key named 'robot' already"):
+            await add_key(engine, "robot")
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = await client.post("/api/v1/walks", json=WISH, headers=headers)
+        assert "set-cookie" not in answer.headers
+        client.cookies.clear()
+        assert len((await client.get("/api/v1/walks?owner=me", headers=headers)).json()["walks"]) == 1
+        folder = Path(settings.database_url.removeprefix("sqlite:///")).parent
+        assert all(key.encode() not in file.read_bytes() for file in folder.glob("catalogue.sqlite*"))
+        assert await remove_key(engine, "robot")
+        refused = await client.get("/api/v1/walks?owner=me", headers=headers)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "momalisa keys add" in refused.json()["detail"]
+
+
+async def test_every_process_signs_alike(settings):
+    """A cookie of one process is known to the next, and to the same one after a restart."""
+    async with opened(settings.database_url) as engine:
+        first = Owners(engine, await read_secret(engine))
+        second = Owners(engine, await read_secret(engine))
+    assert second.of_cookie(first.new_cookie())
+    assert Owners(engine, "another secret").of_cookie(first.new_cookie()) is None
+
+
+async def test_a_get_sets_no_cookie(settings, fleet):
+    """What caches and strangers' pages fetch must not make anybody somebody."""
+    async with running(settings, fleet) as client:
+        answer = await client.get("/api/v1/walk?start=a&end=b&frames=2&wait=5")
+    assert "set-cookie" not in answer.headers
