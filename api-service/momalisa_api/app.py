@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api import problems
 from momalisa_api.body_limit import BodyLimit
 from momalisa_api.bucket import Bucket, FolderBucket
+from momalisa_api.budgets import Budgets
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.head import HeadAsGet
@@ -140,7 +141,7 @@ def _assemble(
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
-    studio = Studio(card, catalogue, bucket, queue, replicas)
+    studio = Studio(card, catalogue, Budgets(catalogue, settings), bucket, queue, replicas)
     watch = Watch(catalogue, settings.watch_s)
     return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners), queue
 

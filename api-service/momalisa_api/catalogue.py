@@ -69,6 +69,15 @@ class Page:
     next_cursor: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one owner asks of a deployment. first_ask: the oldest of the asks that the frames are counted from."""
+
+    open_walks: int
+    frames: int
+    first_ask: datetime | None
+
+
 class Catalogue:
     """Walks by id. Every change bumps the walk's revision in the same transaction."""
 
@@ -89,6 +98,7 @@ class Catalogue:
             "id": spec.id,
             "spec": spec.model_dump(mode="json"),
             "stops": "\n".join(spec.stops).casefold(),
+            "frames": spec.frames,
             "state": State.WAITING,
             "revision": 1,
             "tries": 0,
@@ -143,6 +153,37 @@ class Catalogue:
         query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.number)
         async with self._transaction() as connection:
             return await self._read(connection, query)
+
+    async def knows(self, walk_id: str) -> bool:
+        """Whether there is such a walk."""
+        return bool(await self.revisions([walk_id]))
+
+    async def counts(self) -> dict[State, int]:
+        """How many walks there are in each state."""
+        query = select(walks.c.state, func.count()).group_by(walks.c.state)
+        async with self._transaction() as connection:
+            found = {State(state): count for state, count in await connection.execute(query)}
+        return {state: found.get(state, 0) for state in State}
+
+    async def frames_pending(self) -> int:
+        """Frames that open walks still lack: the work that waits for replicas, the same from every process."""
+        wanted = select(func.coalesce(func.sum(walks.c.frames), 0)).where(walks.c.state.in_(OPEN))
+        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id))
+        async with self._transaction() as connection:
+            there = await connection.scalar(landed.where(walks.c.state.in_(OPEN))) or 0
+            return int(await connection.scalar(wanted) or 0) - int(there)
+
+    async def load_of(self, owner: str, since: datetime) -> Load:
+        """What an owner has asked of this deployment: open walks now, and frames since a time."""
+        of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
+        walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
+        asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)
+        async with self._transaction() as connection:
+            open_walks = await connection.scalar(walking) or 0
+            frames, first = (
+                await connection.execute(asked.where(asks.c.owner == owner, asks.c.asked_at >= since))
+            ).one()
+        return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)
 
     async def place_in_line(self, walk: Walk) -> int | None:
         """1 for the oldest walk that waits; None for one that does not wait."""

@@ -38,6 +38,7 @@ walks = Table(
     Column("id", String(32), nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
     Column("stops", Text, nullable=False, doc="All stops, case folded: what the gallery's search looks through."),
+    Column("frames", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("tries", Integer, nullable=False),

@@ -76,6 +76,18 @@ class WalkFailed(Problem):
     status, slug, title = 502, "walk-failed", "The walk could not be rendered"
 
 
+class TooManyWaiting(Problem):
+    status, slug, title = 503, "too-many-waiting", "Too many walks are waiting"
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(retry_after_s)}
+
+
+class BudgetSpent(TooManyWaiting):
+    status, slug, title = 429, "budget-spent", "You have asked for as much as you may"
+
+
 class BucketUnavailable(Problem):
     status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
     headers = MappingProxyType({"Retry-After": "10"})

@@ -42,6 +42,9 @@ class Settings(CatalogueSettings):
         True, description="Whether an idle replica renders a late shard a second time; the first frames win."
     )
     shards_in_hand: int = Field(128, description="Shards that this process has on their way at a time.", ge=1)
+    max_waiting: int = Field(1000, description="Walks that may wait in line before new ones are told 503.", ge=1)
+    max_walks_per_owner: int = Field(50, description="Walks of one owner that may be on their way.", ge=1)
+    frames_per_owner_per_day: int = Field(20_000, description="Frames that one owner may ask for in 24 hours.", ge=2)
     max_frames: int = Field(241, description="Frames a walk may have.", ge=2)
     max_stops: int = Field(8, description="Stops a walk may have.", ge=2)
     max_prompt_chars: int = Field(1000, description="Characters a prompt may have; replicas take 1000.", ge=1, le=1000)

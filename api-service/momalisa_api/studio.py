@@ -13,6 +13,7 @@ import structlog
 
 from momalisa_api import film
 from momalisa_api.bucket import Bucket, copied_aside
+from momalisa_api.budgets import Budgets
 from momalisa_api.catalogue import Catalogue, State, Walk
 from momalisa_api.problems import Problem
 from momalisa_api.queue import Queue
@@ -29,9 +30,12 @@ MAX_TRIES = 5
 class Studio:
     """Takes walks in and sees them through."""
 
-    def __init__(self, card: ModelCard, catalogue: Catalogue, bucket: Bucket, queue: Queue, replicas: Replicas) -> None:
+    def __init__(
+        self, card: ModelCard, catalogue: Catalogue, budgets: Budgets, bucket: Bucket, queue: Queue, replicas: Replicas
+    ) -> None:
         self._card = card
         self._catalogue = catalogue
+        self._budgets = budgets
         self._bucket = bucket
         self._queue = queue
         self._replicas = replicas
@@ -40,6 +44,8 @@ class Studio:
 
     async def ask(self, spec: WalkSpec, owner: str, *, listed: bool = True, again: bool = False) -> tuple[Walk, bool]:
         """The walk of a spec, and whether it was started by this. `again` starts a failed or cancelled one anew."""
+        if not await self._catalogue.knows(spec.id):
+            await self._budgets.check(owner, spec.frames)
         walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=unknown_words(spec, self._card))
         if again and walk.state in (State.FAILED, State.CANCELLED):
             started = await self._catalogue.move(walk.id, walk.state, State.WAITING, error=None, tries=0)

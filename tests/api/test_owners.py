@@ -99,3 +99,25 @@ async def test_a_get_sets_no_cookie(settings, fleet):
     async with running(settings, fleet) as client:
         answer = await client.get("/api/v1/walk?start=a&end=b&frames=2&wait=5")
     assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("limits", "wishes", "status", "said"),
+    [
+        ({"max_walks_per_owner": 2}, 3, 429, "2 walks on their way"),
+        ({"frames_per_owner_per_day": 20}, 3, 429, "20 frames a day"),
+        ({"max_waiting": 2}, 3, 503, "2 walks are in line"),
+    ],
+)
+async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet, limits, wishes, status, said):
+    """Nothing accepted is ever dropped, so the limit stands at the door; known walks pass it always."""
+    fleet.add(ready=False)
+    async with running(settings.model_copy(update=limits), fleet) as client:
+        answers = [await client.post("/api/v1/walks", json={**WISH, "seed": seed}) for seed in range(wishes)]
+        assert [answer.status_code for answer in answers] == [201] * (wishes - 1) + [status]
+        assert said in answers[-1].json()["detail"]
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        assert (await client.post("/api/v1/walks", json={**WISH, "seed": 0})).status_code == 200
+        if status == 429:
+            client.cookies.clear()
+            assert (await client.post("/api/v1/walks", json={**WISH, "seed": 9})).status_code == 201

@@ -14,11 +14,13 @@ from momalisa_api.film import can_make_video
 from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
+    BudgetSpent,
     Gone,
     Invalid,
     KeyUnknown,
     NotAcceptable,
     RangeUnsatisfiable,
+    TooManyWaiting,
     WalkCancelled,
     WalkFailed,
     WalkUnknown,
@@ -59,7 +61,16 @@ router = APIRouter(tags=["walks"])
             "headers": LOCATION | RETRY_AFTER,
         },
         **documented(
-            KeyUnknown, NotAcceptable, WalkCancelled, Gone, RangeUnsatisfiable, Invalid, WalkFailed, BucketUnavailable
+            KeyUnknown,
+            NotAcceptable,
+            WalkCancelled,
+            Gone,
+            RangeUnsatisfiable,
+            Invalid,
+            WalkFailed,
+            BudgetSpent,
+            TooManyWaiting,
+            BucketUnavailable,
         ),
     },
 )
@@ -103,7 +114,7 @@ async def walk(
         201: {"description": "The walk was started", "headers": LOCATION},
         200: {"description": "The walk was known already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(KeyUnknown, BodyTooLarge, Invalid, BucketUnavailable),
+        **documented(KeyUnknown, BodyTooLarge, Invalid, BudgetSpent, TooManyWaiting, BucketUnavailable),
     },
 )
 async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Response) -> WalkResource:

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(32), nullable=False, unique=True),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("stops", sa.Text(), nullable=False),
+        sa.Column("frames", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
