@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from momalisa_api.metrics import Metrics
 from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard
@@ -97,6 +98,7 @@ async def ours(sleepers: list[Sleeper], shards: list[Shard]) -> float:
             " ".join(sleeper.url for sleeper in sleepers),
             client,
             ModelCard.model_validate(CARD),
+            Metrics(),
             refresh_s=1,
             shard_tries=5,
             backups=True,

@@ -24,6 +24,7 @@ from momalisa_api.budgets import Budgets
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.head import HeadAsGet
+from momalisa_api.metrics import Metrics
 from momalisa_api.owners import Owners, read_secret
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
@@ -132,18 +133,20 @@ def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Queue]:
     catalogue = Catalogue(engine)
+    metrics = Metrics()
     queue = Queue(in_hand=settings.shards_in_hand)
     replicas = Replicas(
         settings.replicas,
         client,
         card,
+        metrics,
         refresh_s=settings.refresh_s,
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
     studio = Studio(card, catalogue, Budgets(catalogue, settings), bucket, queue, replicas)
     watch = Watch(catalogue, settings.watch_s)
-    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners), queue
+    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners, metrics), queue
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:

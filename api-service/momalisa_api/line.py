@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
+from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem
 from momalisa_api.replica import Replica
 from momalisa_api.walk import Recipe
@@ -73,11 +74,14 @@ class Job:
 class Line:
     """Jobs that wait, in their order, and jobs that run."""
 
-    def __init__(self, fit: Callable[[], Iterable[Worker]], *, backups: bool, first_guess_s: float) -> None:
+    def __init__(
+        self, fit: Callable[[], Iterable[Worker]], metrics: Metrics, *, backups: bool, first_guess_s: float
+    ) -> None:
         """fit: the workers that can take jobs just now; backups: whether an idle one is given a late job a second time;
         first_guess_s: how long a shard is thought to take before any has been seen.
         """
         self._fit = fit
+        self._metrics = metrics
         self._backups = backups
         self._first_guess_s = first_guess_s
         self._waiting: deque[Job] = deque()
@@ -103,6 +107,7 @@ class Line:
                     self._waiting.remove(job)
                     return job
                 if late := self._late_for(worker):
+                    self._metrics.backups.inc()
                     return late
                 with anyio.move_on_after(LATE_LOOK_S if self._running else None):
                     await self._changed.wait()

@@ -16,6 +16,7 @@ import httpx
 import structlog
 
 from momalisa_api.line import Event, Job, Line, Worker
+from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, WalkFailed
 from momalisa_api.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
 from momalisa_api.walk import Shard
@@ -36,6 +37,7 @@ class Replicas:
         addresses: str,
         client: httpx.AsyncClient,
         card: ModelCard,
+        metrics: Metrics,
         *,
         refresh_s: float,
         shard_tries: int,
@@ -46,10 +48,11 @@ class Replicas:
         self._addresses = addresses.split()
         self._client = client
         self._card = card
+        self._metrics = metrics
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
         self._workers: dict[str, Worker] = {}
-        self._line = Line(self._fit, backups=backups, first_guess_s=first_guess_s)
+        self._line = Line(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
 
     @property
     def awake(self) -> int:
@@ -141,6 +144,7 @@ class Replicas:
                 worker.looked_at = time.monotonic()
                 if not job.over:
                     worker.took(worker.looked_at - run.started)
+                    self._metrics.shard_seconds.observe(worker.looked_at - run.started)
         except ReplicaBusy as busy:
             pause_s = busy.pause_s
         except ReplicaAway as away:
@@ -178,6 +182,7 @@ class Replicas:
         """
         log.warning("shard lost", url=worker.replica.url, reason=str(loss))
         worker.looked_at = float("-inf")
+        self._metrics.shards_lost.inc()
         job.losses.append(worker)
         worker.losses_in_a_row += 1
         if isinstance(loss, Problem):

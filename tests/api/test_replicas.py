@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
@@ -26,7 +27,7 @@ HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
 async def dispatching(fleet: Fleet, addresses: str | None = None, **options: Any) -> AsyncIterator[Replicas]:
     settings: dict[str, Any] = {"refresh_s": 0.05, "shard_tries": 3, "backups": False, **options}
     async with fleet.client() as client, anyio.create_task_group() as tasks:
-        replicas = Replicas(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), **settings)
+        replicas = Replicas(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), Metrics(), **settings)
         tasks.start_soon(replicas.run)
         yield replicas
         tasks.cancel_scope.cancel()

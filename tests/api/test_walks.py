@@ -377,3 +377,24 @@ async def test_the_docs_page_loads_nothing_from_elsewhere(settings, fleet):
         page = (await client.get("/api/docs")).text
         assert "https://" not in page
         assert (await client.get("/api/docs-assets/swagger-ui-bundle.js")).status_code == 200
+
+
+async def test_metrics_say_how_much_waits(settings, fleet):
+    """The number an autoscaler wakes replicas by, from the catalogue, so that every process says the same."""
+    replica = fleet.add(ready=False)
+
+    async def value(client, name):
+        lines = (await client.get("/metrics")).text.splitlines()
+        [found] = [line for line in lines if line.startswith(name + " ")]
+        return float(found.split()[-1])
+
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        assert await value(client, "momalisa_frames_pending") == 9
+        assert await value(client, 'momalisa_walks{state="waiting"}') == 1
+        assert await value(client, "momalisa_replicas_awake") == 0
+        replica.ready = True
+        await ended(client, walk)
+        assert await value(client, "momalisa_frames_pending") == 0
+        assert await value(client, 'momalisa_walks{state="done"}') == 1
+        assert await value(client, "momalisa_shard_seconds_count") == 3

@@ -35,6 +35,7 @@ CHECKS = [
 OPERATIONS = [
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/api/v1/walk"),
     ("GET", "/api/v1/model"),
     ("GET", "/api/v1/walks"),

@@ -58,7 +58,7 @@ def settings_for(models: dict[str, Path]) -> Callable[..., Settings]:
 
     def settings(model: str, **more: Any) -> Settings:
         folder = str(models.get(model, model))
-        return Settings(**{"model_id": folder, "device": "cpu", "threads": 1, "micro_batch": 3, "port": 0, **more})
+        return Settings(**{"model_id": folder, "device": "cpu", "threads": 1, "port": 0, **more})
 
     return settings
 

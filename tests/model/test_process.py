@@ -29,7 +29,7 @@ def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator
     """momalisa-model in a process of its own: (process, url, log)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MOMALISA_", "MODEL_"))}
     environment |= {"MODEL_ID": str(models["plain"]), "MOMALISA_PORT": str(free_port), "MOMALISA_DEVICE": "cpu"}
-    environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_MICRO_BATCH": "1", "MOMALISA_THREADS": "1"}
+    environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_THREADS": "1"}
     log = tmp_path / "log"
     with log.open("wb") as file:
         running = subprocess.Popen([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
@@ -64,6 +64,42 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
     assert json.loads(last)["problem"]["type"] == "urn:momalisa:problem:stopping"
     running.wait(timeout=10)
     assert time.monotonic() - began < 10
-    written = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    assert "ready" in [line["event"] for line in written]
+    # Every line is one of ours: no progress bars, no notices of the libraries, nothing of uvicorn's own start.
+    written = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in written][:4] == ["starting", "loading", "model card", "ready"]
     assert not any("Traceback" in json.dumps(line) or "exception" in line for line in written), written
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        ("serve", {"MOMALISA_THREADS": "many"}, "MOMALISA_THREADS: "),
+        ("serve", {"MOMALISA_PORT": "99999"}, "MOMALISA_PORT: "),
+        ("card", {"MODEL_ID": "/nowhere"}, "MODEL_ID"),
+        ("card", {"MOMALISA_MODEL_CARD": "/nowhere.json"}, "MOMALISA_MODEL_CARD"),
+    ],
+)
+def test_a_mistake_at_the_terminal_is_answered_with_a_sentence(models, command, environment, said):
+    """Not with a traceback, from which only programmers learn."""
+    environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu", **environment}
+    arguments = [sys.executable, "-m", "momalisa_model.app", command]
+    told = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert told.returncode == 1
+    assert said in told.stderr.split("momalisa-model: ")[1]
+    assert "Traceback" not in told.stderr
+
+
+def test_wishes_for_a_card_are_kept_with_their_examples_and_words(models, tmp_path):
+    """How the embedded model's card is made: what a person chose from a file, the rest from the weights."""
+    about = {"title": "Small", "examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
+    wishes = tmp_path / "wishes.json"
+    wishes.write_text(json.dumps({"model": "small", "micro_batch": 5, "about": about}))
+    environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu"}
+    environment |= {"MOMALISA_MODEL_CARD": str(wishes)}
+    arguments = [sys.executable, "-m", "momalisa_model.app", "card"]
+    told = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert told.returncode == 0, told.stderr
+    card = json.loads(told.stdout)
+    assert (card["model"], card["micro_batch"], card["token_limit"]) == ("small", 5, 20)
+    assert card["about"]["examples"] == about["examples"]
+    assert card["about"]["words"] == about["words"]

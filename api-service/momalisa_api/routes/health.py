@@ -1,6 +1,7 @@
 """Whether this process answers, and whether it can take walks in."""
 
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from momalisa_api.routes.services import Needs
 
@@ -18,3 +19,10 @@ async def readyz(services: Needs) -> Response:
     """Walks can be taken in: the bucket answers. Replicas may all be asleep, walks wait for them."""
     await services.bucket.present("readyz/")
     return Response("ready\n", media_type="text/plain")
+
+
+@router.get("/metrics", summary="What Prometheus reads", response_class=Response)
+async def metrics(services: Needs) -> Response:
+    """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
+    text = await services.metrics.scrape(services.catalogue, services.replicas.awake)
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 
 from momalisa_api.bucket import Bucket
 from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.metrics import Metrics
 from momalisa_api.owners import Owners
 from momalisa_api.replicas import Replicas
 from momalisa_api.settings import Settings
@@ -26,6 +27,7 @@ class Services:
     studio: Studio
     watch: Watch
     owners: Owners
+    metrics: Metrics
     packing_room: anyio.Lock = field(default_factory=anyio.Lock)
 
 
