@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -39,6 +40,7 @@ from momalisa_api.wire import ModelCard
 log = structlog.get_logger()
 
 VERSION = "0.1.0"
+DOCS_PATH = "/api/docs"
 SHUTDOWN_S = 3
 MakeClient = Callable[..., httpx.AsyncClient]
 
@@ -100,7 +102,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         title="MoMALisa",
         version=VERSION,
         summary="Walks between artworks in the latent space of a diffusion model.",
-        docs_url="/api/docs",
+        docs_url=DOCS_PATH,
         redoc_url=None,
         openapi_url="/api/openapi.json",
         static_url="/api/docs-assets",
@@ -122,10 +124,12 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(HeadAsGet)
     problems.install(app)
-    app.include_router(health.router)
     # In this order: /walks/{id}/frames.zip is not a film by that name.
     for router in (walks.router, gallery.router, films.router):
         app.include_router(router, prefix="/api/v1")
+    app.include_router(health.router)
+    # Until the gallery hangs here, a visitor is led to what there is.
+    app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
     problems.describe(app)
 
 
