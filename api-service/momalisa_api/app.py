@@ -32,8 +32,9 @@ from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
 from momalisa_api.routes import films, gallery, health, walks
 from momalisa_api.routes.services import Services
-from momalisa_api.settings import Settings
+from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.studio import Studio
+from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
 
@@ -55,7 +56,7 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
-def open_bucket(settings: Settings) -> Bucket:
+def open_bucket(settings: StoreSettings) -> Bucket:
     """The bucket that the settings name. Raises SystemExit, with what to do, where it is not there or not ours."""
     if not settings.bucket.startswith("gs://"):
         return FolderBucket(Path(settings.bucket))
@@ -137,7 +138,7 @@ def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Queue]:
     catalogue = Catalogue(engine)
-    metrics = Metrics()
+    metrics, blocklist = Metrics(), Blocklist(settings.blocklist)
     queue = Queue(in_hand=settings.shards_in_hand)
     replicas = Replicas(
         settings.replicas,
@@ -150,7 +151,7 @@ def _assemble(
     )
     studio = Studio(card, catalogue, Budgets(catalogue, settings), bucket, queue, replicas)
     watch = Watch(catalogue, settings.watch_s)
-    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners, metrics), queue
+    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners, metrics, blocklist), queue
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:

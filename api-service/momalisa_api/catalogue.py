@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 import anyio
-from sqlalchemy import Row, Select, and_, delete, func, select, update
+from sqlalchemy import Row, Select, and_, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -104,6 +104,7 @@ class Catalogue:
             "tries": 0,
             "films": [],
             "warnings": list(warnings),
+            "hidden": False,
             "created_at": now,
         }
         wish = {"walk_id": spec.id, "owner": owner, "listed": listed, "asked_at": now}
@@ -139,7 +140,9 @@ class Catalogue:
         """
         wished = asks.c.owner == owner if owner else asks.c.listed
         on_the_wall = select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, wished)).exists()
-        query = select(walks).where(on_the_wall).order_by(walks.c.number.desc()).limit(limit + 1)
+        query = (
+            select(walks).where(on_the_wall, walks.c.hidden.is_(False)).order_by(walks.c.number.desc()).limit(limit + 1)
+        )
         if before is not None:
             query = query.where(walks.c.number < before)
         if q:
@@ -147,6 +150,31 @@ class Catalogue:
         async with self._transaction() as connection:
             found = await self._read(connection, query)
         return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+
+    async def hide(self, walk_id: str) -> None:
+        """Take a walk off the wall. Raises WalkUnknown."""
+        await self.get(walk_id)
+        await self._change(walk_id, true(), hidden=True)
+
+    async def remove(self, walk_id: str) -> None:
+        """Forget a walk, its landings and its asks."""
+        async with self._transaction() as connection:
+            await connection.execute(delete(walks).where(walks.c.id == walk_id))
+
+    async def every_spec(self) -> AsyncIterator[WalkSpec]:
+        """The specs of all walks, some hundred at a time."""
+        last = 0
+        while True:
+            query = (
+                select(walks.c.number, walks.c.spec).where(walks.c.number > last).order_by(walks.c.number).limit(500)
+            )
+            async with self._transaction() as connection:
+                rows = (await connection.execute(query)).all()
+            for row in rows:
+                yield WalkSpec.model_validate(row.spec)
+            if not rows:
+                return
+            last = rows[-1].number
 
     async def open_walks(self) -> list[Walk]:
         """Every walk that has not ended, oldest first."""

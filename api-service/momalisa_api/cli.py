@@ -7,14 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from momalisa_api import app, local, visitor
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.owners import add_key, remove_key
-from momalisa_api.settings import CatalogueSettings, Settings
+from momalisa_api.problems import Problem
+from momalisa_api.settings import Settings, StoreSettings
+from momalisa_api.wall import purge
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 WISHES = (
@@ -56,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("action", choices=["add", "remove"])
     keys.add_argument("name", help="whose key it is")
     keys.set_defaults(run=_keys)
+    for name, what in (("hide", "take a walk off the wall"), ("purge", "remove a walk and its pictures for good")):
+        act = commands.add_parser(name, help=what)
+        act.add_argument("walk", help="the walk's id")
+        act.set_defaults(run=_tend_wall, action=name)
     walk = commands.add_parser(
         "walk",
         help="ask for a walk and save it",
@@ -102,7 +110,7 @@ def _film_path(text: str) -> Path:
 
 def _keys(options: argparse.Namespace) -> int:
     try:
-        said = asyncio.run(_change_keys(CatalogueSettings().database_url, options.action, options.name))
+        said = asyncio.run(_change_keys(StoreSettings().database_url, options.action, options.name))
     except ValueError as error:
         print(f"momalisa: {error}", file=sys.stderr)
         return 2
@@ -118,6 +126,25 @@ async def _change_keys(database_url: str, action: str, name: str) -> str:
         if not await remove_key(engine, name):
             raise ValueError(f"there is no key named {name!r}")
     return f"the key {name!r} is gone"
+
+
+def _tend_wall(options: argparse.Namespace) -> int:
+    try:
+        print(asyncio.run(_change_wall(options.action, options.walk)))
+    except Problem as problem:
+        print(f"momalisa: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _change_wall(action: str, walk_id: str) -> str:
+    """What to print. Raises WalkUnknown, BucketUnavailable."""
+    settings = StoreSettings()
+    async with opened(settings.database_url) as engine, aclosing(app.open_bucket(settings)) as bucket:
+        if action == "hide":
+            await Catalogue(engine).hide(walk_id)
+            return "off the wall; its url still works"
+        return f"gone, with {await purge(Catalogue(engine), bucket, walk_id)} objects"
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -35,6 +35,10 @@ class Invalid(Problem):
         self.errors = errors or []
 
 
+class PromptBlocked(Problem):
+    status, slug, title = 422, "prompt-blocked", "This prompt is not painted here"
+
+
 class KeyUnknown(Problem):
     status, slug, title = 401, "key-unknown", "The API key is not known"
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})

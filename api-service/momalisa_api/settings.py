@@ -8,25 +8,33 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class CatalogueSettings(BaseSettings):
-    """What a command that needs the catalogue alone has to know."""
+class StoreSettings(BaseSettings):
+    """Where things lie: all that a command needs to know which looks after them."""
 
     model_config = SettingsConfigDict(env_prefix="MOMALISA_", frozen=True)
 
+    bucket: str = Field(
+        "bucket", description="Where frames and films lie: a folder, or gs://NAME/PREFIX in Google Cloud Storage."
+    )
     database_url: str = Field(
         "sqlite:///bucket/catalogue.sqlite",
         description="The catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
     )
 
+    @field_validator("bucket")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if not value or (separator and (scheme != "gs" or not rest.partition("/")[0])):
+            raise ValueError(f"{value!r} is neither a folder nor gs://NAME/PREFIX")
+        return value
 
-class Settings(CatalogueSettings):
+
+class Settings(StoreSettings):
     """What an operator can set. Names are prefixed MOMALISA_ in the environment."""
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
-    bucket: str = Field(
-        "bucket", description="Where frames and films lie: a folder, or gs://NAME/PREFIX in Google Cloud Storage."
-    )
     watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
@@ -42,6 +50,7 @@ class Settings(CatalogueSettings):
         True, description="Whether an idle replica renders a late shard a second time; the first frames win."
     )
     shards_in_hand: int = Field(128, description="Shards that this process has on their way at a time.", ge=1)
+    blocklist: Path | None = Field(None, description="File of words that no prompt may hold, one a line. Unset: none.")
     max_waiting: int = Field(1000, description="Walks that may wait in line before new ones are told 503.", ge=1)
     max_walks_per_owner: int = Field(50, description="Walks of one owner that may be on their way.", ge=1)
     frames_per_owner_per_day: int = Field(20_000, description="Frames that one owner may ask for in 24 hours.", ge=2)
@@ -52,14 +61,6 @@ class Settings(CatalogueSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
     )
-
-    @field_validator("bucket")
-    @classmethod
-    def _is_a_place(cls, value: str) -> str:
-        scheme, separator, rest = value.partition("://")
-        if not value or (separator and (scheme != "gs" or not rest.partition("/")[0])):
-            raise ValueError(f"{value!r} is neither a folder nor gs://NAME/PREFIX")
-        return value
 
     @field_validator("replicas")
     @classmethod

@@ -13,6 +13,7 @@ from momalisa_api.owners import Owners
 from momalisa_api.replicas import Replicas
 from momalisa_api.settings import Settings
 from momalisa_api.studio import Studio
+from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
 
@@ -28,6 +29,7 @@ class Services:
     watch: Watch
     owners: Owners
     metrics: Metrics
+    blocklist: Blocklist
     packing_room: anyio.Lock = field(default_factory=anyio.Lock)
 
 

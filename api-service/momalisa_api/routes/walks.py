@@ -92,6 +92,7 @@ async def walk(
     if media_type == "video/mp4" and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, services.card, services.settings)
+    services.blocklist.check(spec)
     found, _ = await services.studio.ask(spec, caller)
     found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))
     _raise_if_ended_badly(found)
@@ -120,6 +121,7 @@ async def walk(
 async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Response) -> WalkResource:
     """Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again."""
     spec = complete(wish, wish.named_stops, services.card, services.settings)
+    services.blocklist.check(spec)
     found, started = await services.studio.ask(spec, asker, listed=wish.listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("films", sa.JSON(), nullable=False),
         sa.Column("warnings", sa.JSON(), nullable=False),
         sa.Column("error", sa.Text()),
+        sa.Column("hidden", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sqlite_autoincrement=True,
     )

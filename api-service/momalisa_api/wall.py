@@ -1,0 +1,44 @@
+"""What operators may do about the public wall: take a walk down, remove it with its pictures, keep prompts out."""
+
+import re
+from pathlib import Path
+
+from momalisa_api.bucket import Bucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.problems import PromptBlocked
+from momalisa_api.walk import WalkSpec, lay_out
+
+
+class Blocklist:
+    """Words and phrases that no prompt may hold: one a line, whole words, case ignored; # begins a comment."""
+
+    def __init__(self, path: Path | None) -> None:
+        """path: None blocks nothing. Raises OSError where the file cannot be read."""
+        lines = path.read_text().splitlines() if path else []
+        phrases = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        # Any white space between the words of a phrase counts as one blank.
+        blocked = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
+        self._pattern = re.compile(rf"(?<!\w)(?:{blocked})(?!\w)", re.IGNORECASE) if phrases else None
+
+    def check(self, spec: WalkSpec) -> None:
+        """Raises PromptBlocked, which does not say the word: it would only teach how to get round it."""
+        if self._pattern and any(self._pattern.search(stop) for stop in spec.stops):
+            raise PromptBlocked("This deployment does not paint one of these prompts. Choose other words.")
+
+
+async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
+    """Remove a walk, its films, and the frames that no other walk uses. Returns how many objects went.
+
+    Raises WalkUnknown. The walk goes first: should this be cut off, the rest is unreachable, and purging it again by
+    asking for the walk anew finds it.
+    """
+    walk = await catalogue.get(walk_id)
+    keys = {frame.key for frame in lay_out(walk.spec)}
+    async for other in catalogue.every_spec():
+        if other.id != walk_id and set(other.recipes) & set(walk.spec.recipes):
+            keys -= {frame.key for frame in lay_out(other)}
+    await catalogue.remove(walk_id)
+    keys |= await bucket.present(f"walks/{walk_id}/")
+    for key in keys:
+        await bucket.delete(key)
+    return len(keys)

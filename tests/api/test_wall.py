@@ -1,0 +1,69 @@
+"""The wall is public: what operators can take off it, and what never gets there."""
+
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from momalisa_api.app import open_bucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import opened
+from momalisa_api.problems import WalkUnknown
+from momalisa_api.wall import purge
+from tests.api.conftest import ended, running
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5}
+
+
+def objects(settings) -> set[str]:
+    root = Path(settings.bucket)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, fleet):
+    """An operator's second thoughts must not break somebody's link."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        async with opened(settings.database_url) as engine:
+            await Catalogue(engine).hide(walk["id"])
+        await client.post("/api/v1/walks", json=WISH)
+        assert (await client.get("/api/v1/walks")).json()["walks"] == []
+        assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
+
+
+async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
+    """Frames are shared between walks: the longer one keeps all of its own."""
+    async with running(settings, fleet) as client:
+        short = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        long = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 9})).json())
+        other = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 1})).json())
+        async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
+            gone = await purge(Catalogue(engine), bucket, long["id"])
+            assert gone == 4 + 4, "four films, and the four frames that only the longer walk had"
+            with pytest.raises(WalkUnknown):
+                await purge(Catalogue(engine), bucket, long["id"])
+        assert (await client.get(long["url"])).status_code == 404
+        for walk in (short, other):
+            for index in range(5):
+                assert (await client.get(f"{walk['url']}/frames/{index}.png")).status_code == 200
+            assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
+    assert not any(long["id"] in name for name in objects(settings))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "refused"),
+    [("a RED\nDragon!", True), ("the red  dragon", True), ("red dragonfly", False), ("mad", True), ("madly", False)],
+)
+async def test_blocked_words_are_refused_whole_and_without_a_hint(settings, fleet, tmp_path, prompt, refused):
+    """To name the word would teach how to get round it; half a word is another word."""
+    blocklist = tmp_path / "blocklist"
+    blocklist.write_text("# not here\nred dragon\n\nmad\n")
+    async with running(settings.model_copy(update={"blocklist": blocklist}), fleet) as client:
+        answer = await client.post("/api/v1/walks", json={**WISH, "start": prompt})
+        assert answer.status_code == (422 if refused else 201)
+        if refused:
+            assert answer.json()["type"] == "urn:momalisa:problem:prompt-blocked"
+            assert "dragon" not in answer.text
+            query = {"start": "a", "end": prompt}
+            assert (await client.get("/api/v1/walk", params=query)).status_code == 422
