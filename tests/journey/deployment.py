@@ -47,6 +47,7 @@ class Recording:
     """What went through a proxy: every frame that a replica sent, with the recipe that asked for it."""
 
     frames: list[tuple[str, float]] = field(default_factory=list)
+    in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, recipe: str, fraction: float) -> None:
@@ -59,7 +60,7 @@ class Proxy:
 
     def __init__(self, upstream: str) -> None:
         self.recording = Recording()
-        self._upstream = upstream
+        self.upstream = upstream
         app = Starlette(
             routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])], lifespan=self._connected
         )
@@ -70,7 +71,7 @@ class Proxy:
 
     @asynccontextmanager
     async def _connected(self, _: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(base_url=self._upstream, timeout=120) as self._client:
+        async with httpx.AsyncClient(base_url=self.upstream, timeout=120) as self._client:
             yield
 
     async def _forward(self, request: Request) -> Response:
@@ -78,12 +79,16 @@ class Proxy:
         asked = self._client.build_request(
             request.method, request.url.path, content=body, headers={"Content-Type": "application/json"}
         )
+        rendering = request.url.path == "/v1/render"
+        self.recording.in_flight += rendering
         try:
             answer = await self._client.send(asked, stream=True)
         except httpx.TransportError:
             # What a caller of a dead process sees, as near as a proxy can come to it.
             return Response(status_code=502)
-        recipe = json.dumps(json.loads(body)["recipe"]) if request.url.path == "/v1/render" else ""
+        finally:
+            self.recording.in_flight -= rendering
+        recipe = json.dumps(json.loads(body)["recipe"]) if rendering else ""
         kept = {name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers}
         return StreamingResponse(self._pass_on(answer, recipe), answer.status_code, kept)
 
@@ -118,6 +123,16 @@ class Deployment:
     def rendered(self) -> list[tuple[str, float]]:
         """Every frame that any replica has sent so far."""
         return [frame for proxy in self.proxies for frame in proxy.recording.frames]
+
+    def replica_behind(self, proxy: Proxy) -> psutil.Process:
+        """The model service that listens where a proxy leads to."""
+        port = int(proxy.upstream.rpartition(":")[2])
+        [found] = [
+            process
+            for process in self.replica_processes()
+            if any(at.laddr.port == port for at in process.net_connections() if at.status == psutil.CONN_LISTEN)
+        ]
+        return found
 
     def replica_processes(self) -> list[psutil.Process]:
         """The model services, not those who watch over them."""
@@ -170,6 +185,8 @@ def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
         "MOMALISA_BUCKET": str(folder / "bucket"),
         "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
         "MOMALISA_REFRESH_S": "0.5",
+        # A late shard would be rendered twice, which is right and spoils what is counted here.
+        "MOMALISA_BACKUP_SHARDS": "false",
     }
     if proxied:
         environment["MOMALISA_REPLICAS"] = " ".join(proxy.url for proxy in proxies)

@@ -35,8 +35,9 @@ def picture(deployment: Deployment, walk: dict[str, Any], index: int) -> np.ndar
 
 def test_both_replicas_have_rendered(deployment, walk):
     """Fan-out is what the system is for: no replica stands by while another works."""
-    assert all(proxy.recording.frames for proxy in deployment.proxies)
-    assert len(set(deployment.rendered)) >= 25
+    shares = [len(set(proxy.recording.frames)) for proxy in deployment.proxies]
+    assert sum(shares) >= 25
+    assert min(shares) >= 5
 
 
 @pytest.mark.parametrize("index", [0, 5, 12, 17, 24])
@@ -93,14 +94,16 @@ def test_a_longer_walk_renders_only_the_frames_between(deployment, walk):
 
 
 def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
-    """Its frames go to the other, and it comes back."""
-    [victim, *_] = deployment.replica_processes()
+    """Killed with a shard in hand: its frames go to the other, no frame that had come is rendered again."""
     walk = deployment.ask(**{**WISH, "seed": 9})
     wait_until(lambda: deployment.read(walk)["landed"])
-    victim.kill()
+    busy = wait_until(lambda: next((proxy for proxy in deployment.proxies if proxy.recording.in_flight), None))
+    deployment.replica_behind(busy).kill()
     walk = deployment.ended(walk)
     assert walk["state"] == "done", walk
     assert walk["landed"] == list(range(25))
+    came = [frame for recipe, frame in deployment.rendered if json.loads(recipe)["seed"] == 9]
+    assert len(came) == len(set(came)) == 25
     wait_until(lambda: deployment.awake() == 2)
 
 
