@@ -1,13 +1,15 @@
 """What one training step learns from: captions and their pictures, and the losses. No optimiser, no files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from atelier.captions import draw_caption
@@ -17,6 +19,7 @@ from atelier.painter import paint
 DROPPED_CAPTIONS: Final = 0.1
 LATENT_NOISE: Final = 0.15
 HIGH_NOISE_SKEW: Final = 0.5
+LONGEST_TRAINING: Final = 100_000_000
 
 
 class HeldOutPainted(AssertionError):
@@ -46,6 +49,38 @@ def paint_lesson(tokenizer: CLIPTokenizer, rng: Random, count: int, variations: 
     painted = [paint(c.family, c.colours, c.kind, rng.randrange(variations), size) for c in captions]
     texts = ["" if rng.random() < DROPPED_CAPTIONS else caption.text for caption in captions]
     return Lesson(tokenize(tokenizer, texts), to_tensor(np.stack(painted)))
+
+
+@dataclass(frozen=True)
+class Course:
+    """What decides every lesson of a training."""
+
+    seed: int
+    batch: int
+    variations: int
+
+
+class Lessons(Dataset[tuple[int, Lesson]]):
+    """Lessons by the number of the step: what a step sees depends on nothing else, so it can be painted anywhere."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, course: Course) -> None:
+        self._tokenizer = tokenizer
+        self._course = course
+
+    def __getitem__(self, step: int) -> tuple[int, Lesson]:
+        """A seed for the step's own dice, and its lesson."""
+        rng = Random(f"{self._course.seed}/{step}")
+        return rng.getrandbits(48), paint_lesson(self._tokenizer, rng, self._course.batch, self._course.variations)
+
+
+def painted_ahead(tokenizer: CLIPTokenizer, course: Course, first_step: int, painters: int) -> Iterable[Any]:
+    """(seed, lesson) for each step from `first_step` on, by so many processes; 0: by this one, when asked."""
+    ahead: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if painters else {}
+    steps = range(first_step, first_step + LONGEST_TRAINING)
+    loader: DataLoader[Any] = DataLoader(
+        Lessons(tokenizer, course), batch_size=None, sampler=steps, num_workers=painters, **ahead
+    )
+    return loader
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:

@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variations", type=int, default=1, help="layouts of each kind; 1: the fixed one")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
+    parser.add_argument("--painters", type=int, default=0, help="processes that paint ahead; a GPU wants a dozen")
+    parser.add_argument("--from", dest="start", type=Path, help="weights to go on from where there is no checkpoint")
     options = parser.parse_args()
     if math.inf == options.minutes == options.samples:
         parser.error("say how long: --minutes or --samples")
@@ -49,7 +51,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     limits = (options.minutes, options.samples, options.batch, options.seed, options.variations)
-    run(Training(Plan(options.out, tuple(options.weights), *limits)))
+    more = {"painters": options.painters, "start": options.start}
+    run(Training(Plan(options.out, tuple(options.weights), *limits, **more)))
 
 
 if __name__ == "__main__":

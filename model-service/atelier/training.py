@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Final
 
 import torch
@@ -11,7 +10,7 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from atelier import checkpoint, lessons
-from atelier.export import assemble, write_weights
+from atelier.export import assemble, load_weights, write_weights
 from atelier.latents import fit_pca
 from atelier.network import build_networks, build_noise_schedule
 from atelier.sheet import SHEET_COLUMNS, dreamt, lay_out, save_sheet, sheet_captions
@@ -27,7 +26,11 @@ ENCODER_EVERY: Final = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, by whichever limit comes first, and how often to show it."""
+    """How long to train, by whichever limit comes first, and how often to show it.
+
+    painters: processes that paint ahead, which a GPU wants; 0 paints in this one. start: weights to go on from where
+    there is no checkpoint.
+    """
 
     out: Path
     weights: tuple[Path, ...]
@@ -36,6 +39,8 @@ class Plan:
     batch: int
     seed: int
     variations: int
+    painters: int = 0
+    start: Path | None = None
     checkpoint_minutes: float = 2
     show_minutes: float = 6
     export_minutes: float = 12
@@ -59,10 +64,12 @@ class Training:
         self.alphas_cumprod: Tensor = build_noise_schedule().alphas_cumprod
         self.tally = checkpoint.Tally()
         self.path = plan.out / "checkpoint.pt"
+        self.pca = fit_pca(plan.seed).to(self.device)
         if self.path.exists():
             self._restore()
-        else:
-            self.pca = fit_pca(plan.seed).to(self.device)
+        elif plan.start:
+            self._start_from(plan.start)
+        self.lessons = iter(lessons.painted_ahead(self.tokenizer, self._course, self.tally.step, plan.painters))
 
     def _restore(self) -> None:
         state = checkpoint.load(self.path)
@@ -71,6 +78,17 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.pca = checkpoint.pca_of(state).to(self.device)
         self.tally = checkpoint.tally_of(state)
+
+    def _start_from(self, folder: Path) -> None:
+        """Go on from exported weights: the latents are the same, as the PCA follows from the seed."""
+        pipeline = load_weights(folder)
+        for networks in (self.networks, self.average):
+            for name, network in networks.items():
+                network.load_state_dict(getattr(pipeline, name).state_dict())
+
+    @property
+    def _course(self) -> lessons.Course:
+        return lessons.Course(self.plan.seed, self.plan.batch, self.plan.variations)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -103,9 +121,8 @@ class Training:
         self._follow()
 
     def _loss(self) -> Tensor:
-        rng = Random(f"{self.plan.seed}/{self.tally.step}")
-        generator = torch.Generator().manual_seed(rng.getrandbits(48))
-        lesson = lessons.paint_lesson(self.tokenizer, rng, self.plan.batch, self.plan.variations).to(self.device)
+        dice, lesson = next(self.lessons)
+        generator, lesson = torch.Generator().manual_seed(dice), lesson.to(self.device)
         latents = self.pca.encode(lesson.pictures)
         vae: AutoencoderTiny = self.networks["vae"]
         unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
