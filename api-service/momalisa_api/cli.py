@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -155,7 +155,9 @@ def _serve(_: argparse.Namespace) -> int:
             said = "is needed" if found["type"] == "missing" else found["msg"].removeprefix("Value error, ")
             print(f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: {said}", file=sys.stderr)
         return 2
-    app.serve(settings)
+    # Told to stop is how this ends well: uvicorn raises the signal once more when it is done.
+    with suppress(KeyboardInterrupt):
+        app.serve(settings)
     return 0
 
 

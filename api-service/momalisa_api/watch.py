@@ -16,6 +16,13 @@ class Watch:
         self._every_s = every_s
         self._waiting: dict[str, tuple[int, anyio.Event]] = {}
         self._somebody = anyio.Event()
+        self._ending = False
+
+    def end(self) -> None:
+        """Let every watcher go: this process stops, and they will watch from another."""
+        self._ending = True
+        for _, event in self._waiting.values():
+            event.set()
 
     async def run(self) -> None:
         """Look for ever, but only while somebody watches."""
@@ -25,7 +32,7 @@ class Watch:
             await self._look()
 
     async def snapshots(self, walk_id: str, after: int = 0) -> AsyncIterator[Walk]:
-        """Snapshots newer than revision `after`, until the walk has ended. Skips what a slow watcher missed.
+        """Snapshots newer than revision `after`, until the walk, or this process, has ended. Skips what was missed.
 
         Raises WalkUnknown.
         """
@@ -34,7 +41,7 @@ class Watch:
             if walk.revision > after:
                 after = walk.revision
                 yield walk
-            if walk.ended:
+            if walk.ended or self._ending:
                 return
             await self._grown(walk_id, walk.revision).wait()
 

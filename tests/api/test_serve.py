@@ -1,0 +1,92 @@
+"""`momalisa serve` as a process: how it starts, and how it stops."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.api.conftest import write_card
+from tests.journey.deployment import SCRIPTS, free_port, wait_until
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and where it answers; with no replica anywhere."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "MOMALISA_MODEL_CARD": str(write_card(folder)),
+        "MOMALISA_BUCKET": str(folder / "bucket"),
+        "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
+        "MOMALISA_REPLICAS": "http://127.0.0.1:9",
+        "MOMALISA_PORT": str(port),
+        **settings,
+    }
+    process = subprocess.Popen(
+        [str(SCRIPTS / "momalisa"), "serve"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(httpx.get(url + "/readyz").is_success)
+    except httpx.TransportError:
+        return False
+
+
+def test_told_to_stop_it_lets_its_watchers_go(tmp_path):
+    """Streams and held lines end in good order, so that browsers reconnect elsewhere."""
+    with serving(tmp_path) as (process, url):
+        wait_until(lambda: answers(url))
+        walk = httpx.post(f"{url}/api/v1/walks", json={"start": "a", "end": "b"}).json()
+        heard: list[str] = []
+        held: list[int] = []
+
+        def watch() -> None:
+            with httpx.stream("GET", f"{url}{walk['url']}/events", timeout=30) as stream:
+                heard.extend(stream.iter_lines())
+            heard.append("the end")
+
+        def hold() -> None:
+            held.append(httpx.get(f"{url}/api/v1/walk?start=a&end=b&wait=25", timeout=30).status_code)
+
+        watchers = [threading.Thread(target=act) for act in (watch, hold)]
+        for watcher in watchers:
+            watcher.start()
+        wait_until(lambda: heard)
+        process.send_signal(signal.SIGTERM)
+        out, complaints = process.communicate(timeout=10)
+        for watcher in watchers:
+            watcher.join(10)
+    assert heard[-1] == "the end"
+    assert held == [202]
+    assert process.returncode == 0
+    assert "Traceback" not in out + complaints
+
+
+def test_a_setting_that_does_not_fit_is_a_sentence(tmp_path):
+    """An operator reads it in a log, among a thousand lines."""
+    with serving(tmp_path, MOMALISA_REPLICAS="http://127.0.0.1:99999") as (process, _):
+        _, complaints = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert complaints.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is no address of a replica")
+    assert len(complaints.splitlines()) == 1
+
+
+def test_a_card_that_is_not_there_is_a_sentence(tmp_path):
+    """Which file, and how to get one."""
+    with serving(tmp_path, MOMALISA_MODEL_CARD=str(tmp_path / "none.json")) as (process, _):
+        _, complaints = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "momalisa-model card" in complaints
+    assert "Traceback" not in complaints
