@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from momalisa_model.lane import Lane
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import Problem, problem_response
+from momalisa_model.problems import LaneFull, Problem, problem_response
 from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
 from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
 
@@ -45,30 +46,48 @@ def _line_of(frame: Frame) -> FrameLine:
 class FramesResponse(Response):
     """Waits with its status until the first frame is there or has failed; cancels the shard when the caller is gone.
 
-    It owns receive and send, since the caller must be watched while there is nothing to send yet.
+    It owns receive and send, since the caller must be watched while there is nothing to send yet. send_timeout_s: how
+    long the caller may take for what is left once all is rendered.
     """
 
     media_type = "application/jsonl"
 
-    def __init__(self, shard: Shard, lane: Lane) -> None:
+    def __init__(self, shard: Shard, lane: Lane, send_timeout_s: float) -> None:
         super().__init__()
         # Not known before the last frame: the answer goes out in chunks.
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self._shard = shard
         self._lane = lane
+        self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            # Kept until all is sent: frames that nobody reads are then as bounded as the line is.
+            with self._lane.place():
+                await self._answer(scope, receive, send)
+        except LaneFull as problem:
+            await problem_response(problem)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = False
         # Unbounded, so that a slow reader never holds the device; a request's number of frames is the bound.
         outbox, inbox = anyio.create_memory_object_stream[Line | Problem](math.inf)
         with inbox:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, receive, tasks.cancel_scope)
-                tasks.start_soon(self._render, outbox)
+                tasks.start_soon(self._render, outbox, tasks.cancel_scope)
                 await self._send_all(inbox, scope, receive, send)
+                sent = True
                 tasks.cancel_scope.cancel()
+            # Cancelled tasks are in reference cycles: what they hold would stay until a full collection, which is rare.
+            with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
+                while True:
+                    inbox.receive_nowait()
+        if not sent and anyio.current_time() >= tasks.cancel_scope.deadline:
+            structlog.get_logger().warning("caller did not read in time, answer cut off", seconds=self._send_timeout_s)
 
-    async def _render(self, outbox: MemoryObjectSendStream[Line | Problem]) -> None:
+    async def _render(self, outbox: MemoryObjectSendStream[Line | Problem], answer: anyio.CancelScope) -> None:
         with outbox:
             try:
                 await self._lane.run(self._shard, outbox.send_nowait)
@@ -79,6 +98,7 @@ class FramesResponse(Response):
             except Exception:
                 structlog.get_logger().exception("shard failed")
                 outbox.send_nowait(Problem("The shard failed; the replica's log says why. Try again."))
+            answer.deadline = anyio.current_time() + self._send_timeout_s
 
     async def _send_all(
         self, inbox: MemoryObjectReceiveStream[Line | Problem], scope: Scope, receive: Receive, send: Send

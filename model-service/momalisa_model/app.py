@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import AsyncIterator
-from types import FrameType
 from typing import Annotated
 
-import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
+from pydantic import ValidationError
 
 from momalisa_model.answer import FramesResponse, shard_of
-from momalisa_model.card import card_file, derive_card
+from momalisa_model.card import card_file, derive_card, read_wishes
 from momalisa_model.door import BodyLimit
-from momalisa_model.lane import Lane
 from momalisa_model.logs import configure_logs
 from momalisa_model.problems import (
     BodyTooLarge,
@@ -33,6 +30,7 @@ from momalisa_model.problems import (
     install,
 )
 from momalisa_model.replica import Ready, Replica
+from momalisa_model.server import run
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
@@ -90,7 +88,8 @@ def add_routes(app: FastAPI) -> None:
     async def render(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
         """Render the frames of one recipe at these fractions. Hanging up cancels, between two denoising steps."""
         check(body, ready.answer.card, replica.settings.max_fractions)
-        return FramesResponse(shard_of(body, ready.sampler, ready.answer, replica.metrics), replica.lane)
+        shard = shard_of(body, ready.sampler, ready.answer, replica.metrics)
+        return FramesResponse(shard, replica.lane, replica.settings.send_timeout_s)
 
     @app.get("/v1/model", responses=documented(NotReady))
     async def model(ready: WhatIsReady) -> ModelAnswer:
@@ -117,45 +116,17 @@ class PrometheusText(Response):
     media_type = "text/plain; version=0.0.4"
 
 
-class GracefulServer(uvicorn.Server):
-    """uvicorn, which waits for answers to end; this one also sees to it that they do."""
-
-    def __init__(self, config: uvicorn.Config, lane: Lane, grace_s: int) -> None:
-        super().__init__(config)
-        self._lane = lane
-        self._grace_s = grace_s
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._lane.close(self._grace_s)
-        super().handle_exit(sig, frame)
-
-
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; then a shard on the device has the grace to finish, and the others are told."""
-    configure_logs(settings.log_format)
+    """Serve until SIGTERM or Ctrl-C."""
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Longer than clients keep idle connections, so that none is closed under a request.
-        timeout_keep_alive=75,
-        # For answers that nobody reads: the lane has closed by then.
-        timeout_graceful_shutdown=settings.shutdown_grace_s + 5,
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        GracefulServer(config, app.state.replica.lane, settings.shutdown_grace_s).run()
+    run(app, app.state.replica.lane, settings)
 
 
 def print_card(settings: Settings) -> None:
     """Print a card for what is loaded: derived, but with the wishes of a card file where there is one."""
     weights = load(settings)
     file = card_file(weights, settings)
-    card = derive_card(weights, json.loads(file.read_bytes()) if file else None)
-    print(card.model_dump_json(indent=2))
+    print(derive_card(weights, read_wishes(file) if file else None).model_dump_json(indent=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -164,9 +135,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("command", nargs="?", choices=["serve", "card"], default="serve")
     chosen = parser.parse_args(arguments)
     try:
-        (print_card if chosen.command == "card" else serve)(Settings())
+        settings = Settings()
+        configure_logs(settings.log_format)
+        (print_card if chosen.command == "card" else serve)(settings)
+    except ValidationError as error:
+        wrong = (f"MOMALISA_{str(one['loc'][0]).upper()}: {one['msg']}." for one in error.errors())
+        sys.exit(f"momalisa-model: {' '.join(wrong)}")
     except Problem as problem:
-        sys.exit(f"momalisa-model: {problem}")
+        cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
+        sys.exit(f"momalisa-model: {problem}{cause}")
 
 
 if __name__ == "__main__":

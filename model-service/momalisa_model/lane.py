@@ -22,8 +22,16 @@ T = TypeVar("T")
 
 FIRST_GUESS_S = 2.0
 WEIGHT_OF_THE_NEWEST = 0.3
-# What torch says where it has no exception type of its own: its CPU allocator, and Apple's.
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+# What is said where torch has no exception type of its own: by its CPU allocator, Apple's, oneDNN, cuBLAS and cuDNN.
+NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "could not create a memory object",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "Unable to find a valid cuDNN algorithm",
+)
 
 
 class Lane:
@@ -48,14 +56,15 @@ class Lane:
     async def run(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
         """Wait for the device, work in a thread, and hand over each piece (on the event loop) as it is ready.
 
-        Where the surrounding scope is cancelled, work hears it from its should_stop, and this returns when work has.
-        Raises LaneFull at once, OutOfMemory, Stopping, Cancelled, and whatever else work raises.
+        To be called from a place in line. Where the surrounding scope is cancelled, work hears it from its
+        should_stop, and this returns when work has. Raises OutOfMemory, Stopping, Cancelled, and whatever else work
+        raises.
         """
-        with self._place_in_line():
-            await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
+        await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
 
     @contextmanager
-    def _place_in_line(self) -> Iterator[None]:
+    def place(self) -> Iterator[None]:
+        """A place on the device or in line, for as long as the block lasts. Raises LaneFull where all are taken."""
         if self._inside > self._length:
             self._metrics.turned_away.inc()
             waiting_s = self._usual_s * self._inside
@@ -77,6 +86,7 @@ class Lane:
             outcome = "done"
         except Cancelled:
             if self._closed():
+                outcome = "stopped"
                 raise Stopping("This replica is shutting down; ask another one.") from None
             outcome = "cancelled"
             self._metrics.cancelled.inc()
@@ -91,7 +101,10 @@ class Lane:
         if outcome == "out of memory":
             # Out here the failed tensors are nobody's any more: the traceback that held them is gone.
             _give_memory_back()
-            raise OutOfMemory("Ask for fewer pixels, or set a smaller micro-batch. The replica goes on.")
+            raise OutOfMemory(
+                "Ask for fewer pixels, or put a smaller micro_batch into the model card that the api and all replicas "
+                "are given. The replica goes on."
+            )
 
     def _write_down(self, seconds: float, outcome: str) -> None:
         self._metrics.shards.labels(outcome=outcome).inc()

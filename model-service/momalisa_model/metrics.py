@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
@@ -13,19 +15,18 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         name = "momalisa_model_{}".format
-        self.shards = Counter(name("shards"), "Shards by how they ended", ["outcome"], registry=self.registry)
-        self.frames = Counter(name("frames"), "Frames rendered", registry=self.registry)
-        self.cancelled = Counter(name("cancelled"), "Shards whose caller hung up", registry=self.registry)
-        self.out_of_memory = Counter(name("out_of_memory"), "Shards too big for the device", registry=self.registry)
-        self.turned_away = Counter(name("turned_away"), "Shards told that the lane is full", registry=self.registry)
-        self.lane_depth = Gauge(name("lane_depth"), "Shards on the device and in line", registry=self.registry)
-        self.ready = Gauge(name("ready"), "1 once the weights are loaded and warmed", registry=self.registry)
-        self.shard_seconds = Histogram(
-            name("shard_seconds"), "Seconds a shard held the device", buckets=SECONDS, registry=self.registry
-        )
-        self.frame_seconds = Histogram(
-            name("frame_seconds"), "Seconds of the device a frame took", buckets=SECONDS, registry=self.registry
-        )
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, buckets=SECONDS, registry=self.registry)
+        self.shards = counter(name("shards"), "Shards that were on the device, by how they ended", ["outcome"])
+        self.frames = counter(name("frames"), "Frames rendered that were asked for: padding does not count")
+        self.cancelled = counter(name("cancelled"), "Shards cut short on the device, their caller gone")
+        self.out_of_memory = counter(name("out_of_memory"), "Shards that needed more memory than there is")
+        self.turned_away = counter(name("turned_away"), "Requests told that the lane is full")
+        self.lane_depth = gauge(name("lane_depth"), "Requests on the device, in line, or being sent")
+        self.ready = gauge(name("ready"), "1 once the weights are loaded and warmed")
+        self.shard_seconds = histogram(name("shard_seconds"), "Seconds a shard held the device")
+        self.frame_seconds = histogram(name("frame_seconds"), "A frame's even share of its micro-batch's seconds")
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4."""

@@ -79,9 +79,12 @@ class OutOfMemory(Problem):
 
 
 class NotANumber(Problem):
-    """float16 has run over: such pictures would be black, and kept for ever."""
+    """Precision has run over: such pictures would be black or white, and kept for ever.
 
-    slug, title = "not-a-number", "The pictures came out as no numbers"
+    The same recipe runs over on every replica, so that this is the request's failure and not the replica's.
+    """
+
+    status, slug, title = 422, "not-a-number", "The pictures came out as no numbers"
 
 
 class UnsuitableModel(Problem):
@@ -142,7 +145,7 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         errors = [
             {**wrong, "msg": "must be a JSON object, sent with Content-Type: application/json"}
-            if wrong["loc"] == ("body",)
+            if wrong["loc"] == ("body",) or wrong["type"] == "json_invalid"
             else wrong
             for wrong in error.errors()
         ]
@@ -150,7 +153,8 @@ def install(app: FastAPI) -> None:
 
     async def framework(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem_response(HttpProblem(error.status_code, str(error.detail), error.headers))
+        detail = f"{str(error.detail).rstrip('.')}. What can be asked here, and how, stands at /openapi.json."
+        return problem_response(HttpProblem(error.status_code, detail, error.headers))
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(RequestValidationError, validation)

@@ -51,7 +51,7 @@ class Replica:
             self._ready = get_ready(self.settings)
         except Problem as problem:
             self._reason = str(problem)
-            log.error("not ready", reason=self._reason)
+            log.error("not ready", reason=self._reason, cause=str(problem.__cause__ or ""))
         except Exception:
             self._reason = "The weights could not be loaded; the replica's log says why."
             log.exception("not ready")
@@ -62,7 +62,7 @@ class Replica:
 
 
 def get_ready(settings: Settings) -> Ready:
-    """Load the weights, read the card, warm up. Raises UnsuitableModel and whatever loading raises."""
+    """Load the weights, read the card, warm up. Raises UnsuitableModel, and whatever torch has to say meanwhile."""
     weights = load(settings)
     card = read_card(weights, settings)
     parts = made_of(weights, card.micro_batch)

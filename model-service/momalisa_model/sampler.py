@@ -16,26 +16,22 @@ from PIL import Image
 from torch import Tensor
 
 from momalisa_model.interpolation import initial_latents, slerp
-from momalisa_model.problems import NotANumber
+from momalisa_model.problems import NotANumber, UnsuitableModel
+from momalisa_model.prompts import Leg, encode_leg
 from momalisa_model.schedulers import for_one_run
 from momalisa_model.weights import Weights
-from momalisa_model.wire import ModelCard, Recipe, Unheard
+from momalisa_model.wire import ModelCard, Recipe
 
 ShouldStop = Callable[[], bool]
 
 
+def never() -> bool:
+    """The ShouldStop of who waits to the end."""
+    return False
+
+
 class Cancelled(Exception):
     """should_stop said so."""
-
-
-@dataclass(frozen=True)
-class Leg:
-    """What two prompts and a negative one became: (tokens, width) each, on the CPU; and what went unheard."""
-
-    start: Tensor
-    end: Tensor
-    negative: Tensor
-    unheard: tuple[Unheard, ...]
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,13 @@ class Sampler:
         self._threads = torch.get_num_threads()
 
     def encode(self, recipe: Recipe) -> Leg:
-        """The leg's prompts as the text encoder hears them, each encoded alone so that its neighbours do not matter."""
+        """What a shard begins with, in the thread that will render it."""
         # A thread starts with as many as the machine has cores, whatever the main thread was told.
         torch.set_num_threads(self._threads)
-        prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
-        heard = {name: self._encode(name, prompt) for name, prompt in prompts.items()}
-        start, end, negative = (embeds for embeds, _ in heard.values())
-        return Leg(start, end, negative, tuple(warning for _, warning in heard.values() if warning))
+        return encode_leg(self.weights, recipe)
 
     def frames(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = lambda: False
+        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
     ) -> Iterator[Frame]:
         """Frames in the order of their fractions, a micro-batch at a time.
 
@@ -76,8 +69,6 @@ class Sampler:
             began = perf_counter()
             asked = fractions[first : first + self._micro_batch]
             pictures = self.pictures(recipe, leg, asked, should_stop)
-            if not pictures.isfinite().all():
-                raise NotANumber("Set MOMALISA_DTYPE to bfloat16 or float32 for this model, or ask for less guidance.")
             pictures = (pictures * 255).round().to(torch.uint8).cpu()
             seconds = (perf_counter() - began) / len(asked)
             for fraction, picture in zip(asked, pictures, strict=True):
@@ -85,40 +76,45 @@ class Sampler:
 
     @torch.inference_mode()
     def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
-        """One micro-batch at most, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device."""
+        """One micro-batch at most, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
+
+        Raises Cancelled and NotANumber as frames() does.
+        """
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
         prompt_embeds = slerp(leg.start, leg.end, torch.tensor(padded, dtype=torch.float64))
-        latents = self._denoise(recipe, prompt_embeds, leg.negative, should_stop)
-        return self._decode(latents)[: len(fractions)]
+        image = self._decode(self._denoise(recipe, prompt_embeds, leg.negative, should_stop))[: len(fractions)]
+        # Here, since clamping would make a white picture of infinity.
+        if not image.isfinite().all():
+            raise NotANumber(
+                f"{self.weights.dtype} has run over. Ask for less guidance or another scheduler; or set MOMALISA_DTYPE "
+                "to bfloat16 or float32 on every replica."
+            )
+        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def warm_up(self, card: ModelCard) -> None:
-        """Render one micro-batch as the card's defaults have it: first runs plan kernels and grow memory pools.
+        """Render as the card's defaults have it, since first runs plan kernels; and see that places do not matter.
 
-        One step is enough: the others run the same kernels again.
+        One step is enough: the others run the same kernels again. Raises UnsuitableModel where the same frames, each
+        moved on by one place, come out with other bits: then bytes would depend on what else was asked for.
         """
         names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         defaults = {name: getattr(card, name) for name in names}
         recipe = Recipe(start="a", end="b", seed=0, num_inference_steps=1, **defaults)
-        for _ in self.frames(recipe, self.encode(recipe), [0.0]):
-            pass
-
-    def _encode(self, name: str, prompt: str) -> tuple[Tensor, Unheard | None]:
-        """(tokens, width) on the CPU, and a warning where the encoder's limit cut the prompt."""
-        tokenizer, text_encoder, limit = self._parts.tokenizer, self._parts.text_encoder, self.weights.token_limit
-        tokens = tokenizer(prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
-        masked = getattr(text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.weights.device) if masked else None
-        with torch.inference_mode():
-            embeds = text_encoder(tokens.input_ids.to(self.weights.device), attention_mask=mask)[0][0].cpu()
-        whole = tokenizer(prompt).input_ids
-        if len(whole) <= limit:
-            return embeds, None
-        unheard = tokenizer.decode(whole[limit - 1 : -1])
-        detail = f"The model hears {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
-        return embeds, Unheard(prompt=name, unheard=unheard, detail=detail)
+        leg, frames = self.encode(recipe), self._micro_batch
+        spread = [place / frames for place in range(frames)]
+        here = self.pictures(recipe, leg, spread, never)
+        moved = self.pictures(recipe, leg, spread[-1:] + spread[:-1], never)
+        if not torch.equal(here, moved.roll(-1, 0)):
+            raise UnsuitableModel(
+                f"On this machine a frame's bits change with its place among {frames}. Set "
+                "MOMALISA_THREADS=1, or put another micro_batch (an even one) into the model card of all services."
+            )
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
-        """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents."""
+        """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents, float32.
+
+        Only what the UNet sees has its dtype: noise times sigma runs over in float16 with some schedules.
+        """
         unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
         scheduler = for_one_run(recipe.scheduler, dict(self._parts.scheduler.config))
         scheduler.set_timesteps(recipe.num_inference_steps, device=device)
@@ -131,10 +127,8 @@ class Sampler:
         for t in scheduler.timesteps:
             if should_stop():
                 raise Cancelled
-            seen = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            noise = unet(seen, t, encoder_hidden_states=prompt_embeds, timestep_cond=timestep_cond, return_dict=False)[
-                0
-            ]
+            seen = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t).to(dtype)
+            noise = unet(seen, t, prompt_embeds, timestep_cond=timestep_cond, return_dict=False)[0].float()
             if guided:
                 without, with_prompt = noise.chunk(2)
                 noise = without + recipe.guidance_scale * (with_prompt - without)
@@ -142,18 +136,18 @@ class Sampler:
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Latents to (frames, height, width, 3) float32 in [0, 1]."""
+        """Latents to (frames, 3, height, width) float32, in [-1, 1] but for what overshoots."""
         vae = self._parts.vae
-        image: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float()
+        image: Tensor = vae.decode((latents / vae.config.scaling_factor).to(self.weights.dtype), return_dict=False)[0]
+        return image.float()
 
     def _noise(self, recipe: Recipe) -> Tensor:
-        """The walk's one noise tensor, once for each frame of a micro-batch."""
+        """The walk's one noise tensor, once for each frame of a micro-batch: float32."""
         factor = self.weights.vae_scale_factor
         noise = initial_latents(
             recipe.seed, self.weights.latent_channels, recipe.height // factor, recipe.width // factor
         )
-        return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device, self.weights.dtype)
+        return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device)
 
     def _guidance_embedding(self, guidance_scale: float) -> Tensor | None:
         """What models that were distilled with guidance want in place of a second pass: (frames, width), else None."""

@@ -21,7 +21,7 @@ OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
 
 
 def name_of(scheduler: Any) -> str | None:
-    """The card's name for the scheduler a model came with, None where that one draws noise."""
+    """The name here of the scheduler a model came with; None where it is none of SCHEDULERS."""
     return next((name for name, kind in SCHEDULERS.items() if kind is type(scheduler)), None)
 
 

@@ -52,15 +52,15 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads torch computes with; unset leaves torch's own choice."
     )
-    micro_batch: int | None = Field(
-        default=None, ge=1, le=64, description="Frames rendered at once; unset takes the model card's."
-    )
     lane_length: int = Field(
         default=2, ge=0, le=1000, description="Shards that may wait for the device before one more is told 503."
     )
     max_fractions: int = Field(default=256, ge=1, le=256, description="Frames one request may ask for.")
     max_body_bytes: int = Field(
         default=262_144, ge=1024, description="Bytes a request's body may have before it is told 413."
+    )
+    send_timeout_s: int = Field(
+        default=60, ge=1, le=3600, description="Seconds a caller has to read what is left once its frames are rendered."
     )
     shutdown_grace_s: int = Field(
         default=3, ge=0, le=600, description="Seconds a shard may go on after SIGTERM before it is cut off."

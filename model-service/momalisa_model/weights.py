@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from diffusers import StableDiffusionPipeline
 
+from momalisa_model.places import make_places_equal
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 
-PARTS = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer"}
+PARTS = {
+    "unet": ("diffusers", ["UNet2DConditionModel"]),
+    "vae": ("diffusers", ["AutoencoderKL", "AutoencoderTiny"]),
+    "text_encoder": ("transformers", ["CLIPTextModel"]),
+    "tokenizer": ("transformers", ["CLIPTokenizer", "CLIPTokenizerFast"]),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Weights:
         return int(self.pipeline.unet.config.in_channels)
 
     @property
+    def train_timesteps(self) -> int:
+        """Steps that a run can have at most."""
+        return int(self.pipeline.scheduler.config.num_train_timesteps)
+
+    @property
     def vae_scale_factor(self) -> int:
         """Pixels a side for one latent."""
         return int(self.pipeline.vae_scale_factor)
@@ -52,8 +64,9 @@ def load(settings: Settings) -> Weights:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
     folder, model, revision = locate(settings.model_id, settings.model_revision)
-    _check_parts(folder)
+    _check_parts(folder, model)
     device, dtype = choose_device(settings.device), settings.dtype
     number = (torch.float16 if device.type == "cuda" else torch.float32) if dtype == "auto" else getattr(torch, dtype)
     torch.backends.cudnn.deterministic = True
@@ -67,9 +80,11 @@ def load(settings: Settings) -> Weights:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UnsuitableModel(f"{model} could not be loaded from safetensors: {error}") from error
+    except Exception as error:  # what a broken file makes a library raise is anything
+        raise UnsuitableModel(f"{model} could not be loaded from safetensors; the replica's log says why.") from error
     _check_shapes(pipeline, model)
+    if device.type == "cpu":
+        make_places_equal(pipeline.unet, pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     return Weights(pipeline.to(device), model, revision, folder, device, number)
 
@@ -77,25 +92,31 @@ def load(settings: Settings) -> Weights:
 def locate(model_id: str, wanted: str | None) -> tuple[Path, str, str]:
     """(folder, model, revision) of a hub id or a folder.
 
-    A folder's model name is its last two path parts, which is the same on every machine that keeps the layout; its
-    revision is its SHA-256. A hub model's revision is the commit that `wanted` (a branch, a tag) stands for today.
+    A folder's revision is its SHA-256; a hub model's is the commit that `wanted` (a branch, a tag) stands for today.
+    Problems name no path: they are told over HTTP.
     """
     folder = Path(model_id)
     if folder.is_dir():
-        revision = folder_revision(folder)
+        revision, model = folder_revision(folder), folder_name(folder)
         if wanted not in (None, revision):
-            raise UnsuitableModel(f"{folder} has the SHA-256 {revision}, and {wanted} was asked for.")
-        return folder, "/".join(folder.resolve().parts[-2:]), revision
+            raise UnsuitableModel(f"{model} has the SHA-256 {revision}, and {wanted} was asked for.")
+        return folder, model, revision
     if folder.is_absolute() or model_id.count("/") != 1:
-        raise UnsuitableModel(f"There is no folder {model_id}. Set MODEL_ID to one in diffusers format or a hub id.")
+        raise UnsuitableModel("There is no folder where MODEL_ID says; set it to one in diffusers format or a hub id.")
     try:
         snapshot = StableDiffusionPipeline.download(
             model_id, revision=wanted, use_safetensors=True, safety_checker=None, feature_extractor=None
         )
     except (OSError, ValueError) as error:
-        raise UnsuitableModel(f"{model_id} at {wanted or 'main'} could not be fetched from the hub: {error}") from error
+        told = f"{model_id} at {wanted or 'main'} could not be fetched from the hub; the replica's log says why."
+        raise UnsuitableModel(told) from error
     # The hub's cache names each snapshot's folder after its commit.
     return Path(snapshot), model_id, Path(snapshot).name
+
+
+def folder_name(folder: Path) -> str:
+    """The last part of a folder's path that is not "weights": what it goes by where no card has a name for it."""
+    return next((part for part in reversed(folder.resolve().parts[1:]) if part != "weights"), "model")
 
 
 def folder_revision(folder: Path) -> str:
@@ -124,19 +145,19 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _check_parts(folder: Path) -> None:
+def _check_parts(folder: Path, model: str) -> None:
     """Read the index before the gigabytes: what is no Stable Diffusion is refused in a sentence."""
-    index_file = folder / "model_index.json"
-    if not index_file.is_file():
-        raise UnsuitableModel(f"{folder} has no model_index.json, so it is no model in diffusers format.")
-    index = json.loads(index_file.read_text())
+    try:
+        index = dict(json.loads((folder / "model_index.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UnsuitableModel(f"{model} has no model_index.json to read: is it a model in diffusers format?") from error
     kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
-        raise UnsuitableModel(f"{folder} is a {kind}; only Stable Diffusion 1.x, 2.x and Turbo can be walked yet.")
-    for part, wanted in PARTS.items():
-        found = (index.get(part) or [None, None])[1]
-        if found is None or not found.startswith(wanted):
-            raise UnsuitableModel(f"{folder} has {found} as {part}, and {wanted} is needed.")
+        raise UnsuitableModel(f"{model} is a {kind}; only Stable Diffusion 1.x, 2.x and Turbo can be walked yet.")
+    for part, (library, kinds) in PARTS.items():
+        if index.get(part) not in [[library, kind] for kind in kinds]:
+            wanted = f"{' or '.join(kinds)} of {library}"
+            raise UnsuitableModel(f"{model} has {json.dumps(index.get(part))} as {part}; it must be {wanted}.")
 
 
 def _check_shapes(pipeline: Any, model: str) -> None:
@@ -144,5 +165,8 @@ def _check_shapes(pipeline: Any, model: str) -> None:
     if unet.in_channels != vae.latent_channels:
         channels = f"{unet.in_channels} channels where its latents have {vae.latent_channels}"
         raise UnsuitableModel(f"{model} takes {channels}; models for inpainting cannot be walked.")
+    width = pipeline.text_encoder.config.hidden_size
+    if unet.encoder_hid_dim is None and unet.cross_attention_dim != width:
+        raise UnsuitableModel(f"{model} hears prompts {unet.cross_attention_dim} wide, and its encoder speaks {width}.")
     if unet.addition_embed_type not in (None, "text"):
         raise UnsuitableModel(f"{model} wants pooled embeddings ({unet.addition_embed_type}): not walked yet.")

@@ -35,7 +35,9 @@ def wait_until(happened: Callable[[], object], limit_s: float = 20) -> None:
 class Server:
     """A replica behind a real socket, in a thread of this process, so that a test can reach into its model."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ready: bool = True) -> None:
+        """ready: whether to wait for the weights; False where the test wants them never to be."""
+        self._awaited = "/readyz" if ready else "/healthz"
         self.app = create_app(settings)
         self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, timeout_graceful_shutdown=2))
         self._thread = threading.Thread(target=self.uvicorn.run)
@@ -43,7 +45,7 @@ class Server:
     def __enter__(self) -> Server:
         self._thread.start()
         wait_until(lambda: self.uvicorn.started)
-        wait_until(lambda: self.get("/readyz").status_code == 200)
+        wait_until(lambda: self.get(self._awaited).status_code == 200)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -83,9 +84,9 @@ def test_frames_come_as_lines_in_the_order_they_were_asked_for(server):
 def test_the_model_presents_itself(server):
     """What the api compares with its own card, and what equal bytes may be expected from."""
     answer = ModelAnswer.model_validate_json(server.get("/v1/model").text)
-    assert answer.card.model == "tests/plain"
+    assert answer.card.model == "plain"
     assert answer.made_of["weights"] == answer.card.revision
-    assert answer.made_of["micro_batch"] == answer.card.micro_batch == 3
+    assert answer.made_of["micro_batch"] == answer.card.micro_batch == 4
 
 
 def test_the_port_opens_before_the_weights_are_loaded(settings_for):
@@ -103,18 +104,24 @@ def test_the_port_opens_before_the_weights_are_loaded(settings_for):
         assert refused.headers["retry-after"]
 
 
-@pytest.mark.parametrize("trouble", ["missing", "card"])
-def test_a_replica_that_cannot_get_ready_says_why(settings_for, tmp_path, trouble):
+@pytest.mark.parametrize(
+    ("trouble", "said"), [("missing", "MODEL_ID"), ("card", "model card"), ("no card", "model card")]
+)
+def test_a_replica_that_cannot_get_ready_says_why(settings_for, tmp_path, trouble, said):
     """At /readyz, where an operator looks; the process stays, so that there is somebody to ask."""
     card = tmp_path / "card.json"
     card.write_text("{}")
-    settings = (
-        settings_for(str(tmp_path / "nowhere")) if trouble == "missing" else settings_for("plain", model_card=card)
-    )
-    app = create_app(settings)
-    app.state.replica._load()
-    with pytest.raises(Exception, match="MODEL_ID" if trouble == "missing" else str(card)):
-        app.state.replica.ready()
+    settings = {
+        "missing": lambda: settings_for(str(tmp_path / "nowhere")),
+        "card": lambda: settings_for("plain", model_card=card),
+        "no card": lambda: settings_for("plain", model_card=tmp_path / "none.json"),
+    }[trouble]()
+    with Server(settings, ready=False) as server:
+        wait_until(lambda: "being loaded" not in server.get("/readyz").text)
+        problem = problem_of(server.get("/readyz"), 503, "not-ready")
+        assert server.metric("ready") == 0
+    assert said in problem["detail"]
+    assert str(tmp_path) not in json.dumps(problem), "where things lie on a machine is for its log"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +180,8 @@ def test_what_is_no_request_at_all_is_a_problem_too(server, body):
     answer = httpx.post(server.url + "/v1/render", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()["detail"]
+    assert any(word in told for word in ("JSON object", "recipe", "/openapi.json")), "it must say what to do"
 
 
 def test_a_forgotten_content_type_is_named(server):
@@ -214,8 +223,10 @@ def test_a_recipe_for_other_weights_is_told_which_are_loaded(server):
 
 def test_unknown_paths_and_methods_are_problems_as_well(server):
     """One kind of error body for every client."""
-    problem_of(server.get("/nowhere"), 404, "http-404")
-    problem_of(server.get("/v1/render"), 405, "http-405")
+    answers = [(server.get("/nowhere"), 404), (server.get("/v1/render"), 405)]
+    answers.append((httpx.post(server.url + "/v1/render", content=b"[" * 100_000, headers=JSON), 400))
+    for answer, status in answers:
+        assert "/openapi.json" in problem_of(answer, status, f"http-{status}")["detail"], "it must say what to do"
 
 
 def test_prompts_are_data(server):
@@ -237,6 +248,10 @@ def test_the_unheard_part_of_a_prompt_is_in_the_first_line(server):
         torch.OutOfMemoryError("CUDA out of memory."),
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
+        RuntimeError("could not create a memory object"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
     ],
 )
 def test_out_of_memory_is_507_and_the_next_request_works(server, error):
@@ -246,16 +261,17 @@ def test_out_of_memory_is_507_and_the_next_request_works(server, error):
         raise error
 
     with whenever_the_unet_runs(server, fail):
-        problem_of(server.render([0.5]), 507, "out-of-memory")
+        problem = problem_of(server.render([0.5]), 507, "out-of-memory")
+    assert "model card" in problem["detail"]
     assert server.render([0.5]).status_code == 200
     assert server.metric("out_of_memory_total") >= 1
 
 
-def test_pictures_that_are_no_numbers_are_never_handed_out(server):
-    """float16 runs over in some models: a black frame would be kept under this recipe for ever."""
+def test_pictures_that_are_no_numbers_are_refused_as_the_recipes_fault(server):
+    """float16 runs over in some models. It would on every replica, so that asking another one is no help: a 4xx."""
     hook = server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * float("nan"),))
     try:
-        problem_of(server.render([0.5]), 500, "not-a-number")
+        problem_of(server.render([0.5]), 422, "not-a-number")
     finally:
         hook.remove()
 
@@ -285,14 +301,14 @@ def test_what_breaks_after_the_first_frame_is_the_last_line(server):
 
     def fail_in_the_second_batch() -> None:
         steps.append(1)
-        if len(steps) > 4:
+        if len(steps) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with whenever_the_unet_runs(server, fail_in_the_second_batch):
-        answer = server.render([0.0, 0.2, 0.4, 0.6], scheduler="DDIM", num_inference_steps=3)
+        answer = server.render([0.0, 0.2, 0.4, 0.6, 0.8], scheduler="DDIM", num_inference_steps=3)
     assert answer.status_code == 200
     _head, *frames, last = [json.loads(line) for line in answer.text.splitlines()]
-    assert [frame["fraction"] for frame in frames] == [0.0, 0.2, 0.4]
+    assert [frame["fraction"] for frame in frames] == [0.0, 0.2, 0.4, 0.6]
     assert last["problem"]["status"] == 507
 
 
@@ -345,8 +361,54 @@ def test_hanging_up_in_line_gives_the_place_back(server):
 
 
 def test_metrics_count_what_happened(server):
-    """What the autoscaler and the alerts look at."""
-    server.render([0.0, 1.0])
-    text = server.get("/metrics").text
-    for name in ("shards_total", "frames_total", "shard_seconds_bucket", "lane_depth", "cancelled_total", "ready 1.0"):
-        assert f"momalisa_model_{name}" in text
+    """What the autoscaler and the alerts look at: their values, as Prometheus reads them."""
+
+    def told() -> dict[str, float]:
+        lines = [line for line in server.get("/metrics").text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    before = told()
+    assert server.render([i / 5 for i in range(6)]).status_code == 200
+    after = told()
+    grown = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+    assert grown.pop('momalisa_model_shards_total{outcome="done"}') == 1
+    assert grown.pop("momalisa_model_frames_total") == 6, "the two that only pad do not count"
+    assert grown.pop("momalisa_model_shard_seconds_count") == 1
+    assert grown.pop("momalisa_model_frame_seconds_count") == 6
+    shard, frames = (grown.pop(f"momalisa_model_{kind}_seconds_sum") for kind in ("shard", "frame"))
+    assert 0 < frames <= shard
+    assert {name.split("{")[0] for name in grown} <= {
+        "momalisa_model_shard_seconds_bucket",
+        "momalisa_model_frame_seconds_bucket",
+    }
+    assert after["momalisa_model_ready"] == 1
+    assert after["momalisa_model_lane_depth"] == 0
+
+
+@contextmanager
+def who_never_reads(server: Server) -> Iterator[None]:
+    """A caller with the smallest of buffers who asks for 256 frames and then waits."""
+    recipe = recipe_for(server.ready, width=64, height=64, num_inference_steps=1, scheduler="DDIM")
+    body = json.dumps({"recipe": recipe, "fractions": [i / 255 for i in range(256)]}).encode()
+    head = b"POST /v1/render HTTP/1.1\r\nHost: replica\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(server.uvicorn.servers[0].sockets[0].getsockname())
+        connection.sendall(head % len(body) + body)
+        yield
+
+
+def test_answers_that_nobody_reads_are_bounded_and_end(settings_for):
+    """Frames wait in memory for their reader: no more of them than the line is long, and not for ever."""
+    with Server(settings_for("plain", lane_length=1, send_timeout_s=2)) as server, ExitStack() as callers:
+        callers.enter_context(who_never_reads(server))
+        callers.enter_context(who_never_reads(server))
+        wait_until(lambda: server.metric("lane_depth") == 2)
+        problem_of(server.render([0.5]), 503, "lane-full")
+        wait_until(lambda: server.metric("shards_total", outcome="done") == 1)
+        assert server.metric("lane_depth") == 2, "its frames are still here, and so is its place"
+        wait_until(lambda: server.metric("lane_depth") == 0, 60)
+        held = [thing for thing in gc.get_objects() if type(thing) is FrameLine]
+        assert len(held) < 10, "but for one that was being sent, they are gone"
+        assert server.metric("shards_total", outcome="done") == 2
+        assert server.render([0.5]).status_code == 200

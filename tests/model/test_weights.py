@@ -8,14 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import structlog
 import torch
+from diffusers import DDIMScheduler
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from momalisa_model import card as card_module
 from momalisa_model.card import derive_card, fingerprint, made_of, read_card
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.weights import folder_revision, load
+from momalisa_model.weights import folder_name, folder_revision, load
 from momalisa_model.wire import ModelCard
 
 
@@ -40,7 +46,7 @@ def test_a_card_is_derived_where_none_is_given(ready_with):
     """Any Stable Diffusion can be walked with MODEL_ID alone."""
     card = derive_card(ready_with("wide").sampler.weights)
     assert (card.width, card.height, card.size_multiple) == (48, 32, 16)
-    assert (card.model, card.scheduler, card.token_limit) == ("tests/wide", "UniPC", 77)
+    assert (card.model, card.scheduler, card.token_limit) == ("wide", "UniPC", 77)
     assert set(card.schedulers) >= {"DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun"}
 
 
@@ -50,8 +56,10 @@ def test_a_scheduler_that_draws_noise_is_never_offered(copy_of, settings_for):
     index = json.loads((folder / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", "EulerAncestralDiscreteScheduler"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    card = derive_card(load(settings_for(str(folder))))
+    with structlog.testing.capture_logs() as log:
+        card = derive_card(load(settings_for(str(folder))))
     assert card.scheduler == "Euler"
+    assert any(line.get("instead") == "Euler" for line in log), "an operator can see that it was swapped"
     assert not any("Ancestral" in name for name in card.schedulers)
 
 
@@ -100,6 +108,47 @@ def test_a_folder_that_is_no_model_is_a_sentence(settings_for, tmp_path):
         load(settings_for(str(tmp_path)))
 
 
+@pytest.mark.parametrize("index", ["{", "[]", "[1]", "7", '"text"', "{}", '{"_class_name": "StableDiffusionPipeline"}'])
+def test_a_broken_index_is_a_sentence(copy_of, settings_for, index):
+    """A download that broke off, or a file that somebody edited."""
+    folder = copy_of("plain")
+    (folder / "model_index.json").write_text(index)
+    with pytest.raises(UnsuitableModel, match=r"plain (has|is)"):
+        load(settings_for(str(folder)))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "other shapes", "no config", "no numbers"])
+def test_broken_weights_are_a_sentence_without_a_path(copy_of, settings_for, damage):
+    """It is told over HTTP, where nobody should learn how the machine's folders are named."""
+    folder = copy_of("plain")
+    weights, config = folder / "unet" / "diffusion_pytorch_model.safetensors", folder / "unet" / "config.json"
+    if damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "other shapes":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"block_out_channels": [16, 16]}))
+    elif damage == "no config":
+        config.unlink()
+    else:
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"layers_per_block": "one"}))
+    with pytest.raises(UnsuitableModel, match="plain could not be loaded") as told:
+        load(settings_for(str(folder)))
+    assert str(folder) not in str(told.value)
+    assert told.value.__cause__, "for the log"
+
+
+def test_an_encoder_that_the_unet_does_not_understand_is_a_sentence(copy_of, models, settings_for):
+    """Parts put together from two models."""
+    folder = copy_of("plain")
+    config = folder / "text_encoder" / "config.json"
+    shutil.rmtree(folder / "text_encoder")
+    text = CLIPTextConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=54
+    )
+    CLIPTextModel(text).save_pretrained(config.parent)
+    with pytest.raises(UnsuitableModel, match="32 wide"):
+        load(settings_for(str(folder)))
+
+
 def test_pickled_weights_are_refused(copy_of, settings_for):
     """A pickle can run code; only safetensors are read."""
     folder = copy_of("plain")
@@ -116,6 +165,10 @@ def test_pickled_weights_are_refused(copy_of, settings_for):
         ({"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
         ({"unet": ["diffusers", "UNet3DConditionModel"]}, "UNet3DConditionModel"),
         ({"text_encoder": ["transformers", "T5EncoderModel"]}, "T5EncoderModel"),
+        ({"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}, "CLIPTextModelWithProjection"),
+        ({"vae": ["diffusers", "AsymmetricAutoencoderKL"]}, "AutoencoderKL or AutoencoderTiny"),
+        ({"vae": None}, "AutoencoderKL or AutoencoderTiny"),
+        ({"unet": ["unet", "UNet2DConditionModel"]}, "of diffusers"),
     ],
 )
 def test_what_is_no_stable_diffusion_is_refused_by_name(copy_of, settings_for, changes, said):
@@ -144,22 +197,31 @@ def test_a_card_for_other_weights_is_refused(ready_with, settings_for, tmp_path)
         read_card(ready.sampler.weights, settings_for("plain", model_card=file))
 
 
-@pytest.mark.parametrize("promise", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}])
+@pytest.mark.parametrize(
+    "promise", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}, {"token_limit": 77}, {"max_steps": 1000}]
+)
 def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(ready_with, settings_for, tmp_path, promise):
     """Better at start than as a failure of each walk that takes the promise up."""
-    ready = ready_with("plain")
+    weights = ready_with("plain").sampler.weights
+    # One that was trained on fewer steps than most.
+    scheduler = DDIMScheduler.from_config(weights.pipeline.scheduler.config, num_train_timesteps=500)
     file = tmp_path / "card.json"
-    file.write_text(json.dumps(ready.answer.card.model_dump() | promise))
-    with pytest.raises(UnsuitableModel, match=r"LCM|size_multiple"):
-        read_card(ready.sampler.weights, settings_for("plain", model_card=file))
+    file.write_text(json.dumps(ready_with("plain").answer.card.model_dump() | promise))
+    settings = settings_for("plain", model_card=file)
+    (field,) = promise
+    with pytest.raises(UnsuitableModel, match=field):
+        read_card(
+            replace(weights, pipeline=SimpleNamespace(**vars(weights.pipeline) | {"scheduler": scheduler})), settings
+        )
 
 
 def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, ready_with):
     """The embedded model brings its own defaults."""
     folder = copy_of("wide")
-    card = ready_with("wide").answer.card.model_copy(update={"model": "copies/wide", "num_inference_steps": 12})
+    card = ready_with("wide").answer.card.model_copy(update={"model": "the wide one", "num_inference_steps": 12})
     (folder / "card.json").write_text(card.model_dump_json())
-    assert read_card(load(settings_for(str(folder))), settings_for("wide")).num_inference_steps == 12
+    card = read_card(load(settings_for(str(folder))), settings_for("wide"))
+    assert (card.num_inference_steps, card.model) == (12, "the wide one"), "a card names its model as it likes"
 
 
 def test_a_card_whose_defaults_it_forbids_itself_is_refused(ready_with):
@@ -171,17 +233,67 @@ def test_a_card_whose_defaults_it_forbids_itself_is_refused(ready_with):
 
 def test_wishes_are_kept_and_what_the_weights_say_is_not_theirs_to_change(ready_with):
     """A card for new weights from the words and defaults of the old one."""
-    wishes = {"num_inference_steps": 12, "about": {"title": "Small"}, "model": "old/one", "revision": "f" * 40}
-    card = derive_card(ready_with("plain").sampler.weights, wishes)
-    assert (card.num_inference_steps, card.about.title, card.model) == (12, "Small", "tests/plain")
+    wishes = {"num_inference_steps": 12, "about": {"title": "Small"}, "revision": "f" * 40, "token_limit": 1}
+    weights = ready_with("plain").sampler.weights
+    card = derive_card(weights, wishes)
+    assert (card.num_inference_steps, card.about.title, card.model) == (12, "Small", "plain")
+    assert (card.revision, card.token_limit) == (weights.revision, 20)
+    assert derive_card(weights, {"model": "small"}).model == "small"
 
 
-def test_a_fingerprint_changes_with_anything_that_decides_pixels(ready_with):
+def test_examples_and_words_are_wishes_too(ready_with):
+    """A card is JSON, where a walk is a list: the strict tuples of Python must not stand in its way."""
+    about = {"examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
+    card = derive_card(ready_with("plain").sampler.weights, {"about": about})
+    assert (card.about.examples, card.about.words) == ((("a red sun", "blue waves"),), ("red", "sun"))
+    again = derive_card(ready_with("plain").sampler.weights, json.loads(card.model_dump_json()))
+    assert again == card
+
+
+def test_a_wish_that_cannot_be_is_a_sentence(ready_with):
+    with pytest.raises(UnsuitableModel, match="num_inference_steps"):
+        derive_card(ready_with("plain").sampler.weights, {"num_inference_steps": "many"})
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("/srv/atelier/weights", "atelier"), ("/home/alice/my-model", "my-model"), ("/model", "model"), ("/", "model")],
+)
+def test_a_folder_is_named_by_its_last_part_that_says_something(folder, name):
+    """What is published: neither whose home a model lies in, nor a word that every folder of weights has."""
+    assert folder_name(Path(folder)) == name
+
+
+def test_a_turbo_model_is_guessed_by_its_name_and_the_log_says_so(copy_of, settings_for):
+    """Two steps without guidance would ruin any other model: who meant something else must be able to see why."""
+    folder = copy_of("plain")
+    turbo = folder.rename(folder.with_name("sd-turbo"))
+    with structlog.testing.capture_logs() as log:
+        card = derive_card(load(settings_for(str(turbo))))
+    assert (card.num_inference_steps, card.guidance_scale) == (2, 0.0)
+    assert any("Turbo" in line["event"] and line["model"] == "sd-turbo" for line in log)
+
+
+def test_a_fingerprint_changes_with_anything_that_decides_pixels(ready_with, settings_for, monkeypatch):
     """Equal fingerprints are a promise of equal bytes."""
-    parts = made_of(ready_with("plain").sampler.weights, 3)
-    seen = {fingerprint(parts)} | {fingerprint({**parts, name: "other"}) for name in parts}
-    assert len(seen) == len(parts) + 1
+    weights, threads = ready_with("plain").sampler.weights, torch.get_num_threads()
+    parts = made_of(weights, 3)
+    libraries = {"torch", "diffusers", "transformers", "pillow"}
+    assert set(parts) == {"weights", "device", "dtype", "threads", "micro_batch", "processor"} | libraries
+    others = [made_of(weights, 4), made_of(replace(weights, revision="f" * 64), 3)]
+    others.append(made_of(load(settings_for("plain", dtype="bfloat16")), 3))
+    others.append(made_of(replace(weights, device=torch.device("meta")), 3))
+    torch.set_num_threads(threads + 1)
+    others.append(made_of(weights, 3))
+    torch.set_num_threads(threads)
+    for library in (card_module.torch, card_module.diffusers, card_module.transformers, card_module.PIL):
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "__version__", "0.0")
+            others.append(made_of(weights, 3))
+    seen = {fingerprint(parts), *(fingerprint(other) for other in others)}
+    assert len(seen) == len(others) + 1
     assert all(len(one) == 16 for one in seen)
+    assert made_of(weights, 3) == parts
 
 
 def test_a_hub_model_goes_by_its_commit(models, tmp_path):

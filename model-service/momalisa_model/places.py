@@ -1,0 +1,27 @@
+"""What keeps a frame's bits independent of its place in the batch on a CPU with several threads. Changes no picture.
+
+The other half is MKL's reproducible mode, which must be set before torch is loaded: `__init__.py`. Whether the two are
+enough on a machine, each replica tries when it warms up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def make_places_equal(*parts: nn.Module) -> None:
+    """Let group norms see channels-first tensors only.
+
+    With channels last, torch deals a batch's pixels over the threads and sums up what each has found, so that a
+    frame's mean depends on where the threads' parts meet. Attention in a VAE leaves its tensors channels-last.
+    """
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_pre_hook(_channels_first)
+
+
+def _channels_first(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (given[0].contiguous(), *given[1:])
