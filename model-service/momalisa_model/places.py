@@ -23,5 +23,14 @@ def make_places_equal(*parts: nn.Module) -> None:
                 module.register_forward_pre_hook(_channels_first)
 
 
+def even_threads(cores: int) -> int:
+    """The largest power of two that so many cores allow.
+
+    Torch deals the numbers of a tensor evenly over its threads, and computes what is left over of a vector register
+    by other means: with three or five threads that is in the midst of a frame.
+    """
+    return 1 << (cores.bit_length() - 1)
+
+
 def _channels_first(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return (given[0].contiguous(), *given[1:])

@@ -107,7 +107,7 @@ class Sampler:
         if not torch.equal(here, moved.roll(-1, 0)):
             raise UnsuitableModel(
                 f"On this machine a frame's bits change with its place among {frames}. Set "
-                "MOMALISA_THREADS=1, or put another micro_batch (an even one) into the model card of all services."
+                "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
             )
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:

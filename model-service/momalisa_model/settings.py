@@ -50,7 +50,10 @@ class Settings(BaseSettings):
         default="auto", description="Precision of the weights; auto is float16 on cuda and float32 elsewhere."
     )
     threads: int | None = Field(
-        default=None, ge=1, le=1024, description="CPU threads torch computes with; unset leaves torch's own choice."
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads torch computes with; unset: a power of two, as the cores allow.",
     )
     lane_length: int = Field(
         default=2, ge=0, le=1000, description="Shards that may wait for the device before one more is told 503."

@@ -12,7 +12,7 @@ import structlog
 import torch
 from diffusers import StableDiffusionPipeline
 
-from momalisa_model.places import make_places_equal
+from momalisa_model.places import even_threads, make_places_equal
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 
@@ -62,8 +62,7 @@ def load(settings: Settings) -> Weights:
     Raises UnsuitableModel where there are none, where they are not what was pinned, or not a Stable Diffusion 1.x,
     2.x or Turbo. A hub model is downloaded first unless the hub's cache has it.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or even_threads(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
     folder, model, revision = locate(settings.model_id, settings.model_revision)
     _check_parts(folder, model)

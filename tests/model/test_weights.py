@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from momalisa_model import card as card_module
 from momalisa_model.card import derive_card, fingerprint, made_of, read_card
+from momalisa_model.places import even_threads
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.weights import folder_name, folder_revision, load
 from momalisa_model.wire import ModelCard
@@ -95,6 +96,18 @@ def test_a_pinned_revision_is_held(settings_for, ready_with):
     assert load(settings_for("plain", model_revision=revision)).revision == revision
     with pytest.raises(UnsuitableModel, match=revision):
         load(settings_for("plain", model_revision="f" * 64))
+
+
+def test_threads_are_a_power_of_two_where_nobody_sets_them(settings_for):
+    """With three, torch cuts tensors in the midst of a vector register, and a frame's place shows in its last bits."""
+    assert [even_threads(cores) for cores in (1, 2, 3, 4, 6, 8, 12, 64, 96)] == [1, 2, 2, 4, 4, 8, 8, 64, 64]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        load(settings_for("plain", threads=None))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_missing_folder_is_a_sentence(settings_for, tmp_path):
