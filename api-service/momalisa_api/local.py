@@ -112,14 +112,14 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
 def _environment(ports: list[int]) -> dict[str, str]:
     """What all processes share: this environment, the model card, the cores dealt evenly over the replicas."""
     scripts = str(Path(sys.executable).parent)
-    threads = max(1, (os.cpu_count() or 1) // len(ports))
+    share = max(1, (os.cpu_count() or 1) // len(ports))
+    # A power of two: other counts make a frame's last bits depend on its place in the batch.
+    threads = 1 << (share.bit_length() - 1)
     return {
         "MOMALISA_MODEL_CARD": str(MODEL_CARD),
         "MOMALISA_REPLICAS": " ".join(f"http://127.0.0.1:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
         "MOMALISA_LOG_FORMAT": "console",
-        # It would tell every newcomer twice that torchvision is missing, which nothing here needs.
-        "TRANSFORMERS_VERBOSITY": "error",
         **os.environ,
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",

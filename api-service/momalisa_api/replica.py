@@ -139,6 +139,8 @@ async def _frames(response: httpx.Response) -> AsyncIterator[Head | RenderedFram
                 yield (head := Head.model_validate(line))
                 continue
             match read_line(line):
+                case Trouble(problem=problem) if problem.get("status") == 422:
+                    raise WalkFailed(f"The replica refused the walk: {problem.get('detail')}")
                 case Trouble(problem=problem):
                     raise ReplicaLost(str(problem.get("detail", problem)))
                 case RenderedFrame() as frame:

@@ -138,6 +138,15 @@ async def test_what_every_replica_would_refuse_fails_at_once(fleet):
             await collect(replicas, SHARDS[0])
 
 
+async def test_a_refusal_after_the_first_line_fails_at_once_too(fleet):
+    """Pictures that are no numbers are so on every replica."""
+    fleet.add(garbage={"content": HEAD + b'{"problem": {"status": 422, "detail": "the pictures are no numbers"}}'})
+    async with dispatching(fleet, shard_tries=5) as replicas:
+        with pytest.raises(WalkFailed, match="the pictures are no numbers"):
+            await collect(replicas, SHARDS[0])
+    assert len(fleet.replicas["replica-1"].asked) == 1
+
+
 async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     """A poisoned shard must not take the fleet down one by one for ever."""
     fleet.add(refusal=(507, "out of memory"))
