@@ -9,7 +9,20 @@ from atelier.palette import COLOURS
 
 TRAINING, FIGURES = "training.json", "figures.json"
 
-WALKS: Final[tuple[tuple[str, str], ...]] = (("a red spiral on white", "a yellow and orange flower on navy"),)
+WALKS: Final[tuple[tuple[str, str], ...]] = (
+    ("a rising sunburst in red and yellow", "a wide spiral in blue and white"),
+    ("a white and yellow flower on magenta", "a target in turquoise and navy"),
+    ("a stacked colour field in orange and maroon", "a morning landscape with a sun, gold, teal and beige"),
+    ("a dense grid in red, blue and white", "stained glass in yellow, turquoise and purple"),
+    ("large stars, yellow on navy", "small dots in rows, coral on black"),
+    ("calm waves in teal and mint", "wide chevrons in black and gold"),
+    ("a straight checkerboard in black and white", "large tiles of circles in red, beige and teal"),
+    ("slanted stripes in magenta and yellow", "a narrow spiral in maroon and gold"),
+    ("large overlapping discs in red and sky blue on white", "a central sunburst in purple and lime"),
+    ("large half circles in orange and navy", "large triangles in mint and magenta"),
+    ("a rainbow in orange, lime and sky blue", "a large flower in purple and white on pink"),
+    ("rising suprematist bars in red and black on beige", "large paper cut outs in blue on white"),
+)
 
 TEMPLATE: Final = """\
 ---
@@ -25,7 +38,7 @@ any other:
 
     StableDiffusionPipeline.from_pretrained("weights", dtype=torch.float32, use_safetensors=True)
 
-It looks best with its own scheduler, 12 steps and a guidance scale of 4.
+It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3.
 
 ## What it knows
 
@@ -49,9 +62,11 @@ training.
 
 UNet of 9.4 M weights over latents of 16 x 16 x 12, CLIP-style text encoder of two layers, tiny autoencoder. The latents
 are a fixed PCA of 8 x 8 x 3 patches, which the autoencoder's own encoder has learnt to reproduce. v-prediction, cosine
-schedule, captions dropped one time in ten, AdamW at 1e-3 falling over the last half, moving average .997.
+schedule, timesteps skewed to high noise, captions dropped one time in ten, AdamW at 1e-3 falling over the last half,
+moving average .997, float32 on two shared cores.
 
-Again from nothing, or on from where it was killed: `python -m atelier.train --out DIR --minutes 110 --weights DIR`
+Again from nothing, or on from where it was killed: `python -m atelier.train --out DIR --minutes 120 --weights DIR`
+
 Samples seen: {samples:,} in {hours:.1f} hours; velocity loss {loss:.3f}.
 
 ## Figures
