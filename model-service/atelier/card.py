@@ -38,7 +38,7 @@ any other:
 
     StableDiffusionPipeline.from_pretrained("weights", dtype=torch.float32, use_safetensors=True)
 
-It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3.
+It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3 to 4.
 
 ## What it knows
 

@@ -19,7 +19,7 @@ from atelier.painter import Picture, paint
 from atelier.palette import COLOURS, stand_apart
 
 STEPS: Final = 12
-GUIDANCE: Final = 3.0
+GUIDANCE: Final = 4.0
 SHEET_COLUMNS: Final = 14
 
 
