@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from atelier import checkpoint
-from atelier.card import FIGURES, TRAINING, write_card
+from atelier.card import TRAINING, write_card
 from atelier.checkpoint import Tally
 from atelier.network import build_networks, build_sampler
 from atelier.tokenizer import keep_tokenizer
@@ -42,10 +42,11 @@ def write_weights(networks: nn.ModuleDict, tokenizer: CLIPTokenizer, tally: Tall
     fresh, stale = folder.with_name(folder.name + ".fresh"), folder.with_name(folder.name + ".stale")
     for leftover in (fresh, stale):
         shutil.rmtree(leftover, ignore_errors=True)
+    # Training tokenizes to a fixed length, and the tokenizer would remember: a long prompt would be cut unheard.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     assemble(networks, tokenizer).save_pretrained(fresh, safe_serialization=True, max_shard_size=LARGEST_FILE)
     (fresh / TRAINING).write_text(json.dumps(vars(tally), indent=2) + "\n")
-    if (folder / FIGURES).exists():
-        shutil.copy(folder / FIGURES, fresh)
     write_card(fresh)
     for path in fresh.rglob("*"):
         # save_pretrained writes files that only their owner may read; an image runs as somebody else.
