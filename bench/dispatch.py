@@ -30,12 +30,12 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.replicas import Replicas
 from momalisa_api.walk import Shard, lay_out, plan_shards
 from momalisa_api.wire import ModelCard
-from tests.api.conftest import CARD
+from tests.api.conftest import CARD, painted
 from tests.api.test_walk import spec
 
 REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)
-PNG = base64.b64encode(b"\x89PNG").decode()
+PNG = base64.b64encode(painted({"width": 32, "height": 32, "seed": 0}, 0.0)).decode()
 
 
 @dataclass

@@ -23,15 +23,19 @@ from random import Random
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.captions import Caption, draw_caption
 from atelier.evaluate import Connoisseur, colours_present, families_right, share_of, train_connoisseur
+from atelier.export import load_weights
+from atelier.latents import fit_pca, to_tensor
 from atelier.painter import Picture, paint
 from atelier.sheet import painted
 
 TIMEOUT_S: Final = 600
+PCA_SEED: Final = 0
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,17 @@ def examine(walks: Sequence[Walk], connoisseur: Connoisseur) -> dict[str, tuple[
     }
 
 
+@torch.inference_mode()
+def decoder_db(weights: Path, count: int = 64, seed: int = 99) -> float:
+    """How well the decoder carries the latents of held-out pictures: peak signal to noise ratio, in dB."""
+    rng = Random(seed)
+    captions = [draw_caption(rng, from_held_out=True) for _ in range(count)]
+    whole, vae = to_tensor(np.stack(painted(captions))), load_weights(weights).vae
+    latents = fit_pca(PCA_SEED).encode(whole)
+    again = torch.cat([vae.decode(some).sample for some in torch.split(latents, 8)])
+    return float(-10 * ((again.clamp(-1, 1) - whole) / 2).square().mean().log10())
+
+
 def both_ends_right(walks: Sequence[Walk], connoisseur: Connoisseur) -> float:
     """The share of walks whose first and last pictures are both taken for what their captions say."""
     right = [
@@ -176,6 +191,7 @@ def main() -> None:
     parser.add_argument("--url", help="a running replica, such as http://127.0.0.1:8100; else one is started")
     parser.add_argument("--walks", type=int, default=60)
     parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument("--weights", type=Path, default=Path("atelier/weights"), help="for the decoder's own figure")
     options = parser.parse_args()
     with nullcontext(options.url) if options.url else started_replica() as url:
         replica = Replica(url)
@@ -186,6 +202,7 @@ def main() -> None:
     print(f"{'':28}{'replica':>10}{'painter':>10}{'shuffled':>10}")
     for name, figures in examine(walks, connoisseur).items():
         print(f"{name:28}" + "".join(f"{figure:10.2f}" for figure in figures))
+    print(f"{'decoder, dB':28}{decoder_db(options.weights):10.2f}")
     print(f"{'both ends right':28}{both_ends_right(walks, connoisseur):10.2f}")
     print(f"{'1 - Gini of steps':28}{np.mean([evenness(walk.pictures) for walk in walks]):10.2f}")
     print(f"{'sharpness of the middle':28}{np.mean([sharpness(walk.pictures) for walk in walks]):10.2f}")
