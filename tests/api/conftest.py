@@ -198,3 +198,11 @@ async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, An
             await anyio.sleep(0.01)
             walk = (await client.get(walk["url"])).json()
     return walk
+
+
+async def landing(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
+    """The walk once its first frame has landed."""
+    with anyio.fail_after(5):
+        while not walk["landed"]:
+            walk = (await client.get(walk["url"])).json()
+    return walk

@@ -33,6 +33,13 @@ async def dispatching(fleet: Fleet, addresses: str | None = None, **options: Any
         tasks.cancel_scope.cancel()
 
 
+async def awake(replicas: Replicas, count: int) -> None:
+    """Wait until so many replicas can take work."""
+    with anyio.fail_after(10):
+        while replicas.awake < count:
+            await anyio.sleep(0.01)
+
+
 async def collect(replicas: Replicas, shard: Shard) -> list[float]:
     """The fractions that come back for a shard."""
     with anyio.fail_after(10):
@@ -58,8 +65,7 @@ async def test_idle_replicas_share_the_shards(fleet):
     """Fan-out is what the system is for."""
     first, second = fleet.add(frame_s=0.01), fleet.add(frame_s=0.01)
     async with dispatching(fleet) as replicas:
-        while replicas.awake < 2:
-            await anyio.sleep(0.01)
+        await awake(replicas, 2)
         assert await collect_all(replicas) == ALL
     assert len(first.asked) == len(second.asked) == 3
 
@@ -68,8 +74,7 @@ async def test_a_slow_replica_gets_less(fleet):
     """Whoever is idle takes the next shard; nobody deals a slow replica its equal share."""
     slow, fast = fleet.add(frame_s=0.08), fleet.add(frame_s=0.005)
     async with dispatching(fleet) as replicas:
-        while replicas.awake < 2:
-            await anyio.sleep(0.01)
+        await awake(replicas, 2)
         assert await collect_all(replicas) == ALL
     assert len(slow.asked) < len(fast.asked)
 
@@ -196,8 +201,7 @@ async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet, warm):
     hanging = fleet.add(frame_s=0.01)
     fleet.add(frame_s=0.01)
     async with dispatching(fleet, backups=True, first_guess_s=0.1) as replicas:
-        while replicas.awake < 2:
-            await anyio.sleep(0.01)
+        await awake(replicas, 2)
         if warm:
             await collect_all(replicas)
         hanging.frame_s = 3600
@@ -209,14 +213,12 @@ async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet, warm):
 @pytest.mark.parametrize("trouble", [{"refusal": (500, "broken")}, {"refusal": (507, "out of memory")}])
 async def test_one_replica_that_fails_fast_fails_no_walk(fleet, trouble):
     """It is idle again at once, and would take the same shard over and over while the others work."""
-    bad = fleet.add(**trouble)
+    fleet.add(**trouble)
     fleet.add(frame_s=0.02)
     fleet.add(frame_s=0.02)
     async with dispatching(fleet, shard_tries=2) as replicas:
-        while replicas.awake < 3:
-            await anyio.sleep(0.01)
+        await awake(replicas, 3)
         assert await collect_all(replicas) == ALL
-    bad.refusal = None
 
 
 async def test_a_frame_that_is_no_picture_or_has_another_size_is_a_loss(fleet):

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from tests.api.conftest import CARD, ended, painted, running, write_card
+from tests.api.conftest import CARD, ended, landing, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -155,10 +155,7 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     """The gallery shows each frame as it lands, whatever their order."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
-        with anyio.fail_after(5):
-            while not walk["landed"]:
-                walk = (await client.get(walk["url"])).json()
+        walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         replica.frame_s = 3600
         index = walk["landed"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
@@ -280,10 +277,7 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     """Nobody has to ask again; what had landed is not rendered again."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
-        with anyio.fail_after(5):
-            while not walk["landed"]:
-                walk = (await client.get(walk["url"])).json()
+        walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         replica.frame_s = 3600
     replica.frame_s, before = 0, len(walk["landed"])
     async with running(settings, fleet) as client:

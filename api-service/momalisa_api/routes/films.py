@@ -139,10 +139,11 @@ async def stored(
         raise Gone(
             "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
         ) from None
-    first, last = parse_range(byte_range, size) or (0, size - 1)
+    wanted = parse_range(byte_range, size)
+    first, last = wanted or (0, size - 1)
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
     status = 200
-    if parse_range(byte_range, size):
+    if wanted:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     return StreamingResponse(bucket.stream(key, first, last), status, headers, media_type)
