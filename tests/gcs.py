@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +92,7 @@ class FakeGcs:
         self.keeps_bytes: int | None = None
         self._sessions: dict[str, Session] = {}
         self._faults: list[Fault] = []
+        self._watched: list[tuple[re.Pattern[str], Callable[[str, int], None]]] = []
         self._generation = int(time.time() * 1e6)
 
     def fail(self, pattern: str, status: int = 503, times: float = 1) -> None:
@@ -105,6 +106,13 @@ class FakeGcs:
     def heal(self) -> None:
         """No more faults."""
         self._faults.clear()
+
+    def upon(self, pattern: str, act: Callable[[str, int], None]) -> None:
+        """When the next request that matches is done and not answered yet, call `act`, with its line and caller's port.
+
+        So a caller can be killed that has written and will never know.
+        """
+        self._watched.append((re.compile(pattern), act))
 
     def lose_sessions(self) -> None:
         """Forget all resumable uploads on their way; the real store does so after a week, or on a bad day."""
@@ -146,6 +154,9 @@ class FakeGcs:
                 answer = handler(request, body)
             except Refused as refused:
                 answer = refused.answer
+            for watch in [watch for watch in self._watched if watch[0].search(line)]:
+                self._watched.remove(watch)
+                watch[1](line, request.client.port if request.client else 0)
             return Broken(answer) if fault else answer
 
         return endpoint

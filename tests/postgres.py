@@ -1,15 +1,19 @@
 """A real PostgreSQL for the tests: a cluster of its own in a temporary folder, on a free port, gone afterwards."""
 
+import asyncio
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
-from tests.journey.deployment import free_port
+import asyncpg
+
+from tests.journey.processes import free_port
 
 USER = "momalisa"
 
@@ -38,6 +42,30 @@ class Postgres:
         self.stop()
         self.start()
 
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query finds, over a connection of its own."""
+
+        async def fetch() -> list[tuple[Any, ...]]:
+            async with _connected(self.url) as connection:
+                return [tuple(row) for row in await connection.fetch(query, *values)]
+
+        return asyncio.run(fetch())
+
+    @contextmanager
+    def held(self, table: str) -> Iterator[None]:
+        """Nobody else can write to a table as long as the block lasts: who tries to waits."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self.url))
+            runner.run(connection.execute(f"BEGIN; LOCK TABLE {table} IN SHARE MODE"))
+            try:
+                yield
+            finally:
+                runner.run(connection.close())
+
+    def hang_up_on(self, ports: Iterable[int]) -> None:
+        """End the sessions of clients by their ports: a statement that waits outlives the client that sent it."""
+        self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY($1)", list(ports))
+
     def _run(self, program: str, *arguments: str) -> None:
         found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
         if found is None:
@@ -46,6 +74,15 @@ class Postgres:
         command = [str(found), "-D", str(self._data), *arguments]
         done = subprocess.run(command, capture_output=True, cwd="/", check=False, **as_postgres)
         assert done.returncode == 0, done.stderr.decode()
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @contextmanager
