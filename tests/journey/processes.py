@@ -1,0 +1,144 @@
+"""Processes as an orchestrator sees them: started, killed, frozen, told to stop, and their logs listened to."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[2]
+WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID", REPOSITORY / "model-service" / "atelier" / "weights"))
+SCRIPTS = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port: int = held.getsockname()[1]
+    return port
+
+
+def wait_until(happened: Callable[[], Any], limit_s: float = 120.0) -> Any:
+    """The first true answer of `happened`; fails where none comes in time."""
+    deadline = time.monotonic() + limit_s
+    while not (answer := happened()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return answer
+
+
+class Service:
+    """One process, which may have several lives at the same port. What it says outlives them all."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        """log: the file that keeps all that it says, for whoever looks into a test that failed."""
+        self.name = name
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self.lines: list[dict[str, Any]] = []
+        self.hear: Callable[[Service, dict[str, Any]], None] = lambda service, line: None
+        self._command = [str(SCRIPTS / command[0]), *command[1:]]
+        self._environment = {**environment, "MOMALISA_PORT": str(self.port), "MOMALISA_LOG_FORMAT": "json"}
+
+    def start(self, **settings: str) -> None:
+        """Begin a life. settings: what this life alone is told otherwise."""
+        self.process = subprocess.Popen(
+            self._command,
+            env={**os.environ, **self._environment, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self.process.stdout
+        self._reader = threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """SIGKILL: no signal handler, no last word, no connection that is closed in good order."""
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self, **settings: str) -> None:
+        """Kill what may be left of it and start it again at once, as an orchestrator would."""
+        self.end()
+        self.start(**settings)
+
+    def tell_to_stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """SIGSTOP: alive for the system, silent for everybody else."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill it and hear its last line."""
+        self.kill()
+        self._reader.join(10)
+
+    def said(self, event: str, **about: Any) -> list[dict[str, Any]]:
+        """The lines of an event so far, from all lives."""
+        return [line for line in self.lines if line["event"] == event and about.items() <= line.items()]
+
+    def ports(self) -> set[int]:
+        """The near ends of all its connections."""
+        return {at.laddr.port for at in psutil.Process(self.process.pid).net_connections("tcp")}
+
+    def _listen(self, output: IO[bytes]) -> None:
+        with output, self.log.open("ab", buffering=0) as log:
+            for raw in output:
+                line = _read(raw)
+                if "event" in line:
+                    # Before anything else: who sets a trap wants it to snap while the process is still there.
+                    self.hear(self, line)
+                    self.lines.append(line)
+                log.write(raw)
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    """A line of a log; nothing where it is no JSON object: a traceback, or cut off by a kill."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}
+
+
+class Trap:
+    """Does something to whichever process says the nth line of an event; once."""
+
+    def __init__(self, event: str, nth: int, act: Callable[[Service], None]) -> None:
+        self.victim: Service | None = None
+        self._event = event
+        self._left = nth
+        self._act = act
+        self._lock = threading.Lock()
+        self._sprung = threading.Event()
+
+    def hear(self, service: Service, line: dict[str, Any]) -> None:
+        """Called with each line, in the thread that reads it."""
+        if line["event"] != self._event:
+            return
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._act(service)
+        self.victim = service
+        self._sprung.set()
+
+    def sprung(self) -> Service:
+        """Who it was, once it was somebody."""
+        assert self._sprung.wait(120), f"nobody said {self._event!r}"
+        assert self.victim
+        return self.victim

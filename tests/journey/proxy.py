@@ -1,0 +1,112 @@
+"""A proxy between the api and a replica that counts, for what is rendered twice must be seen by somebody else."""
+
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import anyio
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.journey.processes import free_port, wait_until
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call for frames, and when it came (time.monotonic)."""
+
+    recipe: str
+    fractions: tuple[float, ...]
+    at: float
+
+
+@dataclass
+class Recording:
+    """What went through a proxy: calls for frames, and every frame that a replica sent, with its recipe."""
+
+    asked: list[Asked] = field(default_factory=list)
+    frames: list[tuple[str, float]] = field(default_factory=list)
+    in_flight: int = 0
+
+
+class Proxy:
+    """Forwards HTTP to one replica and records the frames that come back. It lives in a thread of the test."""
+
+    def __init__(self, upstream: str) -> None:
+        self.recording = Recording()
+        self.upstream = upstream
+        app = Starlette(
+            routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])], lifespan=self._connected
+        )
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", loop="asyncio"))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    @asynccontextmanager
+    async def _connected(self, _: Starlette) -> AsyncIterator[None]:
+        async with httpx.AsyncClient(base_url=self.upstream, timeout=120) as self._client:
+            yield
+
+    async def _forward(self, request: Request) -> Response:
+        body = await request.body()
+        asked = self._client.build_request(
+            request.method, request.url.path, content=body, headers={"Content-Type": "application/json"}
+        )
+        rendering = request.url.path == "/v1/render"
+        recipe = self._note(body) if rendering else ""
+        self.recording.in_flight += rendering
+        answer = await self._send(asked, request)
+        self.recording.in_flight -= rendering
+        if not answer:
+            # What a caller of a dead process sees, as near as a proxy can come to it.
+            return Response(status_code=502)
+        kept = {name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers}
+        return StreamingResponse(self._pass_on(answer, recipe), answer.status_code, kept)
+
+    def _note(self, body: bytes) -> str:
+        """Record a call for frames. Returns its recipe."""
+        shard = json.loads(body)
+        recipe = json.dumps(shard["recipe"])
+        self.recording.asked.append(Asked(recipe, tuple(shard["fractions"]), time.monotonic()))
+        return recipe
+
+    async def _send(self, asked: httpx.Request, request: Request) -> httpx.Response | None:
+        """The answer's beginning. None where the replica is dead, or the caller hangs up; the replica then hears it."""
+        async with anyio.create_task_group() as tasks:
+
+            async def hang_up() -> None:
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(hang_up)
+            answer = None
+            with suppress(httpx.TransportError):
+                answer = await self._client.send(asked, stream=True)
+            tasks.cancel_scope.cancel()
+        return answer
+
+    async def _pass_on(self, answer: httpx.Response, recipe: str) -> AsyncIterator[bytes]:
+        try:
+            async for line in answer.aiter_lines():
+                if recipe and '"png"' in line:
+                    self.recording.frames.append((recipe, json.loads(line)["fraction"]))
+                yield line.encode() + b"\n"
+        finally:
+            await answer.aclose()
+
+    @contextmanager
+    def running(self) -> Iterator["Proxy"]:
+        self._thread.start()
+        wait_until(lambda: self._server.started)
+        yield self
+        self._server.should_exit = True
+        self._thread.join(10)
