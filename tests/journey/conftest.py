@@ -1,13 +1,37 @@
-"""One deployment for all journeys: starting it is half of what they cost."""
+"""One deployment of each kind for all journeys: starting it is half of what they cost."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.journey.client import Client
 from tests.journey.deployment import Deployment, deployed
+from tests.journey.scaled import Scaled
+from tests.journey.scaled import calm as calm_beside
+from tests.journey.scaled import scaled as scaled_out
 
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with deployed(tmp_path_factory.mktemp("journey")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
+    """Web, workers and replicas, started and perhaps not ready yet."""
+    with scaled_out(tmp_path_factory.mktemp("scaled")) as running:
+        yield running
+
+
+@pytest.fixture
+def scaled(starting: Scaled) -> Scaled:
+    """Web, workers and replicas, all of them ready."""
+    starting.wait_until_ready()
+    return starting
+
+
+@pytest.fixture(scope="module")
+def calm(starting: Scaled, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with calm_beside(tmp_path_factory.mktemp("calm"), starting.replicas) as running:
         yield running
