@@ -1,0 +1,116 @@
+"""What random kills cost: walks lost, seconds until another goes on, frames rendered twice.
+
+`python bench/kills.py [--kills 100]`. A web process, two workers and three replicas over PostgreSQL and a made-up GCS,
+with some walks always open. Again and again one of the six, drawn at random, gets SIGKILL and is started again at once.
+Takeover: from a worker's death until the last of the frames that it had asked for and not stored has been asked for by
+another. MOMALISA_SEED repeats the draw.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.journey.processes import Service, wait_until
+from tests.journey.scaled import LEASE_S, SEED, Scaled, is_ready, scaled
+
+OPEN_WALKS, FRAMES, STEPS = 3, 13, 2
+LONGEST_PAUSE_S = 1.5
+
+
+class Visitors:
+    """Keep some walks open, each ended one followed by a new one."""
+
+    def __init__(self, running: Scaled) -> None:
+        self._running = running
+        self._enough = threading.Event()
+        self._seeds = count(1)
+        self._pool = ThreadPoolExecutor(OPEN_WALKS)
+        self._work: list[Future[list[dict[str, Any]]]] = []
+
+    def start(self) -> None:
+        self._work = [self._pool.submit(self._visit) for _ in range(OPEN_WALKS)]
+
+    def ended(self) -> list[dict[str, Any]]:
+        """No new walks. Returns all there were, once they have ended."""
+        self._enough.set()
+        return [walk for work in self._work for walk in work.result()]
+
+    def _visit(self) -> list[dict[str, Any]]:
+        walks = []
+        while not self._enough.is_set():
+            wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES, "steps": STEPS}
+            walks.append(self._running.ended(self._running.ask_until_taken_in(**wish, seed=next(self._seeds))))
+        return walks
+
+
+def takeover_s(running: Scaled, lost: set[str], since: float) -> float:
+    """Seconds until the last of these frames has been asked for again, or lies in the bucket after all."""
+    wait_until(lambda: lost <= running.asked_since(since).keys() | running.gcs.objects.keys())
+    again = [at for key, at in running.asked_since(since).items() if key in lost]
+    return max(again, default=since) - since
+
+
+def kill_one(running: Scaled, victim: Service) -> float | None:
+    """Kill and start again. Returns the seconds of a takeover, where there was something to take over."""
+    victim.kill()
+    since = time.monotonic()
+    lost = running.in_flight(victim) if victim in running.workers else set()
+    victim.restart()
+    took_s = takeover_s(running, lost, since) if lost else None
+    if victim not in running.replicas:
+        wait_until(lambda: is_ready(victim))
+    return took_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    kills = parser.parse_args().kills
+    dice, killed, takeovers = random.Random(SEED), Counter[str](), []
+    with tempfile.TemporaryDirectory() as folder, scaled(Path(folder)) as running:
+        running.wait_until_ready()
+        visitors = Visitors(running)
+        visitors.start()
+        while killed.total() < kills:
+            time.sleep(dice.uniform(0, LONGEST_PAUSE_S))
+            victim = dice.choice([*running.api, *(replica for replica in running.replicas if is_ready(replica))])
+            killed[victim.name.partition("-")[0]] += 1
+            if (took_s := kill_one(running, victim)) is not None:
+                takeovers.append(took_s)
+        walks = visitors.ended()
+        rendered = running.rendered()
+    report(killed, walks, takeovers, rendered)
+
+
+def report(killed: Counter[str], walks: list[dict[str, Any]], takeovers: list[float], rendered: Counter[str]) -> None:
+    of = ", ".join(f"{number} of {kind}" for kind, number in sorted(killed.items()))
+    print(
+        f"{killed.total()} kills ({of}), MOMALISA_SEED={SEED}; {len(walks)} walks of {FRAMES} frames, lease {LEASE_S} s"
+    )
+    lost = [walk for walk in walks if walk["state"] != "done"]
+    for walk in lost:
+        print(f"  lost: {walk['id']}, {walk['state']}: {walk['error']}")
+    print(f"lost walks                {len(lost):6}   (target 0)")
+    longest = sorted(takeovers)[-max(1, len(takeovers) // 20) :]
+    if takeovers:
+        print(
+            f"takeover, in leases       {statistics.median(takeovers) / LEASE_S:6.2f}   "
+            f"(95 % within {longest[0] / LEASE_S:.2f}, longest {longest[-1] / LEASE_S:.2f}; of {len(takeovers)})"
+        )
+    twice = sum(times - 1 for times in rendered.values())
+    print(f"frames rendered twice     {twice:6}   of {rendered.total()}, {twice / max(1, killed.total()):.2f} a kill")
+
+
+if __name__ == "__main__":
+    main()
