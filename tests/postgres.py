@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.journey.deployment import free_port
+from tests.journey.deployment import SCRIPTS, free_port
 
 USER = "momalisa"
 
@@ -29,6 +29,15 @@ def cluster() -> Iterator[str]:
             yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
         finally:
             _run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+
+
+@contextmanager
+def migrated() -> Iterator[str]:
+    """The url of such a server whose schema is up to date, the catalogue's and the queue's."""
+    with cluster() as url:
+        environment = {**os.environ, "MOMALISA_DATABASE_URL": url}
+        subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
+        yield url
 
 
 def _run(program: str, *arguments: str) -> None:
