@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.journey.processes import free_port
+from tests.journey.processes import SCRIPTS, free_port
 
 USER = "momalisa"
 
@@ -41,6 +41,11 @@ class Postgres:
         """Away at once, and back as soon as it has recovered."""
         self.stop()
         self.start()
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, the catalogue's and the queue's."""
+        environment = {**os.environ, "MOMALISA_DATABASE_URL": self.url}
+        subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a query finds, over a connection of its own."""
@@ -104,4 +109,12 @@ def server() -> Iterator[Postgres]:
 def cluster() -> Iterator[str]:
     """The url of a server that lives as long as the block. Raises FileNotFoundError where none is installed."""
     with server() as postgres:
+        yield postgres.url
+
+
+@contextmanager
+def migrated() -> Iterator[str]:
+    """The url of such a server whose schema is up to date, the catalogue's and the queue's."""
+    with server() as postgres:
+        postgres.migrate()
         yield postgres.url

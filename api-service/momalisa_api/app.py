@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,12 +25,14 @@ from momalisa_api.bucket import Bucket, FolderBucket
 from momalisa_api.budgets import Budgets
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
+from momalisa_api.desk import Desk
 from momalisa_api.head import HeadAsGet
 from momalisa_api.metrics import Metrics
 from momalisa_api.owners import Owners, read_secret
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
+from momalisa_api.roster import Roster
 from momalisa_api.routes import films, gallery, health, walks
 from momalisa_api.routes.services import Services
 from momalisa_api.settings import Settings, StoreSettings
@@ -39,6 +40,7 @@ from momalisa_api.studio import Studio
 from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
+from momalisa_api.worker import Worker
 
 log = structlog.get_logger()
 
@@ -92,13 +94,16 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             opened(settings.database_url) as engine,
         ):
             owners = Owners(engine, await read_secret(engine))
-            services, queue = _assemble(settings, card, bucket, client, engine, owners)
-            app.state.services = services
-            await services.studio.resume()
+            services, worker = _assemble(settings, card, bucket, client, engine, owners)
+            app.state.services, app.state.worker = services, worker
             async with anyio.create_task_group() as tasks:
-                for run in (services.replicas.run, services.watch.run, partial(queue.run, services.studio.render)):
-                    tasks.start_soon(_run_or_stop, run)
+                tasks.start_soon(_run_or_stop, services.watch.run)
+                if worker:
+                    tasks.start_soon(_run_or_stop, worker.run)
                 yield
+                if worker:
+                    worker.stop()
+                    await worker.gone_home()
                 tasks.cancel_scope.cancel()
 
     app = FastAPIOffline(
@@ -127,21 +132,26 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(HeadAsGet)
     problems.install(app)
-    # In this order: /walks/{id}/frames.zip is not a film by that name.
-    for router in (walks.router, gallery.router, films.router):
-        app.include_router(router, prefix="/api/v1")
+    if settings.role != "worker":
+        # In this order: /walks/{id}/frames.zip is not a film by that name.
+        for router in (walks.router, gallery.router, films.router):
+            app.include_router(router, prefix="/api/v1")
+        # Until the gallery hangs here, a visitor is led to what there is.
+        app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
     app.include_router(health.router)
-    # Until the gallery hangs here, a visitor is led to what there is.
-    app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
     problems.describe(app)
 
 
 def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
-) -> tuple[Services, Queue]:
-    catalogue = Catalogue(engine)
-    metrics, blocklist = Metrics(), Blocklist(settings.blocklist)
-    queue = Queue(in_hand=settings.shards_in_hand)
+) -> tuple[Services, Worker | None]:
+    catalogue, roster, metrics = Catalogue(engine), Roster(engine), Metrics()
+    queue = Queue(engine, settings.lease_s)
+    desk = Desk(card, catalogue, Budgets(catalogue, settings), bucket, queue)
+    watch, blocklist = Watch(catalogue, settings.watch_s), Blocklist(settings.blocklist)
+    services = Services(settings, card, catalogue, roster, bucket, desk, watch, owners, metrics, blocklist)
+    if settings.role == "web":
+        return services, None
     replicas = Replicas(
         settings.replicas,
         client,
@@ -151,9 +161,18 @@ def _assemble(
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
-    studio = Studio(card, catalogue, Budgets(catalogue, settings), bucket, queue, replicas)
-    watch = Watch(catalogue, settings.watch_s)
-    return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners, metrics, blocklist), queue
+    studio = Studio(card, catalogue, bucket, queue, replicas)
+    worker = Worker(
+        studio,
+        catalogue,
+        roster,
+        queue,
+        replicas,
+        metrics,
+        shards_in_hand=settings.shards_in_hand,
+        reconcile_s=settings.reconcile_s,
+    )
+    return services, worker
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:
@@ -177,13 +196,22 @@ def configure_log(settings: Settings) -> None:
             structlog.processors.format_exc_info,
             console if for_people else lines,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
     )
+    # It says each failed heartbeat with a traceback, over and over; outages.py says once that nobody answers.
+    logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
+
+
+async def _look_at_database(url: str) -> None:
+    """Before anything listens: what is wrong here is said in a sentence, not from within a server."""
+    async with opened(url):
+        pass
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end."""
+    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end. Raises SchemaOld."""
     configure_log(settings)
+    asyncio.run(_look_at_database(settings.database_url))
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -197,10 +225,13 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that lets its watchers go as soon as it is told to stop, instead of waiting for walks to end."""
+    """A server that lets its watchers go and gives its shards back as soon as it is told to stop."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        services: Services | None = getattr(self.config.app.state, "services", None)  # type: ignore[union-attr]
-        if services:
-            asyncio.get_running_loop().call_soon_threadsafe(services.watch.end)
+        state = self.config.app.state  # type: ignore[union-attr]
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        if services := getattr(state, "services", None):
+            soon(services.watch.end)
+        if worker := getattr(state, "worker", None):
+            soon(worker.stop)
         super().handle_exit(sig, frame)

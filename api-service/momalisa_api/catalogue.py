@@ -1,19 +1,18 @@
 """What walks exist, how far they are, and who asks for them. It lives in a database; the bucket keeps the pictures."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import anyio
-from sqlalchemy import Row, Select, and_, delete, func, select, true, update
+from sqlalchemy import Row, Select, and_, delete, func, literal, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.database import asks, landings, walks
+from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.walk import WalkSpec
 
@@ -32,10 +31,10 @@ OPEN = frozenset(State) - ENDED
 
 MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.RENDERING, State.FAILED, State.CANCELLED}),
-    # Back to waiting: who was at it died, and another begins where the bucket says.
-    State.RENDERING: frozenset({State.WAITING, State.FILMING, State.FAILED, State.CANCELLED}),
+    State.RENDERING: frozenset({State.FILMING, State.FAILED, State.CANCELLED}),
+    # Back to waiting: a frame that had landed is gone.
     State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
-    # Asked for again after its films were lost.
+    # Asked for again after pictures of it were lost.
     State.DONE: frozenset({State.WAITING}),
     State.FAILED: frozenset({State.WAITING}),
     State.CANCELLED: frozenset({State.WAITING}),
@@ -44,7 +43,10 @@ MOVES: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk."""
+    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk.
+
+    plan: its shards as frame numbers, None before it is planned; plans: how many plans there have been.
+    """
 
     id: str
     number: int
@@ -52,11 +54,31 @@ class Walk:
     state: State
     revision: int
     tries: int
+    tag: int
+    plan: tuple[tuple[int, ...], ...] | None
+    plans: int
     landed: frozenset[int]
     films: frozenset[str]
     warnings: tuple[str, ...]
     error: str | None
     created_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def planned(self) -> bool:
+        return self.plan is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The little of a walk that tells whether a job of it is still due."""
+
+    state: State
+    planned: bool
+    plans: int
 
     @property
     def ended(self) -> bool:
@@ -76,6 +98,14 @@ class Load:
     open_walks: int
     frames: int
     first_ask: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What comes before a walk: walks that wait, and frames that are lacking."""
+
+    walks: int
+    frames: int
 
 
 class Catalogue:
@@ -102,6 +132,7 @@ class Catalogue:
             "state": State.WAITING,
             "revision": 1,
             "tries": 0,
+            "plans": 0,
             "films": [],
             "warnings": list(warnings),
             "hidden": False,
@@ -109,6 +140,7 @@ class Catalogue:
         }
         wish = {"walk_id": spec.id, "owner": owner, "listed": listed, "asked_at": now}
         async with self._transaction() as connection:
+            row["tag"] = await self._next_tag(connection, owner)
             made = await connection.execute(self._insert(walks).values(row).on_conflict_do_nothing())
             again = self._insert(asks).values(wish)
             await connection.execute(
@@ -177,8 +209,8 @@ class Catalogue:
             last = rows[-1].number
 
     async def open_walks(self) -> list[Walk]:
-        """Every walk that has not ended, oldest first."""
-        query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.number)
+        """Every walk that has not ended, in the order of their turns."""
+        query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
         async with self._transaction() as connection:
             return await self._read(connection, query)
 
@@ -213,13 +245,16 @@ class Catalogue:
             ).one()
         return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)
 
-    async def place_in_line(self, walk: Walk) -> int | None:
-        """1 for the oldest walk that waits; None for one that does not wait."""
-        if walk.state is not State.WAITING:
-            return None
-        query = select(func.count()).where(walks.c.state == State.WAITING, walks.c.number <= walk.number)
+    async def line_before(self, walk: Walk) -> Ahead:
+        """What will be rendered before a walk that waits."""
+        sooner = tuple_(walks.c.tag, walks.c.number) < tuple_(literal(walk.tag), literal(walk.number))
+        ahead = walks.c.state.in_([State.RENDERING, State.FILMING]) | ((walks.c.state == State.WAITING) & sooner)
+        waiting = func.count().filter(walks.c.state == State.WAITING)
+        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id)).where(ahead)
         async with self._transaction() as connection:
-            return int(await connection.scalar(query) or 1)
+            query = select(waiting, func.coalesce(func.sum(walks.c.frames), 0)).where(ahead)
+            in_line, frames = (await connection.execute(query)).one()
+            return Ahead(int(in_line), int(frames) - int(await connection.scalar(landed) or 0))
 
     async def move(self, walk_id: str, start: State, to: State, **changes: Any) -> bool:
         """Move a walk from one state to another, if it still is in the first: compare-and-set.
@@ -230,8 +265,34 @@ class Catalogue:
             raise ValueError(f"no walk moves from {start} to {to}")
         return await self._change(walk_id, walks.c.state == start, state=to, **changes)
 
+    async def plan(self, walk_id: str, landed: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
+        """Note which frames lie in the bucket already and how the others are dealt into shards, by frame numbers.
+
+        Returns False, and changes nothing, where the walk has a plan or has ended.
+        """
+        rows = [{"walk_id": walk_id, "frame": frame} for frame in landed]
+        planned = update(walks).where(walks.c.id == walk_id, walks.c.plan.is_(None), walks.c.state == State.WAITING)
+        later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
+        async with self._transaction() as connection:
+            noted = await connection.execute(planned.values(plan=[list(shard) for shard in shards], **later))
+            if noted.rowcount != 1:
+                return False
+            await connection.execute(delete(landings).where(landings.c.walk_id == walk_id))
+            if rows:
+                await connection.execute(self._insert(landings).values(rows))
+        return True
+
+    async def start_again(self, walk_id: str, start: State, owner: str, **changes: Any) -> bool:
+        """Put a walk back in line, to be planned anew from what the bucket holds. Returns whether it was in `start`."""
+        async with self._transaction() as connection:
+            tag = await self._next_tag(connection, owner)
+        return await self.move(walk_id, start, State.WAITING, plan=None, tries=0, error=None, tag=tag, **changes)
+
     async def land(self, walk_id: str, frames: Iterable[int]) -> None:
-        """Note frames that lie in the bucket now; those that are noted already change nothing."""
+        """Note frames that lie in the bucket now; those that are noted already change nothing.
+
+        A walk that gets on is none that kills its workers: its tries begin anew.
+        """
         rows = [{"walk_id": walk_id, "frame": frame} for frame in frames]
         if not rows:
             return
@@ -239,7 +300,7 @@ class Catalogue:
             noted = await connection.execute(self._insert(landings).values(rows).on_conflict_do_nothing())
             if noted.rowcount:
                 await connection.execute(
-                    update(walks).where(walks.c.id == walk_id).values(revision=walks.c.revision + 1)
+                    update(walks).where(walks.c.id == walk_id).values(revision=walks.c.revision + 1, tries=0)
                 )
 
     async def warn(self, walk_id: str, warnings: Sequence[str]) -> None:
@@ -249,18 +310,38 @@ class Catalogue:
         if fresh:
             await self._change(walk_id, walks.c.revision == walk.revision, warnings=[*walk.warnings, *fresh])
 
+    async def standings(self, walk_ids: Iterable[str]) -> dict[str, Standing]:
+        """How each of some walks stands, of those that there are."""
+        query = select(walks.c.id, walks.c.state, walks.c.plan.is_not(None).label("planned"), walks.c.plans)
+        async with self._transaction() as connection:
+            found = await connection.execute(query.where(walks.c.id.in_(list(walk_ids))))
+            return {row.id: Standing(State(row.state), bool(row.planned), row.plans) for row in found}
+
     async def revisions(self, walk_ids: Iterable[str]) -> dict[str, int]:
         """The revision of each walk that there is: what a poll for many watchers asks."""
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that a cancel waits for: cut in two, it would leave a connection that nobody closes."""
-        with anyio.CancelScope(shield=True):
-            async with self._engine.begin() as connection:
-                yield connection
+    async def _next_tag(self, connection: AsyncConnection, owner: str) -> int:
+        """The turn of an owner's next walk, in frames: now, or after all that this owner has in line.
+
+        Start-time fair queueing (Goyal, Vin and Cheng, 1996): now is the latest turn that has come, so somebody new
+        goes before the second walk of somebody who asked for twenty.
+        """
+        begun = select(func.max(walks.c.tag)).where(walks.c.state.in_([State.RENDERING, State.FILMING]))
+        first = select(func.min(walks.c.tag)).where(walks.c.state == State.WAITING)
+        theirs = select(func.max(walks.c.tag + walks.c.frames)).select_from(
+            asks.join(walks, asks.c.walk_id == walks.c.id)
+        )
+        now = await connection.scalar(begun)
+        if now is None:
+            now = await connection.scalar(first)
+        after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN)))
+        return max(int(now or 0), int(after or 0))
+
+    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return transaction(self._engine)
 
     async def _change(self, walk_id: str, condition: Any, **columns: Any) -> bool:
         query = update(walks).where(walks.c.id == walk_id, condition)
@@ -289,6 +370,9 @@ def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
         state=State(row.state),
         revision=row.revision,
         tries=row.tries,
+        tag=row.tag,
+        plan=None if row.plan is None else tuple(map(tuple, row.plan)),
+        plans=row.plans,
         landed=frozenset(range(spec.frames) if landed is None else landed),
         films=frozenset(row.films),
         warnings=tuple(row.warnings),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from momalisa_api import app, local, visitor
+from momalisa_api import app, database, local, queue, visitor
 from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
+from momalisa_api.database import SchemaOld, open_engine, opened
 from momalisa_api.owners import add_key, remove_key
 from momalisa_api.problems import Problem
 from momalisa_api.settings import Settings, StoreSettings
@@ -45,13 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(options.run(options))
     except KeyboardInterrupt:
         sys.exit(130)
+    except SchemaOld as old:
+        sys.exit(f"momalisa: {old}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="momalisa", description="Walks in the latent space of a diffusion model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the api; settings come from MOMALISA_ variables")
+    serve.add_argument(
+        "--role", choices=["all", "web", "worker"], help="what this process does (MOMALISA_ROLE, or all)"
+    )
     serve.set_defaults(run=_serve)
+    migrate = commands.add_parser(
+        "migrate", help="bring the database's schema up to date, the catalogue's and the queue's"
+    )
+    migrate.set_defaults(run=_migrate)
     up = commands.add_parser("up", help="run replicas and the api on this machine until Ctrl-C")
     up.add_argument("--replicas", type=int, default=2, metavar="N", help="replicas to run (2)")
     up.add_argument("--first-port", type=int, metavar="PORT", help="port of the first replica (a free one)")
@@ -147,9 +156,23 @@ async def _change_wall(action: str, walk_id: str) -> str:
         return f"gone, with {await purge(Catalogue(engine), bucket, walk_id)} objects"
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _migrate(_: argparse.Namespace) -> int:
+    async def bring_up_to_date(url: str) -> None:
+        engine = open_engine(url)
+        try:
+            await database.migrate(engine)
+            await queue.migrate(engine)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(bring_up_to_date(StoreSettings().database_url))
+    print("the schema is up to date")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
     try:
-        settings = Settings()
+        settings = Settings(**({"role": options.role} if options.role else {}))
     except ValidationError as error:
         for found in error.errors():
             said = "is needed" if found["type"] == "missing" else found["msg"].removeprefix("Value error, ")

@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -15,6 +17,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -25,9 +28,14 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 SQLITE_WAIT_MS = 10_000
+
+
+class SchemaOld(Exception):
+    """The database was not migrated, or by another release."""
+
 
 metadata = MetaData()
 
@@ -41,13 +49,16 @@ walks = Table(
     Column("frames", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
+    Column("tries", Integer, nullable=False, doc="Workers lost over this walk since a frame of it last landed."),
+    Column("tag", BigInteger, nullable=False, doc="Its turn: the lowest is rendered first."),
+    Column("plan", JSON(none_as_null=True), doc="Its shards, each a list of frame numbers; null before it is planned."),
+    Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("error", Text),
     Column("hidden", Boolean, nullable=False, doc="Taken off the wall by an operator; the url still works."),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Index("walks_open", "state", "number"),
+    Index("walks_open", "state", "tag", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -69,18 +80,6 @@ asks = Table(
 )
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose database has the newest schema, disposed of at the end. Raises what open_engine raises."""
-    engine = open_engine(url)
-    try:
-        await migrate(engine)
-        yield engine
-    finally:
-        with anyio.CancelScope(shield=True):
-            await engine.dispose()
-
-
 keys = Table(
     "keys",
     metadata,
@@ -95,6 +94,41 @@ secrets = Table(
     Column("name", String(32), primary_key=True),
     Column("value", String(64), nullable=False),
 )
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("job", String(96), primary_key=True, doc="The key of a job in the queue."),
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("worker", String(32), nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("replicas_awake", Integer, nullable=False),
+    Column("shard_s", Float),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine whose database has the newest schema, disposed of at the end.
+
+    A SQLite file is brought up to date here. PostgreSQL is shared: its schema is changed by `momalisa migrate` alone.
+    Raises SchemaOld, and what open_engine raises.
+    """
+    engine = open_engine(url)
+    try:
+        if engine.dialect.name == "sqlite":
+            await migrate(engine)
+        await check(engine)
+        yield engine
+    finally:
+        with anyio.CancelScope(shield=True):
+            await engine.dispose()
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -113,12 +147,19 @@ def open_engine(url: str) -> AsyncEngine:
     raise ValueError(f"{kind}:// is no database that MoMALisa knows; use sqlite:///FILE or postgresql://…")
 
 
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that a cancel waits for: cut in two, it would leave a connection that nobody closes."""
+    with anyio.CancelScope(shield=True):
+        async with engine.begin() as connection:
+            yield connection
+
+
 async def migrate(engine: AsyncEngine) -> None:
     """Bring the schema up to date. Safe to run again, and from several processes at once."""
 
     def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -127,6 +168,23 @@ async def migrate(engine: AsyncEngine) -> None:
             # Two processes that migrate at once would trip over each other's tables.
             await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
         await connection.run_sync(upgrade)
+
+
+async def check(engine: AsyncEngine) -> None:
+    """Raises SchemaOld where the schema is not the one that this code was written for."""
+    newest = ScriptDirectory.from_config(_alembic()).get_current_head()
+    async with engine.connect() as connection:
+        there = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if there != newest:
+        raise SchemaOld(
+            f"The database's schema is {there or 'missing'}, and {newest} is needed: run `momalisa migrate`."
+        )
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:

@@ -1,7 +1,7 @@
 """Jobs for the fleet and who gets the next: the line itself, and backups for what is late. Knows no HTTP."""
 
 import time
-from collections import deque
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -51,11 +51,15 @@ class Run:
 
 @dataclass(eq=False)
 class Job:
-    """A shard on its way through the fleet: what it lacks, who has it, and where its events go."""
+    """A shard on its way through the fleet: what it lacks, who has it, and where its events go.
+
+    tag: its turn; the lowest is rendered first.
+    """
 
     recipe: Recipe
     lacking: set[float]
     events: MemoryObjectSendStream[Event]
+    tag: int = 0
     runs: dict[Worker, Run] = field(default_factory=dict)
     losses: list[Worker] = field(default_factory=list)
     problem: Problem | None = None
@@ -84,13 +88,13 @@ class Line:
         self._metrics = metrics
         self._backups = backups
         self._first_guess_s = first_guess_s
-        self._waiting: deque[Job] = deque()
+        self._waiting: list[Job] = []
         self._running: set[Job] = set()
         self._changed = anyio.Event()
 
     def add(self, job: Job) -> None:
-        """Put a new job at the end."""
-        self._waiting.append(job)
+        """Put a new job behind all whose turn is not later."""
+        insort(self._waiting, job, key=lambda waiting: waiting.tag)
         self._wake()
 
     def drop(self, job: Job) -> None:
@@ -127,7 +131,8 @@ class Line:
         if not job.runs:
             self._running.discard(job)
             if not job.over:
-                self._waiting.appendleft(job)
+                # Before those of the same turn: it was there first.
+                self._waiting.insert(bisect_left(self._waiting, job.tag, key=lambda waiting: waiting.tag), job)
         self._wake()
 
     def _first_for(self, worker: Worker) -> Job | None:

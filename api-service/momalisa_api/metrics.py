@@ -20,6 +20,7 @@ class Metrics:
         )
         self.shards_lost = Counter("momalisa_shards_lost", "Tries at a shard that failed", registry=registry)
         self.backups = Counter("momalisa_backups", "Late shards given to a second replica", registry=registry)
+        self.takeovers = Counter("momalisa_takeovers", "Jobs taken over from a lost worker", registry=registry)
         self._awake = Gauge("momalisa_replicas_awake", "Replicas that can take work", registry=registry)
         self._pending = Gauge("momalisa_frames_pending", "Frames that open walks still lack", registry=registry)
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)

@@ -80,14 +80,14 @@ class Replicas:
                     self._workers.pop(url).scope.cancel()
                 await anyio.sleep(self._refresh_s)
 
-    async def render(self, shard: Shard) -> AsyncGenerator[Event]:
-        """What happens to a shard, to its last frame, however many replicas it takes.
+    async def render(self, shard: Shard, tag: int = 0) -> AsyncGenerator[Event]:
+        """What happens to a shard, to its last frame, however many replicas it takes. The lowest tag is next.
 
         Waits where no replica is awake. Raises WalkFailed where no replica can render the shard.
         Closing the iterator takes the shard back.
         """
         send, receive = anyio.create_memory_object_stream[Event](0)
-        job = Job(shard.recipe, set(shard.fractions), send)
+        job = Job(shard.recipe, set(shard.fractions), send, tag)
         self._line.add(job)
         try:
             async with receive:

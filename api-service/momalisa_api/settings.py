@@ -1,10 +1,10 @@
 """The environment, read once, frozen. Every setting stands in the README; a test holds the two together."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,6 +35,11 @@ class Settings(StoreSettings):
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
+    role: Literal["all", "web", "worker"] = Field(
+        "all", description="What this process does: web answers visitors, worker renders and films, all does both."
+    )
+    lease_s: float = Field(10.0, description="Seconds of silence after which a worker's shards go to another.", ge=1)
+    reconcile_s: float = Field(15.0, description="Seconds between two looks for jobs that the queue has lost.", gt=0)
     watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
@@ -49,7 +54,7 @@ class Settings(StoreSettings):
     backup_shards: bool = Field(
         True, description="Whether an idle replica renders a late shard a second time; the first frames win."
     )
-    shards_in_hand: int = Field(128, description="Shards that this process has on their way at a time.", ge=1)
+    shards_in_hand: int = Field(32, description="Shards that a worker has on their way at a time.", ge=2)
     blocklist: Path | None = Field(None, description="File of words that no prompt may hold, one a line. Unset: none.")
     max_waiting: int = Field(1000, description="Walks that may wait in line before new ones are told 503.", ge=1)
     max_walks_per_owner: int = Field(50, description="Walks of one owner that may be on their way.", ge=1)
@@ -61,6 +66,16 @@ class Settings(StoreSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How the log is written; auto is console on a terminal and json elsewhere."
     )
+
+    log_level: Literal["debug", "info", "warning"] = Field("info", description="The least that is logged.")
+
+    @model_validator(mode="after")
+    def _roles_share_a_database(self) -> Self:
+        if self.role != "all" and self.database_url.startswith("sqlite"):
+            raise ValueError(
+                f"{self.role} alone needs MOMALISA_DATABASE_URL on PostgreSQL, which other processes see too"
+            )
+        return self
 
     @field_validator("replicas")
     @classmethod

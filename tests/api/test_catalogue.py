@@ -7,12 +7,12 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from momalisa_api.catalogue import MOVES, Catalogue, State
+from momalisa_api.catalogue import MOVES, Ahead, Catalogue, State
 from momalisa_api.database import migrate, open_engine, opened
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
-from tests.postgres import cluster
+from tests.postgres import migrated
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"
@@ -20,7 +20,7 @@ OWNER = "somebody"
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    with cluster() as url:
+    with migrated() as url:
         yield url
 
 
@@ -139,14 +139,33 @@ async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalog
     assert len((await catalogue.page(q)).walks) == found
 
 
-async def test_a_walk_waits_behind_the_older_ones(catalogue):
-    """Place in line: what a visitor reads while nothing happens."""
-    walks = [(await catalogue.ask(spec(seed=seed), OWNER))[0] for seed in range(3)]
-    assert [await catalogue.place_in_line(walk) for walk in walks] == [1, 2, 3]
+async def line_of(catalogue: Catalogue) -> list[str]:
+    """The walks that wait or are rendered, in the order of their turns."""
+    return [walk.id for walk in await catalogue.open_walks()]
+
+
+async def test_a_walk_waits_behind_those_before_it(catalogue):
+    """Place in line and the frames before it: what a visitor reads while nothing happens."""
+    walks = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0] for seed in range(3)]
+    assert [await catalogue.line_before(walk) for walk in walks] == [Ahead(0, 0), Ahead(1, 9), Ahead(2, 18)]
     await catalogue.move(walks[0].id, State.WAITING, State.RENDERING)
-    walks = [await catalogue.get(walk.id) for walk in walks]
-    assert [await catalogue.place_in_line(walk) for walk in walks] == [None, 1, 2]
-    assert [walk.id for walk in await catalogue.open_walks()] == [walk.id for walk in walks]
+    await catalogue.land(walks[0].id, range(4))
+    assert [await catalogue.line_before(walk) for walk in walks[1:]] == [Ahead(0, 5), Ahead(1, 14)]
+    await catalogue.move(walks[0].id, State.RENDERING, State.CANCELLED)
+    assert [await catalogue.line_before(walk) for walk in walks[1:]] == [Ahead(0, 0), Ahead(1, 9)]
+    assert await line_of(catalogue) == [walk.id for walk in walks[1:]]
+
+
+async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue):
+    """Turns are dealt to owners, not to walks: a newcomer is next after what has begun."""
+    many = [(await catalogue.ask(spec(seed=seed), "many"))[0].id for seed in range(20)]
+    await catalogue.move(many[0], State.WAITING, State.RENDERING)
+    newcomer, _ = await catalogue.ask(spec(seed=100), "newcomer")
+    again, _ = await catalogue.ask(spec(seed=101), "newcomer")
+    line = await line_of(catalogue)
+    assert line[:2] == [many[0], newcomer.id]
+    assert line.index(again.id) <= 3
+    assert [walk for walk in line if walk in many] == many
 
 
 async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):

@@ -157,6 +157,7 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         replica.frame_s = 3600
+        walk = (await client.get(walk["url"])).json()
         index = walk["landed"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
         missing = next(index for index in range(9) if index not in walk["landed"])
@@ -279,26 +280,12 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         replica.frame_s = 3600
+        walk = (await client.get(walk["url"])).json()
     replica.frame_s, before = 0, len(walk["landed"])
     async with running(settings, fleet) as client:
         assert (await ended(client, walk))["state"] == "done"
     assert before >= 1
     assert len({fraction for _, fractions in replica.asked for fraction in fractions}) == 9
-
-
-async def test_a_walk_that_ends_every_process_fails_in_the_end(settings, fleet):
-    """Or it would keep the deployment from ever working again."""
-    fleet.add(frame_s=3600)
-    for _ in range(5):
-        async with running(settings, fleet) as client:
-            walk = (await client.post("/api/v1/walks", json=WISH)).json()
-            with anyio.fail_after(5):
-                while walk["state"] != "rendering":
-                    walk = (await client.get(walk["url"])).json()
-    async with running(settings, fleet) as client:
-        walk = (await client.get(walk["url"])).json()
-    assert walk["state"] == "failed"
-    assert "5 processes died" in walk["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Each worker reaches each replica through a proxy of its own, so that it is known
 import json
 import os
 import random
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +19,7 @@ import httpx
 from momalisa_api.walk import Frame, Recipe
 from tests.gcs import FakeGcs
 from tests.journey.client import Client
-from tests.journey.processes import SCRIPTS, WEIGHTS, Service, Trap, wait_until
+from tests.journey.processes import WEIGHTS, Service, Trap, wait_until
 from tests.journey.proxy import Proxy
 from tests.postgres import Postgres, server
 
@@ -161,7 +160,7 @@ def scaled(folder: Path) -> Iterator[Scaled]:
             # A late shard would be rendered twice, which is right and spoils what is counted here.
             "MOMALISA_BACKUP_SHARDS": "false",
         }
-        subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env={**os.environ, **environment}, check=True)
+        postgres.migrate()
         running = Scaled(folder, environment, postgres, gcs)
         for proxy in (proxy for each in running.proxies.values() for proxy in each):
             stack.enter_context(proxy.running())

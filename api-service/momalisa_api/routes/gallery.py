@@ -44,4 +44,4 @@ async def walks(
 @router.get("/model", summary="What this deployment renders with")
 async def model(services: Needs) -> ModelResource:
     """The model card: what it is, what it paints well, its limits."""
-    return ModelResource(card=services.card, replicas=ReplicasResource(awake=services.replicas.awake))
+    return ModelResource(card=services.card, replicas=ReplicasResource(awake=(await services.roster.fleet()).awake))

@@ -24,5 +24,5 @@ async def readyz(services: Needs) -> Response:
 @router.get("/metrics", summary="What Prometheus reads", response_class=Response)
 async def metrics(services: Needs) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
-    text = await services.metrics.scrape(services.catalogue, services.replicas.awake)
+    text = await services.metrics.scrape(services.catalogue, (await services.roster.fleet()).awake)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,9 +6,12 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from momalisa_api.catalogue import State, Walk
+from momalisa_api.catalogue import Ahead, State, Walk
+from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
 from momalisa_api.walk import WalkSpec
+
+NOBODY_AWAKE = "No replica is awake. One is being woken, which can take some minutes; the walk waits for it."
 
 EXAMPLE: JsonDict = {
     "id": "66ec43256477540dc236522cabd07085",
@@ -38,6 +41,7 @@ EXAMPLE: JsonDict = {
     "place_in_line": None,
     "replicas_awake": 2,
     "seconds_left": 2.2,
+    "says": None,
     "created_at": "2026-11-20T12:00:00Z",
 }
 
@@ -59,6 +63,7 @@ class WalkResource(BaseModel):
     place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
     replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
     seconds_left: float | None = Field(description="An estimate from this deployment's own shards; null when unknown.")
+    says: str | None = Field(description="What the visitor should know while the walk waits.")
     created_at: datetime
 
 
@@ -75,7 +80,8 @@ class ReplicasResource(BaseModel):
 
 async def show(walk: Walk, services: Services) -> WalkResource:
     """A snapshot of a walk with what only this moment knows: its place, who is awake, how long it may take."""
-    place = await services.catalogue.place_in_line(walk)
+    fleet = await services.roster.fleet()
+    ahead = await services.catalogue.line_before(walk) if walk.state is State.WAITING else None
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -86,9 +92,10 @@ async def show(walk: Walk, services: Services) -> WalkResource:
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
         error=walk.error,
-        place_in_line=place,
-        replicas_awake=services.replicas.awake,
-        seconds_left=_seconds_left(walk, services),
+        place_in_line=ahead.walks + 1 if ahead else None,
+        replicas_awake=fleet.awake,
+        seconds_left=_seconds_left(walk, ahead, fleet, services.card.micro_batch),
+        says=None if walk.ended or fleet.awake else NOBODY_AWAKE,
         created_at=walk.created_at,
     )
 
@@ -97,13 +104,10 @@ def walk_url(walk_id: str) -> str:
     return f"/api/v1/walks/{walk_id}"
 
 
-def _seconds_left(walk: Walk, services: Services) -> float | None:
-    """Rounds of shards that the walk still needs, each as long as shards take of late."""
-    shard_s, awake = services.replicas.shard_s, services.replicas.awake
-    if walk.ended or shard_s is None or not awake:
-        return None
+def _seconds_left(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> float | None:
+    """Rounds of shards until the walk's last, each as long as shards take of late."""
     lacking = walk.spec.frames - len(walk.landed)
-    if not lacking:
+    if walk.ended or fleet.shard_s is None or not fleet.awake or not lacking:
         return None
-    rounds = math.ceil(lacking / services.card.micro_batch / awake)
-    return round(rounds * shard_s, 1)
+    frames = lacking + (ahead.frames if ahead else 0)
+    return round(math.ceil(frames / micro_batch / fleet.awake) * fleet.shard_s, 1)

@@ -8,11 +8,11 @@ from fastapi import Depends, Path, Request
 
 from momalisa_api.bucket import Bucket
 from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.desk import Desk
 from momalisa_api.metrics import Metrics
 from momalisa_api.owners import Owners
-from momalisa_api.replicas import Replicas
+from momalisa_api.roster import Roster
 from momalisa_api.settings import Settings
-from momalisa_api.studio import Studio
 from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
@@ -23,9 +23,9 @@ class Services:
     settings: Settings
     card: ModelCard
     catalogue: Catalogue
+    roster: Roster
     bucket: Bucket
-    replicas: Replicas
-    studio: Studio
+    desk: Desk
     watch: Watch
     owners: Owners
     metrics: Metrics

@@ -93,7 +93,7 @@ async def walk(
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, services.card, services.settings)
     services.blocklist.check(spec)
-    found, _ = await services.studio.ask(spec, caller)
+    found, _ = await services.desk.ask(spec, caller)
     found = await _await_end(found, services, max(query.wait, waiting_s(prefer)))
     _raise_if_ended_badly(found)
     if found.state is not State.DONE:
@@ -122,7 +122,7 @@ async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Respon
     """Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again."""
     spec = complete(wish, wish.named_stops, services.card, services.settings)
     services.blocklist.check(spec)
-    found, started = await services.studio.ask(spec, asker, listed=wish.listed, again=True)
+    found, started = await services.desk.ask(spec, asker, listed=wish.listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
@@ -139,7 +139,7 @@ async def resource(found: KnownWalk, services: Needs, response: Response) -> Wal
 @router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(KeyUnknown, WalkUnknown, Invalid))
 async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
-    return await show(await services.studio.withdraw(found.id, caller), services)
+    return await show(await services.desk.withdraw(found.id, caller), services)
 
 
 @router.get(

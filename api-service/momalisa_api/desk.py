@@ -1,0 +1,78 @@
+"""The desk: takes walks in and takes asks back. It renders nothing; what is to be done goes into the queue."""
+
+import structlog
+
+from momalisa_api.bucket import Bucket
+from momalisa_api.budgets import Budgets
+from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.problems import Unavailable
+from momalisa_api.queue import Job, Kind, Queue
+from momalisa_api.request import unknown_words
+from momalisa_api.walk import WalkSpec, lay_out
+from momalisa_api.wire import ModelCard
+
+log = structlog.get_logger()
+
+
+class Desk:
+    """Where visitors ask. What is taken in here is finished, whatever happens to this process."""
+
+    def __init__(self, card: ModelCard, catalogue: Catalogue, budgets: Budgets, bucket: Bucket, queue: Queue) -> None:
+        self._card = card
+        self._catalogue = catalogue
+        self._budgets = budgets
+        self._bucket = bucket
+        self._queue = queue
+
+    async def ask(self, spec: WalkSpec, owner: str, *, listed: bool = True, again: bool = False) -> tuple[Walk, bool]:
+        """The walk of a spec, and whether it was started by this. `again` starts one anew that failed, was cancelled,
+        or has lost pictures. Raises TooManyWaiting, BudgetSpent, Unavailable.
+        """
+        if not await self._catalogue.knows(spec.id):
+            await self._budgets.check(owner, spec.frames)
+        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=unknown_words(spec, self._card))
+        if again and not started:
+            started = await self._start_again(walk, owner)
+        if started:
+            log.debug("walk taken in", walk=walk.id)
+            walk = await self._catalogue.get(walk.id)
+            await self._put_in_line(walk)
+        return await self._catalogue.get(walk.id), started
+
+    async def withdraw(self, walk_id: str, owner: str) -> Walk:
+        """Take back an owner's ask; a walk that nobody asks for any more ends, unless it has ended already.
+
+        Whichever worker is at it sees that within a second. Raises WalkUnknown, Unavailable.
+        """
+        others = await self._catalogue.withdraw(walk_id, owner)
+        walk = await self._catalogue.get(walk_id)
+        while not others and not walk.ended and not await self._catalogue.move(walk_id, walk.state, State.CANCELLED):
+            walk = await self._catalogue.get(walk_id)
+        return await self._catalogue.get(walk_id)
+
+    async def _start_again(self, walk: Walk, owner: str) -> bool:
+        if walk.state in (State.FAILED, State.CANCELLED):
+            return await self._catalogue.start_again(walk.id, walk.state, owner)
+        if walk.state is not State.DONE:
+            return False
+        films = await self._films_there(walk.id)
+        if walk.films <= films and await self._frames_there(walk.spec):
+            return False
+        return await self._catalogue.start_again(walk.id, State.DONE, owner, films=sorted(walk.films & films))
+
+    async def _put_in_line(self, walk: Walk) -> None:
+        try:
+            await self._queue.put([Job(Kind.PLAN, walk.id, walk.plans)], walk.tag)
+        except Unavailable as away:
+            # It is in the catalogue, so it is taken in: a worker's reconciler will find it.
+            log.warning("walk not put in line", walk=walk.id, reason=str(away))
+
+    async def _films_there(self, walk_id: str) -> frozenset[str]:
+        folder = f"walks/{walk_id}/"
+        return frozenset(key.removeprefix(folder) for key in await self._bucket.present(folder))
+
+    async def _frames_there(self, spec: WalkSpec) -> bool:
+        held: set[str] = set()
+        for recipe in set(spec.recipes):
+            held |= await self._bucket.present(recipe.folder)
+        return all(frame.key in held for frame in lay_out(spec))
