@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,12 +119,11 @@ class Trap:
     """Does something to whichever process says the nth line of an event; once."""
 
     def __init__(self, event: str, nth: int, act: Callable[[Service], None]) -> None:
-        self.victim: Service | None = None
         self._event = event
         self._left = nth
         self._act = act
         self._lock = threading.Lock()
-        self._sprung = threading.Event()
+        self._struck = Future[Service]()
 
     def hear(self, service: Service, line: dict[str, Any]) -> None:
         """Called with each line, in the thread that reads it."""
@@ -133,12 +133,16 @@ class Trap:
             self._left -= 1
             if self._left:
                 return
-        self._act(service)
-        self.victim = service
-        self._sprung.set()
+        try:
+            self._act(service)
+        except Exception as error:
+            self._struck.set_exception(error)
+        else:
+            self._struck.set_result(service)
 
     def sprung(self) -> Service:
-        """Who it was, once it was somebody."""
-        assert self._sprung.wait(120), f"nobody said {self._event!r}"
-        assert self.victim
-        return self.victim
+        """Who said it, once that is done which the trap was set for."""
+        try:
+            return self._struck.result(120)
+        except TimeoutError:
+            raise AssertionError(f"nobody said {self._event!r}") from None

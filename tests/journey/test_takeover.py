@@ -1,6 +1,7 @@
 """Every walk arrives, is rendered once and filmed once: whoever is killed, frozen or told to stop in mid-walk."""
 
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ POINTS = {
     "walk filming": 1,
     "film stored": FILMS,
 }
+A_REPLICA = "a replica"
+LONGEST_PAUSE_S = 0.3
 _seeds = count(1)
 
 
@@ -35,7 +38,8 @@ def wish() -> dict[str, Any]:
 
 def new_wish(**changes: Any) -> dict[str, Any]:
     """A walk that nobody has asked for yet."""
-    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES, "steps": 2}
+    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES}
+    wish |= {"width": 64, "height": 64, "steps": 2}
     return {**wish, "seed": next(_seeds), **changes}
 
 
@@ -48,8 +52,13 @@ class Toll:
 
     def kill(self, scaled: Scaled, service: Service) -> None:
         """SIGKILL, then a look at what was in flight: before anybody can have taken it over."""
-        service.process.kill()
-        self.in_flight |= scaled.in_flight(service)
+        service.kill()
+        if service in scaled.workers:
+            self.in_flight |= scaled.in_flight(service)
+            self.filmings = 1
+
+    def __str__(self) -> str:
+        return f"{len(self.in_flight)} frames were in flight"
 
 
 def check(scaled: Scaled, calm: Client, walk: dict[str, Any], wish: dict[str, Any], toll: Toll) -> None:
@@ -96,28 +105,35 @@ def httpx_ok(service: Service) -> bool:
         return False
 
 
-def struck(scaled: Scaled, wish: dict[str, Any], trap: Trap) -> tuple[dict[str, Any], Service]:
-    """Ask for a walk, start again at once who falls into the trap. Returns the walk, and who it was."""
-    with scaled.trap(trap), ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(scaled.ask_until_taken_in, **wish)
-        victim = trap.sprung()
-        victim.restart()
-        return asking.result(), victim
-
-
 def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):
-    """SIGKILL as soon as a line of the log is read; lines and processes are drawn. MOMALISA_SEED draws them again."""
+    """SIGKILL at lines of the log, at once or some time after them. MOMALISA_SEED draws the same ones again."""
     dice = random.Random(SEED)
     with capsys.disabled():
         print(f"\nMOMALISA_SEED={SEED}")
-    for event in dice.sample(list(POINTS), len(POINTS)):
+    # Whoever says the line dies; of one more, a replica does.
+    for event in dice.sample([*POINTS, A_REPLICA], len(POINTS) + 1):
+        replica = dice.choice(scaled.replicas) if event == A_REPLICA else None
+        event = "shard begun" if replica else event
+        nth, pause_s = dice.randint(1, POINTS[event]), dice.choice([0, dice.uniform(0, LONGEST_PAUSE_S)])
         wish, toll = new_wish(), Toll()
-        trap = Trap(event, dice.randint(1, POINTS[event]), lambda service, toll=toll: toll.kill(scaled, service))
-        walk, victim = struck(scaled, wish, trap)
-        toll.filmings = victim is not scaled.web
+
+        def strike(service: Service, toll=toll, pause_s=pause_s, replica=replica) -> None:
+            time.sleep(pause_s)
+            toll.kill(scaled, replica or service)
+
+        walk, speaker = struck(scaled, wish, Trap(event, nth, strike), replica)
         with capsys.disabled():
-            print(f"  {victim.name} killed at {event!r} with {len(toll.in_flight)} frames in flight")
+            print(f"  {(replica or speaker).name} killed {pause_s:.2f} s after {event!r} {nth}: {toll}")
         check(scaled, calm, walk, wish, toll)
+
+
+def struck(scaled: Scaled, wish: dict[str, Any], trap: Trap, instead: Service | None) -> tuple[dict[str, Any], Service]:
+    """Ask for a walk; who falls into the trap, or dies instead, is started again at once. Returns walk and speaker."""
+    with scaled.trap(trap), ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(scaled.ask_until_taken_in, **wish)
+        speaker = trap.sprung()
+        (instead or speaker).restart()
+        return asking.result(), speaker
 
 
 def test_killed_between_the_walks_insert_and_its_enqueue(scaled, calm, wish):
@@ -140,16 +156,16 @@ def test_killed_between_the_walks_insert_and_its_enqueue(scaled, calm, wish):
 
 def test_killed_between_a_frames_write_and_its_record(scaled, calm, wish):
     """In mid-shard, too: the bucket knows more than the catalogue, and what it knows is not rendered again."""
-    toll, struck = Toll(), []
+    toll, killed = Toll(), []
 
     def kill(line: str, port: int) -> None:
         worker = scaled.worker_at(port)
         toll.kill(scaled, worker)
-        struck.append((worker, line))
+        killed.append((worker, line))
 
     scaled.gcs.upon(r"^POST /upload.*frames/.*\.png", kill)
     walk = scaled.ask(**wish)
-    [(worker, line)] = wait_until(lambda: struck)
+    [(worker, line)] = wait_until(lambda: killed)
     index = index_of(walk, line)
     assert index not in scaled.landed(walk["id"])
     assert toll.in_flight
@@ -165,16 +181,16 @@ def index_of(walk: dict[str, Any], line: str) -> int:
 
 def test_killed_while_filming(scaled, calm, wish):
     """One film lies there and the others lack: they are made by another, and the first one stays."""
-    toll, struck = Toll(filmings=1), []
+    toll, killed = Toll(), []
 
     def kill(line: str, port: int) -> None:
         worker = scaled.worker_at(port)
         toll.kill(scaled, worker)
-        struck.append(worker)
+        killed.append(worker)
 
     scaled.gcs.upon(r"^POST /upload.* walks/", kill)
     walk = scaled.ask(**wish)
-    [worker] = wait_until(lambda: struck)
+    [worker] = wait_until(lambda: killed)
     assert scaled.of_walk("state", walk["id"]) == "filming"
     worker.restart()
     check(scaled, calm, walk, wish, toll)
