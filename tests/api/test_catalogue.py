@@ -1,7 +1,6 @@
 """The catalogue on both of its databases: the same suite on SQLite and on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -12,24 +11,9 @@ from momalisa_api.database import migrate, open_engine, opened
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
-from tests.postgres import migrated
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with migrated() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalogue.sqlite"
-    found: str = request.getfixturevalue("postgres")
-    return found
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "s
 FILM_TYPES = ("image/gif", "image/webp", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
+GONE = "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
 router = APIRouter(tags=["pictures"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="One range of bytes, such as bytes=0-1023.")]
@@ -95,7 +96,10 @@ async def frames_zip(
     key = f"walks/{walk.id}/frames.zip"
     async with services.packing_room:
         if key not in await services.bucket.present(f"walks/{walk.id}/"):
-            await _pack(walk, services.bucket, key)
+            try:
+                await _pack(walk, services.bucket, key)
+            except NotInBucket:
+                raise Gone(GONE) from None
     name = file_name(walk, "zip")
     return await stored(services.bucket, key, "application/zip", name, byte_range, none_match)
 
@@ -116,9 +120,12 @@ async def film(
 async def film_of(
     walk: Walk, name: str, services: Needs, byte_range: str | None = None, none_match: str | None = None
 ) -> Response:
-    """The answer that carries a film. Raises NotThereYet before the walk is done, NotAcceptable for a film not made."""
-    _only_when_done(walk)
+    """The answer that carries a film; one that was made stays, also while lost frames of its walk are rendered again.
+
+    Raises NotThereYet before the walk is done, NotAcceptable for a film not made.
+    """
     if name not in walk.films:
+        _only_when_done(walk)
         raise NotAcceptable(NO_VIDEO)
     download = file_name(walk, name.rpartition(".")[2])
     key = f"walks/{walk.id}/{name}"
@@ -136,9 +143,7 @@ async def stored(
     try:
         size = await bucket.size(key)
     except NotInBucket:
-        raise Gone(
-            "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
-        ) from None
+        raise Gone(GONE) from None
     wanted = parse_range(byte_range, size)
     first, last = wanted or (0, size - 1)
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
