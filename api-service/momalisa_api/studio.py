@@ -25,6 +25,7 @@ from momalisa_api.wire import Head, ModelCard, RenderedFrame
 log = structlog.get_logger()
 
 MAX_TRIES = 5
+UNLISTED = "Unlisted: the model's safety checker marked a picture between two of its stops. The url works all the same."
 
 
 class Studio:
@@ -103,6 +104,8 @@ class Studio:
         held: set[str] = set()
         for recipe in set(spec.recipes):
             held |= await self._bucket.present(recipe.folder)
+            if recipe.marked_key in held:
+                await self._catalogue.mark(walk_id, UNLISTED)
             if recipe.unheard_key in held:
                 await self._catalogue.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
         lacking = [frame for frame in frames if frame.key not in held]
@@ -126,8 +129,10 @@ class Studio:
                     case Head(warnings=warnings):
                         await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
                         await self._warn(walk.id, shard.recipe, [warning.detail for warning in warnings])
-                    case RenderedFrame(fraction=fraction, png=png):
+                    case RenderedFrame(fraction=fraction, png=png, marked=marked):
                         frame = Frame(shard.recipe, fraction)
+                        if marked:
+                            await self._mark(walk.id, frame)
                         # First the bucket, then the catalogue: a frame that is noted is there.
                         await self._bucket.put(frame.key, png)
                         await self._catalogue.land(walk.id, places[frame])
@@ -137,6 +142,11 @@ class Studio:
         if warnings:
             await self._bucket.put(recipe.unheard_key, json.dumps(warnings).encode())
             await self._catalogue.warn(walk_id, warnings)
+
+    async def _mark(self, walk_id: str, frame: Frame) -> None:
+        """Before the frame is anywhere: whoever finds it finds the mark, and no wall shows it meanwhile."""
+        await self._bucket.put(frame.recipe.marked_key, json.dumps({"fraction": frame.fraction}).encode())
+        await self._catalogue.mark(walk_id, UNLISTED)
 
     async def _film_if_whole(self, walk_id: str) -> None:
         """Whoever finds all frames present makes the films; the move to filming lets only one through."""
