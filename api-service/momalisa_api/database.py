@@ -56,7 +56,7 @@ walks = Table(
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("error", Text),
-    Column("hidden", Boolean, nullable=False, doc="Taken off the wall by an operator; the url still works."),
+    Column("hidden", Boolean, nullable=False, doc="Off the wall: by an operator, or marked; the url still works."),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("walks_open", "state", "tag", "number"),
     sqlite_autoincrement=True,

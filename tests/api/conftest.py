@@ -81,6 +81,7 @@ class FakeReplica:
     dies_after: int | None = None
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
+    objects_to: frozenset[float] = frozenset()
     asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
     looked_at: int = 0
@@ -126,7 +127,9 @@ class FakeReplica:
                 raise httpx.ReadError("the replica died")
             self.sent += 1
             png = base64.b64encode(painted(body["recipe"], fraction)).decode()
-            yield json.dumps({"fraction": fraction, "png": png, "seconds": 0.1}).encode() + b"\n"
+            line = {"fraction": fraction, "png": png, "seconds": 0.1}
+            mark = {"marked": fraction in self.objects_to} if self.objects_to else {}
+            yield json.dumps(line | mark).encode() + b"\n"
 
 
 class Fleet:

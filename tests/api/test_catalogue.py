@@ -113,6 +113,30 @@ async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue
     assert [walk.spec.seed for walk in mine.walks] == [6, 5, 4, 3, 2, 1, 0]
 
 
+async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue):
+    """Every frame may bring a mark, and asking for it listed must not bring it back. Its owner still finds it."""
+    walk, _ = await catalogue.ask(spec(), OWNER, warnings=["careful"])
+    for _ in range(2):
+        await catalogue.mark(walk.id, "for a reason")
+    marked, made = await catalogue.ask(spec(), OWNER, listed=True)
+    assert (made, marked.revision, marked.warnings) == (False, walk.revision + 1, ("careful", "for a reason"))
+    assert (await catalogue.page()).walks == (await catalogue.page(owner=OWNER)).walks == ()
+    assert [found.id for found in (await catalogue.page(owner=OWNER, hidden=True)).walks] == [walk.id]
+
+
+async def test_no_warning_is_lost_among_frames_that_land(catalogue):
+    """A warning is added to those that are there; a walk changes many times a second meanwhile."""
+    walk, _ = await catalogue.ask(spec(frames=25), OWNER)
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(catalogue.warn, walk.id, [f"warning {number}"])
+            tasks.start_soon(catalogue.land, walk.id, [number])
+        tasks.start_soon(catalogue.mark, walk.id, "for a reason")
+    told = await catalogue.get(walk.id)
+    assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
+    assert (await catalogue.page()).walks == ()
+
+
 @pytest.mark.parametrize(
     ("q", "found"),
     [("GIRAFFE", 1), ("straße", 1), ("STRASSE", 1), ("100%", 1), ("%", 1), ("_", 0), ("\\", 0), ("submarine", 0)],

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from momalisa_api.owners import ANONYMOUS
 from momalisa_api.problems import Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
 from momalisa_api.routes.owner import Caller
@@ -33,7 +34,9 @@ async def walks(
     limit: Annotated[int, Query(ge=1, le=100, description="Walks a page.")] = 24,
 ) -> GalleryPage:
     """Walks, newest first, a page at a time."""
-    page = await services.catalogue.page(q, before, limit, caller if owner else None)
+    # All who bring no name are one owner together: to them, what is off the wall is off this list as well.
+    named = caller != ANONYMOUS
+    page = await services.catalogue.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
     further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
     return GalleryPage(
         walks=[await show(walk, services) for walk in page.walks],
