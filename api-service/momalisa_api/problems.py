@@ -92,9 +92,14 @@ class BudgetSpent(TooManyWaiting):
     status, slug, title = 429, "budget-spent", "You have asked for as much as you may"
 
 
-class BucketUnavailable(Problem):
-    status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
+class Unavailable(Problem):
+    """Something that the api stands on does not answer just now. Whoever can wait should: it is nobody's fault."""
+
     headers = MappingProxyType({"Retry-After": "10"})
+
+
+class BucketUnavailable(Unavailable):
+    status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
 
 
 class ProblemDocument(BaseModel):

@@ -1,0 +1,146 @@
+"""The bucket refuses, PostgreSQL is away: callers are told, watchers wait, the log says it once, and all goes on."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from structlog.testing import capture_logs
+
+from momalisa_api import gcs as gcs_module
+from momalisa_api.app import create_app
+from momalisa_api.bucket import FolderBucket
+from momalisa_api.gcs import GcsBucket
+from momalisa_api.outages import Outage
+from momalisa_api.problems import BucketUnavailable
+from momalisa_api.settings import Settings
+from tests.api.conftest import Fleet
+from tests.gcs import FakeGcs
+from tests.journey.deployment import free_port, wait_until
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+
+
+def test_an_outage_is_said_once_when_it_begins_and_once_when_it_is_over():
+    """A thousand callers meet the same one, and an operator wants to find two lines."""
+    outage = Outage("bucket", quiet_s=0)
+    with capture_logs() as said:
+        outage.answered()
+        for _ in range(1000):
+            outage.missed(OSError("the cable is out"))
+        for _ in range(1000):
+            outage.answered()
+    [begin, end] = said
+    assert (begin["log_level"], begin["part"], begin["reason"]) == ("warning", "bucket", "the cable is out")
+    assert (end["log_level"], end["part"], end["away_s"]) == ("info", "bucket", 0.0)
+
+
+def test_a_part_that_answers_every_other_call_is_one_outage():
+    """It is over when it has been quiet for a while, or half the calls would be a line each."""
+    outage = Outage("bucket", quiet_s=3600)
+    with capture_logs() as said:
+        for _ in range(100):
+            outage.missed(TimeoutError())
+            outage.answered()
+    assert [line["reason"] for line in said] == ["TimeoutError"]
+
+
+async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
+    """Full or broken, it is an operator's to mend; visitors are told to come back. Here a file is in the way."""
+    bucket = FolderBucket(tmp_path)
+    (tmp_path / "frames").write_bytes(b"")
+    film = tmp_path / "film"
+    film.write_bytes(b"film")
+
+    async def read() -> None:
+        async for _ in bucket.stream("frames/r/0.png", 0, 9):
+            pass
+
+    with capture_logs() as said:
+        for ask in (
+            lambda: bucket.put("frames/r/0.png", b""),
+            lambda: bucket.put_file("frames/r/0.png", film),
+            lambda: bucket.get("frames/r/0.png"),
+            lambda: bucket.size("frames/r/0.png"),
+            lambda: bucket.delete("frames/r/0.png"),
+            read,
+        ):
+            with pytest.raises(BucketUnavailable):
+                await ask()
+    assert [line["event"] for line in said] == ["a part does not answer"]
+    (tmp_path / "frames").unlink()
+    assert await bucket.put("frames/r/0.png", b"")
+
+
+@contextmanager
+def listening(settings: Settings, fleet: Fleet) -> Iterator[str]:
+    """Where an api over a made-up fleet answers, behind a real server."""
+    app = create_app(settings.model_copy(update={"replicas": fleet.addresses}), fleet.client)
+    port = free_port()
+    web = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    try:
+        wait_until(lambda: web.started)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        web.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+    """A made-up GCS that the environment leads to; patience with it is short here."""
+    monkeypatch.setitem(GcsBucket.__init__.__kwdefaults__, "patience_s", 0.5)
+    with FakeGcs().running() as store:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+        yield store
+
+
+def done(url: str) -> str:
+    """The url of a walk that is done."""
+    walk = httpx.post(f"{url}/api/v1/walks", json=WISH).json()
+    wait_until(lambda: httpx.get(url + walk["url"]).json()["state"] == "done")
+    return str(url + walk["url"])
+
+
+@pytest.mark.parametrize("refused", [".", "alt=media"])
+def test_pictures_of_a_bucket_that_refuses_are_a_problem_and_no_half_answer(store, fleet, settings, refused):
+    """Also where the store still knows the size, but gives no byte: the status must not be sent before."""
+    fleet.add()
+    with listening(settings.model_copy(update={"bucket": f"gs://{store.bucket}"}), fleet) as url:
+        walk = done(url)
+        assert httpx.get(f"{walk}/frames.zip").status_code == 200
+        store.fail(refused, times=math.inf)
+        for name in ("frames/0.png", "frames.zip", "walk.gif", "poster.webp"):
+            away = httpx.get(f"{walk}/{name}", timeout=20)
+            assert (away.status_code, away.headers["retry-after"]) == (503, "10")
+            assert away.headers["content-type"] == "application/problem+json"
+            assert away.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
+        store.heal()
+        for name in ("frames/0.png", "frames.zip", "walk.gif", "poster.webp"):
+            assert httpx.get(f"{walk}/{name}").status_code == 200
+
+
+def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(
+    store, fleet, settings, monkeypatch, caplog
+):
+    """Half a film must never be taken for a film; and a hundred of them must not bury the log."""
+    monkeypatch.setattr(gcs_module, "READ_BYTES", 64)
+    fleet.add()
+    with listening(settings.model_copy(update={"bucket": f"gs://{store.bucket}"}), fleet) as url:
+        walk = done(url)
+        # So large that it is on its way for minutes, in such small pieces.
+        [name] = [name for name in store.objects if name.endswith("walk.gif")]
+        store.objects[name].content = bytes(2**20)
+        with httpx.stream("GET", f"{walk}/walk.gif", timeout=20) as answer:
+            pieces = answer.iter_raw()
+            assert next(pieces)
+            store.fail(".", times=math.inf)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces)
+    assert not [record for record in caplog.records if record.exc_info]
