@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from tests.journey.deployment import free_port
 
 USER = "momalisa"
@@ -37,6 +39,19 @@ class Postgres:
         """Away at once, and back as soon as it has recovered."""
         self.stop()
         self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Silent for as long as the block lasts: connections stand, also new ones, and nothing is answered."""
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [first, *first.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def _run(self, program: str, *arguments: str) -> None:
         found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)

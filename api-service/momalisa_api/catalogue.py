@@ -1,19 +1,18 @@
 """What walks exist, how far they are, and who asks for them. It lives in a database; the bucket keeps the pictures."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import anyio
 from sqlalchemy import Row, Select, and_, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.database import asks, landings, walks
+from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.walk import WalkSpec
 
@@ -79,7 +78,10 @@ class Load:
 
 
 class Catalogue:
-    """Walks by id. Every change bumps the walk's revision in the same transaction."""
+    """Walks by id. Every change bumps the walk's revision in the same transaction.
+
+    Everything raises CatalogueUnavailable where the database does not answer.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -255,12 +257,8 @@ class Catalogue:
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that a cancel waits for: cut in two, it would leave a connection that nobody closes."""
-        with anyio.CancelScope(shield=True):
-            async with self._engine.begin() as connection:
-                yield connection
+    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return transaction(self._engine)
 
     async def _change(self, walk_id: str, condition: Any, **columns: Any) -> bool:
         query = update(walks).where(walks.c.id == walk_id, condition)

@@ -111,7 +111,7 @@ def _film_path(text: str) -> Path:
 def _keys(options: argparse.Namespace) -> int:
     try:
         said = asyncio.run(_change_keys(StoreSettings().database_url, options.action, options.name))
-    except ValueError as error:
+    except (ValueError, Problem) as error:
         print(f"momalisa: {error}", file=sys.stderr)
         return 2
     print(said)
@@ -138,7 +138,7 @@ def _tend_wall(options: argparse.Namespace) -> int:
 
 
 async def _change_wall(action: str, walk_id: str) -> str:
-    """What to print. Raises WalkUnknown, BucketUnavailable."""
+    """What to print. Raises WalkUnknown, BucketUnavailable, CatalogueUnavailable."""
     settings = StoreSettings()
     async with opened(settings.database_url) as engine, aclosing(app.open_bucket(settings)) as bucket:
         if action == "hide":

@@ -2,24 +2,35 @@
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx
 import pytest
 import uvicorn
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from structlog.testing import capture_logs
 
+from momalisa_api import database
 from momalisa_api import gcs as gcs_module
 from momalisa_api.app import create_app
 from momalisa_api.bucket import FolderBucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import keys, migrate, open_engine, transaction
 from momalisa_api.gcs import GcsBucket
 from momalisa_api.outages import Outage
-from momalisa_api.problems import BucketUnavailable
+from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.settings import Settings
 from tests.api.conftest import Fleet
+from tests.api.test_walk import spec
 from tests.gcs import FakeGcs
 from tests.journey.deployment import free_port, wait_until
+from tests.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -144,3 +155,105 @@ def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(
             with pytest.raises(httpx.RemoteProtocolError):
                 list(pieces)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server of our own: it goes away now and then."""
+    with server() as postgres:
+        yield postgres
+
+
+@asynccontextmanager
+async def migrated(url: str) -> AsyncIterator[Any]:
+    """An engine over the newest schema, with no walk in it."""
+    engine = open_engine(url)
+    try:
+        await migrate(engine)
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM walks"))
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/catalogue.sqlite"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.url
+
+
+async def test_what_a_database_refuses_is_no_outage(url):
+    """A bug of ours that read like an outage would be waited for, for ever."""
+    row = {"name": "somebody", "digest": "0", "made_at": datetime.now(UTC)}
+    async with migrated(url) as engine:
+        with capture_logs() as said:
+            with pytest.raises(DBAPIError):
+                async with transaction(engine) as connection:
+                    await connection.execute(text("SELECT nothing FROM nowhere"))
+            with pytest.raises(IntegrityError):
+                async with transaction(engine) as connection:
+                    await connection.execute(insert(keys).values([row, row]))
+    assert said == []
+
+
+async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path, monkeypatch):
+    """So is a full disk: a thing to come back for, and no bug."""
+    monkeypatch.setattr(database, "SQLITE_WAIT_MS", 50)
+    async with migrated(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        async with engine.connect() as holder:
+            await holder.execute(text("BEGIN IMMEDIATE"))
+            with pytest.raises(CatalogueUnavailable):
+                await Catalogue(engine).ask(spec(), "somebody")
+        assert await Catalogue(engine).ask(spec(), "somebody")
+
+
+async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_is_back(postgres):
+    """Every pooled connection is dead by then, and nobody may meet it."""
+    async with migrated(postgres.url) as engine:
+        catalogue = Catalogue(engine)
+        with capture_logs() as said:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(catalogue.counts)
+            postgres.stop()
+            for _ in range(20):
+                with pytest.raises(CatalogueUnavailable) as met:
+                    await catalogue.counts()
+            postgres.start()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(catalogue.counts)
+    assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
+    assert [line["event"] for line in said] == ["a part does not answer"]
+
+
+async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
+    """Whether it was done, nobody knows: the caller asks again, and everything here may be asked twice."""
+    async with migrated(postgres.url) as engine:
+
+        async def cut() -> None:
+            async with transaction(engine) as connection:
+                await connection.execute(text("SELECT 1"))
+                await anyio.to_thread.run_sync(postgres.restart)
+                await connection.execute(text("SELECT 1"))
+
+        with pytest.raises(CatalogueUnavailable):
+            await cut()
+        assert await Catalogue(engine).counts()
+
+
+async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
+    """A machine that is gone breaks no connection; callers must not hang on it for as long as TCP does."""
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
+    async with migrated(postgres.url) as engine:
+        catalogue = Catalogue(engine)
+        await catalogue.counts()
+        with postgres.frozen():
+            for _ in range(2):
+                with anyio.fail_after(10), pytest.raises(CatalogueUnavailable):
+                    await catalogue.counts()
+        monkeypatch.undo()
+        assert await catalogue.counts()

@@ -18,6 +18,7 @@ from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import State, Walk
 from momalisa_api.problems import (
     BucketUnavailable,
+    CatalogueUnavailable,
     Gone,
     Invalid,
     NotAcceptable,
@@ -60,7 +61,9 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content, "headers": ETAG},
         206: {"description": "The range asked for", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
+        **documented(
+            WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
+        ),
     }
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from momalisa_api.problems import Invalid, KeyUnknown, documented
+from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
 from momalisa_api.routes.owner import Caller
 from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
@@ -23,7 +23,11 @@ class ModelResource(BaseModel):
     replicas: ReplicasResource
 
 
-@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(KeyUnknown, Invalid))
+@router.get(
+    "/walks",
+    summary="The gallery: walks, newest first",
+    responses=documented(KeyUnknown, Invalid, CatalogueUnavailable),
+)
 async def walks(
     services: Needs,
     caller: Caller,

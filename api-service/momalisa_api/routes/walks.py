@@ -15,6 +15,7 @@ from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
     BudgetSpent,
+    CatalogueUnavailable,
     Gone,
     Invalid,
     KeyUnknown,
@@ -71,6 +72,7 @@ router = APIRouter(tags=["walks"])
             BudgetSpent,
             TooManyWaiting,
             BucketUnavailable,
+            CatalogueUnavailable,
         ),
     },
 )
@@ -115,7 +117,9 @@ async def walk(
         201: {"description": "The walk was started", "headers": LOCATION},
         200: {"description": "The walk was known already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(KeyUnknown, BodyTooLarge, Invalid, BudgetSpent, TooManyWaiting, BucketUnavailable),
+        **documented(
+            KeyUnknown, BodyTooLarge, Invalid, BudgetSpent, TooManyWaiting, BucketUnavailable, CatalogueUnavailable
+        ),
     },
 )
 async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Response) -> WalkResource:
@@ -129,14 +133,22 @@ async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Respon
     return await show(found, services)
 
 
-@router.get("/walks/{walk_id}", summary="A walk as it is now", responses=documented(WalkUnknown, Invalid))
+@router.get(
+    "/walks/{walk_id}",
+    summary="A walk as it is now",
+    responses=documented(WalkUnknown, Invalid, CatalogueUnavailable),
+)
 async def resource(found: KnownWalk, services: Needs, response: Response) -> WalkResource:
     """A walk: its spec, its state, which frames have landed, its films."""
     response.headers["Cache-Control"] = "no-store"
     return await show(found, services)
 
 
-@router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(KeyUnknown, WalkUnknown, Invalid))
+@router.delete(
+    "/walks/{walk_id}",
+    summary="Withdraw your ask",
+    responses=documented(KeyUnknown, WalkUnknown, Invalid, CatalogueUnavailable),
+)
 async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
     return await show(await services.studio.withdraw(found.id, caller), services)
@@ -146,7 +158,7 @@ async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkRes
     "/walks/{walk_id}/events",
     summary="A walk as server-sent events",
     response_class=EventSourceResponse,
-    responses=documented(WalkUnknown, Invalid),
+    responses=documented(WalkUnknown, Invalid, CatalogueUnavailable),
 )
 async def events(
     found: KnownWalk,
