@@ -28,6 +28,7 @@ from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
 from momalisa_api.head import HeadAsGet
 from momalisa_api.metrics import Metrics
+from momalisa_api.news import News
 from momalisa_api.owners import Owners, read_secret
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
@@ -152,7 +153,7 @@ def _assemble(
         backups=settings.backup_shards,
     )
     studio = Studio(card, catalogue, Budgets(catalogue, settings), bucket, queue, replicas)
-    watch = Watch(catalogue, settings.watch_s)
+    watch = Watch(catalogue, settings.watch_s, News(engine))
     return Services(settings, card, catalogue, bucket, replicas, studio, watch, owners, metrics, blocklist), queue
 
 

@@ -184,6 +184,12 @@ class Catalogue:
         async with self._transaction() as connection:
             return await self._read(connection, query)
 
+    async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
+        """The newest snapshot of each walk that there is."""
+        async with self._transaction() as connection:
+            found = await self._read(connection, select(walks).where(walks.c.id.in_(list(walk_ids))))
+        return {walk.id: walk for walk in found}
+
     async def knows(self, walk_id: str) -> bool:
         """Whether there is such a walk."""
         return bool(await self.revisions([walk_id]))

@@ -35,7 +35,11 @@ class Settings(StoreSettings):
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
-    watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
+    watch_s: float = Field(
+        0.2,
+        description="Seconds between two looks for what watchers want to see; at least 1 where PostgreSQL tells of it.",
+        gt=0,
+    )
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",

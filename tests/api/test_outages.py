@@ -1,6 +1,9 @@
 """The bucket refuses, PostgreSQL is away: callers are told, watchers wait, the log says it once, and all goes on."""
 
+import asyncio
+import json
 import math
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,13 +23,14 @@ from momalisa_api import database
 from momalisa_api import gcs as gcs_module
 from momalisa_api.app import create_app
 from momalisa_api.bucket import FolderBucket
-from momalisa_api.catalogue import Catalogue
+from momalisa_api.catalogue import Catalogue, State
 from momalisa_api.database import keys, migrate, open_engine, transaction
 from momalisa_api.gcs import GcsBucket
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.settings import Settings
 from tests.api.conftest import Fleet
+from tests.api.test_serve import answers, serving
 from tests.api.test_walk import spec
 from tests.gcs import FakeGcs
 from tests.journey.deployment import free_port, wait_until
@@ -257,3 +261,87 @@ async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
                     await catalogue.counts()
         monkeypatch.undo()
         assert await catalogue.counts()
+
+
+class Listener(threading.Thread):
+    """Who watches a walk's events, line by line."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.url, self.heard = url, list[str]()
+        self.start()
+
+    def run(self) -> None:
+        with httpx.stream("GET", f"{self.url}/events", timeout=30) as stream:
+            self.heard.extend(filter(None, stream.iter_lines()))
+        self.heard.append("the end")
+
+    def states(self) -> list[str]:
+        return [json.loads(line.removeprefix("data: "))["state"] for line in self.heard if line.startswith("data: ")]
+
+
+def asked_everywhere(url: str, walk: str) -> list[httpx.Response]:
+    """One answer of every route that needs the catalogue."""
+    with httpx.Client(timeout=10) as client:
+        return [
+            client.get(walk),
+            client.get(f"{walk}/events"),
+            client.get(f"{walk}/frames/0.png"),
+            client.get(f"{walk}/frames.zip"),
+            client.get(f"{walk}/walk.gif"),
+            client.delete(walk),
+            client.get(f"{url}/api/v1/walks"),
+            client.get(f"{url}/api/v1/walks", headers={"Authorization": "Bearer momalisa_key"}),
+            client.post(f"{url}/api/v1/walks", json=WISH),
+            client.get(f"{url}/api/v1/walk?start=a&end=b"),
+            client.get(f"{url}/metrics"),
+        ]
+
+
+async def emptied(url: str) -> None:
+    async with migrated(url):
+        pass
+
+
+async def failed_elsewhere(url: str, walk_id: str) -> None:
+    """What another process may do."""
+    engine = open_engine(url)
+    assert await Catalogue(engine).move(walk_id, State.WAITING, State.FAILED, error="for a test")
+    await engine.dispose()
+
+
+def test_an_api_whose_postgres_is_away_tells_its_callers_and_goes_on_by_itself(postgres, tmp_path):
+    """A process, from outside: a problem for who calls, patience for who watches, two lines in the log."""
+    asyncio.run(emptied(postgres.url))
+    with serving(tmp_path, MOMALISA_DATABASE_URL=postgres.url) as (process, url):
+        lines: list[str] = []
+        drains = [threading.Thread(target=lines.extend, args=[out]) for out in (process.stdout, process.stderr)]
+        for drain in drains:
+            drain.start()
+        wait_until(lambda: answers(url))
+        walk = url + httpx.post(f"{url}/api/v1/walks", json=WISH).json()["url"]
+        listener = Listener(walk)
+        wait_until(lambda: listener.heard)
+
+        def said(event: str) -> int:
+            return sum(event in line and '"catalogue"' in line for line in lines)
+
+        postgres.stop()
+        for _ in range(5):
+            for away in asked_everywhere(url, walk):
+                assert (away.status_code, away.headers["retry-after"]) == (503, "10"), away.url
+                assert away.json()["type"] == "urn:momalisa:problem:catalogue-unavailable"
+        assert httpx.get(f"{url}/healthz").is_success
+        assert httpx.get(f"{url}/api/v1/model").is_success
+        wait_until(lambda: ": ping" in listener.heard)
+        postgres.start()
+        assert httpx.get(walk).status_code == 200
+        asyncio.run(failed_elsewhere(postgres.url, walk.rpartition("/")[2]))
+        wait_until(lambda: "the end" in listener.heard)
+        wait_until(lambda: httpx.get(walk).is_success and said("a part answers again"))
+        process.send_signal(signal.SIGTERM)
+        for drain in drains:
+            drain.join(10)
+    assert listener.states() == ["waiting", "failed"]
+    assert (said("a part does not answer"), said("a part answers again")) == (1, 1)
+    assert not [line for line in lines if "Traceback" in line]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Annotated
 
 import anyio
@@ -167,22 +168,28 @@ async def events(
 ) -> AsyncIterable[ServerSentEvent]:
     """The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended."""
     seen = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,9}", last_event_id) else 0
-    if seen > found.revision:
-        seen = 0  # of another catalogue
-    # An ended walk is told again even to who has seen it: an empty stream would be asked for without end.
-    after = min(seen, found.revision - 1) if found.ended else seen
-    async for snapshot in services.watch.snapshots(found.id, after):
-        yield ServerSentEvent(
-            data=await show(snapshot, services), event="walk", id=str(snapshot.revision), retry=RECONNECT_MS
-        )
+    # Seen in another catalogue; or it has ended, and is told again: an empty stream would be asked for without end.
+    if seen > found.revision or found.ended:
+        seen = 0
+    snapshot: Walk | None = found
+    while snapshot:
+        # In an outage the stream stays open, and the snapshot is told when it is over.
+        with suppress(CatalogueUnavailable):
+            if snapshot.revision > seen:
+                shown = await show(snapshot, services)
+                yield ServerSentEvent(data=shown, event="walk", id=str(snapshot.revision), retry=RECONNECT_MS)
+                seen = snapshot.revision
+            if snapshot.ended:
+                return
+        snapshot = await services.watch.newer(found.id, seen)
 
 
 async def _await_end(found: Walk, services: Services, seconds: float) -> Walk:
     """Hold the line until a walk has ended, at most some seconds. Returns the newest snapshot."""
     if seconds and not found.ended:
         with anyio.move_on_after(seconds):
-            async for snapshot in services.watch.snapshots(found.id, found.revision):
-                found = snapshot
+            while not found.ended and (newer := await services.watch.newer(found.id, found.revision)):
+                found = newer
     return found
 
 
