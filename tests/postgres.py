@@ -9,41 +9,91 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from tests.journey.deployment import SCRIPTS, free_port
 
 USER = "momalisa"
 
 
+class Postgres:
+    """A server over one folder. It can go away and come back, at the same url and with what it held."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._log = folder / "log"
+        port = free_port()
+        self.url = f"postgresql://{USER}@127.0.0.1:{port}/postgres"
+        self._options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("initdb", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+
+    def start(self) -> None:
+        """Returns once it takes connections."""
+        self._run("pg_ctl", "-l", str(self._log), "-w", "-o", self._options, "start")
+
+    def stop(self) -> None:
+        """At once, as if the power had gone: every connection breaks, and the next start recovers from the log."""
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+    def restart(self) -> None:
+        """Away at once, and back as soon as it has recovered."""
+        self.stop()
+        self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Silent for as long as the block lasts: connections stand, also new ones, and nothing is answered."""
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [first, *first.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
+        if found is None:
+            raise FileNotFoundError(f"the tests need PostgreSQL's {program}: apt-get install postgresql")
+        as_postgres = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid} if os.getuid() == 0 else {}
+        command = [str(found), "-D", str(self._data), *arguments]
+        done = subprocess.run(command, capture_output=True, cwd="/", check=False, **as_postgres)
+        assert done.returncode == 0, done.stderr.decode()
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The url of a server that lives as long as the block. Raises FileNotFoundError where none is installed."""
+def server() -> Iterator[Postgres]:
+    """A server that runs when the block begins. Raises FileNotFoundError where none is installed."""
     with tempfile.TemporaryDirectory(prefix="momalisa-postgres-") as folder:
-        data, port = Path(folder) / "data", free_port()
         if os.getuid() == 0:
             # PostgreSQL refuses to run as root; Debian's package brings a user for it.
             shutil.chown(folder, "postgres")
-        _run("initdb", "-D", str(data), "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        _run("pg_ctl", "-D", str(data), "-l", f"{folder}/log", "-w", "-o", options, "start")
+        postgres = Postgres(Path(folder))
+        postgres.start()
         try:
-            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
+            yield postgres
         finally:
-            _run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+            postgres.stop()
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The url of a server that lives as long as the block. Raises FileNotFoundError where none is installed."""
+    with server() as postgres:
+        yield postgres.url
+
+
+def migrate(url: str) -> None:
+    """Bring a server's schema up to date, the catalogue's and the queue's, as an operator does."""
+    environment = {**os.environ, "MOMALISA_DATABASE_URL": url}
+    subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
 
 
 @contextmanager
 def migrated() -> Iterator[str]:
-    """The url of such a server whose schema is up to date, the catalogue's and the queue's."""
+    """The url of such a server whose schema is up to date."""
     with cluster() as url:
-        environment = {**os.environ, "MOMALISA_DATABASE_URL": url}
-        subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
+        migrate(url)
         yield url
-
-
-def _run(program: str, *arguments: str) -> None:
-    found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
-    if found is None:
-        raise FileNotFoundError(f"the tests need PostgreSQL's {program}: apt-get install postgresql")
-    as_postgres = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid} if os.getuid() == 0 else {}
-    done = subprocess.run([str(found), *arguments], capture_output=True, cwd="/", check=False, **as_postgres)
-    assert done.returncode == 0, done.stderr.decode()

@@ -109,7 +109,10 @@ class Ahead:
 
 
 class Catalogue:
-    """Walks by id. Every change bumps the walk's revision in the same transaction."""
+    """Walks by id. Every change bumps the walk's revision in the same transaction.
+
+    Everything raises CatalogueUnavailable where the database does not answer.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -225,6 +228,12 @@ class Catalogue:
         query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
         async with self._transaction() as connection:
             return await self._read(connection, query)
+
+    async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
+        """The newest snapshot of each walk that there is."""
+        async with self._transaction() as connection:
+            found = await self._read(connection, select(walks).where(walks.c.id.in_(list(walk_ids))))
+        return {walk.id: walk for walk in found}
 
     async def knows(self, walk_id: str) -> bool:
         """Whether there is such a walk."""

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from momalisa_api.catalogue import MOVES, Ahead, Catalogue, State
 from momalisa_api.database import migrate, open_engine, opened
+from momalisa_api.news import News
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
@@ -179,15 +180,16 @@ async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue):
 async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
     """Another process may render the walk: what counts is what the database says."""
     walk, _ = await catalogue.ask(spec(frames=2), OWNER)
-    watch = Watch(catalogue, every_s=0.01)
     seen = []
 
     async def look() -> None:
-        async for snapshot in watch.snapshots(walk.id):
+        snapshot = walk
+        while not snapshot.ended and (snapshot := await watch.newer(walk.id, snapshot.revision)):
             seen.append((snapshot.revision, snapshot.state, len(snapshot.landed)))
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Catalogue(engine)
+        watch = Watch(catalogue, 0.01, News(engine))
         tasks.start_soon(watch.run)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:

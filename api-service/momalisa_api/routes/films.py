@@ -3,6 +3,8 @@
 import re
 import unicodedata
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,11 +12,13 @@ import anyio.to_thread
 from fastapi import APIRouter, Header, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import State, Walk
 from momalisa_api.problems import (
     BucketUnavailable,
+    CatalogueUnavailable,
     Gone,
     Invalid,
     NotAcceptable,
@@ -58,7 +62,9 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content, "headers": ETAG},
         206: {"description": "The range asked for", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
+        **documented(
+            WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
+        ),
     }
 
 
@@ -142,16 +148,37 @@ async def stored(
         return Response(status_code=304, headers=headers)
     try:
         size = await bucket.size(key)
+        wanted = parse_range(byte_range, size)
+        first, last = wanted or (0, size - 1)
+        content = await _begun(bucket.stream(key, first, last))
     except NotInBucket:
         raise Gone(GONE) from None
-    wanted = parse_range(byte_range, size)
-    first, last = wanted or (0, size - 1)
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
     status = 200
     if wanted:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return StreamingResponse(bucket.stream(key, first, last), status, headers, media_type)
+    return _Streamed(content, status, headers, media_type)
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, the first of them fetched: an answer that has begun cannot say any more what is wrong."""
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return whole()
+
+
+class _Streamed(StreamingResponse):
+    """An answer that breaks off where the bucket does. The server then closes the connection: bytes lack."""
+
+    async def stream_response(self, send: Send) -> None:
+        with suppress(BucketUnavailable, NotInBucket):
+            await super().stream_response(send)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from momalisa_api.owners import ANONYMOUS
-from momalisa_api.problems import Invalid, KeyUnknown, documented
+from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
 from momalisa_api.routes.owner import Caller
 from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
@@ -24,7 +24,11 @@ class ModelResource(BaseModel):
     replicas: ReplicasResource
 
 
-@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(KeyUnknown, Invalid))
+@router.get(
+    "/walks",
+    summary="The gallery: walks, newest first",
+    responses=documented(KeyUnknown, Invalid, CatalogueUnavailable),
+)
 async def walks(
     services: Needs,
     caller: Caller,
@@ -47,4 +51,8 @@ async def walks(
 @router.get("/model", summary="What this deployment renders with")
 async def model(services: Needs) -> ModelResource:
     """The model card: what it is, what it paints well, its limits."""
-    return ModelResource(card=services.card, replicas=ReplicasResource(awake=(await services.roster.fleet()).awake))
+    try:
+        awake = (await services.roster.fleet()).awake
+    except CatalogueUnavailable:
+        awake = None
+    return ModelResource(card=services.card, replicas=ReplicasResource(awake=awake))

@@ -75,7 +75,7 @@ class GalleryPage(BaseModel):
 
 
 class ReplicasResource(BaseModel):
-    awake: int
+    awake: int | None = Field(description="How many can take work; null while the catalogue is away.")
 
 
 async def show(walk: Walk, services: Services) -> WalkResource:
