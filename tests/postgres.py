@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 from tests.journey.processes import SCRIPTS, free_port
 
@@ -42,19 +43,18 @@ class Postgres:
         self.stop()
         self.start()
 
-    def migrate(self) -> None:
-        """Bring the schema up to date, the catalogue's and the queue's."""
-        environment = {**os.environ, "MOMALISA_DATABASE_URL": self.url}
-        subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
-
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds, over a connection of its own."""
-
-        async def fetch() -> list[tuple[Any, ...]]:
-            async with _connected(self.url) as connection:
-                return [tuple(row) for row in await connection.fetch(query, *values)]
-
-        return asyncio.run(fetch())
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Silent for as long as the block lasts: connections stand, also new ones, and nothing is answered."""
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [first, *first.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     @contextmanager
     def held(self, table: str) -> Iterator[None]:
@@ -70,6 +70,15 @@ class Postgres:
     def hang_up_on(self, ports: Iterable[int]) -> None:
         """End the sessions of clients by their ports: a statement that waits outlives the client that sent it."""
         self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY($1)", list(ports))
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query finds, over a connection of its own."""
+
+        async def fetch() -> list[tuple[Any, ...]]:
+            async with _connected(self.url) as connection:
+                return [tuple(row) for row in await connection.fetch(query, *values)]
+
+        return asyncio.run(fetch())
 
     def _run(self, program: str, *arguments: str) -> None:
         found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
@@ -112,9 +121,15 @@ def cluster() -> Iterator[str]:
         yield postgres.url
 
 
+def migrate(url: str) -> None:
+    """Bring a server's schema up to date, the catalogue's and the queue's, as an operator does."""
+    environment = {**os.environ, "MOMALISA_DATABASE_URL": url}
+    subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
+
+
 @contextmanager
 def migrated() -> Iterator[str]:
-    """The url of such a server whose schema is up to date, the catalogue's and the queue's."""
-    with server() as postgres:
-        postgres.migrate()
-        yield postgres.url
+    """The url of such a server whose schema is up to date."""
+    with cluster() as url:
+        migrate(url)
+        yield url

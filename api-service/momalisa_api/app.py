@@ -28,6 +28,7 @@ from momalisa_api.database import opened
 from momalisa_api.desk import Desk
 from momalisa_api.head import HeadAsGet
 from momalisa_api.metrics import Metrics
+from momalisa_api.news import News
 from momalisa_api.owners import Owners, read_secret
 from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
@@ -148,7 +149,7 @@ def _assemble(
     catalogue, roster, metrics = Catalogue(engine), Roster(engine), Metrics()
     queue = Queue(engine, settings.lease_s)
     desk = Desk(card, catalogue, Budgets(catalogue, settings), bucket, queue)
-    watch, blocklist = Watch(catalogue, settings.watch_s), Blocklist(settings.blocklist)
+    watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
     services = Services(settings, card, catalogue, roster, bucket, desk, watch, owners, metrics, blocklist)
     if settings.role == "web":
         return services, None

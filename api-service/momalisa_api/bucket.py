@@ -7,16 +7,23 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Protocol
+from typing import IO, Final, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from momalisa_api.outages import Outage
+from momalisa_api.problems import BucketUnavailable
+
 CHUNK_BYTES = 256 * 1024
+NO_ANSWER: Final = "The bucket of frames and films does not answer. Ask again soon."
+
+T = TypeVar("T")
 
 
 class NotInBucket(KeyError):
@@ -24,7 +31,10 @@ class NotInBucket(KeyError):
 
 
 class Bucket(Protocol):
-    """An object store in which the first object written under a key stays."""
+    """An object store in which the first object written under a key stays.
+
+    Everything but `aclose` raises BucketUnavailable where the store does not answer.
+    """
 
     async def put(self, key: str, content: bytes) -> bool:
         """Store an object. Returns False, and changes nothing, where one lies there already."""
@@ -56,6 +66,7 @@ class FolderBucket:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+        self._outage = Outage("bucket")
 
     def _path(self, key: str) -> Path:
         path = (self._root / key).resolve()
@@ -64,16 +75,13 @@ class FolderBucket:
         return path
 
     async def put(self, key: str, content: bytes) -> bool:
-        return await anyio.to_thread.run_sync(self._write, key, io.BytesIO(content))
+        return await self._call(partial(self._write, key, io.BytesIO(content)))
 
     async def put_file(self, key: str, source: Path) -> bool:
-        def copy() -> bool:
-            with source.open("rb") as content:
-                return self._write(key, content)
+        async with await anyio.open_file(source, "rb") as content:
+            return await self._call(partial(self._write, key, content.wrapped))
 
-        return await anyio.to_thread.run_sync(copy)
-
-    def _write(self, key: str, content: BinaryIO) -> bool:
+    def _write(self, key: str, content: IO[bytes]) -> bool:
         """Write aside, then link: a hard link is the one rename that refuses a name already taken."""
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,26 +96,17 @@ class FolderBucket:
             Path(aside).unlink(missing_ok=True)
 
     async def get(self, key: str) -> bytes:
-        try:
-            return await anyio.Path(self._path(key)).read_bytes()
-        except FileNotFoundError:
-            raise NotInBucket(key) from None
+        return await self._call(partial(_found, key, self._path(key).read_bytes))
 
     async def size(self, key: str) -> int:
-        try:
-            return (await anyio.Path(self._path(key)).stat()).st_size
-        except FileNotFoundError:
-            raise NotInBucket(key) from None
+        return (await self._call(partial(_found, key, self._path(key).stat))).st_size
 
     async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
-        try:
-            opened = await anyio.open_file(self._path(key), "rb")
-        except FileNotFoundError:
-            raise NotInBucket(key) from None
-        async with opened as file:
-            await file.seek(first)
+        path = self._path(key)
+        with await self._call(partial(_found, key, lambda: path.open("rb"))) as file:
+            file.seek(first)
             while first <= last:
-                chunk = await file.read(min(CHUNK_BYTES, last - first + 1))
+                chunk = await self._call(partial(file.read, min(CHUNK_BYTES, last - first + 1)))
                 if not chunk:
                     return
                 first += len(chunk)
@@ -121,13 +120,30 @@ class FolderBucket:
             with os.scandir(folder) as entries:
                 return frozenset(prefix + at.name for at in entries if at.is_file() and not at.name.startswith("."))
 
-        return await anyio.to_thread.run_sync(scan)
+        return await self._call(scan)
 
     async def delete(self, key: str) -> None:
-        await anyio.Path(self._path(key)).unlink(missing_ok=True)
+        await self._call(partial(self._path(key).unlink, missing_ok=True))
 
     async def aclose(self) -> None:
         """A folder is held open by nobody."""
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Make a call in a thread. Raises BucketUnavailable where the disk refuses it: full, broken, read-only."""
+        try:
+            answer = await anyio.to_thread.run_sync(call)
+        except OSError as error:
+            self._outage.missed(error)
+            raise BucketUnavailable(NO_ANSWER) from error
+        self._outage.answered()
+        return answer
+
+
+def _found(key: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except FileNotFoundError:
+        raise NotInBucket(key) from None
 
 
 def _name(aside: str, target: Path) -> bool:

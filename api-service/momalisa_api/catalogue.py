@@ -109,7 +109,10 @@ class Ahead:
 
 
 class Catalogue:
-    """Walks by id. Every change bumps the walk's revision in the same transaction."""
+    """Walks by id. Every change bumps the walk's revision in the same transaction.
+
+    Everything raises CatalogueUnavailable where the database does not answer.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -165,16 +168,24 @@ class Catalogue:
             raise WalkUnknown("No walk has this id. Ask for it with POST /api/v1/walks.")
         return found[0]
 
-    async def page(self, q: str = "", before: int | None = None, limit: int = 24, owner: str | None = None) -> Page:
+    async def page(
+        self,
+        q: str = "",
+        before: int | None = None,
+        limit: int = 24,
+        owner: str | None = None,
+        *,
+        hidden: bool = False,
+    ) -> Page:
         """Walks on the wall whose stops hold `q`, newest first, from below the cursor `before` on.
 
-        owner: instead of the wall, all that this owner asks for, listed or not.
+        owner: instead of the wall, all that this owner asks for, listed or not; hidden: those taken off it too.
         """
         wished = asks.c.owner == owner if owner else asks.c.listed
         on_the_wall = select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, wished)).exists()
-        query = (
-            select(walks).where(on_the_wall, walks.c.hidden.is_(False)).order_by(walks.c.number.desc()).limit(limit + 1)
-        )
+        query = select(walks).where(on_the_wall).order_by(walks.c.number.desc()).limit(limit + 1)
+        if not hidden:
+            query = query.where(walks.c.hidden.is_(False))
         if before is not None:
             query = query.where(walks.c.number < before)
         if q:
@@ -187,6 +198,10 @@ class Catalogue:
         """Take a walk off the wall. Raises WalkUnknown."""
         await self.get(walk_id)
         await self._change(walk_id, true(), hidden=True)
+
+    async def mark(self, walk_id: str, why: str) -> None:
+        """Take a walk off the wall, and tell it why, once; no ask lists it again. Raises WalkUnknown."""
+        await self.warn(walk_id, [why], hidden=True)
 
     async def remove(self, walk_id: str) -> None:
         """Forget a walk, its landings and its asks."""
@@ -213,6 +228,12 @@ class Catalogue:
         query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
         async with self._transaction() as connection:
             return await self._read(connection, query)
+
+    async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
+        """The newest snapshot of each walk that there is."""
+        async with self._transaction() as connection:
+            found = await self._read(connection, select(walks).where(walks.c.id.in_(list(walk_ids))))
+        return {walk.id: walk for walk in found}
 
     async def knows(self, walk_id: str) -> bool:
         """Whether there is such a walk."""
@@ -303,12 +324,15 @@ class Catalogue:
                     update(walks).where(walks.c.id == walk_id).values(revision=walks.c.revision + 1, tries=0)
                 )
 
-    async def warn(self, walk_id: str, warnings: Sequence[str]) -> None:
-        """Note what the visitor should know of this walk, each thing once."""
-        walk = await self.get(walk_id)
-        fresh = [warning for warning in warnings if warning not in walk.warnings]
-        if fresh:
-            await self._change(walk_id, walks.c.revision == walk.revision, warnings=[*walk.warnings, *fresh])
+    async def warn(self, walk_id: str, warnings: Sequence[str], **changes: Any) -> None:
+        """Note what the visitor should know of this walk, each thing once. changes: columns to set with the first."""
+        while True:
+            walk = await self.get(walk_id)
+            fresh = [warning for warning in warnings if warning not in walk.warnings]
+            unchanged = walks.c.revision == walk.revision
+            # Where the walk has changed meanwhile, as it does with each frame that lands: once more.
+            if not fresh or await self._change(walk_id, unchanged, warnings=[*walk.warnings, *fresh], **changes):
+                return
 
     async def standings(self, walk_ids: Iterable[str]) -> dict[str, Standing]:
         """How each of some walks stands, of those that there are."""

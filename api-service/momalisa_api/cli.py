@@ -16,7 +16,7 @@ from momalisa_api import app, database, local, queue, visitor
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import SchemaOld, open_engine, opened
 from momalisa_api.owners import add_key, remove_key
-from momalisa_api.problems import Problem
+from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.wall import purge
 
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(options.run(options))
     except KeyboardInterrupt:
         sys.exit(130)
-    except SchemaOld as old:
-        sys.exit(f"momalisa: {old}")
+    except (SchemaOld, CatalogueUnavailable) as trouble:
+        sys.exit(f"momalisa: {trouble}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ def _film_path(text: str) -> Path:
 def _keys(options: argparse.Namespace) -> int:
     try:
         said = asyncio.run(_change_keys(StoreSettings().database_url, options.action, options.name))
-    except ValueError as error:
+    except (ValueError, Problem) as error:
         print(f"momalisa: {error}", file=sys.stderr)
         return 2
     print(said)
@@ -147,7 +147,7 @@ def _tend_wall(options: argparse.Namespace) -> int:
 
 
 async def _change_wall(action: str, walk_id: str) -> str:
-    """What to print. Raises WalkUnknown, BucketUnavailable."""
+    """What to print. Raises WalkUnknown, BucketUnavailable, CatalogueUnavailable."""
     settings = StoreSettings()
     async with opened(settings.database_url) as engine, aclosing(app.open_bucket(settings)) as bucket:
         if action == "hide":

@@ -28,18 +28,19 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from momalisa_api.bucket import NotInBucket
+from momalisa_api.bucket import NO_ANSWER, NotInBucket
+from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
 
 # As many as the library keeps connections for: an eleventh would be opened and thrown away each time.
 THREADS = 10
 PATIENCE_S = 20.0
 LOOK_S = 5.0
+PASSING_S = 2.0  # refusals that end sooner are a store's daily life, and no outage
 TIMEOUT_S = (5.0, 30.0)  # to connect, and between two bytes of an answer
 READ_BYTES = 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
 SESSIONS = 3
-SAY_EVERY_S = 60.0
 # Short waits: whoever is cancelled meanwhile is let go after the one it is in.
 AGAIN: Any = DEFAULT_RETRY.with_delay(initial=0.25, maximum=4.0, multiplier=2.0)
 FAULTS = (GoogleAPIError, GoogleAuthError, DataCorruption)
@@ -68,7 +69,7 @@ class GcsBucket:
         self._prefix = f"{prefix.strip('/')}/".lstrip("/")
         self._patience_s = patience_s
         self._threads = anyio.CapacityLimiter(THREADS)
-        self._said_at = -SAY_EVERY_S
+        self._outage = Outage("bucket")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -82,7 +83,7 @@ class GcsBucket:
         except NotFound as error:
             raise NoBucket(f"There is no bucket gs://{name}. Create it, or mend its name.") from error
         except RetryError as error:
-            self._say(error)
+            self._outage.missed(error)
         except FAULTS as error:
             raise NoBucket(f"gs://{name} is closed to us, who need roles/storage.objectUser on it: {error}") from error
 
@@ -179,27 +180,25 @@ class GcsBucket:
         began = monotonic()
 
         def in_thread() -> T:
-            left_s = max(0.0, self._patience_s - (monotonic() - began))
-            return call(partial(AGAIN.with_timeout(left_s), on_error=self._on_fault))
+            asked_at = monotonic()
+            left_s = max(0.0, self._patience_s - (asked_at - began))
+            return call(partial(AGAIN.with_timeout(left_s), on_error=partial(self._on_fault, asked_at)))
 
         try:
-            return await anyio.to_thread.run_sync(in_thread, limiter=self._threads)
+            answer = await anyio.to_thread.run_sync(in_thread, limiter=self._threads)
         except FAULTS as error:
-            self._say(error)
-            raise BucketUnavailable("The bucket of frames and films does not answer. Ask again soon.") from error
+            self._outage.missed(error)
+            raise BucketUnavailable(NO_ANSWER) from error
+        self._outage.answered()
+        return answer
 
-    def _on_fault(self, error: Exception) -> None:
+    def _on_fault(self, asked_at: float, error: Exception) -> None:
         """Before each retry: end where the caller has gone, which raises its cancellation."""
         if isinstance(error, InvalidResponse):
             error.response.close()  # a download's, which the library leaves open
         anyio.from_thread.check_cancelled()
-        self._say(error)
-
-    def _say(self, error: Exception) -> None:
-        """Log a fault, at most once a minute: every call meets the same one."""
-        if monotonic() - self._said_at >= SAY_EVERY_S:
-            self._said_at = monotonic()
-            log.warning("the bucket does not answer; calls to it are tried again", error=str(error))
+        if monotonic() - asked_at > PASSING_S:
+            self._outage.missed(error)
 
 
 def _first(key: str) -> dict[str, Any]:

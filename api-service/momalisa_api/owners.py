@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.database import keys, secrets
+from momalisa_api.database import keys, secrets, transaction
 from momalisa_api.problems import KeyUnknown
 
 ANONYMOUS = "anonymous"
@@ -37,8 +37,8 @@ class Owners:
             return None
 
     async def of_key(self, key: str) -> str:
-        """The owner of an API key. Raises KeyUnknown."""
-        async with self._engine.connect() as connection:
+        """The owner of an API key. Raises KeyUnknown, CatalogueUnavailable."""
+        async with transaction(self._engine) as connection:
             name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
         if name is None:
             raise KeyUnknown("This API key is not known here. An operator makes one with `momalisa keys add NAME`.")
@@ -48,7 +48,7 @@ class Owners:
 async def read_secret(engine: AsyncEngine) -> str:
     """The secret that signs cookies, made by the first process that asks for it."""
     make = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
-    async with engine.begin() as connection:
+    async with transaction(engine) as connection:
         fresh = {"name": FOR_COOKIES, "value": dice.token_hex(32)}
         await connection.execute(make(secrets).values(fresh).on_conflict_do_nothing())
         secret = await connection.scalar(select(secrets.c.value).where(secrets.c.name == FOR_COOKIES))
@@ -60,7 +60,7 @@ async def add_key(engine: AsyncEngine, name: str) -> str:
     key = f"momalisa_{dice.token_urlsafe(32)}"
     row = {"name": name, "digest": _digest(key), "made_at": datetime.now(UTC)}
     try:
-        async with engine.begin() as connection:
+        async with transaction(engine) as connection:
             await connection.execute(insert(keys).values(row))
     except IntegrityError:
         raise ValueError(f"there is a key named {name!r} already; remove it first or choose another name") from None
@@ -69,7 +69,7 @@ async def add_key(engine: AsyncEngine, name: str) -> str:
 
 async def remove_key(engine: AsyncEngine, name: str) -> bool:
     """Forget an API key. Returns whether there was one."""
-    async with engine.begin() as connection:
+    async with transaction(engine) as connection:
         removed = await connection.execute(delete(keys).where(keys.c.name == name))
     return removed.rowcount == 1
 

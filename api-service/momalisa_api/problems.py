@@ -102,6 +102,10 @@ class BucketUnavailable(Unavailable):
     status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
 
 
+class CatalogueUnavailable(Unavailable):
+    status, slug, title = 503, "catalogue-unavailable", "Walks are out of reach"
+
+
 class ProblemDocument(BaseModel):
     """What every error looks like: application/problem+json, RFC 9457."""
 

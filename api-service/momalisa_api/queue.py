@@ -29,7 +29,6 @@ log = structlog.get_logger()
 # Notifications wake a worker at once; this is for those that were lost, and for shards of a worker that was.
 LOOK_S: Final = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
-PRUNE_S: Final = 3600.0
 LOWEST_PRIORITY: Final = -(2**31)
 
 
@@ -128,18 +127,17 @@ class Queue:
         self._ending.set()
 
     async def prune(self) -> None:
-        """Keep the queue's own log, which nobody reads, from growing for ever."""
+        """Empty pgqueuer's own log: nobody reads it, and it would grow for ever."""
         kinds = [str(kind) for kind in Kind]
-        while True:
-            await anyio.sleep(PRUNE_S)
-            try:
-                await self._enqueuer.clear_queue_log(kinds)
-                await self._enqueuer.clear_statistics_log(kinds)
-            except Exception as error:
-                log.warning("the queue's log was not pruned", reason=repr(error))
+        await self._enqueuer.clear_queue_log(kinds)
+        await self._enqueuer.clear_statistics_log(kinds)
+
+    async def log_length(self) -> int:
+        """Lines in pgqueuer's own log."""
+        return await self._enqueuer.unaggregated_log_count()
 
     async def _run_once(self, handlers: Mapping[Kind, Handler], in_hand: int) -> None:
-        runner = self._runner()
+        runner = QueueManager(self._memory or Queries(PatientDriver(self._engine)))
         for kind, handle in handlers.items():
             runner.entrypoint(str(kind))(_entrypoint(handle))
         async with anyio.create_task_group() as tasks:
@@ -153,9 +151,6 @@ class Queue:
                 log_aggregation_interval=timedelta(0),
             )
             tasks.cancel_scope.cancel()
-
-    def _runner(self) -> QueueManager:
-        return QueueManager(self._memory or Queries(PatientDriver(self._engine)))
 
     async def _end_with(self, runner: QueueManager) -> None:
         await self._ending.wait()

@@ -8,31 +8,29 @@ from typing import Final, Self, TypeVar
 import asyncpg
 from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import NotifyCallback
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from momalisa_api.database import answering
+from momalisa_api.problems import CatalogueUnavailable
 
 T = TypeVar("T")
 
-AWAY: Final = (
-    OSError,
-    TimeoutError,
-    DBAPIError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-)
 PAUSE_S: Final = 0.5
 
 
 @asynccontextmanager
 async def raw_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """asyncpg's own connection under one of the engine's; each statement is a transaction of its own."""
-    async with engine.connect() as connection:
-        yield await _raw(connection)
+    """asyncpg's own connection under one of the engine's; each statement is a transaction of its own.
+
+    Raises CatalogueUnavailable where PostgreSQL does not answer.
+    """
+    with answering(engine):
+        async with engine.connect() as connection:
+            yield await _raw(connection)
 
 
 class EngineDriver:
-    """pgqueuer's driver for an engine on PostgreSQL. Raises what asyncpg and the engine raise."""
+    """pgqueuer's driver for an engine on PostgreSQL. Raises CatalogueUnavailable."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -96,7 +94,7 @@ class PatientDriver(EngineDriver):
     async def _listen(self, channel: str, callback: NotifyCallback) -> None:
         """Hold one connection that listens; a new one whenever it is lost."""
         while True:
-            with suppress(*AWAY):
+            with suppress(CatalogueUnavailable), answering(self._engine):
                 async with self._engine.connect() as connection:
                     try:
                         await _hear(await _raw(connection), channel, callback)
@@ -122,5 +120,5 @@ async def _patiently(act: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await act()
-        except AWAY:
+        except CatalogueUnavailable:
             await asyncio.sleep(PAUSE_S)

@@ -40,7 +40,11 @@ class Settings(StoreSettings):
     )
     lease_s: float = Field(10.0, description="Seconds of silence after which a worker's shards go to another.", ge=1)
     reconcile_s: float = Field(15.0, description="Seconds between two looks for jobs that the queue has lost.", gt=0)
-    watch_s: float = Field(0.2, description="Seconds between two looks for changes that watchers want to see.", gt=0)
+    watch_s: float = Field(
+        0.2,
+        description="Seconds between two looks for what watchers want to see; at least 1 where PostgreSQL tells of it.",
+        gt=0,
+    )
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",

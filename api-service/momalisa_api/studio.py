@@ -21,6 +21,8 @@ from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
 log = structlog.get_logger()
 
+UNLISTED = "Unlisted: the model's safety checker marked a picture between two of its stops. The url works all the same."
+
 
 class Studio:
     """Does what a walk lacks, one job at a time. Every job may be done twice: the second time changes nothing."""
@@ -63,9 +65,7 @@ class Studio:
         """Note the frames that the bucket holds and deal what lacks into shards."""
         frames, held = lay_out(walk.spec), set[str]()
         for recipe in set(walk.spec.recipes):
-            held |= await self._bucket.present(recipe.folder)
-            if recipe.unheard_key in held:
-                await self._catalogue.warn(walk.id, json.loads(await self._bucket.get(recipe.unheard_key)))
+            held |= await self._held(walk.id, recipe)
         landed = [number for number, frame in enumerate(frames) if frame.key in held]
         lacking = [frame for frame in frames if frame.key not in held]
         places = _places(walk.spec)
@@ -82,7 +82,7 @@ class Studio:
         frames, wanted = lay_out(walk.spec), walk.plan[number]
         recipe, places = frames[wanted[0]].recipe, _places(walk.spec)
         log.debug("shard begun", walk=walk.id, shard=number, frames=len(wanted))
-        held = await self._bucket.present(recipe.folder)
+        held = await self._held(walk.id, recipe)
         await self._catalogue.land(walk.id, [number for number in wanted if frames[number].key in held])
         lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not lacking:
@@ -94,12 +94,23 @@ class Studio:
                     case Head(warnings=warnings):
                         await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
-                    case RenderedFrame(fraction=fraction, png=png):
-                        await self._store(walk, Frame(recipe, fraction), places[Frame(recipe, fraction)], png)
+                    case RenderedFrame(fraction=fraction) as rendered:
+                        await self._store(walk, Frame(recipe, fraction), places[Frame(recipe, fraction)], rendered)
 
-    async def _store(self, walk: Walk, frame: Frame, places: list[int], png: bytes) -> None:
-        """First the bucket, then the catalogue: a frame that is noted is there."""
-        await self._bucket.put(frame.key, png)
+    async def _held(self, walk_id: str, recipe: Recipe) -> frozenset[str]:
+        """What the bucket holds of a recipe. Tells the walk what is said there beside the frames."""
+        held = await self._bucket.present(recipe.folder)
+        if recipe.marked_key in held:
+            await self._catalogue.mark(walk_id, UNLISTED)
+        if recipe.unheard_key in held:
+            await self._catalogue.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
+        return held
+
+    async def _store(self, walk: Walk, frame: Frame, places: list[int], rendered: RenderedFrame) -> None:
+        """First the bucket, then the catalogue: a frame that is noted is there, and so is its mark."""
+        if rendered.marked:
+            await self._mark(walk.id, frame)
+        await self._bucket.put(frame.key, rendered.png)
         log.debug("frame stored", walk=walk.id, frame=frame.key)
         await self._catalogue.land(walk.id, places)
 
@@ -108,6 +119,11 @@ class Studio:
         if warnings:
             await self._bucket.put(recipe.unheard_key, json.dumps(warnings).encode())
             await self._catalogue.warn(walk_id, warnings)
+
+    async def _mark(self, walk_id: str, frame: Frame) -> None:
+        """Before the frame is anywhere: whoever finds it finds the mark, and no wall shows it meanwhile."""
+        await self._bucket.put(frame.recipe.marked_key, json.dumps({"fraction": frame.fraction}).encode())
+        await self._catalogue.mark(walk_id, UNLISTED)
 
     async def _film(self, walk: Walk) -> None:
         """Make the films of a whole walk. The move to filming lets one through; who takes over goes on from there."""

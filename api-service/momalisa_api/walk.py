@@ -55,6 +55,11 @@ class Recipe(Look):
         """Where it is written what the model did not hear of the recipe's prompts."""
         return f"{self.folder}unheard.json"
 
+    @property
+    def marked_key(self) -> str:
+        """Lies there where the model's safety checker marked a frame of the recipe; laid before that frame."""
+        return f"{self.folder}marked.json"
+
 
 class WalkSpec(Look):
     """A walk, complete and canonical. Equal specs are one walk."""

@@ -33,12 +33,20 @@ async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
     asking for the walk anew finds it.
     """
     walk = await catalogue.get(walk_id)
-    keys = {frame.key for frame in lay_out(walk.spec)}
+    keys = _keys_of(walk.spec)
     async for other in catalogue.every_spec():
         if other.id != walk_id and set(other.recipes) & set(walk.spec.recipes):
-            keys -= {frame.key for frame in lay_out(other)}
+            keys -= _keys_of(other)
     await catalogue.remove(walk_id)
-    keys |= await bucket.present(f"walks/{walk_id}/")
-    for key in keys:
+    there = await bucket.present(f"walks/{walk_id}/")
+    for recipe in set(walk.spec.recipes):
+        there |= keys & await bucket.present(recipe.folder)
+    for key in there:
         await bucket.delete(key)
-    return len(keys)
+    return len(there)
+
+
+def _keys_of(spec: WalkSpec) -> set[str]:
+    """A walk's frames, and what may lie beside them."""
+    beside = {key for recipe in spec.recipes for key in (recipe.marked_key, recipe.unheard_key)}
+    return beside | {frame.key for frame in lay_out(spec)}

@@ -82,6 +82,7 @@ class RenderedFrame(BaseModel):
     fraction: float
     png: bytes
     seconds: float
+    marked: bool = Field(False, description="The model's safety checker objects to it.")
 
 
 class Trouble(BaseModel):

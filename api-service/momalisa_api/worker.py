@@ -26,6 +26,7 @@ REPORT_S: Final = 5.0
 REPORT_LOOK_S: Final = 0.5
 TROUBLE_PAUSE_S: Final = 1.0
 RELEASE_PAUSE_S: Final = 0.5
+PRUNE_S: Final = 3600.0
 DRAIN_S: Final = 6.0
 
 
@@ -67,10 +68,10 @@ class Worker:
                 (self._reconcile_s, self._reconcile),
                 (OUTDATED_LOOK_S, self._drop_outdated),
                 (REPORT_LOOK_S, self._report),
+                (PRUNE_S, self._queue.prune),
             ):
                 tasks.start_soon(_again_and_again, every_s, act)
             tasks.start_soon(self._replicas.run)
-            tasks.start_soon(self._queue.prune)
             async with anyio.create_task_group() as lines:
                 renders, others = {Kind.RENDER: self._do}, {Kind.PLAN: self._do, Kind.FILM: self._do}
                 lines.start_soon(self._queue.run, renders, self._shards_in_hand)

@@ -46,7 +46,8 @@ It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3 to
 - Colours: {colours}. Their order matters: the ground comes last.
 - A word for the layout may stand before the family ("a wide spiral"): {kinds}.
 
-Words outside these it does not know: it paints something, but not what they mean.
+Words outside these it does not know. Their letters choose what comes instead: the first letter of the first one a
+palette, the last letter of the last one a calm composition (`atelier/reverie.py`). Colours that are named are heeded.
 
 ## Walks that look good
 
@@ -56,14 +57,14 @@ Words outside these it does not know: it paints something, but not what they mea
 
 Pictures that `atelier/painter.py` paints, in two layouts a family, with captions from `atelier/captions.py`. Nobody
 holds rights in them: they are CC0. One pairing of family and colours in ten (SHA-256 modulo 10 is 0) was kept from
-training.
+training. One caption in five is of made-up words, for what to paint when it does not know a word.
 
 ## Recipe
 
 UNet of 9.4 M weights over latents of 16 x 16 x 12, CLIP-style text encoder of two layers, tiny autoencoder. The latents
 are a fixed PCA of 8 x 8 x 3 patches, which the autoencoder's own encoder has learnt to reproduce. v-prediction, cosine
 schedule, timesteps skewed to high noise, captions dropped one time in ten, AdamW at 1e-3 falling over the last half,
-moving average .997, float32 on two shared cores.
+moving average .997, float32.
 
 Again from nothing, or on from where it was killed: `python -m atelier.train --out DIR --minutes 120 --weights DIR`
 
@@ -81,15 +82,19 @@ Apache-2.0 for the weights, CC0 for the pictures they learnt from.
 
 def _figure_lines(folder: Path) -> str:
     if not (folder / FIGURES).exists():
-        return "Not measured yet: `python -m atelier.evaluate --weights DIR`."
-    figures: dict[str, Any] = json.loads((folder / FIGURES).read_text())
+        return "Not measured yet: `make atelier-eval`."
+    measured: dict[str, Any] = json.loads((folder / FIGURES).read_text())
     lines = [
-        "On held-out captions, by `python -m atelier.evaluate --weights DIR`:",
+        f"By `make atelier-eval`, over HTTP: {measured['recipe']}. Beside it what the painter's own pictures get, and",
+        "what the model's get when the captions are shuffled.",
         "",
-        "| figure | value |",
-        "|---|---|",
+        "| figure | atelier | painter | shuffled |",
+        "|---|---|---|---|",
     ]
-    return "\n".join(lines + [f"| {name} | {value} |" for name, value in figures.items()])
+    for name, values in measured["figures"].items():
+        cells = [f"{value:.2f}" for value in values] + [""] * (3 - len(values))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def write_card(folder: Path) -> None:

@@ -28,10 +28,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.captions import Caption, draw_caption
-from atelier.evaluate import Connoisseur, colours_present, families_right, share_of, train_connoisseur
+from atelier.card import FIGURES, write_card
+from atelier.connoisseur import Connoisseur, colours_present, families_right, share_of, train_connoisseur
 from atelier.export import load_weights
 from atelier.latents import fit_pca, to_tensor
 from atelier.painter import Picture, paint
+from atelier.reverie import STRANGE, imagine
 from atelier.sheet import painted
 
 TIMEOUT_S: Final = 600
@@ -186,26 +188,49 @@ def both_ends_right(walks: Sequence[Walk], connoisseur: Connoisseur) -> float:
     return sum(right) / len(right)
 
 
+def strange_right(replica: Replica, connoisseur: Connoisseur) -> tuple[float, float]:
+    """For texts of words that it does not know: family right and colours present, by what atelier/reverie.py says."""
+    captions = [imagine(text) for text in STRANGE]
+    pictures = [replica.render(text, text, number, [0.0])[0] for number, text in enumerate(STRANGE)]
+    return families_right(connoisseur, pictures, captions), colours_present(pictures, captions)
+
+
+def measure(replica: Replica, count: int, frames: int, weights: Path) -> dict[str, tuple[float, ...]]:
+    """Every figure by its name: the replica's, and for some the painter's own and that of shuffled captions."""
+    walks, connoisseur = make_walks(replica, count, frames), train_connoisseur()
+    family, colours = strange_right(replica, connoisseur)
+    return {
+        **examine(walks, connoisseur),
+        "decoder, dB": (decoder_db(weights),),
+        "both ends right": (both_ends_right(walks, connoisseur),),
+        "1 - Gini of steps": (float(np.mean([evenness(walk.pictures) for walk in walks])),),
+        "sharpness of the middle": (float(np.mean([sharpness(walk.pictures) for walk in walks])),),
+        "strange words, family right": (family,),
+        "strange words, colours present": (colours,),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a running replica, such as http://127.0.0.1:8100; else one is started")
     parser.add_argument("--walks", type=int, default=60)
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--weights", type=Path, default=Path("atelier/weights"), help="for the decoder's own figure")
+    parser.add_argument("--keep", action="store_true", help="write the figures into the weights' model card")
     options = parser.parse_args()
     with nullcontext(options.url) if options.url else started_replica() as url:
         replica = Replica(url)
-        walks = make_walks(replica, options.walks, options.frames)
-    connoisseur = train_connoisseur()
+        figures = measure(replica, options.walks, options.frames, options.weights)
     steps, guidance = replica.card["num_inference_steps"], replica.card["guidance_scale"]
-    print(f"{len(walks)} walks of {options.frames} frames, {steps} steps, guidance {guidance:g}; held-out captions")
-    print(f"{'':28}{'replica':>10}{'painter':>10}{'shuffled':>10}")
-    for name, figures in examine(walks, connoisseur).items():
-        print(f"{name:28}" + "".join(f"{figure:10.2f}" for figure in figures))
-    print(f"{'decoder, dB':28}{decoder_db(options.weights):10.2f}")
-    print(f"{'both ends right':28}{both_ends_right(walks, connoisseur):10.2f}")
-    print(f"{'1 - Gini of steps':28}{np.mean([evenness(walk.pictures) for walk in walks]):10.2f}")
-    print(f"{'sharpness of the middle':28}{np.mean([sharpness(walk.pictures) for walk in walks]):10.2f}")
+    recipe = (
+        f"{options.walks} walks of {options.frames} frames, {steps} steps, guidance {guidance:g}; held-out captions"
+    )
+    print(f"{recipe}\n{'':32}{'replica':>10}{'painter':>10}{'shuffled':>10}")
+    for name, values in figures.items():
+        print(f"{name:32}" + "".join(f"{value:10.2f}" for value in values))
+    if options.keep:
+        (options.weights / FIGURES).write_text(json.dumps({"recipe": recipe, "figures": figures}, indent=2) + "\n")
+        write_card(options.weights)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from atelier.captions import draw_caption
 from atelier.latents import PATCH, to_tensor
 from atelier.painter import paint
+from atelier.reverie import draw_strange
 
 DROPPED_CAPTIONS: Final = 0.1
+STRANGE: Final = 0.2
 LATENT_NOISE: Final = 0.15
 HIGH_NOISE_SKEW: Final = 0.5
 LONGEST_TRAINING: Final = 100_000_000
@@ -39,11 +41,11 @@ class Lesson:
 
 
 def paint_lesson(tokenizer: CLIPTokenizer, rng: Random, count: int, variations: int = 1, size: int = 128) -> Lesson:
-    """Pictures of the training side and their captions, one in ten left empty.
+    """Pictures of the training side and their captions, one in ten left empty, one in five of made-up words.
 
     variations: how many layouts of each kind; 1 is the fixed one. Raises HeldOutPainted where the split leaks.
     """
-    captions = [draw_caption(rng) for _ in range(count)]
+    captions = [draw_strange(rng) if rng.random() < STRANGE else draw_caption(rng) for _ in range(count)]
     if any(caption.held_out for caption in captions):
         raise HeldOutPainted("draw_caption gave a held-out caption to training")
     painted = [paint(c.family, c.colours, c.kind, rng.randrange(variations), size) for c in captions]

@@ -1,4 +1,4 @@
-"""Sheets: many pictures on one, by the painter or by the model, on the same captions.
+"""Sheets: many pictures on one, by the painter or by the model, on the same captions; words it does not know come last.
 
 `python -m atelier.sheet --weights DIR --docs DIR` makes both for the docs.
 """
@@ -17,6 +17,7 @@ from atelier.export import load_weights
 from atelier.families import FAMILIES
 from atelier.painter import Picture, paint
 from atelier.palette import COLOURS, stand_apart
+from atelier.reverie import STRANGE, imagine
 
 STEPS: Final = 12
 GUIDANCE: Final = 4.0
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True, help="folder for painter.png and atelier.png")
     options = parser.parse_args()
-    captions = sheet_captions()
+    captions = [*sheet_captions(), *map(imagine, STRANGE[:SHEET_COLUMNS])]
     save_sheet(
         lay_out([Image.fromarray(picture) for picture in painted(captions)], SHEET_COLUMNS),
         options.docs / "painter.png",

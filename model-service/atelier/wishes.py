@@ -27,7 +27,8 @@ def wishes() -> dict[str, Any]:
             "summary": "A small model that comes with MoMALisa and paints modern-art compositions in named colours.",
             "license": "Apache-2.0 for the weights, CC0 for the pictures they learnt from.",
             "examples": WALKS,
-            "limits": f"It knows its own words alone: some twenty kinds of composition in {len(COLOURS)} colours.",
+            "limits": f"It knows its own words alone: some twenty kinds of composition in {len(COLOURS)} colours. "
+            "For words that it does not know, their letters choose colours and a calm composition.",
             "words": sorted(vocabulary()),
         },
     }

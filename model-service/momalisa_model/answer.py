@@ -33,6 +33,7 @@ def shard_of(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metr
         for frame in sampler.frames(request.recipe, leg, request.fractions, should_stop):
             metrics.frames.inc()
             metrics.frame_seconds.observe(frame.seconds)
+            metrics.marked.inc(frame.marked)
             yield _line_of(frame)
 
     return shard
@@ -40,7 +41,7 @@ def shard_of(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metr
 
 def _line_of(frame: Frame) -> FrameLine:
     png = base64.b64encode(frame.png).decode("ascii")
-    return FrameLine(fraction=frame.fraction, png=png, seconds=round(frame.seconds, 6))
+    return FrameLine(fraction=frame.fraction, png=png, seconds=round(frame.seconds, 6), marked=frame.marked)
 
 
 class FramesResponse(Response):

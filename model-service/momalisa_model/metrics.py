@@ -20,6 +20,7 @@ class Metrics:
         histogram = partial(Histogram, buckets=SECONDS, registry=self.registry)
         self.shards = counter(name("shards"), "Shards that were on the device, by how they ended", ["outcome"])
         self.frames = counter(name("frames"), "Frames rendered that were asked for: padding does not count")
+        self.marked = counter(name("marked"), "Frames that the model's safety checker marked")
         self.cancelled = counter(name("cancelled"), "Shards cut short on the device, their caller gone")
         self.out_of_memory = counter(name("out_of_memory"), "Shards that needed more memory than there is")
         self.turned_away = counter(name("turned_away"), "Requests told that the lane is full")

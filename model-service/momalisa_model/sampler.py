@@ -36,11 +36,12 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture as PNG, and the device's seconds that it took."""
+    """One picture as PNG, the device's seconds that it took, and whether the model's safety checker objects to it."""
 
     fraction: float
     png: bytes
     seconds: float
+    marked: bool
 
 
 class Sampler:
@@ -68,11 +69,11 @@ class Sampler:
         for first in range(0, len(fractions), self._micro_batch):
             began = perf_counter()
             asked = fractions[first : first + self._micro_batch]
-            pictures = self.pictures(recipe, leg, asked, should_stop)
-            pictures = (pictures * 255).round().to(torch.uint8).cpu()
+            pictures = _rounded(self.pictures(recipe, leg, asked, should_stop))
+            marks = self._marks(pictures)
             seconds = (perf_counter() - began) / len(asked)
-            for fraction, picture in zip(asked, pictures, strict=True):
-                yield Frame(fraction, _png(picture), seconds)
+            for fraction, picture, marked in zip(asked, pictures, marks, strict=True):
+                yield Frame(fraction, _png(picture), seconds, marked)
 
     @torch.inference_mode()
     def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
@@ -104,11 +105,19 @@ class Sampler:
         spread = [place / frames for place in range(frames)]
         here = self.pictures(recipe, leg, spread, never)
         moved = self.pictures(recipe, leg, spread[-1:] + spread[:-1], never)
+        self._marks(_rounded(here))
         if not torch.equal(here, moved.roll(-1, 0)):
             raise UnsuitableModel(
                 f"On this machine a frame's bits change with its place among {frames}. Set "
                 "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
             )
+
+    def _marks(self, pictures: Tensor) -> list[bool]:
+        """Which of one micro-batch's pictures the safety checker marks, if there is one; padded as they were."""
+        if not self.weights.checker:
+            return [False] * len(pictures)
+        padding = pictures[-1:].repeat(self._micro_batch - len(pictures), 1, 1, 1)
+        return self.weights.checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
         """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents, float32.
@@ -157,6 +166,11 @@ class Sampler:
         scales = torch.full((self._micro_batch,), guidance_scale - 1)
         embedding: Tensor = self._parts.get_guidance_scale_embedding(scales, embedding_dim=width)
         return embedding.to(self.weights.device, self.weights.dtype)
+
+
+def _rounded(pictures: Tensor) -> Tensor:
+    """Pictures in [0, 1] as the uint8 of their PNGs, on the CPU."""
+    return (pictures * 255).round().to(torch.uint8).cpu()
 
 
 def _png(picture: Tensor) -> bytes:

@@ -12,6 +12,7 @@ import structlog
 import torch
 from diffusers import StableDiffusionPipeline
 
+from momalisa_model.checker import CHECKER_PARTS, Checker, load_checker, names_checker
 from momalisa_model.places import even_threads, make_places_equal
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
@@ -34,6 +35,7 @@ class Weights:
     folder: Path
     device: torch.device
     dtype: torch.dtype
+    checker: Checker | None = None
 
     @property
     def token_limit(self) -> int:
@@ -65,7 +67,7 @@ def load(settings: Settings) -> Weights:
     torch.set_num_threads(settings.threads or even_threads(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
     folder, model, revision = locate(settings.model_id, settings.model_revision)
-    _check_parts(folder, model)
+    checked = _check_parts(folder, model)
     device, dtype = choose_device(settings.device), settings.dtype
     number = (torch.float16 if device.type == "cuda" else torch.float32) if dtype == "auto" else getattr(torch, dtype)
     torch.backends.cudnn.deterministic = True
@@ -85,7 +87,8 @@ def load(settings: Settings) -> Weights:
     if device.type == "cpu":
         make_places_equal(pipeline.unet, pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
-    return Weights(pipeline.to(device), model, revision, folder, device, number)
+    checker = load_checker(folder, model, device) if checked else None
+    return Weights(pipeline.to(device), model, revision, folder, device, number, checker)
 
 
 def locate(model_id: str, wanted: str | None) -> tuple[Path, str, str]:
@@ -103,9 +106,7 @@ def locate(model_id: str, wanted: str | None) -> tuple[Path, str, str]:
     if folder.is_absolute() or model_id.count("/") != 1:
         raise UnsuitableModel("There is no folder where MODEL_ID says; set it to one in diffusers format or a hub id.")
     try:
-        snapshot = StableDiffusionPipeline.download(
-            model_id, revision=wanted, use_safetensors=True, safety_checker=None, feature_extractor=None
-        )
+        snapshot = StableDiffusionPipeline.download(model_id, revision=wanted, use_safetensors=True)
     except (OSError, ValueError) as error:
         told = f"{model_id} at {wanted or 'main'} could not be fetched from the hub; the replica's log says why."
         raise UnsuitableModel(told) from error
@@ -144,8 +145,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _check_parts(folder: Path, model: str) -> None:
-    """Read the index before the gigabytes: what is no Stable Diffusion is refused in a sentence."""
+def _check_parts(folder: Path, model: str) -> bool:
+    """Read the index before the gigabytes: what is no Stable Diffusion is refused in a sentence.
+
+    Returns whether the model has a safety checker.
+    """
     try:
         index = dict(json.loads((folder / "model_index.json").read_bytes()))
     except (OSError, ValueError, TypeError) as error:
@@ -153,10 +157,12 @@ def _check_parts(folder: Path, model: str) -> None:
     kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
         raise UnsuitableModel(f"{model} is a {kind}; only Stable Diffusion 1.x, 2.x and Turbo can be walked yet.")
-    for part, (library, kinds) in PARTS.items():
+    checked = names_checker(index)
+    for part, (library, kinds) in (PARTS | CHECKER_PARTS if checked else PARTS).items():
         if index.get(part) not in [[library, kind] for kind in kinds]:
             wanted = f"{' or '.join(kinds)} of {library}"
             raise UnsuitableModel(f"{model} has {json.dumps(index.get(part))} as {part}; it must be {wanted}.")
+    return checked
 
 
 def _check_shapes(pipeline: Any, model: str) -> None:

@@ -63,11 +63,12 @@ class Head(Wire):
 
 
 class FrameLine(Wire):
-    """One frame: PNG bytes in base64, and the device's seconds that it took."""
+    """One frame: PNG bytes in base64, the device's seconds that it took, what the model's safety checker says of it."""
 
     fraction: float
     png: str
     seconds: float
+    marked: bool = Field(default=False, description="the safety checker objects; false where there is none")
 
 
 class ProblemLine(Wire):

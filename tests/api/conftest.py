@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,12 @@ import anyio
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from momalisa_api import app as assembler
+from momalisa_api.database import opened
 from momalisa_api.settings import Settings
+from tests.postgres import migrated
 
 CARD = {
     "model": "made-up",
@@ -78,6 +81,7 @@ class FakeReplica:
     dies_after: int | None = None
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
+    objects_to: frozenset[float] = frozenset()
     asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
     looked_at: int = 0
@@ -123,7 +127,9 @@ class FakeReplica:
                 raise httpx.ReadError("the replica died")
             self.sent += 1
             png = base64.b64encode(painted(body["recipe"], fraction)).decode()
-            yield json.dumps({"fraction": fraction, "png": png, "seconds": 0.1}).encode() + b"\n"
+            line = {"fraction": fraction, "png": png, "seconds": 0.1}
+            mark = {"marked": fraction in self.objects_to} if self.objects_to else {}
+            yield json.dumps(line | mark).encode() + b"\n"
 
 
 class Fleet:
@@ -159,6 +165,29 @@ def anyio_backend() -> str:
 @pytest.fixture
 def fleet() -> Fleet:
     return Fleet()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with migrated() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/catalogue.sqlite"
+    found: str = request.getfixturevalue("postgres")
+    return found
+
+
+@pytest.fixture
+async def emptied(postgres: str) -> str:
+    """The PostgreSQL that the tests share, without what others left there."""
+    async with opened(postgres) as engine, engine.begin() as connection:
+        for table in ("claims", "workers", "asks", "landings", "walks", "pgqueuer"):
+            await connection.execute(text(f"DELETE FROM {table}"))
+    return postgres
 
 
 def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:

@@ -1,7 +1,6 @@
 """The catalogue on both of its databases: the same suite on SQLite and on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -9,27 +8,13 @@ from sqlalchemy import text
 
 from momalisa_api.catalogue import MOVES, Ahead, Catalogue, State
 from momalisa_api.database import migrate, open_engine, opened
+from momalisa_api.news import News
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
-from tests.postgres import migrated
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with migrated() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/catalogue.sqlite"
-    found: str = request.getfixturevalue("postgres")
-    return found
 
 
 @pytest.fixture
@@ -129,6 +114,30 @@ async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue
     assert [walk.spec.seed for walk in mine.walks] == [6, 5, 4, 3, 2, 1, 0]
 
 
+async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue):
+    """Every frame may bring a mark, and asking for it listed must not bring it back. Its owner still finds it."""
+    walk, _ = await catalogue.ask(spec(), OWNER, warnings=["careful"])
+    for _ in range(2):
+        await catalogue.mark(walk.id, "for a reason")
+    marked, made = await catalogue.ask(spec(), OWNER, listed=True)
+    assert (made, marked.revision, marked.warnings) == (False, walk.revision + 1, ("careful", "for a reason"))
+    assert (await catalogue.page()).walks == (await catalogue.page(owner=OWNER)).walks == ()
+    assert [found.id for found in (await catalogue.page(owner=OWNER, hidden=True)).walks] == [walk.id]
+
+
+async def test_no_warning_is_lost_among_frames_that_land(catalogue):
+    """A warning is added to those that are there; a walk changes many times a second meanwhile."""
+    walk, _ = await catalogue.ask(spec(frames=25), OWNER)
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(catalogue.warn, walk.id, [f"warning {number}"])
+            tasks.start_soon(catalogue.land, walk.id, [number])
+        tasks.start_soon(catalogue.mark, walk.id, "for a reason")
+    told = await catalogue.get(walk.id)
+    assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
+    assert (await catalogue.page()).walks == ()
+
+
 @pytest.mark.parametrize(
     ("q", "found"),
     [("GIRAFFE", 1), ("straße", 1), ("STRASSE", 1), ("100%", 1), ("%", 1), ("_", 0), ("\\", 0), ("submarine", 0)],
@@ -171,15 +180,16 @@ async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue):
 async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
     """Another process may render the walk: what counts is what the database says."""
     walk, _ = await catalogue.ask(spec(frames=2), OWNER)
-    watch = Watch(catalogue, every_s=0.01)
     seen = []
 
     async def look() -> None:
-        async for snapshot in watch.snapshots(walk.id):
+        snapshot = walk
+        while not snapshot.ended and (snapshot := await watch.newer(walk.id, snapshot.revision)):
             seen.append((snapshot.revision, snapshot.state, len(snapshot.landed)))
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Catalogue(engine)
+        watch = Watch(catalogue, 0.01, News(engine))
         tasks.start_soon(watch.run)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:

@@ -70,6 +70,16 @@ async def test_idle_replicas_share_the_shards(fleet):
     assert len(first.asked) == len(second.asked) == 3
 
 
+async def test_a_mark_comes_with_its_frame(fleet):
+    """From whichever of several replicas; other frames of the shard come without."""
+    disliked = frozenset({SHARDS[0].fractions[0], SHARDS[0].fractions[-1]})
+    fleet.add(dies_after=2, objects_to=disliked)
+    fleet.add(objects_to=disliked)
+    async with dispatching(fleet) as replicas:
+        events = [event async for event in replicas.render(SHARDS[0]) if isinstance(event, RenderedFrame)]
+    assert {event.fraction: event.marked for event in events} == {at: at in disliked for at in SHARDS[0].fractions}
+
+
 async def test_a_slow_replica_gets_less(fleet):
     """Whoever is idle takes the next shard; nobody deals a slow replica its equal share."""
     slow, fast = fleet.add(frame_s=0.08), fleet.add(frame_s=0.005)

@@ -51,6 +51,14 @@ def test_the_api_reads_what_a_replica_answers():
     assert read_trouble.problem["detail"] == "Ask for less."
 
 
+def test_a_mark_is_read_and_its_absence_is_none():
+    """Replicas of before there were marks, and those whose model has no safety checker, may leave it out."""
+    frame = model.FrameLine(fraction=0.5, png="", seconds=0.1, marked=True).model_dump(mode="json")
+    older = {key: it for key, it in frame.items() if key != "marked"}
+    read = [api.read_line(line) for line in (frame, {**frame, "marked": False}, older)]
+    assert [line.marked for line in read if isinstance(line, api.RenderedFrame)] == [True, False, False]
+
+
 def test_both_halves_know_the_same_card():
     """One file is given to both: each must read all of it that the other needs."""
     assert set(api.ModelCard.model_fields) == set(model.ModelCard.model_fields)

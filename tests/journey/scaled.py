@@ -21,7 +21,7 @@ from tests.gcs import FakeGcs
 from tests.journey.client import Client
 from tests.journey.processes import WEIGHTS, Service, Trap, wait_until
 from tests.journey.proxy import Proxy
-from tests.postgres import Postgres, server
+from tests.postgres import Postgres, migrate, server
 
 REPLICAS, WORKERS = 3, 2
 LEASE_S = 2.0
@@ -160,7 +160,7 @@ def scaled(folder: Path) -> Iterator[Scaled]:
             # A late shard would be rendered twice, which is right and spoils what is counted here.
             "MOMALISA_BACKUP_SHARDS": "false",
         }
-        postgres.migrate()
+        migrate(postgres.url)
         running = Scaled(folder, environment, postgres, gcs)
         for proxy in (proxy for each in running.proxies.values() for proxy in each):
             stack.enter_context(proxy.running())

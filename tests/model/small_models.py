@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
 WIDTH = 32
@@ -81,3 +84,27 @@ def save(folder: Path, tokens: int, unet: Any, vae: Any, scheduler: Any) -> Path
         requires_safety_checker=False,
     ).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def with_checker(folder: Path, target: Path, threshold: float, dislikes: Image.Image | None = None) -> Path:
+    """The pipeline of a folder once more, with a safety checker that objects to what it finds alike.
+
+    threshold: the cosine from which on it does: 1.1 is above all that there are, -1.1 below. dislikes: what pictures
+    are compared with, in place of one direction among many.
+    """
+    vision = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 4, "num_attention_heads": 2}
+    # Initialised as usual, a network as small as this finds all pictures alike.
+    vision |= {"image_size": 24, "patch_size": 8, "initializer_factor": 20.0}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16)).eval()
+    extractor = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size=24)
+    checker.concept_embeds_weights.fill_(threshold)
+    checker.special_care_embeds_weights.fill_(1.1)
+    if dislikes:
+        with torch.no_grad():
+            seen = checker.vision_model(extractor([dislikes], return_tensors="pt").pixel_values)[1]
+            checker.concept_embeds.copy_(checker.visual_projection(seen))
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=checker, feature_extractor=extractor)
+    pipeline.save_pretrained(target, safe_serialization=True)
+    return target

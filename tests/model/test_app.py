@@ -346,7 +346,7 @@ def test_hanging_up_cancels_between_two_steps(server):
         post_and_hang_up(server, lambda: wait_until(lambda: len(steps) >= 2))
         wait_until(lambda: server.metric("cancelled_total") == before + 1)
     assert len(steps) < 100
-    assert server.metric("lane_depth") == 0
+    wait_until(lambda: server.metric("lane_depth") == 0)
     assert server.render([0.5]).status_code == 200
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from atelier import captions, lessons, painter
 from atelier.captions import Caption, draw_caption, held_out, phrase
-from atelier.evaluate import LEAST_SHARE, share_of
+from atelier.connoisseur import LEAST_SHARE, share_of
 from atelier.families import FAMILIES
-from atelier.palette import COLOURS
+from atelier.palette import COLOURS, stand_apart
+from atelier.reverie import COMPOSITIONS, PALETTES, draw_strange, imagine, strange_words
 from atelier.tokenizer import build_tokenizer
 
 EVERY_LAYOUT = [(name, count, kind) for name, family in FAMILIES.items() for count in family.counts for kind in (0, 1)]
@@ -106,3 +107,30 @@ def test_a_caption_is_told_by_its_family_and_colours_alone() -> None:
     """Two phrasings of one picture are on the same side of the split."""
     one, other = (Caption("grid", ("red", "white"), kind, f"text {kind}") for kind in (0, 1))
     assert one.held_out == other.held_out
+
+
+def test_a_word_that_nobody_knows_has_a_picture_of_its_own():
+    """Its letters decide, so that it is the same again, and another word's is another."""
+    giraffe, battleship = imagine("a giraffe"), imagine("A painting of the BATTLESHIP")
+    assert imagine("the giraffe") == Caption(giraffe.family, giraffe.colours, giraffe.kind, "the giraffe")
+    assert (giraffe.family, giraffe.kind, giraffe.colours) != (battleship.family, battleship.kind, battleship.colours)
+    assert imagine("a navy giraffe").colours[0] == "navy"
+    with pytest.raises(ValueError, match="knows every word"):
+        imagine("a red spiral on white")
+
+
+def test_every_letter_gives_colours_that_stand_apart():
+    """And every composition has room for so many."""
+    assert len(PALETTES) == 26
+    assert all(stand_apart(palette) for palette in PALETTES)
+    assert all(len(PALETTES[0]) in FAMILIES[family].counts for family, _ in COMPOSITIONS)
+
+
+def test_strange_captions_are_strange_and_from_the_training_side():
+    """Or the evaluation would know them."""
+    rng = Random(0)
+    captions = [draw_strange(rng) for _ in range(500)]
+    assert not any(caption.held_out for caption in captions)
+    assert all(strange_words(caption.text) for caption in captions)
+    ends = {(words[0][0], words[-1][-1]) for caption in captions if (words := strange_words(caption.text))}
+    assert {first for first, _ in ends} >= set("abcdefghijklmnopqrstuvw")

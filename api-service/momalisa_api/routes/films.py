@@ -3,6 +3,8 @@
 import re
 import unicodedata
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,11 +12,13 @@ import anyio.to_thread
 from fastapi import APIRouter, Header, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import State, Walk
 from momalisa_api.problems import (
     BucketUnavailable,
+    CatalogueUnavailable,
     Gone,
     Invalid,
     NotAcceptable,
@@ -39,6 +43,7 @@ CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "s
 FILM_TYPES = ("image/gif", "image/webp", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
+GONE = "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
 router = APIRouter(tags=["pictures"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="One range of bytes, such as bytes=0-1023.")]
@@ -57,7 +62,9 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content, "headers": ETAG},
         206: {"description": "The range asked for", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "You have it already"},
-        **documented(WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
+        **documented(
+            WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
+        ),
     }
 
 
@@ -95,7 +102,10 @@ async def frames_zip(
     key = f"walks/{walk.id}/frames.zip"
     async with services.packing_room:
         if key not in await services.bucket.present(f"walks/{walk.id}/"):
-            await _pack(walk, services.bucket, key)
+            try:
+                await _pack(walk, services.bucket, key)
+            except NotInBucket:
+                raise Gone(GONE) from None
     name = file_name(walk, "zip")
     return await stored(services.bucket, key, "application/zip", name, byte_range, none_match)
 
@@ -116,9 +126,12 @@ async def film(
 async def film_of(
     walk: Walk, name: str, services: Needs, byte_range: str | None = None, none_match: str | None = None
 ) -> Response:
-    """The answer that carries a film. Raises NotThereYet before the walk is done, NotAcceptable for a film not made."""
-    _only_when_done(walk)
+    """The answer that carries a film; one that was made stays, also while lost frames of its walk are rendered again.
+
+    Raises NotThereYet before the walk is done, NotAcceptable for a film not made.
+    """
     if name not in walk.films:
+        _only_when_done(walk)
         raise NotAcceptable(NO_VIDEO)
     download = file_name(walk, name.rpartition(".")[2])
     key = f"walks/{walk.id}/{name}"
@@ -135,18 +148,37 @@ async def stored(
         return Response(status_code=304, headers=headers)
     try:
         size = await bucket.size(key)
+        wanted = parse_range(byte_range, size)
+        first, last = wanted or (0, size - 1)
+        content = await _begun(bucket.stream(key, first, last))
     except NotInBucket:
-        raise Gone(
-            "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
-        ) from None
-    wanted = parse_range(byte_range, size)
-    first, last = wanted or (0, size - 1)
+        raise Gone(GONE) from None
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
     status = 200
     if wanted:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return StreamingResponse(bucket.stream(key, first, last), status, headers, media_type)
+    return _Streamed(content, status, headers, media_type)
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks, the first of them fetched: an answer that has begun cannot say any more what is wrong."""
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return whole()
+
+
+class _Streamed(StreamingResponse):
+    """An answer that breaks off where the bucket does. The server then closes the connection: bytes lack."""
+
+    async def stream_response(self, send: Send) -> None:
+        with suppress(BucketUnavailable, NotInBucket):
+            await super().stream_response(send)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:

@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from momalisa_api.problems import Invalid, KeyUnknown, documented
+from momalisa_api.owners import ANONYMOUS
+from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
 from momalisa_api.routes.owner import Caller
 from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
@@ -23,7 +24,11 @@ class ModelResource(BaseModel):
     replicas: ReplicasResource
 
 
-@router.get("/walks", summary="The gallery: walks, newest first", responses=documented(KeyUnknown, Invalid))
+@router.get(
+    "/walks",
+    summary="The gallery: walks, newest first",
+    responses=documented(KeyUnknown, Invalid, CatalogueUnavailable),
+)
 async def walks(
     services: Needs,
     caller: Caller,
@@ -33,7 +38,9 @@ async def walks(
     limit: Annotated[int, Query(ge=1, le=100, description="Walks a page.")] = 24,
 ) -> GalleryPage:
     """Walks, newest first, a page at a time."""
-    page = await services.catalogue.page(q, before, limit, caller if owner else None)
+    # All who bring no name are one owner together: to them, what is off the wall is off this list as well.
+    named = caller != ANONYMOUS
+    page = await services.catalogue.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
     further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
     return GalleryPage(
         walks=[await show(walk, services) for walk in page.walks],
@@ -44,4 +51,8 @@ async def walks(
 @router.get("/model", summary="What this deployment renders with")
 async def model(services: Needs) -> ModelResource:
     """The model card: what it is, what it paints well, its limits."""
-    return ModelResource(card=services.card, replicas=ReplicasResource(awake=(await services.roster.fleet()).awake))
+    try:
+        awake = (await services.roster.fleet()).awake
+    except CatalogueUnavailable:
+        awake = None
+    return ModelResource(card=services.card, replicas=ReplicasResource(awake=awake))

@@ -58,7 +58,7 @@ class WalkResource(BaseModel):
     spec: WalkSpec
     landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
     films: dict[str, str] = Field(description="Urls of the finished films by name.")
-    warnings: list[str] = Field(description="What the visitor should know, such as words that the model did not hear.")
+    warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
     error: str | None = Field(description="Why the walk failed and what to do.")
     place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
     replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
@@ -75,7 +75,7 @@ class GalleryPage(BaseModel):
 
 
 class ReplicasResource(BaseModel):
-    awake: int
+    awake: int | None = Field(description="How many can take work; null while the catalogue is away.")
 
 
 async def show(walk: Walk, services: Services) -> WalkResource:

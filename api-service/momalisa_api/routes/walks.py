@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Annotated
 
 import anyio
@@ -15,6 +16,7 @@ from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
     BudgetSpent,
+    CatalogueUnavailable,
     Gone,
     Invalid,
     KeyUnknown,
@@ -71,6 +73,7 @@ router = APIRouter(tags=["walks"])
             BudgetSpent,
             TooManyWaiting,
             BucketUnavailable,
+            CatalogueUnavailable,
         ),
     },
 )
@@ -115,7 +118,9 @@ async def walk(
         201: {"description": "The walk was started", "headers": LOCATION},
         200: {"description": "The walk was known already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(KeyUnknown, BodyTooLarge, Invalid, BudgetSpent, TooManyWaiting, BucketUnavailable),
+        **documented(
+            KeyUnknown, BodyTooLarge, Invalid, BudgetSpent, TooManyWaiting, BucketUnavailable, CatalogueUnavailable
+        ),
     },
 )
 async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Response) -> WalkResource:
@@ -129,14 +134,22 @@ async def ask(wish: WalkRequest, services: Needs, asker: Asker, response: Respon
     return await show(found, services)
 
 
-@router.get("/walks/{walk_id}", summary="A walk as it is now", responses=documented(WalkUnknown, Invalid))
+@router.get(
+    "/walks/{walk_id}",
+    summary="A walk as it is now",
+    responses=documented(WalkUnknown, Invalid, CatalogueUnavailable),
+)
 async def resource(found: KnownWalk, services: Needs, response: Response) -> WalkResource:
     """A walk: its spec, its state, which frames have landed, its films."""
     response.headers["Cache-Control"] = "no-store"
     return await show(found, services)
 
 
-@router.delete("/walks/{walk_id}", summary="Withdraw your ask", responses=documented(KeyUnknown, WalkUnknown, Invalid))
+@router.delete(
+    "/walks/{walk_id}",
+    summary="Withdraw your ask",
+    responses=documented(KeyUnknown, WalkUnknown, Invalid, CatalogueUnavailable),
+)
 async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
     return await show(await services.desk.withdraw(found.id, caller), services)
@@ -146,7 +159,7 @@ async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkRes
     "/walks/{walk_id}/events",
     summary="A walk as server-sent events",
     response_class=EventSourceResponse,
-    responses=documented(WalkUnknown, Invalid),
+    responses=documented(WalkUnknown, Invalid, CatalogueUnavailable),
 )
 async def events(
     found: KnownWalk,
@@ -155,22 +168,28 @@ async def events(
 ) -> AsyncIterable[ServerSentEvent]:
     """The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended."""
     seen = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,9}", last_event_id) else 0
-    if seen > found.revision:
-        seen = 0  # of another catalogue
-    # An ended walk is told again even to who has seen it: an empty stream would be asked for without end.
-    after = min(seen, found.revision - 1) if found.ended else seen
-    async for snapshot in services.watch.snapshots(found.id, after):
-        yield ServerSentEvent(
-            data=await show(snapshot, services), event="walk", id=str(snapshot.revision), retry=RECONNECT_MS
-        )
+    # Seen in another catalogue; or it has ended, and is told again: an empty stream would be asked for without end.
+    if seen > found.revision or found.ended:
+        seen = 0
+    snapshot: Walk | None = found
+    while snapshot:
+        # In an outage the stream stays open, and the snapshot is told when it is over.
+        with suppress(CatalogueUnavailable):
+            if snapshot.revision > seen:
+                shown = await show(snapshot, services)
+                yield ServerSentEvent(data=shown, event="walk", id=str(snapshot.revision), retry=RECONNECT_MS)
+                seen = snapshot.revision
+            if snapshot.ended:
+                return
+        snapshot = await services.watch.newer(found.id, seen)
 
 
 async def _await_end(found: Walk, services: Services, seconds: float) -> Walk:
     """Hold the line until a walk has ended, at most some seconds. Returns the newest snapshot."""
     if seconds and not found.ended:
         with anyio.move_on_after(seconds):
-            async for snapshot in services.watch.snapshots(found.id, found.revision):
-                found = snapshot
+            while not found.ended and (newer := await services.watch.newer(found.id, found.revision)):
+                found = newer
     return found
 
 

@@ -1,30 +1,20 @@
-"""Measures the weights on captions kept from training: `python -m atelier.evaluate --weights DIR`.
+"""Judges pictures: is it the family that was asked for, and are the named colours there."""
 
-Family right (by a classifier that has seen the painter's pictures alone), named colours present, and how well the
-autoencoder carries a picture. The painter's own pictures stand beside the model's.
-"""
-
-import argparse
-import json
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from typing import Final
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
 from atelier.captions import Caption, draw_caption
-from atelier.card import FIGURES, write_card
-from atelier.export import load_weights
 from atelier.families import FAMILIES
 from atelier.latents import to_tensor
 from atelier.painter import Picture
 from atelier.palette import COLOURS
-from atelier.sheet import GUIDANCE, STEPS, dreamt, painted
+from atelier.sheet import painted
 
 NEAR: Final = 60.0
 LEAST_SHARE: Final = 0.01
@@ -85,50 +75,3 @@ def families_right(connoisseur: Connoisseur, pictures: Sequence[Picture], captio
     found: list[int] = connoisseur(to_tensor(np.stack(pictures))).argmax(1).tolist()
     right = sum(names[i] == caption.family for i, caption in zip(found, captions, strict=True))
     return right / len(captions)
-
-
-@torch.inference_mode()
-def carried_db(pipeline: StableDiffusionPipeline, pictures: Sequence[Picture]) -> float:
-    """Peak signal to noise ratio of pictures after encoder and decoder, in dB."""
-    whole = to_tensor(np.stack(pictures))
-    again = torch.cat([pipeline.vae(some).sample for some in torch.split(whole, 8)])
-    return float(-10 * ((again.clamp(-1, 1) - whole) / 2).square().mean().log10())
-
-
-def measure(pipeline: StableDiffusionPipeline, count: int, steps: int, guidance: float) -> dict[str, str | float]:
-    """Every figure, on `count` held-out captions."""
-    rng = Random(99)
-    captions = [draw_caption(rng, from_held_out=True) for _ in range(count)]
-    texts = [caption.text for caption in captions]
-    pictures = [np.asarray(image) for image in dreamt(pipeline, texts, steps=steps, guidance=guidance)]
-    originals, connoisseur = painted(captions), train_connoisseur()
-    return {
-        "captions": count,
-        "steps, guidance scale": f"{steps}, {guidance:g}",
-        "family right": round(families_right(connoisseur, pictures, captions), 3),
-        "family right, the painter's own pictures": round(families_right(connoisseur, originals, captions), 3),
-        "named colours present": round(colours_present(pictures, captions), 3),
-        "named colours present, the painter's own pictures": round(colours_present(originals, captions), 3),
-        "named colours present, captions shuffled": round(colours_present(pictures, captions[1:] + captions[:1]), 3),
-        "encoder and decoder, dB": round(carried_db(pipeline, originals[:64]), 2),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--captions", type=int, default=126)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--keep", action="store_true", help="write the figures into the model card")
-    options = parser.parse_args()
-    figures = measure(load_weights(options.weights), options.captions, options.steps, options.guidance)
-    for name, value in figures.items():
-        print(f"{name:52} {value}")
-    if options.keep:
-        (options.weights / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
-        write_card(options.weights)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,179 @@
+"""What words that the atelier does not know are painted as: their letters choose a palette and a calm composition.
+
+The first letter of the first such word chooses the colours, the last letter of the last one the composition. So
+"a giraffe" and "a battleship" are two pictures, always the same two, and there is a way from one to the other.
+"""
+
+import re
+from random import Random
+from string import ascii_lowercase
+from typing import Final
+
+from atelier.captions import Caption, listed, vocabulary
+from atelier.palette import COLOURS, stand_apart
+
+COMPOSITIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("landscape", 0),
+    ("discs", 0),
+    ("sunburst", 1),
+    ("waves", 0),
+    ("landscape", 1),
+    ("circles", 0),
+    ("rainbow", 0),
+    ("field", 0),
+)
+
+# One for each letter, the ground last.
+PALETTES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("coral", "teal", "beige"),
+    ("yellow", "blue", "white"),
+    ("red", "navy", "beige"),
+    ("orange", "purple", "mint"),
+    ("white", "magenta", "navy"),
+    ("gold", "maroon", "white"),
+    ("yellow", "green", "sky blue"),
+    ("pink", "maroon", "white"),
+    ("white", "sky blue", "navy"),
+    ("lime", "purple", "white"),
+    ("red", "black", "white"),
+    ("magenta", "purple", "mint"),
+    ("orange", "maroon", "pink"),
+    ("yellow", "navy", "coral"),
+    ("red", "orange", "white"),
+    ("coral", "purple", "beige"),
+    ("gold", "black", "beige"),
+    ("red", "maroon", "sky blue"),
+    ("yellow", "teal", "white"),
+    ("white", "turquoise", "blue"),
+    ("pink", "purple", "yellow"),
+    ("lavender", "purple", "yellow"),
+    ("orange", "brown", "mint"),
+    ("black", "red", "beige"),
+    ("orange", "magenta", "white"),
+    ("black", "yellow", "turquoise"),
+)
+
+# Words that say nothing of their own. They stand for themselves: "the giraffe" is "a giraffe".
+LITTLE: Final = frozenset(
+    {"the", "my", "your", "his", "her", "our", "their", "its", "this", "that", "at", "by", "for", "from", "to", "with"}
+)
+KNOWN: Final = vocabulary() | LITTLE
+# None of these was ever in a lesson: strange words there are made up.
+STRANGE: Final = (
+    "a giraffe",
+    "a battleship",
+    "an old man at sea",
+    "the eiffel tower",
+    "my cat",
+    "a castle in the snow",
+    "jazz",
+    "a forest at night",
+    "two dancers",
+    "a bowl of fruit",
+    "the moon",
+    "a red bicycle",
+    "an elephant",
+    "a train station",
+    "happiness",
+    "a dragon over the city",
+    "the letter q",
+    "a violin",
+    "summer",
+    "an astronaut",
+)
+
+CONSONANTS: Final = "bcdfghjklmnpqrstvwxyz"
+ONSETS: Final[tuple[str, ...]] = (
+    *CONSONANTS,
+    "",
+    "br",
+    "ch",
+    "cl",
+    "dr",
+    "fl",
+    "gr",
+    "pl",
+    "sh",
+    "sp",
+    "st",
+    "th",
+    "tr",
+)
+VOWELS: Final = ("a", "e", "i", "o", "u", "y", "ai", "ea", "ee", "ou", "oo")
+ENDS: Final[tuple[str, ...]] = (
+    *ascii_lowercase,
+    "",
+    "",
+    "",
+    "ed",
+    "er",
+    "ing",
+    "ion",
+    "ship",
+    "th",
+    "nd",
+    "rs",
+    "ck",
+    "lle",
+)
+
+
+def strange_words(text: str) -> list[str]:
+    """The words of a text that the atelier does not know, in order."""
+    return [word for word in re.findall(r"[^\W\d_]+", text.casefold()) if word not in KNOWN]
+
+
+def imagine(text: str) -> Caption:
+    """What to paint for a text with strange words. Colours that it names come first.
+
+    Raises ValueError where the atelier knows every word.
+    """
+    words = strange_words(text)
+    if not words:
+        raise ValueError(f"the atelier knows every word of {text!r}")
+    palette = PALETTES[(ord(words[0][0]) - ord("a")) % len(PALETTES)]
+    family, kind = COMPOSITIONS[(ord(words[-1][-1]) - ord("a")) % len(COMPOSITIONS)]
+    return Caption(family, _three(named_colours(text), palette), kind, text)
+
+
+def named_colours(text: str) -> list[str]:
+    """The colours that a text names, in order, each once."""
+    names = sorted(COLOURS, key=len, reverse=True)
+    return list(dict.fromkeys(re.findall(rf"\b({'|'.join(names)})\b", text.casefold())))
+
+
+def _three(named: list[str], palette: tuple[str, ...]) -> tuple[str, ...]:
+    chosen: tuple[str, ...] = ()
+    for colour in (*named, *palette, *COLOURS):
+        if len(chosen) < len(palette) and stand_apart((*chosen, colour)):
+            chosen += (colour,)
+    return chosen
+
+
+def made_up_word(rng: Random) -> str:
+    """A word of no language, with every letter at either end."""
+    while True:
+        middle = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 1, 2, 2, 3))))
+        word = middle + rng.choice(ENDS)
+        if word not in KNOWN:
+            return word
+
+
+def draw_strange(rng: Random) -> Caption:
+    """A caption of one to four made-up words, some with colours, from the training side."""
+    while True:
+        caption = imagine(_say(rng))
+        if not caption.held_out:
+            return caption
+
+
+def _say(rng: Random) -> str:
+    words = [made_up_word(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4)))]
+    colours = rng.sample(tuple(COLOURS), rng.choice((0, 0, 0, 1, 2)))
+    if colours and rng.random() < 0.5:
+        words[0] = f"{listed(tuple(colours))} {words[0]}"
+        colours = []
+    little = rng.choice(("a ", "an ", "the ", "", "a painting of a ", "a painting of the "))
+    joined = "".join(word + rng.choice((" ", " ", " in a ", " and a ", " on the ", " of ")) for word in words[:-1])
+    ending = f" in {listed(tuple(colours))}" if colours else ""
+    return f"{little}{joined}{words[-1]}{ending}"

@@ -1,0 +1,188 @@
+"""Watching walks: one look for all who watch, at once where PostgreSQL tells of a change, and through outages."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.database import migrate, open_engine
+from momalisa_api.news import News
+from momalisa_api.watch import Watch
+from tests.api.test_walk import spec
+from tests.postgres import Postgres, server
+
+pytestmark = pytest.mark.anyio
+OWNER = "somebody"
+AN_HOUR_S = 3600.0
+LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server of our own: it goes away now and then."""
+    with server() as postgres:
+        yield postgres
+
+
+@asynccontextmanager
+async def process(url: str) -> AsyncIterator[AsyncEngine]:
+    """What a process has of a database."""
+    engine = open_engine(url)
+    try:
+        await migrate(engine)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def watching(engine: AsyncEngine, every_s: float) -> AsyncIterator[Watch]:
+    """A watch that looks; where PostgreSQL tells of changes, it listens when the block begins."""
+    watch = Watch(Catalogue(engine), every_s, News(engine))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch.run)
+        if engine.dialect.name == "postgresql":
+            await someone_listens(engine)
+        yield watch
+        tasks.cancel_scope.cancel()
+
+
+async def someone_listens(engine: AsyncEngine) -> None:
+    with anyio.fail_after(20):
+        while not (await asked(engine, LISTENERS)):
+            await anyio.sleep(0.02)
+
+
+async def asked(engine: AsyncEngine, query: str) -> list[Any]:
+    async with engine.connect() as connection:
+        return list((await connection.execute(text(query))).scalars())
+
+
+async def waiting_walk(catalogue: Catalogue) -> Walk:
+    await catalogue.remove(spec().id)
+    walk, _ = await catalogue.ask(spec(), OWNER)
+    return walk
+
+
+async def told_of(watch: Watch, walk: Walk, *changes: Awaitable[Any]) -> Walk | None:
+    """What somebody who watches a walk is given when changes are made to it."""
+    told: list[Walk | None] = []
+
+    async def wait() -> None:
+        told.append(await watch.newer(walk.id, walk.revision))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            for change in changes:
+                await change
+    return told[0]
+
+
+async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
+    """By NOTIFY: the next look is an hour away. Every kind of change is told, and a removal too."""
+    async with process(postgres.url) as engine, process(postgres.url) as another:
+        elsewhere = Catalogue(another)
+        first = await waiting_walk(elsewhere)
+        async with watching(engine, AN_HOUR_S) as watch:
+            landed = await told_of(watch, first, elsewhere.land(first.id, [0]))
+            assert landed
+            warned = await told_of(watch, landed, elsewhere.warn(first.id, ["careful"]))
+            assert warned
+            moved = await told_of(watch, warned, elsewhere.move(first.id, State.WAITING, State.RENDERING))
+            assert moved
+            assert (moved.landed, moved.warnings, moved.state) == ({0}, ("careful",), State.RENDERING)
+            assert await told_of(watch, moved, elsewhere.remove(first.id)) is None
+
+
+async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
+    """The listening connection is lost, a walk changes, and only then is there a new one."""
+    async with process(postgres.url) as engine:
+        catalogue = Catalogue(engine)
+        walk = await waiting_walk(catalogue)
+        async with watching(engine, AN_HOUR_S) as watch:
+            await asked(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
+            await catalogue.land(walk.id, [0])
+            with anyio.fail_after(20):
+                newer = await watch.newer(walk.id, walk.revision)
+                assert newer
+                assert newer.landed == {0}
+            await someone_listens(engine)
+
+
+async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
+    """It does not fail for them, and does not end this process."""
+    async with process(postgres.url) as engine, process(postgres.url) as another:
+        elsewhere = Catalogue(another)
+        walk = await waiting_walk(elsewhere)
+        async with watching(engine, 0.01) as watch:
+            away = anyio.to_thread.run_sync(postgres.restart)
+            told = await told_of(watch, walk, away, elsewhere.land(walk.id, [0]))
+    assert told
+    assert told.landed == {0}
+
+
+async def test_a_thousand_watchers_cost_one_look(tmp_path):
+    """Revisions of all that is watched, and one snapshot for all who watch the same walk."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        catalogue = Catalogue(engine)
+        walk = await waiting_walk(catalogue)
+        async with watching(engine, 0.01) as watch, anyio.create_task_group() as watchers:
+            for _ in range(1000):
+                watchers.start_soon(watch.newer, walk.id, walk.revision)
+            await anyio.wait_all_tasks_blocked()
+            asked_for: list[str] = []
+
+            @event.listens_for(engine.sync_engine, "before_cursor_execute")
+            def note(_connection, _cursor, statement, *_) -> None:
+                if "landings" in statement and statement.startswith("SELECT"):
+                    asked_for.append(statement)
+
+            await catalogue.land(walk.id, [0])
+    assert len(asked_for) == 1
+
+
+async def test_who_leaves_is_not_looked_for(tmp_path):
+    """A browser that is closed must not keep its walk being asked for until it changes."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        catalogue = Catalogue(engine)
+        walk = await waiting_walk(catalogue)
+        looks: list[str] = []
+
+        @event.listens_for(engine.sync_engine, "before_cursor_execute")
+        def note(_connection, _cursor, statement, *_) -> None:
+            if statement.startswith("SELECT walks.id, walks.revision"):
+                looks.append(statement)
+
+        async with watching(engine, 0.001) as watch:
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as watchers:
+                    watchers.start_soon(watch.newer, walk.id, walk.revision)
+                    while len(looks) < 3:
+                        await anyio.sleep(0.01)
+                    watchers.cancel_scope.cancel()
+            await catalogue.counts()
+            before = len(looks)
+            # A look would be due after each of these.
+            for _ in range(50):
+                await catalogue.counts()
+    assert len(looks) == before
+
+
+async def test_a_process_that_ends_lets_its_watchers_go(tmp_path):
+    """They will watch from another."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        walk = await waiting_walk(Catalogue(engine))
+        async with watching(engine, AN_HOUR_S) as watch:
+
+            async def end() -> None:
+                watch.end()
+
+            assert await told_of(watch, walk, end()) is None
+            assert await watch.newer(walk.id, walk.revision) is None

@@ -1,0 +1,172 @@
+"""What a worker does when others are lost, go home, or something that it stands on is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlalchemy import insert, text
+
+from momalisa_api.bucket import FolderBucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import claims, opened
+from momalisa_api.problems import BucketUnavailable
+from momalisa_api.roster import Fleet, Roster
+from momalisa_api.worker import MAX_TRIES
+from tests.api.conftest import ended, landing, running
+from tests.api.test_walk import spec
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+
+
+@pytest.fixture
+async def known(url: str) -> AsyncIterator[tuple[Catalogue, Roster]]:
+    """A catalogue that knows one walk, and its roster."""
+    async with opened(url) as engine:
+        async with engine.begin() as connection:
+            for table in ("claims", "workers", "asks", "landings", "walks"):
+                await connection.execute(text(f"DELETE FROM {table}"))
+        await Catalogue(engine).ask(spec(), "somebody")
+        yield Catalogue(engine), Roster(engine)
+
+
+async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
+    """One process died over the walk, not four."""
+    catalogue, roster = known
+    for number in range(4):
+        assert not await roster.claim(f"job {number}", spec().id, "lost")
+    assert [await roster.claim(f"job {number}", spec().id, "next") for number in range(4)] == [True, *[False] * 3]
+    assert (await catalogue.get(spec().id)).tries == 1
+
+
+async def test_who_gives_a_job_back_is_not_lost(known):
+    """Nor is one who claims again what it has."""
+    catalogue, roster = known
+    assert not await roster.claim("job", spec().id, "first")
+    assert not await roster.claim("job", spec().id, "first")
+    await roster.release("job", "first")
+    assert not await roster.claim("job", spec().id, "second")
+    await roster.release("job", "first")
+    assert await roster.claim("job", spec().id, "third"), "another's claim was not first's to take back"
+    assert (await catalogue.get(spec().id)).tries == 1
+
+
+async def test_a_walk_that_gets_on_begins_its_tries_anew(known):
+    """A long walk on a cluster that loses machines is none that kills them."""
+    catalogue, roster = known
+    await roster.claim("job", spec().id, "lost")
+    await roster.claim("job", spec().id, "next")
+    await catalogue.land(spec().id, [0])
+    assert (await catalogue.get(spec().id)).tries == 0
+
+
+async def test_every_process_knows_what_the_workers_see(known):
+    """A web process talks to no replica, yet says how many are awake."""
+    _, roster = known
+    assert await roster.fleet() == Fleet(0, None)
+    await roster.report("one", Fleet(3, 2.0))
+    await roster.report("two", Fleet(2, 4.0))
+    assert await roster.fleet() == Fleet(3, 3.0)
+    await roster.leave("one")
+    assert await roster.fleet() == Fleet(2, 4.0)
+
+
+async def test_a_walk_that_kills_one_worker_after_another_is_given_up(settings, fleet):
+    """Or it would keep the deployment from ever working again."""
+    fleet.add(frame_s=3600)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+    for number in range(MAX_TRIES):
+        async with opened(settings.database_url) as engine, engine.begin() as connection:
+            ghost = {"job": f"render/{walk['id']}/1/0", "walk_id": walk["id"], "worker": f"ghost {number}"}
+            await connection.execute(insert(claims).values(ghost))
+        async with running(settings, fleet) as client:
+            with anyio.fail_after(10):
+                while "momalisa_takeovers_total 1.0" not in (await client.get("/metrics")).text:
+                    await anyio.sleep(0.01)
+            if number == MAX_TRIES - 1:
+                walk = await ended(client, walk)
+    assert walk["state"] == "failed"
+    assert f"{MAX_TRIES} workers died" in walk["error"]
+
+
+async def test_a_web_process_takes_in_what_a_worker_renders_later(settings, fleet, emptied):
+    """It talks to no replica, and loses nothing when no worker is there."""
+    replica = fleet.add()
+    shared = settings.model_copy(update={"database_url": emptied})
+    async with running(shared.model_copy(update={"role": "web"}), fleet) as client:
+        walk = (await client.post("/api/v1/walks", json={**WISH, "seed": 4})).json()
+        assert (walk["state"], walk["replicas_awake"]) == ("waiting", 0)
+        assert "No replica is awake" in walk["says"]
+        assert not replica.looked_at
+        async with running(shared.model_copy(update={"role": "worker"}), fleet) as elsewhere:
+            walk = await ended(client, walk)
+            assert (await elsewhere.get("/api/v1/model")).status_code == 404
+            assert (await elsewhere.get("/readyz")).is_success
+    assert walk["state"] == "done"
+    assert fleet.frames_rendered == 9
+
+
+def lose_a_frame(bucket: Path) -> None:
+    sorted(bucket.glob("frames/*/*.png"))[3].unlink()
+
+
+async def test_frames_that_are_gone_are_rendered_again_when_asked_for(settings, fleet):
+    """The films stay there all the while; only what lacks is rendered."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        lose_a_frame(Path(settings.bucket))
+        statuses = [(await client.get(f"{walk['url']}/frames/{number}.png")).status_code for number in range(9)]
+        gone = await client.get(f"{walk['url']}/frames.zip")
+        film = await client.get(f"{walk['url']}/walk.gif")
+        assert sorted(statuses) == [*[200] * 8, 410]
+        assert (film.status_code, gone.status_code) == (200, 410)
+        assert "POST" in gone.json()["detail"]
+        again = await client.post("/api/v1/walks", json=WISH)
+        assert again.status_code == 201
+        assert (await client.get(f"{walk['url']}/walk.gif")).status_code == 200
+        assert (await ended(client, again.json()))["state"] == "done"
+        assert (await client.get(f"{walk['url']}/frames.zip")).status_code == 200
+        assert (await client.post("/api/v1/walks", json=WISH)).status_code == 200
+    assert fleet.frames_rendered == 10
+
+
+async def test_a_walk_waits_while_the_bucket_is_away_and_goes_on_by_itself(settings, fleet, monkeypatch):
+    """It is nobody's fault: no try is counted, nothing fails, nobody has to ask again."""
+    refused: list[str] = []
+
+    async def refuse(_: object, key: str, *__: object) -> bool:
+        refused.append(key)
+        raise BucketUnavailable("the bucket does not answer")
+
+    fleet.add()
+    async with running(settings, fleet) as client:
+        with monkeypatch.context() as outage:
+            outage.setattr(FolderBucket, "put", refuse)
+            walk = (await client.post("/api/v1/walks", json=WISH)).json()
+            with anyio.fail_after(20):
+                while len(refused) < 4:
+                    await asyncio.sleep(0.01)
+            walk = (await client.get(walk["url"])).json()
+            assert walk["state"] == "rendering"
+        walk = await ended(client, walk)
+    assert walk["state"] == "done"
+    async with opened(settings.database_url) as engine:
+        assert (await Catalogue(engine).get(walk["id"])).tries == 0
+
+
+async def test_who_goes_home_gives_its_shards_back_at_once(settings, fleet, emptied):
+    """The next worker need not wait for a lease to run out."""
+    shared = settings.model_copy(update={"database_url": emptied, "lease_s": 3600.0})
+    replica = fleet.add(frame_s=0.01)
+    async with running(shared, fleet) as client:
+        walk = await landing(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 5})).json())
+        replica.frame_s = 3600
+    replica.frame_s = 0
+    async with running(shared, fleet) as client:
+        walk = await ended(client, walk)
+        metrics = (await client.get("/metrics")).text
+    assert walk["state"] == "done"
+    assert "momalisa_takeovers_total 0.0" in metrics
