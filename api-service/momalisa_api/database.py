@@ -116,6 +116,13 @@ claims = Table(
     Column("worker", String(32), nullable=False),
 )
 
+losses = Table(
+    "losses",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("worker", String(32), primary_key=True),
+)
+
 workers = Table(
     "workers",
     metadata,

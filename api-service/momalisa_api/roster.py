@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.database import claims, transaction, walks, workers
+from momalisa_api.database import claims, losses, transaction, walks, workers
 
 # A worker that was not seen for so long is gone; its row goes with the next report.
 GONE_AFTER = timedelta(seconds=15)
@@ -30,22 +30,27 @@ class Roster:
         self._insert = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
 
     async def claim(self, job: str, walk_id: str, worker: str) -> bool:
-        """Note that a worker has a job. Returns whether it takes over from one that was lost.
-
-        However many shards of a walk a lost worker had, it counts as one try at the walk.
-        """
+        """Note that a worker has a job. Returns whether it takes over from one that was lost."""
         mine = {"job": job, "walk_id": walk_id, "worker": worker}
         async with transaction(self._engine) as connection:
-            before = await connection.scalar(select(claims.c.worker).where(claims.c.job == job))
+            before: str | None = await connection.scalar(select(claims.c.worker).where(claims.c.job == job))
             taken_over = before not in (None, worker)
-            if taken_over:
-                lost = (claims.c.walk_id == walk_id, claims.c.worker == before)
-                await connection.execute(delete(claims).where(*lost))
-                tried = update(walks).where(walks.c.id == walk_id)
-                await connection.execute(tried.values(tries=walks.c.tries + 1, revision=walks.c.revision + 1))
+            if before and taken_over:
+                await self._lose(connection, walk_id, before)
             claim = self._insert(claims).values(mine)
             await connection.execute(claim.on_conflict_do_update(index_elements=["job"], set_={"worker": worker}))
         return taken_over
+
+    async def _lose(self, connection: AsyncConnection, walk_id: str, worker: str) -> None:
+        """Count a lost worker as one try at a walk, once: however many shards of it the worker had.
+
+        One that is only slow claims more of them while others take them over, and is still one worker.
+        """
+        await connection.execute(delete(claims).where(claims.c.walk_id == walk_id, claims.c.worker == worker))
+        loss = self._insert(losses).values(walk_id=walk_id, worker=worker).on_conflict_do_nothing()
+        if (await connection.execute(loss)).rowcount:
+            tried = update(walks).where(walks.c.id == walk_id)
+            await connection.execute(tried.values(tries=walks.c.tries + 1, revision=walks.c.revision + 1))
 
     async def release(self, job: str, worker: str) -> None:
         """Note that a worker is through with a job, or gives it back. Another's claim stays."""

@@ -41,6 +41,15 @@ async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
     assert (await catalogue.get(spec().id)).tries == 1
 
 
+async def test_a_slow_worker_that_goes_on_claiming_is_lost_once(known):
+    """Its heartbeats are late, it is alive: five shards of it taken over are no five deaths."""
+    catalogue, roster = known
+    for number in range(5):
+        await roster.claim(f"job {number}", spec().id, "slow")
+        assert await roster.claim(f"job {number}", spec().id, "next")
+    assert (await catalogue.get(spec().id)).tries == 1
+
+
 async def test_who_gives_a_job_back_is_not_lost(known):
     """Nor is one who claims again what it has."""
     catalogue, roster = known
