@@ -38,8 +38,7 @@ def wish() -> dict[str, Any]:
 
 def new_wish(**changes: Any) -> dict[str, Any]:
     """A walk that nobody has asked for yet."""
-    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES}
-    wish |= {"width": 64, "height": 64, "steps": 2}
+    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES, "steps": 2}
     return {**wish, "seed": next(_seeds), **changes}
 
 
