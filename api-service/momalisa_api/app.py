@@ -38,6 +38,7 @@ from momalisa_api.routes import films, gallery, health, walks
 from momalisa_api.routes.services import Services
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.studio import Studio
+from momalisa_api.turns import Turns
 from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
@@ -146,11 +147,11 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
 def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Worker | None]:
-    catalogue, roster, metrics = Catalogue(engine), Roster(engine), Metrics()
+    catalogue, turns, roster, metrics = Catalogue(engine), Turns(engine), Roster(engine), Metrics()
     queue = Queue(engine, settings.lease_s)
-    desk = Desk(card, catalogue, Budgets(catalogue, settings), bucket, queue)
+    desk = Desk(card, catalogue, Budgets(turns, settings), bucket, queue)
     watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
-    services = Services(settings, card, catalogue, roster, bucket, desk, watch, owners, metrics, blocklist)
+    services = Services(settings, card, catalogue, turns, roster, bucket, desk, watch, owners, metrics, blocklist)
     if settings.role == "web":
         return services, None
     replicas = Replicas(

@@ -5,9 +5,10 @@ from typing import Final
 
 import anyio
 
-from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.news import News
 from momalisa_api.problems import CatalogueUnavailable
+from momalisa_api.states import Walk
 
 PAUSE_S: Final = 1.0
 

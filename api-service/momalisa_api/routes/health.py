@@ -29,5 +29,5 @@ async def readyz(services: Needs) -> Response:
 )
 async def metrics(services: Needs) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
-    text = await services.metrics.scrape(services.catalogue, (await services.roster.fleet()).awake)
+    text = await services.metrics.scrape(services.turns, (await services.roster.fleet()).awake)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
