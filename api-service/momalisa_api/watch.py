@@ -35,6 +35,11 @@ class Watch:
         self._somebody = anyio.Event()
         self._ending = False
 
+    @property
+    def ending(self) -> bool:
+        """Whether this process stops."""
+        return self._ending
+
     def end(self) -> None:
         """Let every watcher go: this process stops, and they will watch from another."""
         self._ending = True
