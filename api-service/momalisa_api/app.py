@@ -1,18 +1,13 @@
 """The one assembler: settings in, a running api out."""
 
-import asyncio
-import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from types import FrameType
 
 import anyio
 import httpx
 import structlog
-import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
@@ -38,6 +33,7 @@ from momalisa_api.routes import films, gallery, health, walks
 from momalisa_api.routes.services import Services
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.studio import Studio
+from momalisa_api.turns import Turns
 from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
@@ -47,7 +43,6 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 DOCS_PATH = "/api/docs"
-SHUTDOWN_S = 3
 MakeClient = Callable[..., httpx.AsyncClient]
 
 
@@ -146,11 +141,11 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
 def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Worker | None]:
-    catalogue, roster, metrics = Catalogue(engine), Roster(engine), Metrics()
+    catalogue, turns, roster, metrics = Catalogue(engine), Turns(engine), Roster(engine), Metrics()
     queue = Queue(engine, settings.lease_s)
-    desk = Desk(card, catalogue, Budgets(catalogue, settings), bucket, queue)
+    desk = Desk(card, catalogue, Budgets(turns, settings), bucket, queue)
     watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
-    services = Services(settings, card, catalogue, roster, bucket, desk, watch, owners, metrics, blocklist)
+    services = Services(settings, card, catalogue, turns, roster, bucket, desk, watch, owners, metrics, blocklist)
     if settings.role == "web":
         return services, None
     replicas = Replicas(
@@ -183,56 +178,3 @@ async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:
     except Exception:
         log.exception("a task that should never end has ended")
         signal.raise_signal(signal.SIGTERM)
-
-
-def configure_log(settings: Settings) -> None:
-    """One log on standard output: JSON lines for machines, or text for people."""
-    terminal = sys.stdout.isatty()
-    for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
-    console, lines = structlog.dev.ConsoleRenderer(colors=terminal), structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            console if for_people else lines,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-    )
-    # It says each failed heartbeat with a traceback, over and over; outages.py says once that nobody answers.
-    logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
-
-
-async def _look_at_database(url: str) -> None:
-    """Before anything listens: what is wrong here is said in a sentence, not from within a server."""
-    async with opened(url):
-        pass
-
-
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end. Raises SchemaOld."""
-    configure_log(settings)
-    asyncio.run(_look_at_database(settings.database_url))
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        server_header=False,
-    )
-    _Server(config).run()
-
-
-class _Server(uvicorn.Server):
-    """A server that lets its watchers go and gives its shards back as soon as it is told to stop."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        state = self.config.app.state  # type: ignore[union-attr]
-        soon = asyncio.get_running_loop().call_soon_threadsafe
-        if services := getattr(state, "services", None):
-            soon(services.watch.end)
-        if worker := getattr(state, "worker", None):
-            soon(worker.stop)
-        super().handle_exit(sig, frame)

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from momalisa_api.catalogue import Catalogue, State
 from momalisa_api.problems import BudgetSpent, TooManyWaiting
 from momalisa_api.settings import Settings
+from momalisa_api.states import State
+from momalisa_api.turns import Turns
 
 DAY = timedelta(days=1)
 
@@ -12,17 +13,17 @@ DAY = timedelta(days=1)
 class Budgets:
     """Says no before a walk is taken in. A walk that is known already costs nothing and is never refused."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
-        self._catalogue = catalogue
+    def __init__(self, turns: Turns, settings: Settings) -> None:
+        self._turns = turns
         self._settings = settings
 
     async def check(self, owner: str, frames: int) -> None:
         """Whether an owner may start a walk of so many frames. Raises TooManyWaiting, BudgetSpent."""
-        waiting = (await self._catalogue.counts())[State.WAITING]
+        waiting = (await self._turns.counts())[State.WAITING]
         if waiting >= self._settings.max_waiting:
             raise TooManyWaiting(f"{waiting} walks are in line already. Ask again in a minute.", retry_after_s=60)
         now = datetime.now(UTC)
-        load = await self._catalogue.load_of(owner, now - DAY)
+        load = await self._turns.load_of(owner, now - DAY)
         most = self._settings.max_walks_per_owner
         if load.open_walks >= most:
             raise BudgetSpent(f"You have {load.open_walks} walks on their way, and {most} may be. Wait for one.", 10)

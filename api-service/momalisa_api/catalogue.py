@@ -4,108 +4,24 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, func, literal, select, true, tuple_, update
+from sqlalchemy import Row, Select, and_, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
+from momalisa_api.states import MOVES, OPEN, Standing, State, Walk
+from momalisa_api.turns import next_tag
 from momalisa_api.walk import WalkSpec
-
-
-class State(StrEnum):
-    WAITING = "waiting"
-    RENDERING = "rendering"
-    FILMING = "filming"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
-OPEN = frozenset(State) - ENDED
-
-MOVES: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.RENDERING, State.FAILED, State.CANCELLED}),
-    State.RENDERING: frozenset({State.FILMING, State.FAILED, State.CANCELLED}),
-    # Back to waiting: a frame that had landed is gone.
-    State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
-    # Asked for again after pictures of it were lost.
-    State.DONE: frozenset({State.WAITING}),
-    State.FAILED: frozenset({State.WAITING}),
-    State.CANCELLED: frozenset({State.WAITING}),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk.
-
-    plan: its shards as frame numbers, None before it is planned; plans: how many plans there have been.
-    """
-
-    id: str
-    number: int
-    spec: WalkSpec
-    state: State
-    revision: int
-    tries: int
-    tag: int
-    plan: tuple[tuple[int, ...], ...] | None
-    plans: int
-    landed: frozenset[int]
-    films: frozenset[str]
-    warnings: tuple[str, ...]
-    error: str | None
-    created_at: datetime
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-    @property
-    def planned(self) -> bool:
-        return self.plan is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The little of a walk that tells whether a job of it is still due."""
-
-    state: State
-    planned: bool
-    plans: int
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     walks: tuple[Walk, ...]
     next_cursor: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one owner asks of a deployment. first_ask: the oldest of the asks that the frames are counted from."""
-
-    open_walks: int
-    frames: int
-    first_ask: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What comes before a walk: walks that wait, and frames that are lacking."""
-
-    walks: int
-    frames: int
 
 
 class Catalogue:
@@ -143,7 +59,7 @@ class Catalogue:
         }
         wish = {"walk_id": spec.id, "owner": owner, "listed": listed, "asked_at": now}
         async with self._transaction() as connection:
-            row["tag"] = await self._next_tag(connection, owner)
+            row["tag"] = await next_tag(connection, owner)
             made = await connection.execute(self._insert(walks).values(row).on_conflict_do_nothing())
             again = self._insert(asks).values(wish)
             await connection.execute(
@@ -239,44 +155,6 @@ class Catalogue:
         """Whether there is such a walk."""
         return bool(await self.revisions([walk_id]))
 
-    async def counts(self) -> dict[State, int]:
-        """How many walks there are in each state."""
-        query = select(walks.c.state, func.count()).group_by(walks.c.state)
-        async with self._transaction() as connection:
-            found = {State(state): count for state, count in await connection.execute(query)}
-        return {state: found.get(state, 0) for state in State}
-
-    async def frames_pending(self) -> int:
-        """Frames that open walks still lack: the work that waits for replicas, the same from every process."""
-        wanted = select(func.coalesce(func.sum(walks.c.frames), 0)).where(walks.c.state.in_(OPEN))
-        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id))
-        async with self._transaction() as connection:
-            there = await connection.scalar(landed.where(walks.c.state.in_(OPEN))) or 0
-            return int(await connection.scalar(wanted) or 0) - int(there)
-
-    async def load_of(self, owner: str, since: datetime) -> Load:
-        """What an owner has asked of this deployment: open walks now, and frames since a time."""
-        of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
-        walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
-        asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)
-        async with self._transaction() as connection:
-            open_walks = await connection.scalar(walking) or 0
-            frames, first = (
-                await connection.execute(asked.where(asks.c.owner == owner, asks.c.asked_at >= since))
-            ).one()
-        return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)
-
-    async def line_before(self, walk: Walk) -> Ahead:
-        """What will be rendered before a walk that waits."""
-        sooner = tuple_(walks.c.tag, walks.c.number) < tuple_(literal(walk.tag), literal(walk.number))
-        ahead = walks.c.state.in_([State.RENDERING, State.FILMING]) | ((walks.c.state == State.WAITING) & sooner)
-        waiting = func.count().filter(walks.c.state == State.WAITING)
-        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id)).where(ahead)
-        async with self._transaction() as connection:
-            query = select(waiting, func.coalesce(func.sum(walks.c.frames), 0)).where(ahead)
-            in_line, frames = (await connection.execute(query)).one()
-            return Ahead(int(in_line), int(frames) - int(await connection.scalar(landed) or 0))
-
     async def move(self, walk_id: str, start: State, to: State, **changes: Any) -> bool:
         """Move a walk from one state to another, if it still is in the first: compare-and-set.
 
@@ -306,7 +184,7 @@ class Catalogue:
     async def start_again(self, walk_id: str, start: State, owner: str, **changes: Any) -> bool:
         """Put a walk back in line, to be planned anew from what the bucket holds. Returns whether it was in `start`."""
         async with self._transaction() as connection:
-            tag = await self._next_tag(connection, owner)
+            tag = await next_tag(connection, owner)
         return await self.move(walk_id, start, State.WAITING, plan=None, tries=0, error=None, tag=tag, **changes)
 
     async def land(self, walk_id: str, frames: Iterable[int]) -> None:
@@ -346,23 +224,6 @@ class Catalogue:
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
-
-    async def _next_tag(self, connection: AsyncConnection, owner: str) -> int:
-        """The turn of an owner's next walk, in frames: now, or after all that this owner has in line.
-
-        Start-time fair queueing (Goyal, Vin and Cheng, 1996): now is the latest turn that has come, so somebody new
-        goes before the second walk of somebody who asked for twenty.
-        """
-        begun = select(func.max(walks.c.tag)).where(walks.c.state.in_([State.RENDERING, State.FILMING]))
-        first = select(func.min(walks.c.tag)).where(walks.c.state == State.WAITING)
-        theirs = select(func.max(walks.c.tag + walks.c.frames)).select_from(
-            asks.join(walks, asks.c.walk_id == walks.c.id)
-        )
-        now = await connection.scalar(begun)
-        if now is None:
-            now = await connection.scalar(first)
-        after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN)))
-        return max(int(now or 0), int(after or 0))
 
     def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self._engine)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from momalisa_api import app, database, local, queue, visitor
+from momalisa_api import app, database, local, queue, server, visitor
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import SchemaOld, open_engine, opened
 from momalisa_api.owners import add_key, remove_key
@@ -180,7 +180,7 @@ def _serve(options: argparse.Namespace) -> int:
         return 2
     # Told to stop is how this ends well: uvicorn raises the signal once more when it is done.
     with suppress(KeyboardInterrupt):
-        app.serve(settings)
+        server.serve(settings)
     return 0
 
 

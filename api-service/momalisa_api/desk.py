@@ -4,10 +4,11 @@ import structlog
 
 from momalisa_api.bucket import Bucket
 from momalisa_api.budgets import Budgets
-from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.problems import Unavailable
 from momalisa_api.queue import Job, Kind, Queue
 from momalisa_api.request import unknown_words
+from momalisa_api.states import State, Walk
 from momalisa_api.walk import WalkSpec, lay_out
 from momalisa_api.wire import ModelCard
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from momalisa_api.catalogue import Catalogue
+from momalisa_api.turns import Turns
 
 SHARD_BUCKETS_S = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -25,10 +25,10 @@ class Metrics:
         self._pending = Gauge("momalisa_frames_pending", "Frames that open walks still lack", registry=registry)
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)
 
-    async def scrape(self, catalogue: Catalogue, awake: int) -> bytes:
+    async def scrape(self, turns: Turns, awake: int) -> bytes:
         """The text that Prometheus reads."""
         self._awake.set(awake)
-        self._pending.set(await catalogue.frames_pending())
-        for state, count in (await catalogue.counts()).items():
+        self._pending.set(await turns.frames_pending())
+        for state, count in (await turns.counts()).items():
             self._walks.labels(state).set(count)
         return generate_latest(self._registry)

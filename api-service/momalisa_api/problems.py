@@ -106,6 +106,11 @@ class CatalogueUnavailable(Unavailable):
     status, slug, title = 503, "catalogue-unavailable", "Walks are out of reach"
 
 
+class Stopping(Problem):
+    status, slug, title = 503, "stopping", "The process stops"
+    headers = MappingProxyType({"Retry-After": "1"})
+
+
 class ProblemDocument(BaseModel):
     """What every error looks like: application/problem+json, RFC 9457."""
 

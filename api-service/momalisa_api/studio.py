@@ -13,9 +13,10 @@ import structlog
 
 from momalisa_api import film
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
-from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.queue import Job, Kind, Queue
 from momalisa_api.replicas import Replicas
+from momalisa_api.states import State, Walk
 from momalisa_api.walk import Frame, Recipe, Shard, WalkSpec, lay_out, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 

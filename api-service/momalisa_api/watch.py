@@ -5,9 +5,10 @@ from typing import Final
 
 import anyio
 
-from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.news import News
 from momalisa_api.problems import CatalogueUnavailable
+from momalisa_api.states import Walk
 
 PAUSE_S: Final = 1.0
 
@@ -33,6 +34,11 @@ class Watch:
         self._waiting: dict[str, _Wait] = {}
         self._somebody = anyio.Event()
         self._ending = False
+
+    @property
+    def ending(self) -> bool:
+        """Whether this process stops."""
+        return self._ending
 
     def end(self) -> None:
         """Let every watcher go: this process stops, and they will watch from another."""

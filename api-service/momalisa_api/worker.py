@@ -8,12 +8,13 @@ from uuid import uuid4
 import anyio
 import structlog
 
-from momalisa_api.catalogue import Catalogue, Standing, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, Unavailable, WalkUnknown
 from momalisa_api.queue import Job, Kind, NotNow, Queue
 from momalisa_api.replicas import Replicas
 from momalisa_api.roster import Fleet, Roster
+from momalisa_api.states import Standing, Walk
 from momalisa_api.studio import Studio
 
 log = structlog.get_logger()

@@ -6,10 +6,12 @@ import anyio
 import pytest
 from sqlalchemy import text
 
-from momalisa_api.catalogue import MOVES, Ahead, Catalogue, State
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import migrate, open_engine, opened
 from momalisa_api.news import News
 from momalisa_api.problems import WalkUnknown
+from momalisa_api.states import MOVES, State
+from momalisa_api.turns import Ahead, Turns
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
 
@@ -24,6 +26,12 @@ async def catalogue(url: str) -> AsyncIterator[Catalogue]:
             for table in ("asks", "landings", "walks"):
                 await connection.execute(text(f"DELETE FROM {table}"))
         yield Catalogue(engine)
+
+
+@pytest.fixture
+async def turns(url: str) -> AsyncIterator[Turns]:
+    async with opened(url) as engine:
+        yield Turns(engine)
 
 
 async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
@@ -153,15 +161,15 @@ async def line_of(catalogue: Catalogue) -> list[str]:
     return [walk.id for walk in await catalogue.open_walks()]
 
 
-async def test_a_walk_waits_behind_those_before_it(catalogue):
+async def test_a_walk_waits_behind_those_before_it(catalogue, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
     walks = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0] for seed in range(3)]
-    assert [await catalogue.line_before(walk) for walk in walks] == [Ahead(0, 0), Ahead(1, 9), Ahead(2, 18)]
+    assert [await turns.line_before(walk) for walk in walks] == [Ahead(0, 0), Ahead(1, 9), Ahead(2, 18)]
     await catalogue.move(walks[0].id, State.WAITING, State.RENDERING)
     await catalogue.land(walks[0].id, range(4))
-    assert [await catalogue.line_before(walk) for walk in walks[1:]] == [Ahead(0, 5), Ahead(1, 14)]
+    assert [await turns.line_before(walk) for walk in walks[1:]] == [Ahead(0, 5), Ahead(1, 14)]
     await catalogue.move(walks[0].id, State.RENDERING, State.CANCELLED)
-    assert [await catalogue.line_before(walk) for walk in walks[1:]] == [Ahead(0, 0), Ahead(1, 9)]
+    assert [await turns.line_before(walk) for walk in walks[1:]] == [Ahead(0, 0), Ahead(1, 9)]
     assert await line_of(catalogue) == [walk.id for walk in walks[1:]]
 
 

@@ -23,13 +23,15 @@ from momalisa_api import database
 from momalisa_api import gcs as gcs_module
 from momalisa_api.app import create_app
 from momalisa_api.bucket import FolderBucket
-from momalisa_api.catalogue import Catalogue, State
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import keys, migrate, open_engine, transaction
 from momalisa_api.gcs import GcsBucket
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.queue import migrate as migrate_queue
 from momalisa_api.settings import Settings
+from momalisa_api.states import State
+from momalisa_api.turns import Turns
 from tests.api.conftest import Fleet
 from tests.api.test_serve import answers, serving
 from tests.api.test_walk import spec
@@ -219,19 +221,19 @@ async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path, monkeypa
 async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_is_back(postgres):
     """Every pooled connection is dead by then, and nobody may meet it."""
     async with migrated(postgres.url) as engine:
-        catalogue = Catalogue(engine)
+        turns = Turns(engine)
         with capture_logs() as said:
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
-                    tasks.start_soon(catalogue.counts)
+                    tasks.start_soon(turns.counts)
             postgres.stop()
             for _ in range(20):
                 with pytest.raises(CatalogueUnavailable) as met:
-                    await catalogue.counts()
+                    await turns.counts()
             postgres.start()
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
-                    tasks.start_soon(catalogue.counts)
+                    tasks.start_soon(turns.counts)
     assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
     assert [line["event"] for line in said] == ["a part does not answer"]
 
@@ -255,14 +257,14 @@ async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
     """A machine that is gone breaks no connection; callers must not hang on it for as long as TCP does."""
     monkeypatch.setattr(database, "ANSWER_S", 0.5)
     async with migrated(postgres.url) as engine:
-        catalogue = Catalogue(engine)
-        await catalogue.counts()
+        turns = Turns(engine)
+        await turns.counts()
         with postgres.frozen():
             for _ in range(2):
                 with anyio.fail_after(10), pytest.raises(CatalogueUnavailable):
-                    await catalogue.counts()
+                    await turns.counts()
         monkeypatch.undo()
-        assert await catalogue.counts()
+        assert await turns.counts()
 
 
 class Listener(threading.Thread):

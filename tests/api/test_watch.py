@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.catalogue import Catalogue, State, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import migrate, open_engine
 from momalisa_api.news import News
+from momalisa_api.states import State, Walk
+from momalisa_api.turns import Turns
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
 from tests.postgres import Postgres, server
@@ -167,11 +169,11 @@ async def test_who_leaves_is_not_looked_for(tmp_path):
                     while len(looks) < 3:
                         await anyio.sleep(0.01)
                     watchers.cancel_scope.cancel()
-            await catalogue.counts()
+            await Turns(engine).counts()
             before = len(looks)
             # A look would be due after each of these.
             for _ in range(50):
-                await catalogue.counts()
+                await Turns(engine).counts()
     assert len(looks) == before
 
 

@@ -15,7 +15,6 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
-from momalisa_api.catalogue import State, Walk
 from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
@@ -28,6 +27,7 @@ from momalisa_api.problems import (
     documented,
 )
 from momalisa_api.routes.services import KnownWalk, Needs
+from momalisa_api.states import State, Walk
 from momalisa_api.walk import lay_out
 
 MEDIA_TYPES = {

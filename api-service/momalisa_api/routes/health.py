@@ -1,9 +1,9 @@
-"""Whether this process answers, and whether it can take walks in."""
+"""Whether this process answers, and whether requests should come here."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable, documented
+from momalisa_api.problems import CatalogueUnavailable, Stopping, documented
 from momalisa_api.routes.services import Needs
 
 router = APIRouter(tags=["health"])
@@ -15,12 +15,15 @@ async def healthz() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get(
-    "/readyz", summary="Walks can be taken in", response_class=Response, responses=documented(BucketUnavailable)
-)
+@router.get("/readyz", summary="Requests should come here", response_class=Response, responses=documented(Stopping))
 async def readyz(services: Needs) -> Response:
-    """Walks can be taken in: the bucket answers. Replicas may all be asleep, walks wait for them."""
-    await services.bucket.present("readyz/")
+    """Requests should come here: the process has started, and does not stop.
+
+    Not whether bucket and catalogue answer: all processes share them, and were each taken away for their sake, nobody
+    would be left to say what is wrong.
+    """
+    if services.watch.ending:
+        raise Stopping("This process stops. Ask again: another answers.")
     return Response("ready\n", media_type="text/plain")
 
 
@@ -29,5 +32,5 @@ async def readyz(services: Needs) -> Response:
 )
 async def metrics(services: Needs) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
-    text = await services.metrics.scrape(services.catalogue, (await services.roster.fleet()).awake)
+    text = await services.metrics.scrape(services.turns, (await services.roster.fleet()).awake)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,9 +6,10 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from momalisa_api.catalogue import Ahead, State, Walk
 from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
+from momalisa_api.states import State, Walk
+from momalisa_api.turns import Ahead
 from momalisa_api.walk import WalkSpec
 
 NOBODY_AWAKE = "No replica is awake. One is being woken, which can take some minutes; the walk waits for it."
@@ -81,7 +82,7 @@ class ReplicasResource(BaseModel):
 async def show(walk: Walk, services: Services) -> WalkResource:
     """A snapshot of a walk with what only this moment knows: its place, who is awake, how long it may take."""
     fleet = await services.roster.fleet()
-    ahead = await services.catalogue.line_before(walk) if walk.state is State.WAITING else None
+    ahead = await services.turns.line_before(walk) if walk.state is State.WAITING else None
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),

@@ -7,12 +7,14 @@ import anyio
 from fastapi import Depends, Path, Request
 
 from momalisa_api.bucket import Bucket
-from momalisa_api.catalogue import Catalogue, Walk
+from momalisa_api.catalogue import Catalogue
 from momalisa_api.desk import Desk
 from momalisa_api.metrics import Metrics
 from momalisa_api.owners import Owners
 from momalisa_api.roster import Roster
 from momalisa_api.settings import Settings
+from momalisa_api.states import Walk
+from momalisa_api.turns import Turns
 from momalisa_api.wall import Blocklist
 from momalisa_api.watch import Watch
 from momalisa_api.wire import ModelCard
@@ -23,6 +25,7 @@ class Services:
     settings: Settings
     card: ModelCard
     catalogue: Catalogue
+    turns: Turns
     roster: Roster
     bucket: Bucket
     desk: Desk

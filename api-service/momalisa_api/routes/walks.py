@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from momalisa_api.catalogue import State, Walk
 from momalisa_api.film import can_make_video
 from momalisa_api.problems import (
     BodyTooLarge,
@@ -34,6 +33,7 @@ from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.owner import Asker, Caller
 from momalisa_api.routes.resources import WalkResource, show, walk_url
 from momalisa_api.routes.services import KnownWalk, Needs, Services
+from momalisa_api.states import State, Walk
 
 FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")

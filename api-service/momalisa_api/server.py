@@ -1,0 +1,68 @@
+"""The app as a process: its log, its look at the database before anything listens, and how it stops."""
+
+import asyncio
+import logging
+import sys
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from momalisa_api.app import create_app
+from momalisa_api.database import opened
+from momalisa_api.settings import Settings
+
+SHUTDOWN_S = 3
+
+
+def configure_log(settings: Settings) -> None:
+    """One log on standard output: JSON lines for machines, or text for people."""
+    terminal = sys.stdout.isatty()
+    for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
+    console, lines = structlog.dev.ConsoleRenderer(colors=terminal), structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            console if for_people else lines,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+    )
+    # It says each failed heartbeat with a traceback, over and over; outages.py says once that nobody answers.
+    logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
+
+
+async def _look_at_database(url: str) -> None:
+    """Before anything listens: what is wrong here is said in a sentence, not from within a server."""
+    async with opened(url):
+        pass
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end. Raises SchemaOld."""
+    configure_log(settings)
+    asyncio.run(_look_at_database(settings.database_url))
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        server_header=False,
+    )
+    _Server(config).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that lets its watchers go and gives its shards back as soon as it is told to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        state = self.config.app.state  # type: ignore[union-attr]
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        if services := getattr(state, "services", None):
+            soon(services.watch.end)
+        if worker := getattr(state, "worker", None):
+            soon(worker.stop)
+        super().handle_exit(sig, frame)
