@@ -65,6 +65,14 @@ class Roster:
             await connection.execute(delete(workers).where(workers.c.seen_at < now - GONE_AFTER))
             seen = self._insert(workers).values({"id": worker, **row})
             await connection.execute(seen.on_conflict_do_update(index_elements=["id"], set_=row))
+            await self._take_back_losses(connection, worker)
+
+    async def _take_back_losses(self, connection: AsyncConnection, worker: str) -> None:
+        """Who reports was not lost but silent: frozen, or cut off from the catalogue. That is no try at a walk."""
+        found = await connection.scalars(delete(losses).where(losses.c.worker == worker).returning(losses.c.walk_id))
+        if over := found.all():
+            tried = update(walks).where(walks.c.id.in_(over), walks.c.tries > 0)
+            await connection.execute(tried.values(tries=walks.c.tries - 1, revision=walks.c.revision + 1))
 
     async def leave(self, worker: str) -> None:
         """Note that a worker has gone home."""

@@ -50,6 +50,18 @@ async def test_a_slow_worker_that_goes_on_claiming_is_lost_once(known):
     assert (await catalogue.get(spec().id)).tries == 1
 
 
+async def test_a_worker_that_reports_again_was_not_lost(known):
+    """All workers fall silent together while the catalogue is away: what they take from each other then is no death."""
+    catalogue, roster = known
+    await roster.claim("job", spec().id, "silent")
+    await roster.claim("job", spec().id, "next")
+    await roster.report("next", Fleet(1, None))
+    assert (await catalogue.get(spec().id)).tries == 1
+    await roster.report("silent", Fleet(1, None))
+    await roster.report("silent", Fleet(1, None))
+    assert (await catalogue.get(spec().id)).tries == 0
+
+
 async def test_who_gives_a_job_back_is_not_lost(known):
     """Nor is one who claims again what it has."""
     catalogue, roster = known
