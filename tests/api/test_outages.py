@@ -250,7 +250,7 @@ async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
 
         with pytest.raises(CatalogueUnavailable):
             await cut()
-        assert await Catalogue(engine).counts()
+        assert await Turns(engine).counts()
 
 
 async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
