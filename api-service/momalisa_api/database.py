@@ -40,8 +40,9 @@ SQLITE_WAIT_MS = 10_000
 CONNECT_S: Final = 5.0
 # A server that froze, or whose machine is gone, breaks no connection. Our longest transaction takes milliseconds.
 ANSWER_S: Final = 10.0
-# By class or code: no connection, not let in, no such database, nothing left, shutting down, its disk, a standby.
-SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006")
+# By class or code: no connection, not let in, no such database, nothing left, shutting down, its disk, a standby, and
+# rolled back for another's sake.
+SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006", "40")
 # Busy for longer than SQLITE_WAIT_MS, locked, read-only, its disk, full, not to be opened.
 SQLITE_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
 
@@ -167,10 +168,15 @@ def open_engine(url: str) -> AsyncEngine:
         return create_async_engine(
             f"postgresql+asyncpg://{rest}",
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S},
+            connect_args={"timeout": CONNECT_S, "server_settings": _server_settings()},
             execution_options=_noted(),
         )
     raise ValueError(f"{kind}:// is no database that MoMALisa knows; use sqlite:///FILE or postgresql://…")
+
+
+def _server_settings() -> dict[str, str]:
+    """A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours."""
+    return {"idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}"}
 
 
 @asynccontextmanager

@@ -267,6 +267,41 @@ async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
         assert await turns.counts()
 
 
+async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres, monkeypatch):
+    """A machine that is gone in mid-transaction would keep the walk's row for as long as TCP does, which is hours."""
+    monkeypatch.setattr(database, "ANSWER_S", 0.5)
+    async with migrated(postgres.url) as engine:
+        monkeypatch.undo()
+        await Catalogue(engine).ask(spec(), "somebody")
+        async with engine.connect() as frozen:
+            await frozen.execute(text("SELECT 1 FROM walks FOR UPDATE"))
+            assert await Catalogue(engine).move(spec().id, State.WAITING, State.RENDERING)
+            await frozen.invalidate()
+
+
+async def test_who_is_rolled_back_for_another_asks_again(postgres):
+    """Two that wait for each other's rows: PostgreSQL ends one of them, which is no reason to fail its walk."""
+    async with migrated(postgres.url) as engine:
+        for number in range(2):
+            await Catalogue(engine).ask(spec(seed=number), "somebody")
+        met, ended = asyncio.Barrier(2), list[CatalogueUnavailable]()
+
+        async def touch(first: int, second: int) -> None:
+            change = text("UPDATE walks SET revision = revision + 1 WHERE id = :id")
+            try:
+                async with transaction(engine) as connection:
+                    await connection.execute(change, {"id": spec(seed=first).id})
+                    await met.wait()
+                    await connection.execute(change, {"id": spec(seed=second).id})
+            except CatalogueUnavailable as unavailable:
+                ended.append(unavailable)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(touch, 0, 1)
+            tasks.start_soon(touch, 1, 0)
+    assert len(ended) == 1
+
+
 class Listener(threading.Thread):
     """Who watches a walk's events, line by line."""
 
