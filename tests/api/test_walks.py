@@ -9,7 +9,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from tests.api.conftest import CARD, ended, landing, painted, running, write_card
+from tests.api.conftest import CARD, ended, held, landing, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -156,8 +156,7 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        replica.frame_s = 3600
-        walk = (await client.get(walk["url"])).json()
+        walk = await held(client, walk, replica)
         index = walk["landed"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
         missing = next(index for index in range(9) if index not in walk["landed"])
@@ -279,9 +278,8 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        replica.frame_s = 3600
-        walk = (await client.get(walk["url"])).json()
-    replica.frame_s, before = 0, len(walk["landed"])
+        walk = await held(client, walk, replica)
+    replica.holds, before = False, len(walk["landed"])
     async with running(settings, fleet) as client:
         assert (await ended(client, walk))["state"] == "done"
     assert before >= 1
