@@ -163,14 +163,18 @@ async def line_of(catalogue: Catalogue) -> list[str]:
 
 async def test_a_walk_waits_behind_those_before_it(catalogue, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
-    walks = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0] for seed in range(3)]
-    assert [await turns.line_before(walk) for walk in walks] == [Ahead(0, 0), Ahead(1, 9), Ahead(2, 18)]
-    await catalogue.move(walks[0].id, State.WAITING, State.RENDERING)
-    await catalogue.land(walks[0].id, range(4))
-    assert [await turns.line_before(walk) for walk in walks[1:]] == [Ahead(0, 5), Ahead(1, 14)]
-    await catalogue.move(walks[0].id, State.RENDERING, State.CANCELLED)
-    assert [await turns.line_before(walk) for walk in walks[1:]] == [Ahead(0, 0), Ahead(1, 9)]
-    assert await line_of(catalogue) == [walk.id for walk in walks[1:]]
+    first, second, third = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
+    line = {first: Ahead(0, 0), second: Ahead(1, 9), third: Ahead(2, 18)}
+    assert await turns.lines_before([first, second, third]) == line
+    await catalogue.move(first, State.WAITING, State.RENDERING)
+    await catalogue.land(first, range(4))
+    assert await turns.lines_before([second, third]) == {second: Ahead(0, 5), third: Ahead(1, 14)}
+    assert (await turns.waiting(), await turns.frames_pending()) == (2, 23)
+    await catalogue.move(first, State.RENDERING, State.CANCELLED)
+    assert await turns.lines_before([third]) == {third: Ahead(1, 9)}
+    assert await turns.lines_before([first]) == {}
+    assert (await turns.waiting(), await turns.frames_pending()) == (2, 18)
+    assert await line_of(catalogue) == [second, third]
 
 
 async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue):

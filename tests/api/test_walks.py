@@ -8,6 +8,7 @@ import zipfile
 import anyio
 import pytest
 from PIL import Image
+from sqlalchemy import Engine, event
 
 from tests.api.conftest import CARD, ended, held, landing, painted, running, write_card
 
@@ -330,6 +331,32 @@ async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, f
     assert last["next"] is None
     assert len(found["walks"]) == 6
     assert none["walks"] == []
+
+
+async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of_one(settings, fleet):
+    """A hundred walks that wait must not be a hundred times the work of one: the gallery is what everybody opens."""
+    fleet.add(ready=False)
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # The worker asks, too, but not for this.
+        if "replicas_awake), " in statement or " OVER (" in statement or "walks.number DESC" in statement:
+            asked.append(statement)
+
+    async with running(settings, fleet) as client:
+        for seed in range(5):
+            await client.post("/api/v1/walks", json={**WISH, "seed": seed})
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            one = await client.get("/api/v1/walks?limit=1")
+            for_one = len(asked)
+            many = await client.get("/api/v1/walks?limit=5")
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    assert len(one.json()["walks"]) == 1
+    assert [walk["place_in_line"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
+    assert for_one == 3
+    assert len(asked) == 2 * for_one
 
 
 async def test_the_model_card_is_told(settings, fleet):
