@@ -40,6 +40,9 @@ SQLITE_WAIT_MS = 10_000
 CONNECT_S: Final = 5.0
 # A server that froze, or whose machine is gone, breaks no connection. Our longest transaction takes milliseconds.
 ANSWER_S: Final = 10.0
+# asyncpg prepares every statement, and from the sixth time on PostgreSQL may plan those for any value there is: then a
+# word that few walks hold is looked for in all of them, as if it were one that many hold.
+PLANNING: Final = {"plan_cache_mode": "force_custom_plan"}
 # By class or code: no connection, not let in, no such database, nothing left, shutting down, its disk, a standby.
 SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006")
 # Busy for longer than SQLITE_WAIT_MS, locked, read-only, its disk, full, not to be opened.
@@ -160,7 +163,7 @@ def open_engine(url: str) -> AsyncEngine:
         return create_async_engine(
             f"postgresql+asyncpg://{rest}",
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S},
+            connect_args={"timeout": CONNECT_S, "server_settings": PLANNING},
             execution_options=_noted(),
         )
     raise ValueError(f"{kind}:// is no database that MoMALisa knows; use sqlite:///FILE or postgresql://…")
