@@ -175,8 +175,13 @@ def open_engine(url: str) -> AsyncEngine:
 
 
 def _server_settings() -> dict[str, str]:
-    """A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours."""
-    return {"idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}"}
+    return {
+        # A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours.
+        "idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}",
+        # asyncpg prepares every statement, and from the sixth time on PostgreSQL may plan those for any value there is:
+        # a word that few walks hold would be looked for in all of them, as if it were one that many hold.
+        "plan_cache_mode": "force_custom_plan",
+    }
 
 
 @asynccontextmanager

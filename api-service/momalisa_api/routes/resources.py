@@ -1,6 +1,7 @@
 """How walks look on the wire."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,8 +82,19 @@ class ReplicasResource(BaseModel):
 
 async def show(walk: Walk, services: Services) -> WalkResource:
     """A snapshot of a walk with what only this moment knows: its place, who is awake, how long it may take."""
+    [shown] = await show_all([walk], services)
+    return shown
+
+
+async def show_all(walks: Sequence[Walk], services: Services) -> list[WalkResource]:
+    """Snapshots of walks as `show` shows them, for no more looks at the catalogue than one."""
     fleet = await services.roster.fleet()
-    ahead = await services.turns.line_before(walk) if walk.state is State.WAITING else None
+    waiting = [walk.id for walk in walks if walk.state is State.WAITING]
+    lines = await services.turns.lines_before(waiting)
+    return [_shown(walk, lines.get(walk.id), fleet, services.card.micro_batch) for walk in walks]
+
+
+def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> WalkResource:
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -95,7 +107,7 @@ async def show(walk: Walk, services: Services) -> WalkResource:
         error=walk.error,
         place_in_line=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
-        seconds_left=_seconds_left(walk, ahead, fleet, services.card.micro_batch),
+        seconds_left=_seconds_left(walk, ahead, fleet, micro_batch),
         says=None if walk.ended or fleet.awake else NOBODY_AWAKE,
         created_at=walk.created_at,
     )
