@@ -6,8 +6,10 @@ from typing import Final
 from uuid import uuid4
 
 import anyio
+import anyio.to_thread
 import structlog
 
+from momalisa_api import film
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, Unavailable, WalkUnknown
@@ -64,6 +66,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`, or until cancelled."""
+        # Loading the encoders holds up the whole process, from a cold disk for seconds: with jobs in hand, their leases
+        # would run out.
+        await anyio.to_thread.run_sync(film.can_make_video)
         async with anyio.create_task_group() as tasks:
             for every_s, act in (
                 (self._reconcile_s, self._reconcile),

@@ -19,7 +19,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture(scope="module")
 def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
-    """Web, workers and replicas, started and perhaps not ready yet."""
+    """Web and workers, started and perhaps not ready yet; replicas that nobody may have started."""
     with scaled_out(tmp_path_factory.mktemp("scaled")) as running:
         yield running
 

@@ -46,20 +46,31 @@ class Service:
         self.log = log
         self.lines: list[dict[str, Any]] = []
         self.hear: Callable[[Service, dict[str, Any]], None] = lambda service, line: None
+        self._life: subprocess.Popen[bytes] | None = None
         self._command = [str(SCRIPTS / command[0]), *command[1:]]
         self._environment = {**environment, "MOMALISA_PORT": str(self.port), "MOMALISA_LOG_FORMAT": "json"}
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The life it leads, or led last."""
+        assert self._life, f"{self.name} was not started"
+        return self._life
+
+    @property
+    def running(self) -> bool:
+        return self._life is not None and self._life.poll() is None
+
     def start(self, **settings: str) -> None:
         """Begin a life. settings: what this life alone is told otherwise."""
-        self.process = subprocess.Popen(
+        self._life = subprocess.Popen(
             self._command,
             env={**os.environ, **self._environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self.process.stdout
-        self._reader = threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True)
+        assert self._life.stdout
+        self._reader = threading.Thread(target=self._listen, args=(self._life.stdout,), daemon=True)
         self._reader.start()
 
     def kill(self) -> None:
@@ -83,9 +94,10 @@ class Service:
         self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Kill it and hear its last line."""
-        self.kill()
-        self._reader.join(10)
+        """Kill it, where it was started, and hear its last line."""
+        if self._life:
+            self.kill()
+            self._reader.join(10)
 
     def said(self, event: str, **about: Any) -> list[dict[str, Any]]:
         """The lines of an event so far, from all lives."""

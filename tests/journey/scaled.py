@@ -18,7 +18,7 @@ import httpx
 
 from momalisa_api.walk import Frame, Recipe
 from tests.gcs import FakeGcs
-from tests.journey.client import Client
+from tests.journey.client import TLS, Client
 from tests.journey.processes import WEIGHTS, Service, Trap, wait_until
 from tests.journey.proxy import Proxy
 from tests.postgres import Postgres, migrate, server
@@ -113,7 +113,7 @@ class Scaled(Client):
 
         def post() -> dict[str, Any] | None:
             with suppress(httpx.TransportError):
-                answer = httpx.post(self.url + "/api/v1/walks", json=wish, timeout=30)
+                answer = httpx.post(self.url + "/api/v1/walks", json=wish, timeout=30, verify=TLS)
                 return answer.json() if answer.is_success else None
             return None
 
@@ -121,7 +121,10 @@ class Scaled(Client):
         return walk
 
     def wait_until_ready(self) -> None:
-        """Until every process answers and knows all replicas."""
+        """Until every process answers and knows all replicas, which are started where they do not run."""
+        for replica in self.replicas:
+            if not replica.running:
+                replica.start()
         for service in [*self.replicas, *self.api]:
             wait_until(lambda service=service: is_ready(service))
         wait_until(lambda: self.awake() == REPLICAS)
@@ -129,7 +132,7 @@ class Scaled(Client):
 
 def is_ready(service: Service) -> bool:
     try:
-        return httpx.get(service.url + "/readyz").is_success
+        return httpx.get(service.url + "/readyz", verify=TLS).is_success
     except httpx.TransportError:
         return False
 
@@ -144,7 +147,7 @@ def _key(recipe: str, fraction: float) -> str:
 
 @contextmanager
 def scaled(folder: Path) -> Iterator[Scaled]:
-    """All processes, started; `wait_until_ready` says when they are. Killed at the end."""
+    """All processes, the api's started; `wait_until_ready` starts the replicas too. Killed at the end."""
     with ExitStack() as stack:
         gcs = stack.enter_context(FakeGcs().running())
         postgres = stack.enter_context(server())
@@ -165,8 +168,9 @@ def scaled(folder: Path) -> Iterator[Scaled]:
         for proxy in (proxy for each in running.proxies.values() for proxy in each):
             stack.enter_context(proxy.running())
         for service in [*running.replicas, *running.api]:
-            service.start()
             stack.callback(service.end)
+        for service in running.api:
+            service.start()
         yield running
 
 
