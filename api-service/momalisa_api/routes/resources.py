@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import State, Walk
 from momalisa_api.turns import Ahead
 from momalisa_api.walk import WalkSpec
@@ -22,6 +23,7 @@ EXAMPLE: JsonDict = {
     "spec": {
         "stops": ["a red spiral on white", "blue waves"],
         "frames": 25,
+        "spacing": "uniform",
         "seed": 7,
         "negative_prompt": "",
         "width": 128,
@@ -38,6 +40,7 @@ EXAMPLE: JsonDict = {
     "landed": [0, 5, 10, 15, 20],
     "films": {},
     "warnings": [],
+    "smoothness": None,
     "error": None,
     "place_in_line": None,
     "replicas_awake": 2,
@@ -60,6 +63,7 @@ class WalkResource(BaseModel):
     landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
     films: dict[str, str] = Field(description="Urls of the finished films by name.")
     warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
+    smoothness: Smoothness | None = Field(description="How evenly it moves, once it is done.")
     error: str | None = Field(description="Why the walk failed and what to do.")
     place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
     replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
@@ -92,6 +96,7 @@ async def show(walk: Walk, services: Services) -> WalkResource:
         landed=sorted(walk.landed),
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
+        smoothness=walk.smoothness,
         error=walk.error,
         place_in_line=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
