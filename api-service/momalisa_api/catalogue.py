@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import MOVES, OPEN, Standing, State, Walk
 from momalisa_api.turns import next_tag
 from momalisa_api.walk import WalkSpec
@@ -272,6 +273,7 @@ def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
         landed=frozenset(range(spec.frames) if landed is None else landed),
         films=frozenset(row.films),
         warnings=tuple(row.warnings),
+        smoothness=row.smoothness and Smoothness.model_validate(row.smoothness),
         error=row.error,
         created_at=row.created_at.replace(tzinfo=UTC),
     )

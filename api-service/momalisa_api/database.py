@@ -69,6 +69,7 @@ walks = Table(
     Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("smoothness", JSON(none_as_null=True), doc="How it moves, once it is filmed."),
     Column("error", Text),
     Column("hidden", Boolean, nullable=False, doc="Off the wall: by an operator, or marked; the url still works."),
     Column("created_at", DateTime(timezone=True), nullable=False),

@@ -200,6 +200,7 @@ async def test_every_film_says_how_it_was_made(settings, fleet):
         gif = await client.get(walk["url"] + "/walk.gif")
     with Image.open(io.BytesIO(gif.content)) as picture:
         spec = json.loads(picture.info["comment"])
+    assert spec.pop("smoothness") == walk["smoothness"]
     assert spec == walk["spec"]
 
 

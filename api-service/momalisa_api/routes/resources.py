@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import State, Walk
 from momalisa_api.turns import Ahead
 from momalisa_api.walk import WalkSpec
@@ -23,6 +24,7 @@ EXAMPLE: JsonDict = {
     "spec": {
         "stops": ["a red spiral on white", "blue waves"],
         "frames": 25,
+        "spacing": "uniform",
         "seed": 7,
         "negative_prompt": "",
         "width": 128,
@@ -39,6 +41,7 @@ EXAMPLE: JsonDict = {
     "landed": [0, 5, 10, 15, 20],
     "films": {},
     "warnings": [],
+    "smoothness": None,
     "error": None,
     "place_in_line": None,
     "replicas_awake": 2,
@@ -61,6 +64,7 @@ class WalkResource(BaseModel):
     landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
     films: dict[str, str] = Field(description="Urls of the finished films by name.")
     warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
+    smoothness: Smoothness | None = Field(description="How evenly it moves, once it is done.")
     error: str | None = Field(description="Why the walk failed and what to do.")
     place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
     replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
@@ -104,6 +108,7 @@ def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> W
         landed=sorted(walk.landed),
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
+        smoothness=walk.smoothness,
         error=walk.error,
         place_in_line=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
