@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 from momalisa_api.problems import BudgetSpent, TooManyWaiting
 from momalisa_api.settings import Settings
-from momalisa_api.states import State
 from momalisa_api.turns import Turns
 
 DAY = timedelta(days=1)
@@ -19,7 +18,7 @@ class Budgets:
 
     async def check(self, owner: str, frames: int) -> None:
         """Whether an owner may start a walk of so many frames. Raises TooManyWaiting, BudgetSpent."""
-        waiting = (await self._turns.counts())[State.WAITING]
+        waiting = await self._turns.waiting()
         if waiting >= self._settings.max_waiting:
             raise TooManyWaiting(f"{waiting} walks are in line already. Ask again in a minute.", retry_after_s=60)
         now = datetime.now(UTC)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, Select, and_, delete, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -13,9 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import MOVES, OPEN, Standing, State, Walk
 from momalisa_api.turns import next_tag
 from momalisa_api.walk import WalkSpec
+
+FEW: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,12 @@ class Catalogue:
 
         owner: instead of the wall, all that this owner asks for, listed or not; hidden: those taken off it too.
         """
-        wished = asks.c.owner == owner if owner else asks.c.listed
-        on_the_wall = select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, wished)).exists()
-        query = select(walks).where(on_the_wall).order_by(walks.c.number.desc()).limit(limit + 1)
+        query = select(walks).order_by(walks.c.number.desc()).limit(limit + 1)
+        if owner and await self._has_few(owner):
+            query = query.where(walks.c.id.in_(select(asks.c.walk_id).where(asks.c.owner == owner)))
+        else:
+            wished = asks.c.owner == owner if owner else asks.c.listed
+            query = query.where(select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, wished)).exists())
         if not hidden:
             query = query.where(walks.c.hidden.is_(False))
         if before is not None:
@@ -225,6 +231,12 @@ class Catalogue:
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
+    async def _has_few(self, owner: str) -> bool:
+        """Whether an owner's walks are soonest found by the asks, and not among all walks: SQLite cannot tell."""
+        some = select(asks.c.walk_id).where(asks.c.owner == owner).limit(FEW).subquery()
+        async with self._transaction() as connection:
+            return int(await connection.scalar(select(func.count()).select_from(some)) or 0) < FEW
+
     def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self._engine)
 
@@ -261,6 +273,7 @@ def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
         landed=frozenset(range(spec.frames) if landed is None else landed),
         films=frozenset(row.films),
         warnings=tuple(row.warnings),
+        smoothness=row.smoothness and Smoothness.model_validate(row.smoothness),
         error=row.error,
         created_at=row.created_at.replace(tzinfo=UTC),
     )

@@ -18,6 +18,7 @@ from momalisa_api.database import SchemaOld, open_engine, opened
 from momalisa_api.owners import add_key, remove_key
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
+from momalisa_api.walk import SPACINGS
 from momalisa_api.wall import purge
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -25,6 +26,7 @@ WISHES = (
     "stops",
     "frames",
     "seed",
+    "spacing",
     "steps",
     "guidance_scale",
     "negative_prompt",
@@ -87,6 +89,7 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
     walk.add_argument("stops", nargs="+", metavar="PROMPT", help="two or more prompts, in the walk's order")
     walk.add_argument("--frames", type=int, default=25, help="frames of the walk, both ends included (25)")
     walk.add_argument("--seed", type=int, default=0, help="the noise that every frame starts from (0)")
+    walk.add_argument("--spacing", choices=list(SPACINGS), help="how frames lie between two stops (uniform)")
     walk.add_argument("--steps", type=int, help="denoising steps a frame (the model's)")
     walk.add_argument("--guidance-scale", type=float, help="how closely a frame follows its prompt (the model's)")
     walk.add_argument("--negative-prompt", help="what to keep away from (the model's)")

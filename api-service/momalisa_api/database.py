@@ -69,6 +69,7 @@ walks = Table(
     Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("smoothness", JSON(none_as_null=True), doc="How it moves, once it is filmed."),
     Column("error", Text),
     Column("hidden", Boolean, nullable=False, doc="Off the wall: by an operator, or marked; the url still works."),
     Column("created_at", DateTime(timezone=True), nullable=False),
@@ -175,8 +176,13 @@ def open_engine(url: str) -> AsyncEngine:
 
 
 def _server_settings() -> dict[str, str]:
-    """A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours."""
-    return {"idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}"}
+    return {
+        # A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours.
+        "idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}",
+        # asyncpg prepares every statement, and from the sixth time on PostgreSQL may plan those for any value there is:
+        # a word that few walks hold would be looked for in all of them, as if it were one that many hold.
+        "plan_cache_mode": "force_custom_plan",
+    }
 
 
 @asynccontextmanager

@@ -32,13 +32,12 @@ class Desk:
         if not await self._catalogue.knows(spec.id):
             await self._budgets.check(owner, spec.frames)
         walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=unknown_words(spec, self._card))
-        if again and not started:
-            started = await self._start_again(walk, owner)
+        if again and not started and await self._start_again(walk, owner):
+            walk, started = await self._catalogue.get(walk.id), True
         if started:
             log.debug("walk taken in", walk=walk.id)
-            walk = await self._catalogue.get(walk.id)
             await self._put_in_line(walk)
-        return await self._catalogue.get(walk.id), started
+        return walk, started
 
     async def withdraw(self, walk_id: str, owner: str) -> Walk:
         """Take back an owner's ask; a walk that nobody asks for any more ends, unless it has ended already.

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
-from momalisa_api.walk import WalkSpec
+from momalisa_api.walk import Spacing, WalkSpec
 from momalisa_api.wire import ModelCard
 
 MAX_WAIT_S = 25
@@ -42,6 +42,9 @@ class WalkOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frames: Integer = Field(25, ge=2, description="Frames of the whole walk, both ends included.", examples=[25])
+    spacing: Spacing = Field(
+        "uniform", description="How frames are spaced between two stops: uniform, or ease, which is slow at the stops."
+    )
     seed: Integer = Field(0, ge=0, lt=2**32, description="The noise that every frame starts from.", examples=[7])
     negative_prompt: Prompt | None = Field(None, description="What the pictures should keep away from.")
     width: Integer | None = Field(None, gt=0, description="Pixels.")
@@ -111,6 +114,7 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
     spec = WalkSpec(
         stops=tuple(_canonical(stop) for stop in stops),
         frames=options.frames,
+        spacing=options.spacing,
         seed=options.seed,
         negative_prompt=_canonical(_given(options.negative_prompt, card.negative_prompt)),
         width=_given(options.width, card.width),

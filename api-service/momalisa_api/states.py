@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.walk import WalkSpec
 
 
@@ -50,6 +51,7 @@ class Walk:
     landed: frozenset[int]
     films: frozenset[str]
     warnings: tuple[str, ...]
+    smoothness: Smoothness | None
     error: str | None
     created_at: datetime
 

@@ -16,12 +16,14 @@ from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.queue import Job, Kind, Queue
 from momalisa_api.replicas import Replicas
+from momalisa_api.smoothness import Smoothness, measure
 from momalisa_api.states import State, Walk
 from momalisa_api.walk import Frame, Recipe, Shard, WalkSpec, lay_out, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
 log = structlog.get_logger()
 
+STILL = "Nothing moves on this walk: all its frames are the same picture. Other prompts or another seed may help."
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two of its stops. The url works all the same."
 
 
@@ -133,25 +135,30 @@ class Studio:
             return
         log.debug("walk filming", walk=walk.id)
         try:
-            films = await self._films(walk)
+            films, smoothness = await self._films(walk)
         except NotInBucket as gone:
             log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
             await self._catalogue.move(walk.id, State.FILMING, State.WAITING, plan=None)
             await self.put_in_line(await self._catalogue.get(walk.id))
             return
-        if await self._catalogue.move(walk.id, State.FILMING, State.DONE, films=sorted(films)):
+        if smoothness.evenness is None:
+            await self._catalogue.warn(walk.id, [STILL])
+        done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
+        if await self._catalogue.move(walk.id, State.FILMING, State.DONE, **done):
             log.info("walk done", walk=walk.id, films=sorted(films))
 
-    async def _films(self, walk: Walk) -> frozenset[str]:
-        """Make a walk's films and put them in the bucket. Returns their names."""
+    async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:
+        """Make a walk's films and put them in the bucket. Returns their names, and how the walk moves."""
         keys = [frame.key for frame in lay_out(walk.spec)]
         async with self._film_room, copied_aside(self._bucket, keys) as copies:
             frames = [copy.read_bytes for copy in copies]
-            made = await anyio.to_thread.run_sync(_make_films, frames, copies[0].parent, walk.spec)
+            fractions = [frame.fraction for frame in lay_out(walk.spec)]
+            smoothness = await anyio.to_thread.run_sync(measure, frames, fractions)
+            made = await anyio.to_thread.run_sync(_make_films, frames, copies[0].parent, walk.spec, smoothness)
             for path in made:
                 await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
                 log.debug("film stored", walk=walk.id, film=path.name)
-        return frozenset(path.name for path in made)
+        return frozenset(path.name for path in made), smoothness
 
 
 def jobs_lacking(walk: Walk) -> list[Job]:
@@ -173,9 +180,9 @@ def _places(spec: WalkSpec) -> dict[Frame, list[int]]:
     return places
 
 
-def _make_films(frames: film.Frames, folder: Path, spec: WalkSpec) -> list[Path]:
-    """All films of a walk that this installation can make, in a folder. Each holds the walk's spec."""
-    metadata = spec.model_dump_json()
+def _make_films(frames: film.Frames, folder: Path, spec: WalkSpec, smoothness: Smoothness) -> list[Path]:
+    """All films of a walk that this installation can make, in a folder. Each holds the spec, and how it moves."""
+    metadata = json.dumps({**spec.model_dump(mode="json"), "smoothness": smoothness.model_dump(mode="json")})
     gif, mp4, preview, poster = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp"))
     film.make_gif(frames, gif, film.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
     film.make_poster(frames, poster, metadata)

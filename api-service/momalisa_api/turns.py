@@ -1,13 +1,18 @@
 """Whose turn it is, and how much there is to do: what follows from all open walks together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
-from momalisa_api.states import OPEN, State, Walk
+from momalisa_api.states import OPEN, State
+
+# Walk by walk: joined, all that ever landed would be counted to learn of the few walks that are open.
+LANDED: Final = select(func.count()).where(landings.c.walk_id == walks.c.id).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,9 @@ class Turns:
 
     async def frames_pending(self) -> int:
         """Frames that open walks still lack: the work that waits for replicas, the same from every process."""
-        wanted = select(func.coalesce(func.sum(walks.c.frames), 0)).where(walks.c.state.in_(OPEN))
-        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id))
+        query = select(func.coalesce(func.sum(walks.c.frames - LANDED), 0)).where(walks.c.state.in_(OPEN))
         async with transaction(self._engine) as connection:
-            there = await connection.scalar(landed.where(walks.c.state.in_(OPEN))) or 0
-            return int(await connection.scalar(wanted) or 0) - int(there)
+            return int(await connection.scalar(query) or 0)
 
     async def load_of(self, owner: str, since: datetime) -> Load:
         """What an owner has asked of this deployment: open walks now, and frames since a time."""
@@ -60,16 +63,26 @@ class Turns:
             ).one()
         return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)
 
-    async def line_before(self, walk: Walk) -> Ahead:
-        """What will be rendered before a walk that waits."""
-        sooner = tuple_(walks.c.tag, walks.c.number) < tuple_(literal(walk.tag), literal(walk.number))
-        ahead = walks.c.state.in_([State.RENDERING, State.FILMING]) | ((walks.c.state == State.WAITING) & sooner)
-        waiting = func.count().filter(walks.c.state == State.WAITING)
-        landed = select(func.count()).select_from(landings.join(walks, landings.c.walk_id == walks.c.id)).where(ahead)
+    async def waiting(self) -> int:
+        """How many walks wait: what is asked at the door, however many walks have ended."""
         async with transaction(self._engine) as connection:
-            query = select(waiting, func.coalesce(func.sum(walks.c.frames), 0)).where(ahead)
-            in_line, frames = (await connection.execute(query)).one()
-            return Ahead(int(in_line), int(frames) - int(await connection.scalar(landed) or 0))
+            return int(await connection.scalar(select(func.count()).where(walks.c.state == State.WAITING)) or 0)
+
+    async def lines_before(self, walk_ids: Sequence[str]) -> dict[str, Ahead]:
+        """What will be rendered before each of some walks, of those that are open. One look, however many they are."""
+        if not walk_ids:
+            return {}
+        waits = case((walks.c.state == State.WAITING, 1), else_=0)
+
+        def before(value: ColumnElement[int]) -> ColumnElement[int]:
+            """A sum over all that has begun, and all that waits with an earlier turn."""
+            return func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(None, -1))
+
+        columns = (walks.c.id, before(waits).label("walks"), before(walks.c.frames - LANDED).label("frames"))
+        line = select(*columns).where(walks.c.state.in_(OPEN)).subquery()
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(select(line).where(line.c.id.in_(walk_ids)))
+            return {row.id: Ahead(int(row.walks or 0), int(row.frames or 0)) for row in found}
 
 
 async def next_tag(connection: AsyncConnection, owner: str) -> int:

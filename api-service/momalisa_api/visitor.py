@@ -50,7 +50,14 @@ def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
 def last_line(walk: Walk, out: Path) -> str:
     """What a person wants to know at the end."""
     spec = walk["spec"]
-    return f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {spec['seed']}"
+    said = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {spec['seed']}"
+    return f"{said}{_how_it_moves(walk['smoothness'])}"
+
+
+def _how_it_moves(smoothness: dict[str, Any] | None) -> str:
+    if not smoothness or smoothness["evenness"] is None:
+        return ""
+    return f", evenness {smoothness['evenness']:.2f}, sharpness {smoothness['sharpness'] or 0:.2f}"
 
 
 def _watch(client: httpx.Client, walk: Walk) -> Walk:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,9 @@ def _digest(content: Any) -> str:
     """32 hex digits that name a JSON value, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+Spacing = Literal["uniform", "ease"]
 
 
 class Look(BaseModel):
@@ -66,6 +69,7 @@ class WalkSpec(Look):
 
     stops: tuple[str, ...]
     frames: int
+    spacing: Spacing
     frame_ms: int
     gif_there_and_back: bool
     mp4_there_and_back: bool
@@ -90,6 +94,14 @@ class Frame:
         return f"{self.recipe.folder}{self.fraction!r}.png"
 
 
+def eased(along: float) -> float:
+    """Slow at both ends of a leg, 0 to 1: smoothstep, exact at 0, one half and 1."""
+    return along * along * (3 - 2 * along)
+
+
+SPACINGS: Final[dict[Spacing, Callable[[float], float]]] = {"uniform": lambda along: along, "ease": eased}
+
+
 def deal_intervals(intervals: int, legs: int) -> list[int]:
     """How many of a walk's intervals each leg gets: evenly, earlier legs first.
 
@@ -100,14 +112,14 @@ def deal_intervals(intervals: int, legs: int) -> list[int]:
 
 
 def lay_out(spec: WalkSpec) -> tuple[Frame, ...]:
-    """The frames of a walk in order, uniformly spaced on each leg.
+    """The frames of a walk in order, spaced on each leg as the spec says.
 
     An inner stop is fraction 0 of the leg that leaves it; only the last leg holds fraction 1.
     k / n is correctly rounded, so a walk of 49 frames meets the fractions of one of 25 bit for bit.
     """
     recipes = spec.recipes
     frames = [
-        Frame(recipe, step / count)
+        Frame(recipe, SPACINGS[spec.spacing](step / count))
         for recipe, count in zip(recipes, deal_intervals(spec.frames - 1, len(recipes)), strict=True)
         for step in range(count)
     ]

@@ -76,6 +76,7 @@ class FakeReplica:
     ready: bool = True
     reachable: bool = True
     frame_s: float = 0.0
+    holds: bool = False
     busy_answers: int = 0
     refusal: tuple[int, str] | None = None
     dies_after: int | None = None
@@ -122,6 +123,8 @@ class FakeReplica:
         yield json.dumps(head).encode() + b"\n"
         for fraction in body["fractions"]:
             await anyio.sleep(self.frame_s)
+            if self.holds:
+                await anyio.sleep_forever()
             if self.dies_after is not None and self.sent >= self.dies_after:
                 self.reachable = False
                 raise httpx.ReadError("the replica died")
@@ -225,6 +228,15 @@ async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, An
     with anyio.fail_after(20):
         while walk["state"] not in ("done", "failed", "cancelled"):
             await anyio.sleep(0.01)
+            walk = (await client.get(walk["url"])).json()
+    return walk
+
+
+async def held(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeReplica) -> dict[str, Any]:
+    """The walk once the replica sends nothing any more, and all that it has sent has landed."""
+    replica.holds = True
+    with anyio.fail_after(5):
+        while len(walk["landed"]) < replica.sent:
             walk = (await client.get(walk["url"])).json()
     return walk
 

@@ -1,5 +1,8 @@
 """Plans of walks: pure, so held against properties rather than examples."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +13,7 @@ def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 2
     whole = {
         "stops": stops,
         "frames": frames,
+        "spacing": "uniform",
         "seed": 0,
         "negative_prompt": "",
         "width": 32,
@@ -95,3 +99,23 @@ def test_a_hostile_prompt_never_reaches_a_key() -> None:
     """Keys become paths and urls: only hashes and numbers may stand in them."""
     hostile = spec(("../../etc/passwd\n<script>", "😀\u2028%00"))
     assert all(set(frame.key) <= set("frames/0123456789abcdef.png") for frame in lay_out(hostile))
+
+
+@given(specs())
+def test_an_eased_walk_stands_at_every_stop_too_and_never_turns_back(walk: WalkSpec) -> None:
+    """Slow at the stops, and both ends of each leg exact."""
+    uniform, eased = lay_out(walk), lay_out(walk.model_copy(update={"spacing": "ease"}))
+    assert [frame.recipe for frame in eased] == [frame.recipe for frame in uniform]
+    for before, after in pairwise(eased):
+        assert before.fraction < after.fraction or after.fraction == 0.0
+    stood = [frame.fraction in (0.0, 1.0) for frame in uniform]
+    assert [frame.fraction in (0.0, 1.0) for frame in eased] == stood
+
+
+def test_an_eased_walk_is_slow_at_its_stops_and_fast_between() -> None:
+    """Its first step is a small one, and the one in the middle is the largest."""
+    fractions = [frame.fraction for frame in lay_out(spec(frames=9, spacing="ease"))]
+    steps = [after - before for before, after in pairwise(fractions)]
+    assert steps[0] < 1 / 16 < 1 / 8 < max(steps)
+    assert steps == pytest.approx(steps[::-1])
+    assert fractions[4] == 0.5

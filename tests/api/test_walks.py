@@ -8,8 +8,9 @@ import zipfile
 import anyio
 import pytest
 from PIL import Image
+from sqlalchemy import Engine, event
 
-from tests.api.conftest import CARD, ended, landing, painted, running, write_card
+from tests.api.conftest import CARD, ended, held, landing, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -156,8 +157,7 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        replica.frame_s = 3600
-        walk = (await client.get(walk["url"])).json()
+        walk = await held(client, walk, replica)
         index = walk["landed"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
         missing = next(index for index in range(9) if index not in walk["landed"])
@@ -200,6 +200,7 @@ async def test_every_film_says_how_it_was_made(settings, fleet):
         gif = await client.get(walk["url"] + "/walk.gif")
     with Image.open(io.BytesIO(gif.content)) as picture:
         spec = json.loads(picture.info["comment"])
+    assert spec.pop("smoothness") == walk["smoothness"]
     assert spec == walk["spec"]
 
 
@@ -279,9 +280,8 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        replica.frame_s = 3600
-        walk = (await client.get(walk["url"])).json()
-    replica.frame_s, before = 0, len(walk["landed"])
+        walk = await held(client, walk, replica)
+    replica.holds, before = False, len(walk["landed"])
     async with running(settings, fleet) as client:
         assert (await ended(client, walk))["state"] == "done"
     assert before >= 1
@@ -332,6 +332,32 @@ async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, f
     assert last["next"] is None
     assert len(found["walks"]) == 6
     assert none["walks"] == []
+
+
+async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of_one(settings, fleet):
+    """A hundred walks that wait must not be a hundred times the work of one: the gallery is what everybody opens."""
+    fleet.add(ready=False)
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # The worker asks, too, but not for this.
+        if "replicas_awake), " in statement or " OVER (" in statement or "walks.number DESC" in statement:
+            asked.append(statement)
+
+    async with running(settings, fleet) as client:
+        for seed in range(5):
+            await client.post("/api/v1/walks", json={**WISH, "seed": seed})
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            one = await client.get("/api/v1/walks?limit=1")
+            for_one = len(asked)
+            many = await client.get("/api/v1/walks?limit=5")
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    assert len(one.json()["walks"]) == 1
+    assert [walk["place_in_line"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
+    assert for_one == 3
+    assert len(asked) == 2 * for_one
 
 
 async def test_the_model_card_is_told(settings, fleet):

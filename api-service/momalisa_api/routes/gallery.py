@@ -10,7 +10,7 @@ from momalisa_api.owners import ANONYMOUS
 from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown, documented
 from momalisa_api.request import Prompt
 from momalisa_api.routes.owner import Caller
-from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show
+from momalisa_api.routes.resources import GalleryPage, ReplicasResource, show_all
 from momalisa_api.routes.services import Needs
 from momalisa_api.wire import ModelCard
 
@@ -43,7 +43,7 @@ async def walks(
     page = await services.catalogue.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
     further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
     return GalleryPage(
-        walks=[await show(walk, services) for walk in page.walks],
+        walks=await show_all(page.walks, services),
         next=f"/api/v1/walks?{urlencode(further)}" if page.next_cursor else None,
     )
 

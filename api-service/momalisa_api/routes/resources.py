@@ -1,6 +1,7 @@
 """How walks look on the wire."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from pydantic.config import JsonDict
 
 from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
+from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import State, Walk
 from momalisa_api.turns import Ahead
 from momalisa_api.walk import WalkSpec
@@ -22,6 +24,7 @@ EXAMPLE: JsonDict = {
     "spec": {
         "stops": ["a red spiral on white", "blue waves"],
         "frames": 25,
+        "spacing": "uniform",
         "seed": 7,
         "negative_prompt": "",
         "width": 128,
@@ -38,6 +41,7 @@ EXAMPLE: JsonDict = {
     "landed": [0, 5, 10, 15, 20],
     "films": {},
     "warnings": [],
+    "smoothness": None,
     "error": None,
     "place_in_line": None,
     "replicas_awake": 2,
@@ -60,6 +64,7 @@ class WalkResource(BaseModel):
     landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
     films: dict[str, str] = Field(description="Urls of the finished films by name.")
     warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
+    smoothness: Smoothness | None = Field(description="How evenly it moves, once it is done.")
     error: str | None = Field(description="Why the walk failed and what to do.")
     place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
     replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
@@ -81,8 +86,19 @@ class ReplicasResource(BaseModel):
 
 async def show(walk: Walk, services: Services) -> WalkResource:
     """A snapshot of a walk with what only this moment knows: its place, who is awake, how long it may take."""
+    [shown] = await show_all([walk], services)
+    return shown
+
+
+async def show_all(walks: Sequence[Walk], services: Services) -> list[WalkResource]:
+    """Snapshots of walks as `show` shows them, for no more looks at the catalogue than one."""
     fleet = await services.roster.fleet()
-    ahead = await services.turns.line_before(walk) if walk.state is State.WAITING else None
+    waiting = [walk.id for walk in walks if walk.state is State.WAITING]
+    lines = await services.turns.lines_before(waiting)
+    return [_shown(walk, lines.get(walk.id), fleet, services.card.micro_batch) for walk in walks]
+
+
+def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> WalkResource:
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -92,10 +108,11 @@ async def show(walk: Walk, services: Services) -> WalkResource:
         landed=sorted(walk.landed),
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
+        smoothness=walk.smoothness,
         error=walk.error,
         place_in_line=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
-        seconds_left=_seconds_left(walk, ahead, fleet, services.card.micro_batch),
+        seconds_left=_seconds_left(walk, ahead, fleet, micro_batch),
         says=None if walk.ended or fleet.awake else NOBODY_AWAKE,
         created_at=walk.created_at,
     )

@@ -1,0 +1,1 @@
+"""What the benches of the api share. None of it is measured."""

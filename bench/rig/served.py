@@ -1,0 +1,92 @@
+"""A real api process without any replica, and the databases that it can stand on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+from tests.api.conftest import CARD
+from tests.journey.deployment import SCRIPTS, free_port
+from tests.postgres import migrated
+
+START_LIMIT_S = 60
+# Far above what a bench asks for: what it asks must be taken in.
+BUDGETS = {
+    "MOMALISA_MAX_WAITING": "1000000",
+    "MOMALISA_MAX_WALKS_PER_OWNER": "1000000",
+    "MOMALISA_FRAMES_PER_OWNER_PER_DAY": "100000000",
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running api process."""
+
+    port: int
+    process: psutil.Process
+
+    def cpu_s(self) -> float:
+        """Seconds of a core that it has used so far: what a busy machine does not change."""
+        used = self.process.cpu_times()
+        return float(used.user + used.system)
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """The url of an empty database in a folder: "SQLite", or "PostgreSQL", a server of its own."""
+    if kind == "SQLite":
+        yield f"sqlite:///{folder}/catalogue.sqlite"
+        return
+    with migrated() as url:
+        yield url
+
+
+@contextmanager
+def served(folder: Path, database_url: str, **settings: str) -> Iterator[Api]:
+    """A `momalisa serve` that is ready. Its log lies in the folder; no replica is awake."""
+    port, card = free_port(), folder / "card.json"
+    log = folder / f"api-{port}.log"
+    card.write_text(json.dumps(CARD))
+    environment = {
+        **os.environ,
+        **BUDGETS,
+        "MOMALISA_MODEL_CARD": str(card),
+        "MOMALISA_BUCKET": str(folder / "bucket"),
+        "MOMALISA_DATABASE_URL": database_url,
+        "MOMALISA_REPLICAS": "http://127.0.0.1:9",
+        "MOMALISA_PORT": str(port),
+        **settings,
+    }
+    with log.open("wb") as out:
+        command = [str(SCRIPTS / "momalisa"), "serve"]
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            _await_ready(port, process, log)
+            yield Api(port, psutil.Process(process.pid))
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                print("the api had to be killed", file=sys.stderr)
+
+
+def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return
+        except URLError:
+            time.sleep(0.05)
+    raise SystemExit(f"the api did not come up:\n{log.read_text()}")

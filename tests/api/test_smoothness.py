@@ -1,0 +1,118 @@
+"""How evenly a walk moves: known steps give known figures, and nothing divides by nothing."""
+
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from momalisa_api.smoothness import distance, edge, find_jumps, gauge, measure
+from tests.api.conftest import ended, running
+
+
+def grey(level: int) -> Image.Image:
+    return Image.new("RGB", (16, 16), (level, level, level))
+
+
+def walk(pictures: Sequence[Image.Image]) -> list[Callable[[], bytes]]:
+    """Frames as a film is given them."""
+
+    def png(picture: Image.Image) -> bytes:
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        return out.getvalue()
+
+    return [lambda picture=picture: png(picture) for picture in pictures]
+
+
+def evenly(count: int) -> list[float]:
+    return [number / (count - 1) for number in range(count)]
+
+
+def test_black_is_as_far_from_white_as_can_be() -> None:
+    """Distances are shares of that."""
+    assert distance(grey(0), grey(255)) == 1.0
+    assert distance(grey(0), grey(51)) == pytest.approx(0.2)
+    assert distance(grey(7), grey(7)) == 0.0
+
+
+def test_equal_steps_are_even_and_one_large_step_is_not() -> None:
+    """A walk that stands still and then jumps is what people complain of."""
+    even = measure(walk([grey(level) for level in range(0, 250, 25)]), evenly(10))
+    assert (even.evenness, even.largest, even.deviation) == (1.0, 1.0, 0.0)
+    jumpy = measure(walk([grey(0)] * 5 + [grey(250)] * 5), evenly(10))
+    assert jumpy.evenness == pytest.approx(1 / 9, abs=1e-4)
+    assert jumpy.largest == 9.0
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=60))
+def test_evenness_is_between_nothing_and_one(steps: list[float]) -> None:
+    """And does not depend on how large all steps are together."""
+    evenness, largest, deviation = gauge(steps)
+    assert evenness is not None
+    assert largest is not None
+    assert 0 <= evenness <= 1
+    assert 1 - 1e-4 <= largest <= len(steps)
+    assert deviation >= 0
+    assert gauge([step * 0.5 for step in steps])[0] == pytest.approx(evenness, abs=2e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+def test_a_walk_that_does_not_move_has_no_evenness(count: int) -> None:
+    """It is neither even nor uneven."""
+    still = measure(walk([grey(90)] * count), evenly(count))
+    assert (still.evenness, still.largest, still.deviation, still.sharpness) == (None, None, 0.0, None)
+
+
+def test_a_walk_that_fades_is_less_sharp_in_the_middle() -> None:
+    """Smoothness alone is won by blurring, so sharpness stands beside it."""
+    board = Image.effect_noise((64, 64), 80).convert("RGB")
+    faded = board.filter(ImageFilter.GaussianBlur(2))
+    assert edge(faded) < edge(board) / 4
+    fading = measure(walk([board, board, faded, faded, board, board]), evenly(6))
+    assert fading.sharpness is not None
+    assert fading.sharpness < 0.5
+    assert measure(walk([board] * 6), evenly(6)).sharpness == 1.0
+
+
+def test_a_jump_is_a_large_step_between_fractions_that_are_as_good_as_equal() -> None:
+    """With room between them the step could have been divided."""
+    steps = [0.1] * 8 + [1.0]
+    close, apart = [*evenly(9), 1.001], evenly(10)
+    [jump] = find_jumps(steps, close)
+    assert (jump.frame, jump.times) == (9, 5.0)
+    assert not find_jumps(steps, apart)
+
+
+@pytest.mark.anyio
+async def test_a_finished_walk_says_how_it_moves(settings, fleet):
+    """In the resource; and one that does not move says so in words."""
+    async with running(settings, fleet) as client:
+        wish = {"start": "a giraffe", "end": "a battleship", "frames": 5}
+        moving = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+        eased = await ended(client, (await client.post("/api/v1/walks", json={**wish, "spacing": "ease"})).json())
+        unknown = await client.post("/api/v1/walks", json={**wish, "spacing": "wide"})
+    assert moving["smoothness"]["evenness"] > 0.9
+    assert eased["smoothness"]["evenness"] < moving["smoothness"]["evenness"]
+    assert eased["id"] != moving["id"]
+    assert unknown.status_code == 422
+
+
+@pytest.mark.anyio
+async def test_a_walk_that_does_not_move_says_so(settings, fleet, monkeypatch):
+    """Two stops that the model paints alike."""
+    monkeypatch.setattr("tests.api.conftest.painted", lambda recipe, _: _png_of(recipe))
+    async with running(settings, fleet) as client:
+        wish = {"start": "a giraffe", "end": "a giraffe", "frames": 5}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+    assert walk["state"] == "done"
+    assert walk["smoothness"]["evenness"] is None
+    assert any("Nothing moves" in warning for warning in walk["warnings"])
+
+
+def _png_of(recipe: dict[str, int]) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (recipe["width"], recipe["height"]), "red").save(out, "PNG")
+    return out.getvalue()
