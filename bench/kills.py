@@ -95,21 +95,19 @@ def main() -> None:
 
 def report(killed: Counter[str], walks: list[dict[str, Any]], takeovers: list[float], rendered: Counter[str]) -> None:
     of = ", ".join(f"{number} of {kind}" for kind, number in sorted(killed.items()))
-    print(
-        f"{killed.total()} kills ({of}), MOMALISA_SEED={SEED}; {len(walks)} walks of {FRAMES} frames, lease {LEASE_S} s"
-    )
+    print(f"{killed.total()} kills ({of}), MOMALISA_SEED={SEED}")
+    print(f"{len(walks)} walks of {FRAMES} frames, {OPEN_WALKS} at a time; a lease is {LEASE_S} s")
     lost = [walk for walk in walks if walk["state"] != "done"]
     for walk in lost:
         print(f"  lost: {walk['id']}, {walk['state']}: {walk['error']}")
-    print(f"lost walks                {len(lost):6}   (target 0)")
-    longest = sorted(takeovers)[-max(1, len(takeovers) // 20) :]
+    print(f"{'walks lost':28}{len(lost):8}   (target 0)")
     if takeovers:
+        shares = sorted(takeover / LEASE_S for takeover in takeovers)
         print(
-            f"takeover, in leases       {statistics.median(takeovers) / LEASE_S:6.2f}   "
-            f"(95 % within {longest[0] / LEASE_S:.2f}, longest {longest[-1] / LEASE_S:.2f}; of {len(takeovers)})"
+            f"{'takeover, in leases':28}{statistics.median(shares):8.2f}   (longest of {len(shares)}: {shares[-1]:.2f})"
         )
     twice = sum(times - 1 for times in rendered.values())
-    print(f"frames rendered twice     {twice:6}   of {rendered.total()}, {twice / max(1, killed.total()):.2f} a kill")
+    print(f"{'frames rendered twice':28}{twice:8}   (of {rendered.total()}; {twice / killed.total():.2f} a kill)")
 
 
 if __name__ == "__main__":

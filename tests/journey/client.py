@@ -38,7 +38,10 @@ class Client:
 
     def ended(self, walk: dict[str, Any]) -> dict[str, Any]:
         """The walk once it has ended, whichever way."""
-        ended: dict[str, Any] = wait_until(lambda: now if (now := self._glance(walk)).get("state") in ENDED else None)
+        # Looks cost the machine that is looked at: not too many.
+        ended: dict[str, Any] = wait_until(
+            lambda: now if (now := self._glance(walk)).get("state") in ENDED else None, every_s=0.1
+        )
         return ended
 
     def fetch(self, path: str) -> bytes:

@@ -26,12 +26,12 @@ def free_port() -> int:
     return port
 
 
-def wait_until(happened: Callable[[], Any], limit_s: float = 120.0) -> Any:
-    """The first true answer of `happened`; fails where none comes in time."""
+def wait_until(happened: Callable[[], Any], limit_s: float = 120.0, every_s: float = 0.02) -> Any:
+    """The first true answer of `happened`, which is called again and again; fails where none comes in time."""
     deadline = time.monotonic() + limit_s
     while not (answer := happened()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(every_s)
     return answer
 
 

@@ -1,6 +1,7 @@
 """A proxy between the api and a replica that counts, for what is rendered twice must be seen by somebody else."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.journey.processes import free_port, wait_until
+from tests.journey.processes import wait_until
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class Proxy:
         app = Starlette(
             routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])], lifespan=self._connected
         )
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", loop="asyncio"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        # Held from now on: the url is told to others before anybody listens.
+        held = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", loop="asyncio"))
+        self._thread = threading.Thread(target=self._server.run, args=([held],), daemon=True)
 
     @asynccontextmanager
     async def _connected(self, _: Starlette) -> AsyncIterator[None]:
