@@ -143,7 +143,7 @@ def _assemble(
 ) -> tuple[Services, Worker | None]:
     catalogue, turns, roster, metrics = Catalogue(engine), Turns(engine), Roster(engine), Metrics()
     queue = Queue(engine, settings.lease_s)
-    desk = Desk(card, catalogue, Budgets(turns, settings), bucket, queue)
+    desk = Desk(card, catalogue, Budgets(settings), bucket, queue)
     watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
     services = Services(settings, card, catalogue, turns, roster, bucket, desk, watch, owners, metrics, blocklist)
     if settings.role == "web":

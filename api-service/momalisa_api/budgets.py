@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from momalisa_api.problems import BudgetSpent, TooManyWaiting
 from momalisa_api.settings import Settings
-from momalisa_api.turns import Turns
+from momalisa_api.turns import load_of, waiting
 
 DAY = timedelta(days=1)
 
@@ -12,17 +14,16 @@ DAY = timedelta(days=1)
 class Budgets:
     """Says no before a walk is taken in. A walk that is known already costs nothing and is never refused."""
 
-    def __init__(self, turns: Turns, settings: Settings) -> None:
-        self._turns = turns
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def check(self, owner: str, frames: int) -> None:
+    async def check(self, connection: AsyncConnection, owner: str, frames: int) -> None:
         """Whether an owner may start a walk of so many frames. Raises TooManyWaiting, BudgetSpent."""
-        waiting = await self._turns.waiting()
-        if waiting >= self._settings.max_waiting:
-            raise TooManyWaiting(f"{waiting} walks are in line already. Ask again in a minute.", retry_after_s=60)
+        in_line = await waiting(connection)
+        if in_line >= self._settings.max_waiting:
+            raise TooManyWaiting(f"{in_line} walks are in line already. Ask again in a minute.", retry_after_s=60)
         now = datetime.now(UTC)
-        load = await self._turns.load_of(owner, now - DAY)
+        load = await load_of(connection, owner, now - DAY)
         most = self._settings.max_walks_per_owner
         if load.open_walks >= most:
             raise BudgetSpent(f"You have {load.open_walks} walks on their way, and {most} may be. Wait for one.", 10)

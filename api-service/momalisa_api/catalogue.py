@@ -1,6 +1,6 @@
 """What walks exist, how far they are, and who asks for them. It lives in a database; the bucket keeps the pictures."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,10 +15,13 @@ from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import MOVES, OPEN, Standing, State, Walk
-from momalisa_api.turns import next_tag
+from momalisa_api.turns import next_tag, one_at_a_time
 from momalisa_api.walk import WalkSpec
 
 FEW: Final = 1000
+UNKNOWN: Final = "No walk has this id. Ask for it with POST /api/v1/walks."
+
+Door = Callable[[AsyncConnection, str, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,18 @@ class Catalogue:
         self._insert = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
 
     async def ask(
-        self, spec: WalkSpec, owner: str, *, listed: bool = True, warnings: Sequence[str] = ()
+        self,
+        spec: WalkSpec,
+        owner: str,
+        *,
+        listed: bool | None = True,
+        warnings: Sequence[str] = (),
+        door: Door | None = None,
     ) -> tuple[Walk, bool]:
         """Note that an owner asks for a walk. Returns the walk, and whether it is new here.
 
-        Of many who ask at once one makes the walk; asking again changes nothing but `listed`.
+        Of many who ask at once one makes the walk; asking again changes nothing but `listed`, and that not for None.
+        door: is asked first whether a new walk may come in, and raises where it may not.
         """
         now = datetime.now(UTC)
         row = {
@@ -60,22 +70,39 @@ class Catalogue:
             "hidden": False,
             "created_at": now,
         }
-        wish = {"walk_id": spec.id, "owner": owner, "listed": listed, "asked_at": now}
+        wish = {"walk_id": spec.id, "owner": owner, "listed": listed is not False, "asked_at": now}
+        again, same = self._insert(asks).values(wish), ["walk_id", "owner"]
+        if listed is None:
+            again = again.on_conflict_do_nothing(index_elements=same)
+        else:
+            again = again.on_conflict_do_update(index_elements=same, set_={"listed": listed})
         async with self._transaction() as connection:
-            row["tag"] = await next_tag(connection, owner)
-            made = await connection.execute(self._insert(walks).values(row).on_conflict_do_nothing())
-            again = self._insert(asks).values(wish)
-            await connection.execute(
-                again.on_conflict_do_update(index_elements=["walk_id", "owner"], set_={"listed": listed})
-            )
+            known = await self._touch(connection, spec.id)
+            if not known:
+                await one_at_a_time(connection)
+                known = await self._touch(connection, spec.id)
+            if not known:
+                if door:
+                    await door(connection, owner, spec.frames)
+                tag = await next_tag(connection, owner)
+                await connection.execute(self._insert(walks).values({**row, "tag": tag}))
+            await connection.execute(again)
             [walk] = await self._read(connection, select(walks).where(walks.c.id == spec.id))
-        return walk, made.rowcount == 1
+        return walk, not known
 
     async def withdraw(self, walk_id: str, owner: str) -> int:
-        """Take back an owner's ask. Returns how many others still ask. Raises WalkUnknown."""
-        await self.get(walk_id)
+        """Take back an owner's ask, and cancel the walk where nobody else asks and it has not ended.
+
+        Returns how many others still ask. Raises WalkUnknown.
+        """
+        others = select(asks.c.walk_id).where(asks.c.walk_id == walk_id)
         async with self._transaction() as connection:
+            # Whoever asks for it meanwhile waits for this, or this for them.
+            if not await self._touch(connection, walk_id):
+                raise WalkUnknown(UNKNOWN)
             await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
+            nobody = update(walks).where(walks.c.id == walk_id, walks.c.state.in_(OPEN), ~others.exists())
+            await connection.execute(nobody.values(state=State.CANCELLED, revision=walks.c.revision + 1))
             left = await connection.scalar(select(func.count()).where(asks.c.walk_id == walk_id))
         return int(left or 0)
 
@@ -84,7 +111,7 @@ class Catalogue:
         async with self._transaction() as connection:
             found = await self._read(connection, select(walks).where(walks.c.id == walk_id))
         if not found:
-            raise WalkUnknown("No walk has this id. Ask for it with POST /api/v1/walks.")
+            raise WalkUnknown(UNKNOWN)
         return found[0]
 
     async def page(
@@ -161,14 +188,18 @@ class Catalogue:
         """Whether there is such a walk."""
         return bool(await self.revisions([walk_id]))
 
-    async def move(self, walk_id: str, start: State, to: State, **changes: Any) -> bool:
+    async def move(self, walk_id: str, start: State, to: State, *, of_plan: int | None = None, **changes: Any) -> bool:
         """Move a walk from one state to another, if it still is in the first: compare-and-set.
 
+        of_plan: only while this is its plan; whoever works on an older one must not touch what has begun anew.
         changes: columns to set with it. Raises ValueError for a move that no walk can make.
         """
         if to not in MOVES[start]:
             raise ValueError(f"no walk moves from {start} to {to}")
-        return await self._change(walk_id, walks.c.state == start, state=to, **changes)
+        condition = walks.c.state == start
+        if of_plan is not None:
+            condition &= walks.c.plans == of_plan
+        return await self._change(walk_id, condition, state=to, **changes)
 
     async def plan(self, walk_id: str, landed: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
         """Note which frames lie in the bucket already and how the others are dealt into shards, by frame numbers.
@@ -176,8 +207,8 @@ class Catalogue:
         Returns False, and changes nothing, where the walk has a plan or has ended.
         """
         rows = [{"walk_id": walk_id, "frame": frame} for frame in landed]
-        planned = update(walks).where(walks.c.id == walk_id, walks.c.plan.is_(None), walks.c.state == State.WAITING)
-        later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
+        planned = update(walks).where(walks.c.id == walk_id, walks.c.plan.is_(None), walks.c.state.in_(OPEN))
+        later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1, "state": State.WAITING}
         async with self._transaction() as connection:
             noted = await connection.execute(planned.values(plan=[list(shard) for shard in shards], **later))
             if noted.rowcount != 1:
@@ -187,11 +218,27 @@ class Catalogue:
                 await connection.execute(self._insert(landings).values(rows))
         return True
 
-    async def start_again(self, walk_id: str, start: State, owner: str, **changes: Any) -> bool:
-        """Put a walk back in line, to be planned anew from what the bucket holds. Returns whether it was in `start`."""
+    async def start_again(self, walk: Walk, owner: str, *, door: Door | None = None, **changes: Any) -> bool:
+        """Put a walk in line again, to be planned from what the bucket holds. Returns whether it was as it is given.
+
+        Raises ValueError for a walk that cannot be, and what `door` raises.
+        """
+        if State.WAITING not in MOVES[walk.state]:
+            raise ValueError(f"no walk moves from {walk.state} to {State.WAITING}")
+        anew = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
+        same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with self._transaction() as connection:
+            await one_at_a_time(connection)
+            if door:
+                await door(connection, owner, walk.spec.frames)
             tag = await next_tag(connection, owner)
-        return await self.move(walk_id, start, State.WAITING, plan=None, tries=0, error=None, tag=tag, **changes)
+            started = await connection.execute(same.values(**anew, tag=tag, revision=walks.c.revision + 1, **changes))
+        return started.rowcount == 1
+
+    async def plan_anew(self, walk: Walk) -> bool:
+        """Have a walk planned again where frames that had landed are gone. Returns whether it was as it is given."""
+        anew = {"plan": None, "plans": walks.c.plans + 1}
+        return await self.move(walk.id, State.FILMING, State.WAITING, of_plan=walk.plans, **anew)
 
     async def land(self, walk_id: str, frames: Iterable[int]) -> None:
         """Note frames that lie in the bucket now; those that are noted already change nothing.
@@ -230,6 +277,11 @@ class Catalogue:
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
+
+    async def _touch(self, connection: AsyncConnection, walk_id: str) -> bool:
+        """Lock a walk's row until the transaction ends. Returns whether there is one."""
+        same = update(walks).where(walks.c.id == walk_id).values(frames=walks.c.frames)
+        return (await connection.execute(same)).rowcount == 1
 
     async def _has_few(self, owner: str) -> bool:
         """Whether an owner's walks are soonest found by the asks, and not among all walks: SQLite cannot tell."""

@@ -25,40 +25,41 @@ class Desk:
         self._bucket = bucket
         self._queue = queue
 
-    async def ask(self, spec: WalkSpec, owner: str, *, listed: bool = True, again: bool = False) -> tuple[Walk, bool]:
+    async def ask(
+        self, spec: WalkSpec, owner: str, *, listed: bool | None = None, again: bool = False
+    ) -> tuple[Walk, bool]:
         """The walk of a spec, and whether it was started by this. `again` starts one anew that failed, was cancelled,
-        or has lost pictures. Raises TooManyWaiting, BudgetSpent, Unavailable.
+        or has lost pictures. listed: whether it may hang on the wall; None leaves that as it is, at first it may.
+
+        Raises TooManyWaiting, BudgetSpent, Unavailable.
         """
-        if not await self._catalogue.knows(spec.id):
-            await self._budgets.check(owner, spec.frames)
-        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=unknown_words(spec, self._card))
-        if again and not started and await self._start_again(walk, owner):
-            walk, started = await self._catalogue.get(walk.id), True
+        told = unknown_words(spec, self._card)
+        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=told, door=self._budgets.check)
+        if again and not started:
+            started = await self._start_again(walk, owner)
         if started:
             log.debug("walk taken in", walk=walk.id)
-            await self._put_in_line(walk)
-        return walk, started
+            await self._put_in_line(await self._catalogue.get(walk.id))
+        return await self._catalogue.get(walk.id), started
 
     async def withdraw(self, walk_id: str, owner: str) -> Walk:
         """Take back an owner's ask; a walk that nobody asks for any more ends, unless it has ended already.
 
         Whichever worker is at it sees that within a second. Raises WalkUnknown, Unavailable.
         """
-        others = await self._catalogue.withdraw(walk_id, owner)
-        walk = await self._catalogue.get(walk_id)
-        while not others and not walk.ended and not await self._catalogue.move(walk_id, walk.state, State.CANCELLED):
-            walk = await self._catalogue.get(walk_id)
+        await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
 
     async def _start_again(self, walk: Walk, owner: str) -> bool:
+        door = self._budgets.check
         if walk.state in (State.FAILED, State.CANCELLED):
-            return await self._catalogue.start_again(walk.id, walk.state, owner)
+            return await self._catalogue.start_again(walk, owner, door=door)
         if walk.state is not State.DONE:
             return False
         films = await self._films_there(walk.id)
         if walk.films <= films and await self._frames_there(walk.spec):
             return False
-        return await self._catalogue.start_again(walk.id, State.DONE, owner, films=sorted(walk.films & films))
+        return await self._catalogue.start_again(walk, owner, door=door, films=sorted(walk.films & films))
 
     async def _put_in_line(self, walk: Walk) -> None:
         try:

@@ -44,6 +44,10 @@ class KeyUnknown(Problem):
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
+class NotYours(Problem):
+    status, slug, title = 403, "not-yours", "Nobody knows that it is yours"
+
+
 class WalkUnknown(Problem):
     status, slug, title = 404, "walk-unknown", "There is no such walk"
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Self, TypeVar
 
+import anyio
 import asyncpg
 from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import NotifyCallback
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.database import answering
+from momalisa_api.database import ANSWER_S, answering
 from momalisa_api.problems import CatalogueUnavailable
 
 T = TypeVar("T")
@@ -38,12 +39,14 @@ class EngineDriver:
         self._tasks = TaskManager()
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        async with raw_connection(self._engine) as connection:
-            return [dict(row) for row in await connection.fetch(query, *args)]
+        with answering(self._engine), anyio.fail_after(ANSWER_S):
+            async with raw_connection(self._engine) as connection:
+                return [dict(row) for row in await connection.fetch(query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
-        async with raw_connection(self._engine) as connection:
-            return str(await connection.execute(query, *args))
+        with answering(self._engine), anyio.fail_after(ANSWER_S):
+            async with raw_connection(self._engine) as connection:
+                return str(await connection.execute(query, *args))
 
     async def notify(self, channel: str, payload: str) -> None:
         await self.execute("SELECT pg_notify($1, $2)", channel, payload)

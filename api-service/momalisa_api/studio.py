@@ -5,8 +5,11 @@ again from what the bucket holds. Who takes walks in is desk.py; who calls this 
 """
 
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import anyio
 import structlog
@@ -27,6 +30,9 @@ STILL = "Nothing moves on this walk: all its frames are the same picture. Other 
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two of its stops. The url works all the same."
 
 
+Begin = Callable[[], Awaitable[None]]
+
+
 class Studio:
     """Does what a walk lacks, one job at a time. Every job may be done twice: the second time changes nothing."""
 
@@ -39,15 +45,19 @@ class Studio:
         # One walk is filmed at a time: encoders take memory and cores.
         self._film_room = anyio.Lock()
 
-    async def do(self, job: Job, walk: Walk) -> None:
-        """One job of a walk. Raises Unavailable, and WalkFailed where no replica can render it."""
+    async def do(self, job: Job, walk: Walk, begin: Begin) -> None:
+        """One job of a walk. begin: is called when the work itself begins, after any waiting for replicas or room.
+
+        Raises Unavailable, WalkFailed where no replica can render it, and what `begin` raises.
+        """
         match job.kind:
             case Kind.PLAN:
+                await begin()
                 await self._plan(walk)
             case Kind.RENDER:
-                await self._render(walk, job.shard)
+                await self._render(walk, job.shard, begin)
             case Kind.FILM:
-                await self._film(walk)
+                await self._film(walk, begin)
         if job.kind is not Kind.FILM:
             await self.put_in_line(await self._catalogue.get(walk.id), after=job)
 
@@ -58,11 +68,17 @@ class Studio:
         if after is None or after.kind is Kind.PLAN or [job.kind for job in jobs] == [Kind.FILM]:
             await self._queue.put(jobs, walk.tag)
 
-    async def fail(self, walk_id: str, error: str) -> None:
-        """A walk whose job failed fails as a whole; the frames that landed stay for the next try."""
-        walk = await self._catalogue.get(walk_id)
-        if not walk.ended and await self._catalogue.move(walk_id, walk.state, State.FAILED, error=error):
-            log.warning("walk failed", walk=walk_id, error=error)
+    async def fail(self, walk: Walk, error: str) -> None:
+        """A walk whose job failed fails as a whole; the frames that landed stay for the next try.
+
+        But not one that was started anew since: that job was none of its.
+        """
+        now = await self._catalogue.get(walk.id)
+        while not now.ended and now.plans == walk.plans:
+            if await self._catalogue.move(walk.id, now.state, State.FAILED, of_plan=walk.plans, error=error):
+                log.warning("walk failed", walk=walk.id, error=error)
+                return
+            now = await self._catalogue.get(walk.id)
 
     async def _plan(self, walk: Walk) -> None:
         """Note the frames that the bucket holds and deal what lacks into shards."""
@@ -79,7 +95,7 @@ class Studio:
         if await self._catalogue.plan(walk.id, landed, shards):
             log.info("walk planned", walk=walk.id, frames=len(frames), lacking=len(lacking), shards=len(shards))
 
-    async def _render(self, walk: Walk, number: int) -> None:
+    async def _render(self, walk: Walk, number: int, begin: Begin) -> None:
         """Have one shard rendered, but not what the bucket holds, and store each frame as it comes."""
         assert walk.plan is not None
         frames, wanted = lay_out(walk.spec), walk.plan[number]
@@ -89,13 +105,14 @@ class Studio:
         await self._catalogue.land(walk.id, [number for number in wanted if frames[number].key in held])
         lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not lacking:
-            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
+            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
         async with aclosing(self._replicas.render(Shard(walk.id, recipe, lacking), walk.tag)) as events:
             async for event in events:
                 match event:
                     case Head(warnings=warnings):
-                        await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
+                        await begin()
+                        await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction) as rendered:
                         await self._store(walk, Frame(recipe, fraction), places[Frame(recipe, fraction)], rendered)
@@ -128,33 +145,50 @@ class Studio:
         await self._bucket.put(frame.recipe.marked_key, json.dumps({"fraction": frame.fraction}).encode())
         await self._catalogue.mark(walk_id, UNLISTED)
 
-    async def _film(self, walk: Walk) -> None:
+    async def _film(self, walk: Walk, begin: Begin) -> None:
         """Make the films of a whole walk. The move to filming lets one through; who takes over goes on from there."""
-        await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
-        if walk.state is not State.FILMING and not await self._catalogue.move(walk.id, State.RENDERING, State.FILMING):
-            return
-        log.debug("walk filming", walk=walk.id)
-        try:
-            films, smoothness = await self._films(walk)
-        except NotInBucket as gone:
-            log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
-            await self._catalogue.move(walk.id, State.FILMING, State.WAITING, plan=None)
-            await self.put_in_line(await self._catalogue.get(walk.id))
-            return
+        async with self._film_room:
+            await begin()
+            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+            filming = await self._catalogue.move(walk.id, State.RENDERING, State.FILMING, of_plan=walk.plans)
+            if not filming and walk.state is not State.FILMING:
+                return
+            log.debug("walk filming", walk=walk.id)
+            try:
+                films, smoothness = await self._films(walk)
+            except NotInBucket as gone:
+                log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
+                with anyio.CancelScope(shield=True):  # this very job is outdated by it
+                    if await self._catalogue.plan_anew(walk):
+                        await self.put_in_line(await self._catalogue.get(walk.id))
+                return
+        await self._finish(walk, films, smoothness)
+
+    async def _finish(self, walk: Walk, films: frozenset[str], smoothness: Smoothness) -> None:
         if smoothness.evenness is None:
             await self._catalogue.warn(walk.id, [STILL])
         done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
-        if await self._catalogue.move(walk.id, State.FILMING, State.DONE, **done):
+        if await self._catalogue.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
             log.info("walk done", walk=walk.id, films=sorted(films))
 
     async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:
         """Make a walk's films and put them in the bucket. Returns their names, and how the walk moves."""
-        keys = [frame.key for frame in lay_out(walk.spec)]
-        async with self._film_room, copied_aside(self._bucket, keys) as copies:
-            frames = [copy.read_bytes for copy in copies]
-            fractions = [frame.fraction for frame in lay_out(walk.spec)]
-            smoothness = await anyio.to_thread.run_sync(measure, frames, fractions)
-            made = await anyio.to_thread.run_sync(_make_films, frames, copies[0].parent, walk.spec, smoothness)
+        frames = lay_out(walk.spec)
+        async with copied_aside(self._bucket, [frame.key for frame in frames]) as copies:
+            stopped = Event()
+            pictures = [partial(_read_unless, stopped, copy) for copy in copies]
+            try:
+                # A worker that goes home does not wait for an encoder, which ends at its next frame.
+                made, smoothness = await anyio.to_thread.run_sync(
+                    _make_films,
+                    pictures,
+                    [frame.fraction for frame in frames],
+                    copies[0].parent,
+                    walk.spec,
+                    abandon_on_cancel=True,
+                )
+            finally:
+                stopped.set()
             for path in made:
                 await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
                 log.debug("film stored", walk=walk.id, film=path.name)
@@ -180,14 +214,24 @@ def _places(spec: WalkSpec) -> dict[Frame, list[int]]:
     return places
 
 
-def _make_films(frames: film.Frames, folder: Path, spec: WalkSpec, smoothness: Smoothness) -> list[Path]:
+def _read_unless(stopped: Event, copy: Path) -> bytes:
+    """A frame, but none for a film that nobody waits for any more."""
+    if stopped.is_set():
+        raise InterruptedError("the film is not wanted any more")
+    return copy.read_bytes()
+
+
+def _make_films(
+    frames: film.Frames, fractions: Sequence[float], folder: Path, spec: WalkSpec
+) -> tuple[list[Path], Smoothness]:
     """All films of a walk that this installation can make, in a folder. Each holds the spec, and how it moves."""
+    smoothness = measure(frames, fractions)
     metadata = json.dumps({**spec.model_dump(mode="json"), "smoothness": smoothness.model_dump(mode="json")})
     gif, mp4, preview, poster = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp"))
     film.make_gif(frames, gif, film.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
     film.make_poster(frames, poster, metadata)
     if not film.can_make_video():
-        return [gif, poster]
+        return [gif, poster], smoothness
     film.make_mp4(frames, mp4, film.FilmOptions(spec.frame_ms, spec.mp4_there_and_back), metadata)
     film.make_preview(frames, preview, metadata, film.FilmOptions(spec.frame_ms))
-    return [gif, poster, mp4, preview]
+    return [gif, poster, mp4, preview], smoothness

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
@@ -51,23 +51,6 @@ class Turns:
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def load_of(self, owner: str, since: datetime) -> Load:
-        """What an owner has asked of this deployment: open walks now, and frames since a time."""
-        of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
-        walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
-        asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)
-        async with transaction(self._engine) as connection:
-            open_walks = await connection.scalar(walking) or 0
-            frames, first = (
-                await connection.execute(asked.where(asks.c.owner == owner, asks.c.asked_at >= since))
-            ).one()
-        return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)
-
-    async def waiting(self) -> int:
-        """How many walks wait: what is asked at the door, however many walks have ended."""
-        async with transaction(self._engine) as connection:
-            return int(await connection.scalar(select(func.count()).where(walks.c.state == State.WAITING)) or 0)
-
     async def lines_before(self, walk_ids: Sequence[str]) -> dict[str, Ahead]:
         """What will be rendered before each of some walks, of those that are open. One look, however many they are."""
         if not walk_ids:
@@ -99,3 +82,24 @@ async def next_tag(connection: AsyncConnection, owner: str) -> int:
         now = await connection.scalar(first)
     after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN)))
     return max(int(now or 0), int(after or 0))
+
+
+async def one_at_a_time(connection: AsyncConnection) -> None:
+    """Until the transaction ends nobody else takes a walk in: budgets and turns are counted before they change."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa door'))"))
+
+
+async def waiting(connection: AsyncConnection) -> int:
+    """How many walks wait: what is asked at the door, however many walks have ended."""
+    return int(await connection.scalar(select(func.count()).where(walks.c.state == State.WAITING)) or 0)
+
+
+async def load_of(connection: AsyncConnection, owner: str, since: datetime) -> Load:
+    """What an owner has asked of this deployment: open walks now, and frames since a time."""
+    of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
+    walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
+    asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)
+    open_walks = await connection.scalar(walking) or 0
+    frames, first = (await connection.execute(asked.where(asks.c.owner == owner, asks.c.asked_at >= since))).one()
+    return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -12,7 +14,7 @@ import structlog
 from momalisa_api import film
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.metrics import Metrics
-from momalisa_api.problems import Problem, Unavailable, WalkUnknown
+from momalisa_api.problems import Problem, Unavailable, WalkFailed, WalkUnknown
 from momalisa_api.queue import Job, Kind, NotNow, Queue
 from momalisa_api.replicas import Replicas
 from momalisa_api.roster import Fleet, Roster
@@ -27,7 +29,7 @@ PLANS_AND_FILMS_IN_HAND: Final = 4
 OUTDATED_LOOK_S: Final = 0.3
 REPORT_S: Final = 5.0
 REPORT_LOOK_S: Final = 0.5
-TROUBLE_PAUSE_S: Final = 1.0
+TROUBLE_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 RELEASE_PAUSE_S: Final = 0.5
 PRUNE_S: Final = 3600.0
 DRAIN_S: Final = 6.0
@@ -61,6 +63,7 @@ class Worker:
         self._in_hand: dict[anyio.CancelScope, Job] = {}
         self._going_home = False
         self._home = anyio.Event()
+        self._troubles: dict[str, int] = {}
         self._reported: Fleet | None = None
         self._reported_at = float("-inf")
 
@@ -105,42 +108,53 @@ class Worker:
                 scope.cancel()
             try:
                 await self._try(job)
+                self._troubles.pop(job.walk_id, None)
             except WalkUnknown:
                 return
             except Unavailable as away:
-                raise NotNow(str(away), TROUBLE_PAUSE_S) from away
+                raise NotNow(str(away), self._pause_s(job)) from away
         if scope.cancelled_caught and self._going_home:
             raise NotNow("this worker goes home", 0)
+
+    def _pause_s(self, job: Job) -> float:
+        """Longer each time that a walk meets trouble: frames that cannot be stored are rendered for nothing."""
+        times = self._troubles[job.walk_id] = self._troubles.get(job.walk_id, 0) + 1
+        return min(LONGEST_PAUSE_S, TROUBLE_PAUSE_S * 1.5 ** (times - 1))
 
     async def _try(self, job: Job) -> None:
         walk = await self._catalogue.get(job.walk_id)
         if not _is_due(job, walk):
             return
-        if await self._roster.claim(job.key, walk.id, self.id):
-            walk = await self._take_over(job)
+        claim = _Claim()
         try:
-            if not walk.ended:
-                await self._studio.do(job, walk)
+            await self._studio.do(job, walk, partial(self._begin, job, claim))
         except Unavailable:
             raise
         except Problem as problem:
-            await self._studio.fail(walk.id, str(problem))
+            await self._studio.fail(walk, str(problem))
         except Exception:
             log.exception("walk broke", walk=walk.id)
-            await self._studio.fail(walk.id, "Something broke while the walk was made; the operator's log says what.")
+            await self._studio.fail(walk, "Something broke while the walk was made; the operator's log says what.")
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._release(job)
+            if claim.made:
+                with anyio.CancelScope(shield=True):
+                    await self._release(job)
 
-    async def _take_over(self, job: Job) -> Walk:
-        """Go on where another worker was lost; but a walk that loses one after another is given up."""
+    async def _begin(self, job: Job, claim: "_Claim") -> None:
+        """Claim a job, once its work begins: who dies while it merely waits has not died of it.
+
+        Raises WalkFailed for a walk that loses one worker after another.
+        """
+        if claim.made:
+            return
+        claim.made = True
+        if not await self._roster.claim(job.key, job.walk_id, self.id):
+            return
         self._metrics.takeovers.inc()
         log.warning("job taken over from a lost worker", job=job.key)
-        walk = await self._catalogue.get(job.walk_id)
-        if walk.tries >= MAX_TRIES:
-            await self._studio.fail(walk.id, f"{walk.tries} workers died over this walk. Ask for a smaller one.")
-            walk = await self._catalogue.get(job.walk_id)
-        return walk
+        tries = (await self._catalogue.get(job.walk_id)).tries
+        if tries >= MAX_TRIES:
+            raise WalkFailed(f"{tries} workers died over this walk. Ask for a smaller one.")
 
     async def _release(self, job: Job) -> None:
         """A claim that stayed would count as a lost worker, so it is taken back however long the catalogue is away."""
@@ -162,8 +176,11 @@ class Worker:
         """Stop what nobody asks for any more, or not in this plan, whichever process was told."""
         if not self._in_hand:
             return
-        there = await self._catalogue.standings({job.walk_id for job in self._in_hand.values()})
-        for scope, job in self._in_hand.items():
+        # Those that come while we ask are looked at the next time. A plan is outdated by itself, before what it plans
+        # is in line, and soon over.
+        held = [(scope, job) for scope, job in self._in_hand.items() if job.kind is not Kind.PLAN]
+        there = await self._catalogue.standings({job.walk_id for _, job in held})
+        for scope, job in held:
             if job.walk_id not in there or not _is_due(job, there[job.walk_id]):
                 scope.cancel()
 
@@ -180,11 +197,16 @@ class Worker:
             self._reported, self._reported_at = seen, anyio.current_time()
 
 
+@dataclass
+class _Claim:
+    """Whether a job's work has begun."""
+
+    made: bool = False
+
+
 def _is_due(job: Job, walk: Walk | Standing) -> bool:
     """Whether a job is still one of its walk's: another plan has other shards."""
-    if walk.ended:
-        return False
-    return not walk.planned if job.kind is Kind.PLAN else walk.planned and job.plan == walk.plans
+    return not walk.ended and job.plan == walk.plans and walk.planned is (job.kind is not Kind.PLAN)
 
 
 async def _again_and_again(every_s: float, act: Callable[[], Awaitable[None]]) -> None:

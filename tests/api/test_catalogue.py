@@ -198,11 +198,11 @@ async def test_a_walk_waits_behind_those_before_it(catalogue, turns):
     await catalogue.move(first, State.WAITING, State.RENDERING)
     await catalogue.land(first, range(4))
     assert await turns.lines_before([second, third]) == {second: Ahead(0, 5), third: Ahead(1, 14)}
-    assert (await turns.waiting(), await turns.frames_pending()) == (2, 23)
+    assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
     await catalogue.move(first, State.RENDERING, State.CANCELLED)
     assert await turns.lines_before([third]) == {third: Ahead(1, 9)}
     assert await turns.lines_before([first]) == {}
-    assert (await turns.waiting(), await turns.frames_pending()) == (2, 18)
+    assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
     assert await line_of(catalogue) == [second, third]
 
 
@@ -257,3 +257,41 @@ async def test_a_database_that_is_none_of_ours_is_refused(strange):
     """With a sentence that says which ones are."""
     with pytest.raises(ValueError, match="use sqlite:///FILE or postgresql"):
         open_engine(strange)
+
+
+async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
+    """A walk goes on while anyone asks for it, however close the two come."""
+    for seed in range(20):
+        wish = spec(seed=seed)
+        await catalogue.ask(wish, "leaving")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(catalogue.withdraw, wish.id, "leaving")
+            tasks.start_soon(catalogue.ask, wish, "coming")
+        walk = await catalogue.get(wish.id)
+        if walk.state is State.CANCELLED:
+            # The withdrawal was first: then the ask was told so, and can start the walk again.
+            assert await catalogue.start_again(walk, "coming")
+        assert (await catalogue.get(wish.id)).state is State.WAITING
+
+
+async def test_who_works_on_an_older_plan_changes_nothing(catalogue):
+    """A shard that was in hand when its walk was cancelled and asked for again comes too late."""
+    await catalogue.ask(spec(), OWNER)
+    assert await catalogue.plan(spec().id, [], [[0, 1]])
+    old = await catalogue.get(spec().id)
+    await catalogue.withdraw(spec().id, OWNER)
+    assert await catalogue.start_again(await catalogue.get(spec().id), OWNER)
+    assert not await catalogue.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
+    assert not await catalogue.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
+    assert (await catalogue.get(spec().id)).state is State.WAITING
+    assert await catalogue.plan(spec().id, [0], [[1]])
+    assert not await catalogue.plan(spec().id, [], [[0, 1]])
+
+
+async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue):
+    """A plain GET of an unlisted walk must not hang it up."""
+    await catalogue.ask(spec(), OWNER, listed=False)
+    await catalogue.ask(spec(), OWNER, listed=None)
+    assert (await catalogue.page()).walks == ()
+    await catalogue.ask(spec(seed=1), OWNER, listed=None)
+    assert len((await catalogue.page()).walks) == 1

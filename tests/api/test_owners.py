@@ -35,7 +35,8 @@ async def test_a_walk_goes_on_while_anybody_asks_for_it(settings, fleet):
                 await anyio.sleep(0.01)
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
-        assert (await client.delete(walk["url"])).json()["state"] != "cancelled"
+        stranger = await client.delete(walk["url"])
+        assert (stranger.status_code, stranger.json()["type"]) == (403, "urn:momalisa:problem:not-yours")
         assert (await second.delete(walk["url"])).json()["state"] == "cancelled"
 
 
@@ -121,3 +122,32 @@ async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet
         if status == 429:
             client.cookies.clear()
             assert (await client.post("/api/v1/walks", json={**WISH, "seed": 9})).status_code == 201
+
+
+async def test_budgets_hold_for_those_who_ask_for_many_at_once(settings, fleet):
+    """Forty requests in flight are forty walks, not forty times the first."""
+    fleet.add(ready=False)
+    strict = settings.model_copy(update={"max_walks_per_owner": 5})
+    async with running(strict, fleet) as client, visitors(client, 1) as [visitor]:
+        await visitor.post("/api/v1/walks", json=WISH)
+        statuses: list[int] = []
+
+        async def ask(seed: int) -> None:
+            statuses.append((await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).status_code)
+
+        async with anyio.create_task_group() as tasks:
+            for seed in range(1, 40):
+                tasks.start_soon(ask, seed)
+    assert sorted(statuses) == [201] * 4 + [429] * 35
+
+
+async def test_starting_old_walks_again_is_counted_too(settings, fleet):
+    """Or a script could put any number of cancelled walks in line."""
+    fleet.add(ready=False)
+    strict = settings.model_copy(update={"max_walks_per_owner": 2})
+    async with running(strict, fleet) as client, visitors(client, 1) as [visitor]:
+        for seed in range(4):
+            walk = (await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).json()
+            await visitor.delete(walk["url"])
+        again = [(await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).status_code for seed in range(4)]
+    assert again == [201, 201, 429, 429]

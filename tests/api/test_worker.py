@@ -101,8 +101,9 @@ async def test_a_walk_that_kills_one_worker_after_another_is_given_up(settings, 
         walk = (await client.post("/api/v1/walks", json=WISH)).json()
     for number in range(MAX_TRIES):
         async with opened(settings.database_url) as engine, engine.begin() as connection:
-            ghost = {"job": f"render/{walk['id']}/1/0", "walk_id": walk["id"], "worker": f"ghost {number}"}
-            await connection.execute(insert(claims).values(ghost))
+            ghost = {"walk_id": walk["id"], "worker": f"ghost {number}"}
+            jobs = [{"job": f"render/{walk['id']}/1/{shard}", **ghost} for shard in range(3)]
+            await connection.execute(insert(claims).values(jobs))
         async with running(settings, fleet) as client:
             with anyio.fail_after(10):
                 while "momalisa_takeovers_total 1.0" not in (await client.get("/metrics")).text:

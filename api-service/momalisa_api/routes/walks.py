@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from momalisa_api.film import can_make_video
+from momalisa_api.owners import ANONYMOUS
 from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
@@ -20,6 +21,7 @@ from momalisa_api.problems import (
     Invalid,
     KeyUnknown,
     NotAcceptable,
+    NotYours,
     RangeUnsatisfiable,
     TooManyWaiting,
     WalkCancelled,
@@ -148,10 +150,13 @@ async def resource(found: KnownWalk, services: Needs, response: Response) -> Wal
 @router.delete(
     "/walks/{walk_id}",
     summary="Withdraw your ask",
-    responses=documented(KeyUnknown, WalkUnknown, Invalid, CatalogueUnavailable),
+    responses=documented(KeyUnknown, NotYours, WalkUnknown, Invalid, CatalogueUnavailable),
 )
 async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkResource:
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
+    if caller == ANONYMOUS:
+        # They are one owner together: any of them could stop every other's walks.
+        raise NotYours("Send the cookie that your POST was answered with, or an API key: only who asked can withdraw.")
     return await show(await services.desk.withdraw(found.id, caller), services)
 
 
