@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -30,6 +31,7 @@ from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
 from momalisa_api.roster import Roster
 from momalisa_api.routes import films, gallery, health, walks
+from momalisa_api.routes.events import event_of
 from momalisa_api.routes.services import Services
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.studio import Studio
@@ -93,7 +95,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             services, worker = _assemble(settings, card, bucket, client, engine, owners)
             app.state.services, app.state.worker = services, worker
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_run_or_stop, services.watch.run)
+                tell = partial(event_of, services=services)
+                tasks.start_soon(_run_or_stop, partial(services.watch.run, tell))
                 if worker:
                     tasks.start_soon(_run_or_stop, worker.run)
                 yield

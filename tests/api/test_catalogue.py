@@ -10,7 +10,7 @@ from momalisa_api.catalogue import FEW, Catalogue
 from momalisa_api.database import asks, migrate, open_engine, opened, walks
 from momalisa_api.news import News
 from momalisa_api.problems import WalkUnknown
-from momalisa_api.states import MOVES, State
+from momalisa_api.states import MOVES, State, Walk
 from momalisa_api.turns import Ahead, Turns
 from momalisa_api.watch import Watch
 from tests.api.test_walk import spec
@@ -225,13 +225,17 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
 
     async def look() -> None:
         snapshot = walk
-        while not snapshot.ended and (snapshot := await watch.newer(walk.id, snapshot.revision)):
-            seen.append((snapshot.revision, snapshot.state, len(snapshot.landed)))
+        while not snapshot.ended and (told := await watch.newer(walk.id, snapshot.revision)):
+            snapshot = told.walk
+            seen.append((snapshot.revision, snapshot.state, len(snapshot.landed), told.event))
+
+    async def tell(walk: Walk) -> bytes:
+        return walk.state.encode()
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Catalogue(engine)
         watch = Watch(catalogue, 0.01, News(engine))
-        tasks.start_soon(watch.run)
+        tasks.start_soon(watch.run, tell)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:
                 for _ in range(3):
@@ -241,7 +245,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
                 await elsewhere.move(walk.id, State.RENDERING, State.FILMING)
                 await elsewhere.move(walk.id, State.FILMING, State.DONE, films=["walk.gif"])
         tasks.cancel_scope.cancel()
-    assert seen.count((5, State.DONE, 2)) == 3
+    assert seen.count((5, State.DONE, 2, b"done")) == 3
 
 
 async def test_migrating_again_and_at_once_is_harmless(url):

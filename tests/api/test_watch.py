@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import migrate, open_engine
 from momalisa_api.news import News
+from momalisa_api.roster import Roster
+from momalisa_api.routes.events import events_of
 from momalisa_api.states import State, Walk
 from momalisa_api.turns import Turns
-from momalisa_api.watch import Watch
+from momalisa_api.watch import Tell, Watch
 from tests.api.test_walk import spec
 from tests.postgres import Postgres, server
 
@@ -42,12 +46,16 @@ async def process(url: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
+async def plainly(walk: Walk) -> bytes:
+    return str(walk.revision).encode()
+
+
 @asynccontextmanager
-async def watching(engine: AsyncEngine, every_s: float) -> AsyncIterator[Watch]:
+async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[Watch]:
     """A watch that looks; where PostgreSQL tells of changes, it listens when the block begins."""
     watch = Watch(Catalogue(engine), every_s, News(engine))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch.run)
+        tasks.start_soon(watch.run, tell)
         if engine.dialect.name == "postgresql":
             await someone_listens(engine)
         yield watch
@@ -76,7 +84,8 @@ async def told_of(watch: Watch, walk: Walk, *changes: Awaitable[Any]) -> Walk | 
     told: list[Walk | None] = []
 
     async def wait() -> None:
-        told.append(await watch.newer(walk.id, walk.revision))
+        newer = await watch.newer(walk.id, walk.revision)
+        told.append(newer.walk if newer else None)
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -114,7 +123,7 @@ async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
             with anyio.fail_after(20):
                 newer = await watch.newer(walk.id, walk.revision)
                 assert newer
-                assert newer.landed == {0}
+                assert newer.walk.landed == {0}
             await someone_listens(engine)
 
 
@@ -130,14 +139,27 @@ async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
     assert told.landed == {0}
 
 
-async def test_a_thousand_watchers_cost_one_look(tmp_path):
-    """Revisions of all that is watched, and one snapshot for all who watch the same walk."""
+async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
+    """Revisions of all that is watched, and one snapshot, written out once, for all who watch the same walk."""
+    written: list[int] = []
+    heard: list[bytes] = []
+
+    async def tell(walk: Walk) -> bytes:
+        written.append(walk.revision)
+        return await plainly(walk)
+
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
-        async with watching(engine, 0.01) as watch, anyio.create_task_group() as watchers:
+
+        async def hear() -> None:
+            newer = await watch.newer(walk.id, walk.revision)
+            assert newer
+            heard.append(newer.event)
+
+        async with watching(engine, 0.01, tell) as watch, anyio.create_task_group() as watchers:
             for _ in range(1000):
-                watchers.start_soon(watch.newer, walk.id, walk.revision)
+                watchers.start_soon(hear)
             await anyio.wait_all_tasks_blocked()
             asked_for: list[str] = []
 
@@ -148,6 +170,55 @@ async def test_a_thousand_watchers_cost_one_look(tmp_path):
 
             await catalogue.land(walk.id, [0])
     assert len(asked_for) == 1
+    assert written == [walk.revision + 1]
+    assert heard == [str(walk.revision + 1).encode()] * 1000
+
+
+async def test_while_a_thousand_are_told_others_have_their_turn(tmp_path):
+    """A visitor who asks for something else must not wait until all who watch a walk have been told of it."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        catalogue = Catalogue(engine)
+        walk = await waiting_walk(catalogue)
+        heard = 0
+        answered_at: list[int] = []
+
+        async def hear() -> None:
+            nonlocal heard
+            await watch.newer(walk.id, walk.revision)
+            heard += 1
+
+        async def ask_for_something_else() -> None:
+            while not heard:
+                await anyio.lowlevel.checkpoint()
+            await catalogue.knows(walk.id)
+            answered_at.append(heard)
+
+        async with watching(engine, 0.01) as watch, anyio.create_task_group() as visitors:
+            for _ in range(1000):
+                visitors.start_soon(hear)
+            await anyio.wait_all_tasks_blocked()
+            visitors.start_soon(ask_for_something_else)
+            await catalogue.land(walk.id, [0])
+    assert heard == 1000
+    assert answered_at[0] < 500
+
+
+async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
+    """Whatever stands between us and a browser takes a silent line for a dead one; a change is told in between."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        catalogue = Catalogue(engine)
+        walk = await waiting_walk(catalogue)
+        async with watching(engine, 0.01) as watch:
+            parts = {"watch": watch, "roster": Roster(engine), "turns": Turns(engine)}
+            services: Any = SimpleNamespace(**parts, card=SimpleNamespace(micro_batch=4))
+            with anyio.fail_after(20):
+                events = events_of(walk, 0, services, ping_s=0.02)
+                assert (await anext(events)).startswith(b"event: walk\ndata: {")
+                assert [await anext(events) for _ in range(3)] == [b": ping\n\n"] * 3
+                await catalogue.move(walk.id, State.WAITING, State.CANCELLED)
+                said = [event async for event in events]
+    assert said[-1] == b"2"
+    assert set(said[:-1]) <= {b": ping\n\n"}
 
 
 async def test_who_leaves_is_not_looked_for(tmp_path):

@@ -1,14 +1,11 @@
 """Asking for a walk and watching it: the REST GET, the resource, its events."""
 
 import re
-from collections.abc import AsyncIterable
-from contextlib import suppress
 from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from momalisa_api.film import can_make_video
 from momalisa_api.owners import ANONYMOUS
@@ -30,6 +27,7 @@ from momalisa_api.problems import (
     documented,
 )
 from momalisa_api.request import WalkQuery, WalkRequest, complete
+from momalisa_api.routes.events import DOCUMENTED, HEADERS, EventStream, events_of
 from momalisa_api.routes.films import NO_VIDEO, NoneMatch, RangeHeader, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.owner import Asker, Caller
@@ -40,7 +38,6 @@ from momalisa_api.states import State, Walk
 FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")
 RETRY_AFTER_S = 2
-RECONNECT_MS = 2000
 LOCATION = {"Location": {"description": "The walk's own url.", "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "string"}}}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -163,38 +160,28 @@ async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkRes
 @router.get(
     "/walks/{walk_id}/events",
     summary="A walk as server-sent events",
-    response_class=EventSourceResponse,
-    responses=documented(WalkUnknown, Invalid, CatalogueUnavailable),
+    response_class=Response,
+    responses=DOCUMENTED | documented(WalkUnknown, Invalid, CatalogueUnavailable),
 )
 async def events(
     found: KnownWalk,
     services: Needs,
     last_event_id: Annotated[str | None, Header(description="The revision seen last; resumes after it.")] = None,
-) -> AsyncIterable[ServerSentEvent]:
+) -> EventStream:
     """The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended."""
     seen = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,9}", last_event_id) else 0
     # Seen in another catalogue; or it has ended, and is told again: an empty stream would be asked for without end.
     if seen > found.revision or found.ended:
         seen = 0
-    snapshot: Walk | None = found
-    while snapshot:
-        # In an outage the stream stays open, and the snapshot is told when it is over.
-        with suppress(CatalogueUnavailable):
-            if snapshot.revision > seen:
-                shown = await show(snapshot, services)
-                yield ServerSentEvent(data=shown, event="walk", id=str(snapshot.revision), retry=RECONNECT_MS)
-                seen = snapshot.revision
-            if snapshot.ended:
-                return
-        snapshot = await services.watch.newer(found.id, seen)
+    return EventStream(events_of(found, seen, services), headers=HEADERS)
 
 
 async def _await_end(found: Walk, services: Services, seconds: float) -> Walk:
     """Hold the line until a walk has ended, at most some seconds. Returns the newest snapshot."""
     if seconds and not found.ended:
         with anyio.move_on_after(seconds):
-            while not found.ended and (newer := await services.watch.newer(found.id, found.revision)):
-                found = newer
+            while not found.ended and (news := await services.watch.newer(found.id, found.revision)):
+                found = news.walk
     return found
 
 
