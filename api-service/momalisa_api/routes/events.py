@@ -1,7 +1,7 @@
 """A walk's changes as server-sent events, each written out once for all who watch. What has changed, watch.py knows.
 
-FastAPI's own way takes every event through two tasks and two streams: six times the work, which is what a walk with a
-thousand watchers costs (bench/watchers.py).
+FastAPI's own way takes every event through two tasks and two streams for each who watches, which is most of what a walk
+with a thousand watchers costs (bench/watchers.py).
 """
 
 from collections.abc import AsyncIterator
