@@ -24,7 +24,7 @@ from tests.journey.proxy import Proxy
 from tests.postgres import Postgres, migrate, server
 
 REPLICAS, WORKERS = 3, 2
-LEASE_S = 2.0
+LEASE_S = 3.0
 SEED = int(os.environ.get("MOMALISA_SEED") or random.randrange(2**32))
 
 
