@@ -2,7 +2,8 @@
 
 Pure but for the file it is told to write. A frame is a function that gives its PNG and is called when its turn comes:
 one frame is in memory at a time, however long the walk. Each film reads each frame once, the preview twice: frames from
-a far bucket are better copied to a folder first. Equal frames give equal bytes, but for a few of x264's at less than 128 pixels.
+a far bucket are better copied to a folder first. Equal frames give equal bytes, but for a few of x264's at less than
+128 pixels.
 """
 
 import io
