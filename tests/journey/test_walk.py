@@ -172,7 +172,7 @@ def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
 
     walk = wait_until(newest)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 130
     assert deployment.read(walk)["state"] == "cancelled"
     # What was in flight may still come; after that nothing does.
