@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from momalisa_api.metrics import Metrics
 from momalisa_api.replicas import Replicas
-from momalisa_api.walk import Shard, lay_out, plan_shards
+from momalisa_api.walk import Shard, plan_shards
 from momalisa_api.wire import ModelCard
 from tests.api.conftest import CARD, painted
-from tests.api.test_walk import spec
+from tests.api.test_walk import frames_of, spec
 
 REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)
@@ -151,7 +151,7 @@ def fleet_of(kind: str, replicas: int = REPLICAS) -> list[Sleeper]:
 
 
 def main() -> None:
-    shards = plan_shards(WALK.id, lay_out(WALK), 4)
+    shards = plan_shards(WALK.id, frames_of(WALK), 4)
     best_s = math.ceil(len(shards) / REPLICAS) * SHARD_S
     print(
         f"{len(shards)} shards of {SHARD_S} s over {REPLICAS} replicas; best possible {best_s:.1f} s; {ROUNDS} rounds"
@@ -164,17 +164,17 @@ def main() -> None:
             them.append(asyncio.run(round_robin(fleet_of(kind), shards)) / best_s)
         print(f"{kind:24}{statistics.median(us):14.2f}{statistics.median(them):22.2f}   (target {target:.2f})")
     longer = [
-        asyncio.run(ours(fleet_of("uniform", 16), frames_of(61)))
-        / asyncio.run(ours(fleet_of("uniform", 16), frames_of(4)))
+        asyncio.run(ours(fleet_of("uniform", 16), shards_of(61)))
+        / asyncio.run(ours(fleet_of("uniform", 16), shards_of(4)))
         for _ in range(ROUNDS)
     ]
     print(f"61 frames over 16 replicas, beside 4 frames: {statistics.median(longer):.2f} times as long")
 
 
-def frames_of(count: int) -> list[Shard]:
+def shards_of(count: int) -> list[Shard]:
     """The shards of a walk of so many frames."""
     walk = spec(frames=count)
-    return plan_shards(walk.id, lay_out(walk), 4)
+    return plan_shards(walk.id, frames_of(walk), 4)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ START, END = "a red sunburst on yellow", "a blue spiral on white"
 
 def direct(ready: Ready, spec: dict[str, Any]) -> float:
     """Seconds for all frames of a walk of one leg, by the sampler alone."""
-    [leg] = WalkSpec.model_validate(spec).recipes
+    [leg] = WalkSpec.model_validate(spec).recipes(spec["seed"])
     recipe = leg.model_dump()
     recipe["num_inference_steps"] = recipe.pop("steps")
     asked = Recipe.model_validate(recipe)

@@ -50,7 +50,13 @@ class Visitors:
     def _visit(self) -> list[dict[str, Any]]:
         walks = []
         while not self._enough.is_set():
-            wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES, "steps": STEPS}
+            wish = {
+                "start": "a red sunburst on yellow",
+                "end": "blue waves",
+                "frames": FRAMES,
+                "spacing": "uniform",
+                "steps": STEPS,
+            }
             walk = self._running.ask_until_taken_in(**wish, seed=next(self._seeds))
             try:
                 walks.append(self._running.ended(walk))

@@ -110,7 +110,15 @@ def main() -> None:
             idle = process.memory_info().rss
             print(f"idle {idle / MB:.0f} MB")
             for frames in (25, 121, 241):
-                wish = {"start": "a", "end": "b", "frames": frames, "width": SIDE_PX, "height": SIDE_PX, "seed": frames}
+                wish = {
+                    "start": "a",
+                    "end": "b",
+                    "frames": frames,
+                    "spacing": "uniform",
+                    "width": SIDE_PX,
+                    "height": SIDE_PX,
+                    "seed": frames,
+                }
                 peak, took_s = peak_of(url, process, wish)
                 print(f"{frames:4} frames: peak {(peak - idle) / MB:5.0f} MB over idle, {took_s:5.1f} s in all")
         finally:

@@ -27,7 +27,7 @@ from rig.served import Api, database, served
 
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.database import opened
-from momalisa_api.states import State
+from momalisa_api.states import State, Walk
 from tests.api.test_walk import spec
 
 WATCHERS, WALKS, LAND_S = 1000, 10, 2.0
@@ -106,21 +106,25 @@ class Walks:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._landed = 0
-        self.ids: list[str] = []
+        self._walks: list[Walk] = []
+
+    @property
+    def ids(self) -> list[str]:
+        return [walk.id for walk in self._walks]
 
     async def begin(self) -> None:
         """Ask for all of them, and say that they are rendered."""
         for seed in range(WALKS):
             walk, _ = await self._catalogue.ask(spec(frames=FRAMES, seed=seed), "somebody")
             await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
-            self.ids.append(walk.id)
+            self._walks.append(walk)
 
     async def land(self) -> None:
         """Land frames until cancelled."""
         while True:
             await asyncio.sleep(LAND_S / WALKS)
             frame, walk = divmod(self._landed, WALKS)
-            await self._catalogue.land(self.ids[walk], [frame])
+            await self._catalogue.land(self._walks[walk], [frame])
             self._landed += 1
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
+from momalisa_api.layout import Layout, first_layout
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.smoothness import Smoothness
 from momalisa_api.states import MOVES, OPEN, Standing, State, Walk
@@ -157,20 +158,18 @@ class Catalogue:
         async with self._transaction() as connection:
             await connection.execute(delete(walks).where(walks.c.id == walk_id))
 
-    async def every_spec(self) -> AsyncIterator[WalkSpec]:
-        """The specs of all walks, some hundred at a time."""
+    async def every_walk(self) -> AsyncIterator[Walk]:
+        """All walks, some hundred at a time."""
         last = 0
         while True:
-            query = (
-                select(walks.c.number, walks.c.spec).where(walks.c.number > last).order_by(walks.c.number).limit(500)
-            )
+            query = select(walks).where(walks.c.number > last).order_by(walks.c.number).limit(500)
             async with self._transaction() as connection:
-                rows = (await connection.execute(query)).all()
-            for row in rows:
-                yield WalkSpec.model_validate(row.spec)
-            if not rows:
+                found = await self._read(connection, query)
+            for walk in found:
+                yield walk
+            if not found:
                 return
-            last = rows[-1].number
+            last = found[-1].number
 
     async def open_walks(self) -> list[Walk]:
         """Every walk that has not ended, in the order of their turns."""
@@ -201,19 +200,20 @@ class Catalogue:
             condition &= walks.c.plans == of_plan
         return await self._change(walk_id, condition, state=to, **changes)
 
-    async def plan(self, walk_id: str, landed: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
-        """Note which frames lie in the bucket already and how the others are dealt into shards, by frame numbers.
+    async def plan(self, walk: Walk, layout: Layout, landed: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
+        """Note a walk's next round: which of its points the bucket holds, and how the others are dealt into shards.
 
-        Returns False, and changes nothing, where the walk has a plan or has ended.
+        landed and shards hold numbers of the layout's points. Returns False, and changes nothing, where the walk has
+        another plan than it is given with, or has ended.
         """
-        rows = [{"walk_id": walk_id, "frame": frame} for frame in landed]
-        planned = update(walks).where(walks.c.id == walk_id, walks.c.plan.is_(None), walks.c.state.in_(OPEN))
-        later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1, "state": State.WAITING}
+        rows = [{"walk_id": walk.id, "frame": number, "plan": walk.plans + 1} for number in landed]
+        same = update(walks).where(walks.c.id == walk.id, walks.c.plans == walk.plans, walks.c.state.in_(OPEN))
+        later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
+        plan = {"layout": layout.model_dump(mode="json"), "plan": [list(shard) for shard in shards]}
         async with self._transaction() as connection:
-            noted = await connection.execute(planned.values(plan=[list(shard) for shard in shards], **later))
-            if noted.rowcount != 1:
+            if (await connection.execute(same.values(**plan, **later))).rowcount != 1:
                 return False
-            await connection.execute(delete(landings).where(landings.c.walk_id == walk_id))
+            await connection.execute(delete(landings).where(landings.c.walk_id == walk.id))
             if rows:
                 await connection.execute(self._insert(landings).values(rows))
         return True
@@ -240,20 +240,23 @@ class Catalogue:
         anew = {"plan": None, "plans": walks.c.plans + 1}
         return await self.move(walk.id, State.FILMING, State.WAITING, of_plan=walk.plans, **anew)
 
-    async def land(self, walk_id: str, frames: Iterable[int]) -> None:
-        """Note frames that lie in the bucket now; those that are noted already change nothing.
+    async def land(self, walk: Walk, numbers: Iterable[int]) -> None:
+        """Note points of a walk's plan whose frames lie in the bucket now; those noted already change nothing.
 
-        A walk that gets on is none that kills its workers: its tries begin anew.
+        A walk that gets on is none that kills its workers: its tries begin anew. In another plan the numbers mean
+        others, so nothing is noted there: that plan was made from what the bucket holds.
         """
-        rows = [{"walk_id": walk_id, "frame": frame} for frame in frames]
+        rows = [{"walk_id": walk.id, "frame": number, "plan": walk.plans} for number in numbers]
         if not rows:
             return
+        same = update(walks).where(walks.c.id == walk.id, walks.c.plans == walk.plans)
         async with self._transaction() as connection:
+            # First the walk's row, whose lock keeps another plan away until this is noted.
+            if not (await connection.execute(same.values(frames=walks.c.frames))).rowcount:
+                return
             noted = await connection.execute(self._insert(landings).values(rows).on_conflict_do_nothing())
             if noted.rowcount:
-                await connection.execute(
-                    update(walks).where(walks.c.id == walk_id).values(revision=walks.c.revision + 1, tries=0)
-                )
+                await connection.execute(same.values(revision=walks.c.revision + 1, tries=0))
 
     async def warn(self, walk_id: str, warnings: Sequence[str], **changes: Any) -> None:
         """Note what the visitor should know of this walk, each thing once. changes: columns to set with the first."""
@@ -300,14 +303,20 @@ class Catalogue:
 
     async def _read(self, connection: AsyncConnection, query: Select[Any]) -> list[Walk]:
         """Walks with the frames that have landed, in two queries however many there are."""
-        rows = (await connection.execute(query)).all()
-        # A finished walk has all its frames: a gallery page asks for no single one.
-        unfinished = [row.id for row in rows if row.state != State.DONE]
-        frames: dict[str, set[int]] = {walk_id: set() for walk_id in unfinished}
-        if unfinished:
-            for landed in await connection.execute(select(landings).where(landings.c.walk_id.in_(unfinished))):
-                frames[landed.walk_id].add(landed.frame)
-        return [_walk(row, frames.get(row.id)) for row in rows]
+        while True:
+            rows = (await connection.execute(query)).all()
+            # A finished walk has all its frames: a gallery page asks for no single one.
+            plans = {row.id: row.plans for row in rows if row.state != State.DONE}
+            frames: dict[str, set[int]] = {walk_id: set() for walk_id in plans}
+            landed = (
+                list(await connection.execute(select(landings).where(landings.c.walk_id.in_(plans)))) if plans else []
+            )
+            for landing in landed:
+                if landing.plan == plans[landing.walk_id]:
+                    frames[landing.walk_id].add(landing.frame)
+            # Planned again between the two queries: its newest landings are of a plan that was not read.
+            if all(landing.plan <= plans[landing.walk_id] for landing in landed):
+                return [_walk(row, frames.get(row.id)) for row in rows]
 
 
 def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
@@ -320,6 +329,7 @@ def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
         revision=row.revision,
         tries=row.tries,
         tag=row.tag,
+        layout=Layout.model_validate(row.layout) if row.layout else first_layout(spec),
         plan=None if row.plan is None else tuple(map(tuple, row.plan)),
         plans=row.plans,
         landed=frozenset(range(spec.frames) if landed is None else landed),

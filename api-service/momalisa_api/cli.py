@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -18,7 +19,7 @@ from momalisa_api.database import SchemaOld, open_engine, opened
 from momalisa_api.owners import add_key, remove_key
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
-from momalisa_api.walk import SPACINGS
+from momalisa_api.walk import AUTO, Spacing
 from momalisa_api.wall import purge
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -88,8 +89,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
     walk.add_argument("stops", nargs="+", metavar="PROMPT", help="two or more prompts, in the walk's order")
     walk.add_argument("--frames", type=int, default=25, help="frames of the walk, both ends included (25)")
-    walk.add_argument("--seed", type=int, default=0, help="the noise that every frame starts from (0)")
-    walk.add_argument("--spacing", choices=list(SPACINGS), help="how frames lie between two stops (uniform)")
+    walk.add_argument(
+        "--seed", type=_seed, default=AUTO, help="the noise every frame starts from (auto: the best of some)"
+    )
+    walk.add_argument("--spacing", choices=get_args(Spacing), help="how frames lie between two stops (even)")
     walk.add_argument("--steps", type=int, help="denoising steps a frame (the model's)")
     walk.add_argument("--guidance-scale", type=float, help="how closely a frame follows its prompt (the model's)")
     walk.add_argument("--negative-prompt", help="what to keep away from (the model's)")
@@ -107,6 +110,10 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
     walk.add_argument("--url", default=os.environ.get("MOMALISA_URL"), help=f"the server (MOMALISA_URL, {DEFAULT_URL})")
     walk.add_argument("--local", action="store_true", help="start a deployment on this machine where none answers")
     walk.add_argument("--json", action="store_true", help="print the finished walk as JSON")
+
+
+def _seed(text: str) -> int | str:
+    return text if text == AUTO else int(text)
 
 
 def _film_path(text: str) -> Path:

@@ -65,7 +65,8 @@ walks = Table(
     Column("revision", Integer, nullable=False),
     Column("tries", Integer, nullable=False, doc="Workers lost over this walk since a frame of it last landed."),
     Column("tag", BigInteger, nullable=False, doc="Its turn: the lowest is rendered first."),
-    Column("plan", JSON(none_as_null=True), doc="Its shards, each a list of frame numbers; null before it is planned."),
+    Column("layout", JSON(none_as_null=True), doc="Its newest round; null before it is planned."),
+    Column("plan", JSON(none_as_null=True), doc="Its shards, each a list of numbers of points; null at first."),
     Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
@@ -82,6 +83,7 @@ landings = Table(
     metadata,
     Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
     Column("frame", Integer, primary_key=True),
+    Column("plan", Integer, nullable=False, server_default="0", doc="The plan that numbers it."),
 )
 
 asks = Table(

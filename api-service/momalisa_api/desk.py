@@ -9,7 +9,7 @@ from momalisa_api.problems import Unavailable
 from momalisa_api.queue import Job, Kind, Queue
 from momalisa_api.request import unknown_words
 from momalisa_api.states import State, Walk
-from momalisa_api.walk import WalkSpec, lay_out
+from momalisa_api.walk import WalkSpec
 from momalisa_api.wire import ModelCard
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class Desk:
         if walk.state is not State.DONE:
             return False
         films = await self._films_there(walk.id)
-        if walk.films <= films and await self._frames_there(walk.spec):
+        if walk.films <= films and await self._frames_there(walk):
             return False
         return await self._catalogue.start_again(walk, owner, door=door, films=sorted(walk.films & films))
 
@@ -72,8 +72,8 @@ class Desk:
         folder = f"walks/{walk_id}/"
         return frozenset(key.removeprefix(folder) for key in await self._bucket.present(folder))
 
-    async def _frames_there(self, spec: WalkSpec) -> bool:
+    async def _frames_there(self, walk: Walk) -> bool:
         held: set[str] = set()
-        for recipe in set(spec.recipes):
+        for recipe in {frame.recipe for frame in walk.frames}:
             held |= await self._bucket.present(recipe.folder)
-        return all(frame.key in held for frame in lay_out(spec))
+        return all(frame.key in held for frame in walk.frames)

@@ -37,6 +37,7 @@ class Kind(StrEnum):
 
     PLAN = "plan"
     RENDER = "render"
+    MEASURE = "measure"
     FILM = "film"
 
 

@@ -4,11 +4,21 @@ import re
 import unicodedata
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
-from momalisa_api.walk import Spacing, WalkSpec
+from momalisa_api.walk import AUTO, Spacing, WalkSpec
 from momalisa_api.wire import ModelCard
 
 MAX_WAIT_S = 25
@@ -36,6 +46,19 @@ Integer = Annotated[int, BeforeValidator(_numbers_only)]
 Number = Annotated[float, BeforeValidator(_numbers_only), AfterValidator(lambda number: number + 0.0)]
 
 
+def _auto_or(value: object, number: ValidatorFunctionWrapHandler) -> object:
+    return AUTO if value == AUTO else number(value)
+
+
+# No union: that would tell whoever mistypes a number what is wrong with it as a word.
+Seed = Annotated[
+    Integer,
+    Field(ge=0, lt=2**32),
+    WrapValidator(_auto_or),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, {"const": AUTO}]}),
+]
+
+
 class WalkOptions(BaseModel):
     """Everything about a walk but its stops. What is left out comes from the model card."""
 
@@ -43,9 +66,12 @@ class WalkOptions(BaseModel):
 
     frames: Integer = Field(25, ge=2, description="Frames of the whole walk, both ends included.", examples=[25])
     spacing: Spacing = Field(
-        "uniform", description="How frames are spaced between two stops: uniform, or ease, which is slow at the stops."
+        "even",
+        description="How frames are spaced between two stops: even to the eye, uniform, or ease, slow at the stops.",
     )
-    seed: Integer = Field(0, ge=0, lt=2**32, description="The noise that every frame starts from.", examples=[7])
+    seed: Seed = Field(
+        0, description="The noise that every frame starts from; auto looks for one that walks evenly.", examples=[7]
+    )
     negative_prompt: Prompt | None = Field(None, description="What the pictures should keep away from.")
     width: Integer | None = Field(None, gt=0, description="Pixels.")
     height: Integer | None = Field(None, gt=0, description="Pixels.")

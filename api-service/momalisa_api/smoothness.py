@@ -6,9 +6,10 @@ changes in area and strength. A cross-fade is smooth and says nothing, so the sh
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, pstdev
-from typing import Final
+from typing import Final, Self
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,8 @@ JUMP_CLOSER: Final = 0.002
 _LAPLACIAN: Final = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=8, offset=128)
 _SCALE: Final = 64
 _DIGITS: Final = 4
+# The longer side of what is compared while a walk is still being laid out.
+SIGHT_PX: Final = 128
 
 
 class Jump(BaseModel):
@@ -75,6 +78,25 @@ def measure(frames: Sequence[Callable[[], bytes]], fractions: Sequence[float]) -
         sharpness=round(middle / ends, _DIGITS) if ends else None,
         jumps=find_jumps(steps, fractions),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """What is kept of a picture to compare it by: small enough for hundreds of them. edge: see `edge`."""
+
+    small: Image.Image
+    edge: float
+
+    @classmethod
+    def of(cls, png: bytes) -> Self:
+        """Look at a frame. Raises OSError for what is no picture."""
+        picture = Image.open(io.BytesIO(png)).convert("RGB")
+        longest = max(picture.size)
+        return cls(picture.reduce(max(1, longest // SIGHT_PX)), edge(picture))
+
+    def distance(self, other: Self) -> float:
+        """Between two pictures of one size: see `distance`."""
+        return distance(self.small, other.small)
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:

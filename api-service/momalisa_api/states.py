@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from momalisa_api.layout import Layout, most_points, seeds_of
 from momalisa_api.smoothness import Smoothness
-from momalisa_api.walk import WalkSpec
+from momalisa_api.walk import Frame, Recipe, WalkSpec
 
 
 class State(StrEnum):
@@ -36,7 +37,8 @@ MOVES: dict[State, frozenset[State]] = {
 class Walk:
     """A snapshot of a walk. `revision` grows with every change; `number` with every new walk.
 
-    plan: its shards as frame numbers, None before it is planned; plans: how many plans there have been.
+    layout: its newest round; plan: the shards of that as numbers of its points, None before it is planned;
+    plans: how many plans there have been; landed: numbers of the points whose frames lie in the bucket.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Walk:
     revision: int
     tries: int
     tag: int
+    layout: Layout
     plan: tuple[tuple[int, ...], ...] | None
     plans: int
     landed: frozenset[int]
@@ -62,6 +65,32 @@ class Walk:
     @property
     def planned(self) -> bool:
         return self.plan is not None
+
+    @property
+    def seed(self) -> int | None:
+        """The noise that every frame starts from; None while seeds are auditioned."""
+        return self.layout.seed
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames of the walk in order; none before it is known where they stand."""
+        return self.layout.frames(self.spec) if self.layout.settled else ()
+
+    @property
+    def frames_expected(self) -> int:
+        """How many pictures the walk will have taken in all, as far as that can be told."""
+        return max(len(self.layout.points), most_points(self.spec))
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Of all legs, with all seeds that this walk may look at."""
+        seeds = seeds_of(self.spec)
+        return tuple(recipe for seed in seeds for recipe in self.spec.recipes(seed))
+
+    @property
+    def landed_frames(self) -> frozenset[int]:
+        """Numbers of the frames that lie in the bucket."""
+        return self.landed if self.layout.settled else frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ import structlog
 from momalisa_api import film
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.catalogue import Catalogue
+from momalisa_api.layout import Layout, Point, first_layout, next_layout
+from momalisa_api.problems import BucketUnavailable
 from momalisa_api.queue import Job, Kind, Queue
 from momalisa_api.replicas import Replicas
-from momalisa_api.smoothness import Smoothness, measure
+from momalisa_api.smoothness import Sight, Smoothness, measure
 from momalisa_api.states import State, Walk
-from momalisa_api.walk import Frame, Recipe, Shard, WalkSpec, lay_out, plan_shards
+from momalisa_api.walk import Frame, Recipe, Shard, plan_shards
 from momalisa_api.wire import Head, ModelCard, RenderedFrame
 
 log = structlog.get_logger()
@@ -51,7 +53,7 @@ class Studio:
         Raises Unavailable, WalkFailed where no replica can render it, and what `begin` raises.
         """
         match job.kind:
-            case Kind.PLAN:
+            case Kind.PLAN | Kind.MEASURE:
                 await begin()
                 await self._plan(walk)
             case Kind.RENDER:
@@ -65,7 +67,7 @@ class Studio:
         """Put the jobs in line that a walk lacks; those that are there stay. after: the job that was just done."""
         jobs = jobs_lacking(walk)
         # Its siblings are in line since the plan was made: only what follows on the last of them is new.
-        if after is None or after.kind is Kind.PLAN or [job.kind for job in jobs] == [Kind.FILM]:
+        if after is None or after.kind is not Kind.RENDER or all(job.kind is not Kind.RENDER for job in jobs):
             await self._queue.put(jobs, walk.tag)
 
     async def fail(self, walk: Walk, error: str) -> None:
@@ -81,28 +83,52 @@ class Studio:
             now = await self._catalogue.get(walk.id)
 
     async def _plan(self, walk: Walk) -> None:
-        """Note the frames that the bucket holds and deal what lacks into shards."""
-        frames, held = lay_out(walk.spec), set[str]()
-        for recipe in set(walk.spec.recipes):
-            held |= await self._held(walk.id, recipe)
+        """Find the walk's next round, note what the bucket holds of it, and deal what lacks into shards."""
+        layout, held = await self._lay_out(walk)
+        frames = layout.frames(walk.spec)
         landed = [number for number, frame in enumerate(frames) if frame.key in held]
         lacking = [frame for frame in frames if frame.key not in held]
-        places = _places(walk.spec)
+        places = _places(frames)
         shards = [
             [number for fraction in shard.fractions for number in places[Frame(shard.recipe, fraction)]]
             for shard in plan_shards(walk.id, lacking, self._card.micro_batch)
         ]
-        if await self._catalogue.plan(walk.id, landed, shards):
-            log.info("walk planned", walk=walk.id, frames=len(frames), lacking=len(lacking), shards=len(shards))
+        if await self._catalogue.plan(walk, layout, landed, shards):
+            found = {"frames": len(frames), "lacking": len(lacking), "shards": len(shards)}
+            log.info("walk planned", walk=walk.id, settled=layout.settled, **found)
+
+    async def _lay_out(self, walk: Walk) -> tuple[Layout, set[str]]:
+        """The first round that lacks something, or the settled one, and the keys of what the bucket holds.
+
+        Rounds follow from pictures alone, so whatever was known of them before is found again from the bucket.
+        """
+        layout = walk.layout if walk.layout.settled else first_layout(walk.spec)
+        held: set[str] = set()
+        for recipe in {frame.recipe for frame in layout.frames(walk.spec)}:
+            held |= await self._held(walk.id, recipe)
+        seen: dict[Point, Sight] = {}
+        while not layout.settled and all(frame.key in held for frame in layout.frames(walk.spec)):
+            for point, frame in zip(layout.points, layout.frames(walk.spec), strict=True):
+                if point not in seen:
+                    seen[point] = await self._look(frame)
+            layout = await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
+        return layout, held
+
+    async def _look(self, frame: Frame) -> Sight:
+        """Raises BucketUnavailable for a frame that went the moment before: it will be rendered again."""
+        try:
+            return await anyio.to_thread.run_sync(Sight.of, await self._bucket.get(frame.key))
+        except NotInBucket as gone:
+            raise BucketUnavailable(f"{gone} has just gone") from gone
 
     async def _render(self, walk: Walk, number: int, begin: Begin) -> None:
         """Have one shard rendered, but not what the bucket holds, and store each frame as it comes."""
         assert walk.plan is not None
-        frames, wanted = lay_out(walk.spec), walk.plan[number]
-        recipe, places = frames[wanted[0]].recipe, _places(walk.spec)
+        frames, wanted = walk.layout.frames(walk.spec), walk.plan[number]
+        recipe, places = frames[wanted[0]].recipe, _places(frames)
         log.debug("shard begun", walk=walk.id, shard=number, frames=len(wanted))
         held = await self._held(walk.id, recipe)
-        await self._catalogue.land(walk.id, [number for number in wanted if frames[number].key in held])
+        await self._catalogue.land(walk, [number for number in wanted if frames[number].key in held])
         lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not lacking:
             await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
@@ -132,7 +158,7 @@ class Studio:
             await self._mark(walk.id, frame)
         await self._bucket.put(frame.key, rendered.png)
         log.debug("frame stored", walk=walk.id, frame=frame.key)
-        await self._catalogue.land(walk.id, places)
+        await self._catalogue.land(walk, places)
 
     async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
         """Tell the walk what went unheard, and lay it beside the frames, for walks that will find those there."""
@@ -173,7 +199,7 @@ class Studio:
 
     async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:
         """Make a walk's films and put them in the bucket. Returns their names, and how the walk moves."""
-        frames = lay_out(walk.spec)
+        frames = walk.frames
         async with copied_aside(self._bucket, [frame.key for frame in frames]) as copies:
             stopped = Event()
             pictures = [partial(_read_unless, stopped, copy) for copy in copies]
@@ -182,9 +208,8 @@ class Studio:
                 made, smoothness = await anyio.to_thread.run_sync(
                     _make_films,
                     pictures,
-                    [frame.fraction for frame in frames],
+                    walk,
                     copies[0].parent,
-                    walk.spec,
                     abandon_on_cancel=True,
                 )
             finally:
@@ -196,20 +221,20 @@ class Studio:
 
 
 def jobs_lacking(walk: Walk) -> list[Job]:
-    """What is to be done next for a walk: to plan it, to render the shards that lack frames, or to film it."""
+    """What is to be done next: to plan it, to render shards that lack frames, to look at them and go on, to film it."""
     if walk.ended:
         return []
     if walk.plan is None:
         return [Job(Kind.PLAN, walk.id, walk.plans)]
     lacking = [number for number, frames in enumerate(walk.plan) if not walk.landed.issuperset(frames)]
     shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in lacking]
-    return shards or [Job(Kind.FILM, walk.id, walk.plans)]
+    return shards or [Job(Kind.FILM if walk.layout.settled else Kind.MEASURE, walk.id, walk.plans)]
 
 
-def _places(spec: WalkSpec) -> dict[Frame, list[int]]:
+def _places(frames: Sequence[Frame]) -> dict[Frame, list[int]]:
     """Where each of a walk's frames stands; one that is passed twice stands in two places."""
     places: dict[Frame, list[int]] = {}
-    for index, frame in enumerate(lay_out(spec)):
+    for index, frame in enumerate(frames):
         places.setdefault(frame, []).append(index)
     return places
 
@@ -221,12 +246,13 @@ def _read_unless(stopped: Event, copy: Path) -> bytes:
     return copy.read_bytes()
 
 
-def _make_films(
-    frames: film.Frames, fractions: Sequence[float], folder: Path, spec: WalkSpec
-) -> tuple[list[Path], Smoothness]:
-    """All films of a walk that this installation can make, in a folder. Each holds the spec, and how it moves."""
-    smoothness = measure(frames, fractions)
-    metadata = json.dumps({**spec.model_dump(mode="json"), "smoothness": smoothness.model_dump(mode="json")})
+def _make_films(frames: film.Frames, walk: Walk, folder: Path) -> tuple[list[Path], Smoothness]:
+    """All films of a walk that this installation can make, in a folder. Each says how it was made, and how it moves."""
+    spec = walk.spec
+    smoothness = measure(frames, [point.fraction for point in walk.layout.points])
+    how = {"seed": walk.seed, "fractions": [point.fraction for point in walk.layout.points]}
+    moves = {"smoothness": smoothness.model_dump(mode="json")}
+    metadata = json.dumps({**spec.model_dump(mode="json"), **how, **moves})
     gif, mp4, preview, poster = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp"))
     film.make_gif(frames, gif, film.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
     film.make_poster(frames, poster, metadata)

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, case, func, select, text
+from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.database import asks, landings, transaction, walks
 from momalisa_api.states import OPEN, State
 
+OF_PLAN: Final = and_(landings.c.walk_id == walks.c.id, landings.c.plan == walks.c.plans)
 # Walk by walk: joined, all that ever landed would be counted to learn of the few walks that are open.
-LANDED: Final = select(func.count()).where(landings.c.walk_id == walks.c.id).scalar_subquery()
+LANDED: Final = select(func.count()).where(OF_PLAN).scalar_subquery()
+
+
+# A walk that is still finding where its frames stand can have more pictures than it will have frames.
+LACKING: Final = case((walks.c.frames > LANDED, walks.c.frames - LANDED), else_=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Turns:
 
     async def frames_pending(self) -> int:
         """Frames that open walks still lack: the work that waits for replicas, the same from every process."""
-        query = select(func.coalesce(func.sum(walks.c.frames - LANDED), 0)).where(walks.c.state.in_(OPEN))
+        query = select(func.coalesce(func.sum(LACKING), 0)).where(walks.c.state.in_(OPEN))
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
@@ -61,7 +66,7 @@ class Turns:
             """A sum over all that has begun, and all that waits with an earlier turn."""
             return func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(None, -1))
 
-        columns = (walks.c.id, before(waits).label("walks"), before(walks.c.frames - LANDED).label("frames"))
+        columns = (walks.c.id, before(waits).label("walks"), before(LACKING).label("frames"))
         line = select(*columns).where(walks.c.state.in_(OPEN)).subquery()
         async with transaction(self._engine) as connection:
             found = await connection.execute(select(line).where(line.c.id.in_(walk_ids)))

@@ -50,7 +50,7 @@ def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
 def last_line(walk: Walk, out: Path) -> str:
     """What a person wants to know at the end."""
     spec = walk["spec"]
-    said = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {spec['seed']}"
+    said = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {walk['seed']}"
     return f"{said}{_how_it_moves(walk['smoothness'])}"
 
 
@@ -66,7 +66,7 @@ def _watch(client: httpx.Client, walk: Walk) -> Walk:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=walk["spec"]["frames"], left="")
         while True:
-            bar.update(task, completed=len(walk["landed"]), description=_state(walk), left=_left(walk))
+            bar.update(task, completed=_seen(walk), description=_state(walk), left=_left(walk))
             if walk["state"] in ("done", "failed", "cancelled"):
                 break
             time.sleep(LOOK_EVERY_S)
@@ -81,9 +81,15 @@ def _watch(client: httpx.Client, walk: Walk) -> Walk:
 def _state(walk: Walk) -> str:
     if walk["state"] in ("waiting", "rendering") and not walk["replicas_awake"]:
         return "waiting for a replica to wake"
+    if walk["probes"]:
+        return "finding even steps"
     if walk["state"] == "waiting":
         return "waiting" if walk["place_in_line"] == 1 else f"waiting, number {walk['place_in_line']} in line"
     return str(walk["state"])
+
+
+def _seen(walk: Walk) -> int:
+    return len(walk["landed"]) or len(walk["probes"])
 
 
 def _left(walk: Walk) -> str:

@@ -18,16 +18,16 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-Spacing = Literal["uniform", "ease"]
+Spacing = Literal["even", "uniform", "ease"]
+AUTO: Final = "auto"
 
 
 class Look(BaseModel):
-    """What decides how every frame of a walk looks, beside the prompts."""
+    """What decides how every frame of a walk looks, beside the prompts and the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     negative_prompt: str
-    seed: int
     width: int
     height: int
     steps: int
@@ -47,6 +47,7 @@ class Recipe(Look):
 
     start: str
     end: str
+    seed: int
 
     @property
     def folder(self) -> str:
@@ -65,20 +66,25 @@ class Recipe(Look):
 
 
 class WalkSpec(Look):
-    """A walk, complete and canonical. Equal specs are one walk."""
+    """A walk, complete and canonical. Equal specs are one walk. seed: a number, or "auto" for the best of some."""
 
     stops: tuple[str, ...]
     frames: int
+    seed: int | Literal["auto"]
     spacing: Spacing
     frame_ms: int
     gif_there_and_back: bool
     mp4_there_and_back: bool
 
     @property
-    def recipes(self) -> tuple[Recipe, ...]:
+    def legs(self) -> tuple[int, ...]:
+        """How many intervals each leg has."""
+        return tuple(deal_intervals(self.frames - 1, len(self.stops) - 1))
+
+    def recipes(self, seed: int) -> tuple[Recipe, ...]:
         """One recipe a leg, in the walk's order."""
         look = self.model_dump(include=set(Look.model_fields))
-        return tuple(Recipe(start=start, end=end, **look) for start, end in pairwise(self.stops))
+        return tuple(Recipe(start=start, end=end, seed=seed, **look) for start, end in pairwise(self.stops))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +115,6 @@ def deal_intervals(intervals: int, legs: int) -> list[int]:
     """
     share, over = divmod(intervals, legs)
     return [share + (leg < over) for leg in range(legs)]
-
-
-def lay_out(spec: WalkSpec) -> tuple[Frame, ...]:
-    """The frames of a walk in order, spaced on each leg as the spec says.
-
-    An inner stop is fraction 0 of the leg that leaves it; only the last leg holds fraction 1.
-    k / n is correctly rounded, so a walk of 49 frames meets the fractions of one of 25 bit for bit.
-    """
-    recipes = spec.recipes
-    frames = [
-        Frame(recipe, SPACINGS[spec.spacing](step / count))
-        for recipe, count in zip(recipes, deal_intervals(spec.frames - 1, len(recipes)), strict=True)
-        for step in range(count)
-    ]
-    return (*frames, Frame(recipes[-1], 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from momalisa_api.bucket import Bucket
 from momalisa_api.catalogue import Catalogue
 from momalisa_api.problems import PromptBlocked
-from momalisa_api.walk import WalkSpec, lay_out
+from momalisa_api.states import Walk
+from momalisa_api.walk import WalkSpec
 
 
 class Blocklist:
@@ -33,20 +34,23 @@ async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
     asking for the walk anew finds it.
     """
     walk = await catalogue.get(walk_id)
-    keys = _keys_of(walk.spec)
-    async for other in catalogue.every_spec():
-        if other.id != walk_id and set(other.recipes) & set(walk.spec.recipes):
-            keys -= _keys_of(other)
+    recipes = set(walk.recipes)
+    kept: set[str] = set()
+    async for other in catalogue.every_walk():
+        if other.id != walk_id and recipes & set(other.recipes):
+            kept |= _keys_of(other)
     await catalogue.remove(walk_id)
-    there = await bucket.present(f"walks/{walk_id}/")
-    for recipe in set(walk.spec.recipes):
-        there |= keys & await bucket.present(recipe.folder)
+    there = set(await bucket.present(f"walks/{walk_id}/"))
+    for recipe in recipes:
+        # Among them what was looked at on the way, and is in no walk.
+        there |= await bucket.present(recipe.folder) - kept
     for key in there:
         await bucket.delete(key)
     return len(there)
 
 
-def _keys_of(spec: WalkSpec) -> set[str]:
-    """A walk's frames, and what may lie beside them."""
-    beside = {key for recipe in spec.recipes for key in (recipe.marked_key, recipe.unheard_key)}
-    return beside | {frame.key for frame in lay_out(spec)}
+def _keys_of(walk: Walk) -> set[str]:
+    """A walk's frames so far, and what may lie beside them."""
+    frames = walk.layout.frames(walk.spec)
+    beside = {key for frame in frames for key in (frame.recipe.marked_key, frame.recipe.unheard_key)}
+    return beside | {frame.key for frame in frames}

@@ -82,7 +82,7 @@ class Worker:
                 tasks.start_soon(_again_and_again, every_s, act)
             tasks.start_soon(self._replicas.run)
             async with anyio.create_task_group() as lines:
-                renders, others = {Kind.RENDER: self._do}, {Kind.PLAN: self._do, Kind.FILM: self._do}
+                renders, others = {Kind.RENDER: self._do}, dict.fromkeys((Kind.PLAN, Kind.MEASURE, Kind.FILM), self._do)
                 lines.start_soon(self._queue.run, renders, self._shards_in_hand)
                 lines.start_soon(self._queue.run, others, PLANS_AND_FILMS_IN_HAND)
             tasks.cancel_scope.cancel()
@@ -176,9 +176,10 @@ class Worker:
         """Stop what nobody asks for any more, or not in this plan, whichever process was told."""
         if not self._in_hand:
             return
-        # Those that come while we ask are looked at the next time. A plan is outdated by itself, before what it plans
+        # Those that come while we ask are looked at the next time. Planning is outdated by itself, before what it plans
         # is in line, and soon over.
-        held = [(scope, job) for scope, job in self._in_hand.items() if job.kind is not Kind.PLAN]
+        planning = (Kind.PLAN, Kind.MEASURE)
+        held = [(scope, job) for scope, job in self._in_hand.items() if job.kind not in planning]
         there = await self._catalogue.standings({job.walk_id for _, job in held})
         for scope, job in held:
             if job.walk_id not in there or not _is_due(job, there[job.walk_id]):

@@ -83,6 +83,7 @@ class FakeReplica:
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
     objects_to: frozenset[float] = frozenset()
+    paint: Callable[[dict[str, Any], float], bytes] = painted
     asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
     looked_at: int = 0
@@ -129,7 +130,7 @@ class FakeReplica:
                 self.reachable = False
                 raise httpx.ReadError("the replica died")
             self.sent += 1
-            png = base64.b64encode(painted(body["recipe"], fraction)).decode()
+            png = base64.b64encode(self.paint(body["recipe"], fraction)).decode()
             line = {"fraction": fraction, "png": png, "seconds": 0.1}
             mark = {"marked": fraction in self.objects_to} if self.objects_to else {}
             yield json.dumps(line | mark).encode() + b"\n"

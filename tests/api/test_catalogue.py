@@ -52,9 +52,9 @@ async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
 async def test_a_snapshot_holds_what_was_put_in(catalogue):
     """Through JSON and back: prompts in any script, warnings, what has landed."""
     wish = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
-    await catalogue.ask(wish, OWNER, warnings=["careful"])
-    await catalogue.land(wish.id, [0, 2])
-    await catalogue.land(wish.id, [2])
+    walk, _ = await catalogue.ask(wish, OWNER, warnings=["careful"])
+    await catalogue.land(walk, [0, 2])
+    await catalogue.land(walk, [2])
     walk = await catalogue.get(wish.id)
     assert (walk.spec, walk.state, walk.landed, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
 
@@ -94,14 +94,14 @@ async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue):
     walk, _ = await catalogue.ask(spec(), OWNER)
     revisions = [walk.revision]
     for change in (
-        catalogue.land(walk.id, [0]),
+        catalogue.land(walk, [0]),
         catalogue.warn(walk.id, ["careful"]),
         catalogue.move(walk.id, State.WAITING, State.RENDERING),
     ):
         await change
         revisions.append((await catalogue.get(walk.id)).revision)
     assert revisions == [1, 2, 3, 4]
-    await catalogue.land(walk.id, [0])
+    await catalogue.land(walk, [0])
     await catalogue.warn(walk.id, ["careful"])
     await catalogue.move(walk.id, State.WAITING, State.RENDERING)
     assert (await catalogue.get(walk.id)).revision == 4
@@ -139,7 +139,7 @@ async def test_no_warning_is_lost_among_frames_that_land(catalogue):
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(catalogue.warn, walk.id, [f"warning {number}"])
-            tasks.start_soon(catalogue.land, walk.id, [number])
+            tasks.start_soon(catalogue.land, walk, [number])
         tasks.start_soon(catalogue.mark, walk.id, "for a reason")
     told = await catalogue.get(walk.id)
     assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
@@ -196,7 +196,7 @@ async def test_a_walk_waits_behind_those_before_it(catalogue, turns):
     line = {first: Ahead(0, 0), second: Ahead(1, 9), third: Ahead(2, 18)}
     assert await turns.lines_before([first, second, third]) == line
     await catalogue.move(first, State.WAITING, State.RENDERING)
-    await catalogue.land(first, range(4))
+    await catalogue.land(await catalogue.get(first), range(4))
     assert await turns.lines_before([second, third]) == {second: Ahead(0, 5), third: Ahead(1, 14)}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
     await catalogue.move(first, State.RENDERING, State.CANCELLED)
@@ -241,7 +241,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
                 for _ in range(3):
                     watchers.start_soon(look)
                 await elsewhere.move(walk.id, State.WAITING, State.RENDERING)
-                await elsewhere.land(walk.id, [0, 1])
+                await elsewhere.land(walk, [0, 1])
                 await elsewhere.move(walk.id, State.RENDERING, State.FILMING)
                 await elsewhere.move(walk.id, State.FILMING, State.DONE, films=["walk.gif"])
         tasks.cancel_scope.cancel()
@@ -281,15 +281,19 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
 async def test_who_works_on_an_older_plan_changes_nothing(catalogue):
     """A shard that was in hand when its walk was cancelled and asked for again comes too late."""
     await catalogue.ask(spec(), OWNER)
-    assert await catalogue.plan(spec().id, [], [[0, 1]])
+    new = await catalogue.get(spec().id)
+    assert await catalogue.plan(new, new.layout, [], [[0, 1]])
     old = await catalogue.get(spec().id)
     await catalogue.withdraw(spec().id, OWNER)
     assert await catalogue.start_again(await catalogue.get(spec().id), OWNER)
     assert not await catalogue.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
     assert not await catalogue.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
     assert (await catalogue.get(spec().id)).state is State.WAITING
-    assert await catalogue.plan(spec().id, [0], [[1]])
-    assert not await catalogue.plan(spec().id, [], [[0, 1]])
+    again = await catalogue.get(spec().id)
+    assert await catalogue.plan(again, again.layout, [0], [[1]])
+    assert not await catalogue.plan(again, again.layout, [], [[0, 1]])
+    await catalogue.land(old, [1])
+    assert (await catalogue.get(spec().id)).landed == {0}
 
 
 async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue):

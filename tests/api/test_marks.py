@@ -8,7 +8,7 @@ import pytest
 from tests.api.conftest import ended, landing, running
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5}
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}
 
 
 async def wall(client, query: str = "") -> list[str]:

@@ -40,7 +40,7 @@ from tests.journey.deployment import free_port, wait_until
 from tests.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 
 
 def test_an_outage_is_said_once_when_it_begins_and_once_when_it_is_over():

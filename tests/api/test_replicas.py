@@ -12,14 +12,14 @@ import pytest
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.replicas import Replicas
-from momalisa_api.walk import Shard, lay_out, plan_shards
+from momalisa_api.walk import Shard, plan_shards
 from momalisa_api.wire import ModelCard, RenderedFrame
 from tests.api.conftest import CARD, Fleet, painted
-from tests.api.test_walk import spec
+from tests.api.test_walk import frames_of, spec
 
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
-SHARDS = plan_shards(WALK.id, lay_out(WALK), 4)
+SHARDS = plan_shards(WALK.id, frames_of(WALK), 4)
 HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
 
 
@@ -58,7 +58,7 @@ async def collect_all(replicas: Replicas, shards: list[Shard] = SHARDS) -> list[
     return sorted(came)
 
 
-ALL = sorted(frame.fraction for frame in lay_out(WALK))
+ALL = sorted(frame.fraction for frame in frames_of(WALK))
 
 
 async def test_idle_replicas_share_the_shards(fleet):

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, event
 from tests.api.conftest import CARD, ended, held, landing, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
-URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9"
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
+URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9&spacing=uniform"
 
 
 async def test_a_get_gives_the_walk_on_its_way_and_later_the_gif(settings, fleet):
@@ -201,6 +201,7 @@ async def test_every_film_says_how_it_was_made(settings, fleet):
     with Image.open(io.BytesIO(gif.content)) as picture:
         spec = json.loads(picture.info["comment"])
     assert spec.pop("smoothness") == walk["smoothness"]
+    assert spec.pop("fractions") == [number / 8 for number in range(9)]
     assert spec == walk["spec"]
 
 
@@ -248,7 +249,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
 async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
     """Stops that come twice are rendered once: the legs between them have the same recipe."""
     async with running(settings, fleet) as client:
-        wish = {"stops": ["a", "b", "a", "b"], "frames": 13}
+        wish = {"stops": ["a", "b", "a", "b"], "frames": 13, "spacing": "uniform"}
         walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
         assert walk["state"] == "done", walk
         assert walk["landed"] == list(range(13))

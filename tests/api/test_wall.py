@@ -13,7 +13,7 @@ from momalisa_api.wall import purge
 from tests.api.conftest import ended, running
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5}
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}
 
 
 def objects(settings) -> set[str]:

@@ -102,7 +102,7 @@ async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
         elsewhere = Catalogue(another)
         first = await waiting_walk(elsewhere)
         async with watching(engine, AN_HOUR_S) as watch:
-            landed = await told_of(watch, first, elsewhere.land(first.id, [0]))
+            landed = await told_of(watch, first, elsewhere.land(first, [0]))
             assert landed
             warned = await told_of(watch, landed, elsewhere.warn(first.id, ["careful"]))
             assert warned
@@ -119,7 +119,7 @@ async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
         walk = await waiting_walk(catalogue)
         async with watching(engine, AN_HOUR_S) as watch:
             await asked(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
-            await catalogue.land(walk.id, [0])
+            await catalogue.land(walk, [0])
             with anyio.fail_after(20):
                 newer = await watch.newer(walk.id, walk.revision)
                 assert newer
@@ -134,7 +134,7 @@ async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
         walk = await waiting_walk(elsewhere)
         async with watching(engine, 0.01) as watch:
             away = anyio.to_thread.run_sync(postgres.restart)
-            told = await told_of(watch, walk, away, elsewhere.land(walk.id, [0]))
+            told = await told_of(watch, walk, away, elsewhere.land(walk, [0]))
     assert told
     assert told.landed == {0}
 
@@ -168,7 +168,7 @@ async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
                 if "landings" in statement and statement.startswith("SELECT"):
                     asked_for.append(statement)
 
-            await catalogue.land(walk.id, [0])
+            await catalogue.land(walk, [0])
     assert len(asked_for) == 1
     assert written == [walk.revision + 1]
     assert heard == [str(walk.revision + 1).encode()] * 1000
@@ -198,7 +198,7 @@ async def test_while_a_thousand_are_told_others_have_their_turn(tmp_path):
                 visitors.start_soon(hear)
             await anyio.wait_all_tasks_blocked()
             visitors.start_soon(ask_for_something_else)
-            await catalogue.land(walk.id, [0])
+            await catalogue.land(walk, [0])
     assert heard == 1000
     assert answered_at[0] < 500
 

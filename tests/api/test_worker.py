@@ -18,7 +18,7 @@ from tests.api.conftest import ended, landing, running
 from tests.api.test_walk import spec
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_a_walk_that_gets_on_begins_its_tries_anew(known):
     catalogue, roster = known
     await roster.claim("job", spec().id, "lost")
     await roster.claim("job", spec().id, "next")
-    await catalogue.land(spec().id, [0])
+    await catalogue.land(await catalogue.get(spec().id), [0])
     assert (await catalogue.get(spec().id)).tries == 0
 
 

@@ -44,6 +44,7 @@ OPERATIONS = [
     ("DELETE", "/api/v1/walks/{walk_id}"),
     ("GET", "/api/v1/walks/{walk_id}/events"),
     ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
+    ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),
     ("GET", "/api/v1/walks/{walk_id}/frames.zip"),
     ("GET", "/api/v1/walks/{walk_id}/{name}"),
 ]

@@ -15,18 +15,18 @@ from tests.api.test_walk import spec
 def test_a_replica_reads_what_the_api_asks():
     """Field by field: the replica refuses what it does not know, so a name that differs shows here."""
     walk = spec(seed=2**32 - 1, guidance_scale=4)
-    asked = json.dumps(api.render_request(walk.recipes[0], [0.0, 0.1, 1.0]))
+    asked = json.dumps(api.render_request(walk.recipes(2**32 - 1)[0], [0.0, 0.1, 1.0]))
     read = model.RenderRequest.model_validate_json(asked)
     assert read.recipe.num_inference_steps == walk.steps
     assert list(read.fractions) == [0.0, 0.1, 1.0]
     told = read.recipe.model_dump(exclude={"num_inference_steps"})
-    assert told == walk.recipes[0].model_dump(exclude={"steps"})
+    assert told == walk.recipes(2**32 - 1)[0].model_dump(exclude={"steps"})
 
 
 def test_fractions_survive_the_way_there_and_back_bit_for_bit():
     """A frame is keyed by its fraction: the last bit lost would render it again for ever."""
     fractions = [index / 48 for index in range(49)]
-    asked = json.dumps(api.render_request(spec().recipes[0], fractions))
+    asked = json.dumps(api.render_request(spec().recipes(0)[0], fractions))
     answered = [
         model.FrameLine(fraction=fraction, png="", seconds=0.1).model_dump_json()
         for fraction in model.RenderRequest.model_validate_json(asked).fractions
@@ -74,7 +74,7 @@ def test_both_halves_know_the_same_card():
 def test_the_limits_that_the_api_promises_are_the_replicas():
     """A prompt that the api takes in must not fail at a replica."""
     longest = spec(stops=("x" * 1000, "y" * 1000), negative_prompt="z" * 1000)
-    model.RenderRequest.model_validate_json(json.dumps(api.render_request(longest.recipes[0], [0.0] * 16)))
-    too_long = json.dumps(api.render_request(spec(stops=("x" * 1001, "y")).recipes[0], [0.0]))
+    model.RenderRequest.model_validate_json(json.dumps(api.render_request(longest.recipes(0)[0], [0.0] * 16)))
+    too_long = json.dumps(api.render_request(spec(stops=("x" * 1001, "y")).recipes(0)[0], [0.0]))
     with pytest.raises(ValidationError):
         model.RenderRequest.model_validate_json(too_long)

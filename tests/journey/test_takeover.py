@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from momalisa_api.walk import WalkSpec, lay_out
+from momalisa_api.walk import WalkSpec
+from tests.api.test_walk import frames_of
 from tests.journey.client import Client
 from tests.journey.processes import Service, Trap, wait_until
 from tests.journey.scaled import REPLICAS, SEED, Scaled, is_ready
@@ -38,7 +39,13 @@ def wish() -> dict[str, Any]:
 
 def new_wish(**changes: Any) -> dict[str, Any]:
     """A walk that nobody has asked for yet."""
-    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": FRAMES, "steps": 2}
+    wish = {
+        "start": "a red sunburst on yellow",
+        "end": "blue waves",
+        "frames": FRAMES,
+        "spacing": "uniform",
+        "steps": 2,
+    }
     return {**wish, "seed": next(_seeds), **changes}
 
 
@@ -64,7 +71,7 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], wish: dict[str, An
     """Done, with the pictures of an undisturbed run; twice came only what was in flight; one set of films."""
     walk = scaled.ended(walk)
     assert walk["state"] == "done", walk
-    keys = {frame.key for frame in lay_out(WalkSpec.model_validate(walk["spec"]))}
+    keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
     rendered, gcs = scaled.rendered(), scaled.gcs
     assert {key for key in keys if rendered[key] > 1} <= toll.in_flight
     assert max(rendered[key] for key in keys) <= 2
@@ -166,7 +173,7 @@ def test_killed_between_a_frames_write_and_its_record(scaled, calm, wish):
 
 def index_of(walk: dict[str, Any], line: str) -> int:
     """Which frame of a walk a request to the bucket is about."""
-    frames = lay_out(WalkSpec.model_validate(walk["spec"]))
+    frames = frames_of(WalkSpec.model_validate(walk["spec"]))
     return next(index for index, frame in enumerate(frames) if frame.key in line)
 
 
@@ -256,7 +263,7 @@ def test_a_withdrawn_ask_stops_the_workers(leased_for_long):
         assert visitor.delete(walk["url"]).json()["state"] == "cancelled"
     # Long enough for all that was under way: another walk goes all the way through the same line.
     assert scaled.ended(scaled.ask(**new_wish()))["state"] == "done"
-    keys = {frame.key for frame in lay_out(WalkSpec.model_validate(walk["spec"]))}
+    keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
     after = sum((scaled.asked() - before)[key] for key in keys)
     assert after <= 2 * REPLICAS * 5
     assert sum(scaled.rendered()[key] for key in keys) < 241 / 2

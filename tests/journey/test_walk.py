@@ -17,7 +17,13 @@ from PIL import Image
 from tests.journey.deployment import SCRIPTS, Deployment, wait_until
 from tests.journey.stock import StockPipeline
 
-WISH = {"start": "a red sunburst on yellow", "end": "a blue spiral on white", "frames": 25, "seed": 7}
+WISH = {
+    "start": "a red sunburst on yellow",
+    "end": "a blue spiral on white",
+    "frames": 25,
+    "seed": 7,
+    "spacing": "uniform",
+}
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +85,7 @@ def test_asked_again_nothing_is_rendered_anew(deployment, walk):
     """Counted by the proxy, not by the code under test."""
     before = len(deployment.rendered)
     url = f"{deployment.url}/api/v1/walk"
-    query = {"start": WISH["start"], "end": WISH["end"], "frames": 25, "seed": 7}
+    query = {"start": WISH["start"], "end": WISH["end"], "frames": 25, "seed": 7, "spacing": "uniform"}
     assert httpx.get(url, params=query, timeout=30).headers["content-type"] == "image/gif"
     assert deployment.ask(**WISH)["state"] == "done"
     assert len(deployment.rendered) == before

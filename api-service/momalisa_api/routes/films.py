@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
 from momalisa_api.bucket import Bucket, NotInBucket, copied_aside
+from momalisa_api.layout import seeds_of
 from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
@@ -28,7 +29,7 @@ from momalisa_api.problems import (
 )
 from momalisa_api.routes.services import KnownWalk, Needs
 from momalisa_api.states import State, Walk
-from momalisa_api.walk import lay_out
+from momalisa_api.walk import Frame
 
 MEDIA_TYPES = {
     "walk.gif": "image/gif",
@@ -84,11 +85,37 @@ async def frame(
     """One frame of a walk, as soon as it has landed."""
     if index >= walk.spec.frames:
         raise WalkUnknown(f"The walk has frames 0 to {walk.spec.frames - 1}.")
-    if index not in walk.landed:
+    if index not in walk.landed_frames:
         raise NotThereYet(f"Frame {index} has not landed. Watch the walk's events, then ask again.")
-    key = lay_out(walk.spec)[index].key
+    key = walk.frames[index].key
     name = file_name(walk, f"{index:03}.png")
     return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
+
+
+@router.get(
+    "/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
+    summary="A picture on the way to an even walk",
+    response_class=Response,
+    responses=_bytes_of("image/png"),
+)
+async def probe(
+    walk: KnownWalk,
+    seed: Annotated[int, PathParameter(description="The noise that it starts from.")],
+    leg: Annotated[int, PathParameter(description="The leg it stands on, counted from 0.")],
+    fraction: Annotated[float, PathParameter(description="Where on that leg, 0 to 1.")],
+    services: Needs,
+    byte_range: RangeHeader = None,
+    none_match: NoneMatch = None,
+) -> Response:
+    """A picture that was rendered to find where the frames of a walk stand; the walk names those there are."""
+    if seed not in seeds_of(walk.spec) or not 0 <= leg < len(walk.spec.legs):
+        raise WalkUnknown(f"The walk looks at no seed {seed} on leg {leg}: take the urls that it names.")
+    key = Frame(walk.spec.recipes(seed)[leg], fraction).key
+    name = file_name(walk, f"{leg}-{fraction!r}.png")
+    try:
+        return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
+    except Gone:
+        raise NotThereYet("No picture of this place has landed. Take the urls that the walk names.") from None
 
 
 @router.get(
@@ -201,7 +228,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def file_name(walk: Walk, ending: str) -> str:
     """A name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
-    tail = f"_{walk.spec.seed}_{walk.spec.frames}f.{ending}"
+    tail = f"_{walk.seed}_{walk.spec.frames}f.{ending}"
     room = (80 - len("momalisa_-to-") - len(tail)) // 2
     start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.stops[0], walk.spec.stops[-1]))
     return f"momalisa_{start}-to-{end}{tail}"
@@ -214,7 +241,7 @@ def _slug(prompt: str) -> str:
 
 def _only_when_done(walk: Walk) -> None:
     if walk.state is not State.DONE:
-        detail = f"The walk is {walk.state}, {len(walk.landed)} of {walk.spec.frames} frames have landed."
+        detail = f"The walk is {walk.state}, {len(walk.landed_frames)} of {walk.spec.frames} frames have landed."
         raise NotThereYet(f"{detail} Ask again when it is done.")
 
 
@@ -227,7 +254,7 @@ async def _pack(walk: Walk, bucket: Bucket, key: str) -> None:
                 # A fixed date: the same walk gives the same archive.
                 archive.writestr(zipfile.ZipInfo(copy.name, date_time=(1980, 1, 1, 0, 0, 0)), copy.read_bytes())
 
-    async with copied_aside(bucket, [frame.key for frame in lay_out(walk.spec)]) as copies:
+    async with copied_aside(bucket, [frame.key for frame in walk.frames]) as copies:
         target = copies[0].with_name("frames.zip")
         await anyio.to_thread.run_sync(pack, copies, target)
         await bucket.put_file(key, target)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from momalisa_api.layout import nearest
 from momalisa_api.roster import Fleet
 from momalisa_api.routes.services import Services
 from momalisa_api.smoothness import Smoothness
@@ -38,7 +39,9 @@ EXAMPLE: JsonDict = {
         "gif_there_and_back": True,
         "mp4_there_and_back": False,
     },
+    "seed": 7,
     "landed": [0, 5, 10, 15, 20],
+    "probes": [],
     "films": {},
     "warnings": [],
     "smoothness": None,
@@ -51,6 +54,13 @@ EXAMPLE: JsonDict = {
 }
 
 
+class ProbeResource(BaseModel):
+    """A picture from somewhere on the walk."""
+
+    frame: int = Field(description="The frame in whose place it may be shown meanwhile.")
+    url: str
+
+
 class WalkResource(BaseModel):
     """A walk as it is now."""
 
@@ -61,7 +71,11 @@ class WalkResource(BaseModel):
     state: State
     revision: int = Field(description="Grows with every change.")
     spec: WalkSpec
+    seed: int | None = Field(description="The noise that every frame starts from; null while seeds are auditioned.")
     landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
+    probes: list[ProbeResource] = Field(
+        description="What can be seen while it is being found where an even walk's frames stand; then none."
+    )
     films: dict[str, str] = Field(description="Urls of the finished films by name.")
     warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
     smoothness: Smoothness | None = Field(description="How evenly it moves, once it is done.")
@@ -105,7 +119,9 @@ def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> W
         state=walk.state,
         revision=walk.revision,
         spec=walk.spec,
-        landed=sorted(walk.landed),
+        seed=walk.seed,
+        landed=sorted(walk.landed_frames),
+        probes=_probes(walk),
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
@@ -118,13 +134,24 @@ def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> W
     )
 
 
+def _probes(walk: Walk) -> list[ProbeResource]:
+    """One probe a frame, the nearest of those that have landed."""
+    if walk.layout.settled:
+        return []
+    landed = [walk.layout.points[number] for number in sorted(walk.landed)]
+    return [
+        ProbeResource(frame=frame, url=f"{walk_url(walk.id)}/probes/{point.seed}/{point.leg}/{point.fraction!r}.png")
+        for frame, point in sorted(nearest(walk.spec, landed).items())
+    ]
+
+
 def walk_url(walk_id: str) -> str:
     return f"/api/v1/walks/{walk_id}"
 
 
 def _seconds_left(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> float | None:
     """Rounds of shards until the walk's last, each as long as shards take of late."""
-    lacking = walk.spec.frames - len(walk.landed)
+    lacking = walk.frames_expected - len(walk.landed)
     if walk.ended or fleet.shard_s is None or not fleet.awake or not lacking:
         return None
     frames = lacking + (ahead.frames if ahead else 0)

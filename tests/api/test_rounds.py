@@ -1,0 +1,198 @@
+"""Even walks and auditioned seeds, through a whole api over made-up replicas whose pictures change unevenly."""
+
+import io
+import json
+import math
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+
+from momalisa_api.layout import Layout, Point, first_layout, nearest, next_layout
+from momalisa_api.smoothness import Sight, distance
+from tests.api.conftest import running
+from tests.api.test_walk import spec
+from tests.api.test_walks import ended
+
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 25}
+MOST = 32
+pytestmark = pytest.mark.anyio
+
+
+def ramp(along: float, width: int = 32, height: int = 32) -> bytes:
+    """A picture that is as far from another as their places along the way are from each other, 0 to 1."""
+    shade = round(255 * along)
+    picture = Image.new("RGB", (width, height), (shade, shade, shade))
+    picture.putpixel((0, 0), (255, 0, 0))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def steep(recipe: dict[str, Any], fraction: float) -> bytes:
+    """Nearly all happens in a tenth of the way; the more so the higher the seed."""
+    slope = 25 + 30 * (recipe["seed"] % 8)
+    low, here, high = (1 / (1 + math.exp(-slope * (at - 0.4))) for at in (0.0, fraction, 1.0))
+    return ramp((here - low) / (high - low), recipe["width"], recipe["height"])
+
+
+def step(recipe: dict[str, Any], fraction: float) -> bytes:
+    return ramp(float(fraction > 0.3), recipe["width"], recipe["height"])
+
+
+def still(recipe: dict[str, Any], fraction: float) -> bytes:
+    del fraction
+    return ramp(0.5, recipe["width"], recipe["height"])
+
+
+def sight_of(paint: Any) -> Any:
+    return lambda point: Sight.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
+
+
+def settled(walk: Any, paint: Any) -> tuple[Layout, list[Layout]]:
+    """The last layout of a walk, and all rounds before it."""
+    rounds = [first_layout(walk)]
+    while not rounds[-1].settled:
+        rounds.append(next_layout(walk, rounds[-1], sight_of(paint)))
+        assert len(rounds) < 20
+    return rounds.pop(), rounds
+
+
+@pytest.mark.parametrize("paint", [steep, step, still])
+@pytest.mark.parametrize("frames", [4, 5, 13, 25, 61])
+@pytest.mark.parametrize("stops", [("a", "b"), ("a", "b", "a"), ("a", "b", "c", "d")])
+def test_rounds_end_with_the_frames_asked_for_and_every_stop_exact(paint, frames, stops):
+    walk = spec(stops=stops, frames=frames, spacing="even")
+    layout, rounds = settled(walk, paint)
+    points = layout.points
+    assert len(points) == frames
+    firsts = [0, *[sum(walk.legs[: leg + 1]) for leg in range(len(walk.legs))]]
+    for leg, first in enumerate(firsts[:-1]):
+        assert points[first] == Point(0, leg, 0.0)
+    assert points[-1] == Point(0, len(walk.legs) - 1, 1.0)
+    assert all((a.leg, a.fraction) < (b.leg, b.fraction) for a, b in pairwise(points))
+    asked = {point for one in rounds for point in one.points} | set(points)
+    assert len(asked) <= sum((count + 1) * 13 // 10 for count in walk.legs)
+
+
+def test_an_audition_looks_at_all_seeds_and_goes_on_with_what_it_saw():
+    walk = spec(frames=25, spacing="even", seed="auto")
+    layout, rounds = settled(walk, steep)
+    assert {point.seed for point in rounds[0].points} == set(range(8))
+    assert layout.seed == 0
+    assert {point for point in rounds[0].points if point.seed == 0} <= set(rounds[1].points)
+    eased, rounds = settled(spec(frames=25, spacing="ease", seed="auto"), steep)
+    assert len(rounds) == 1
+    assert eased == first_layout(spec(frames=25, spacing="ease", seed=0))
+
+
+def test_probes_stand_in_the_places_of_frames():
+    walk = spec(stops=("a", "b", "c"), frames=9)
+    points = [Point(1, 0, 0.5), Point(0, 0, 0.0), Point(0, 0, 0.55), Point(0, 1, 0.0), Point(0, 1, 0.95)]
+    shown = nearest(walk, points)
+    assert shown == {0: points[1], 2: points[2], 4: points[3], 8: points[4]}
+
+
+async def test_a_walk_is_even_by_itself(settings, fleet):
+    """The same wish, spaced uniformly, stands still and jumps."""
+    fleet.add(paint=steep)
+    async with running(settings, fleet) as client:
+        even = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        assert fleet.frames_rendered <= MOST
+        uniform = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "spacing": "uniform"})).json())
+        gif = await client.get(even["url"] + "/walk.gif")
+        pictures = [
+            Image.open(io.BytesIO((await client.get(f"{even['url']}/frames/{n}.png")).content)) for n in range(25)
+        ]
+    assert (even["state"], even["spec"]["spacing"]) == ("done", "even")
+    assert even["smoothness"]["evenness"] > uniform["smoothness"]["evenness"] + 0.3
+    assert even["smoothness"]["largest"] < uniform["smoothness"]["largest"] / 2
+    with Image.open(io.BytesIO(gif.content)) as film:
+        told = json.loads(film.info["comment"])
+    assert (told["seed"], len(told["fractions"]), told["fractions"][0], told["fractions"][-1]) == (0, 25, 0, 1)
+    steps = [distance(one.convert("RGB"), other.convert("RGB")) for one, other in pairwise(pictures)]
+    assert max(steps) * 24 / sum(steps) == pytest.approx(even["smoothness"]["largest"], abs=0.01)
+
+
+async def test_probes_are_seen_before_it_is_known_where_frames_stand(settings, fleet):
+    """A visitor sees the whole way at once, coarse to fine."""
+    replica = fleet.add(paint=steep, frame_s=0.02)
+    seen: list[dict[str, Any]] = []
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        while walk["state"] not in ("done", "failed"):
+            walk = (await client.get(walk["url"])).json()
+            seen.append(walk)
+            for probe in walk["probes"][-1:]:
+                picture = await client.get(probe["url"])
+                assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+                assert "immutable" in picture.headers["cache-control"]
+            if walk["probes"]:
+                early = await client.get(f"{walk['url']}/frames/0.png")
+                assert early.status_code == 404 or not (await client.get(walk["url"])).json()["probes"]
+            await anyio.sleep(0.02)
+        nowhere = await client.get(walk["url"] + "/probes/0/0/0.123.png")
+        other = await client.get(walk["url"] + "/probes/3/0/0.5.png")
+        beyond = await client.get(walk["url"] + "/probes/0/1/0.5.png")
+    assert walk["state"] == "done"
+    assert not walk["probes"]
+    counts = [len(snapshot["probes"]) for snapshot in seen if snapshot["probes"]]
+    assert counts == sorted(counts)
+    assert not any(snapshot["probes"] and snapshot["landed"] for snapshot in seen)
+    first = next(snapshot["probes"] for snapshot in seen if len(snapshot["probes"]) > 4)
+    assert {0, 24} <= {probe["frame"] for snapshot in seen for probe in snapshot["probes"]}, first
+    assert [answer.status_code for answer in (nowhere, other, beyond)] == [404, 404, 404]
+    assert replica.sent <= MOST
+
+
+async def test_rounds_go_on_after_a_restart(settings, fleet, tmp_path):
+    """What was known is found again in the bucket: little is rendered twice, and the walk is the same."""
+    fleet.add(paint=steep, frame_s=0.02)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        while len((await client.get(walk["url"])).json()["probes"]) < 8:
+            await anyio.sleep(0.01)
+    before = fleet.frames_rendered
+    assert before < MOST
+    async with running(settings, fleet) as client:
+        walk = await ended(client, walk)
+    assert walk["state"] == "done"
+    assert fleet.frames_rendered <= MOST + 4
+    other = tmp_path / "other"
+    elsewhere = settings.model_copy(update={"bucket": str(other), "database_url": f"sqlite:///{other}.db"})
+    async with running(elsewhere, fleet) as client:
+        undisturbed = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+    assert undisturbed["smoothness"] == walk["smoothness"]
+
+
+async def test_auto_finds_a_seed_and_says_which(settings, fleet):
+    """The walk can be repeated by that seed, from the same frames."""
+
+    def best_is_three(recipe: dict[str, Any], fraction: float) -> bytes:
+        return steep({**recipe, "seed": (recipe["seed"] + 5) % 8}, fraction)
+
+    fleet.add(paint=best_is_three)
+    async with running(settings, fleet) as client:
+        asked = (await client.post("/api/v1/walks", json={**WISH, "seed": "auto"})).json()
+        assert asked["seed"] is None
+        walk = await ended(client, asked)
+        assert (walk["seed"], walk["spec"]["seed"]) == (3, "auto")
+        gif = await client.get(walk["url"] + "/walk.gif")
+        assert "_3_25f.gif" in gif.headers["content-disposition"]
+        rendered = fleet.frames_rendered
+        again = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 3})).json())
+        assert (again["seed"], again["smoothness"]) == (3, walk["smoothness"])
+        assert fleet.frames_rendered == rendered
+        by_get = await client.get("/api/v1/walk?start=a+giraffe&end=a+battleship&frames=25&seed=auto")
+        assert (by_get.status_code, by_get.content) == (200, gif.content)
+
+
+async def test_a_walk_that_goes_nowhere_says_so(settings, fleet):
+    fleet.add(paint=still)
+    async with running(settings, fleet) as client:
+        wish = {"start": "a giraffe", "end": "a giraffe", "frames": 25, "seed": "auto"}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+    assert (walk["state"], walk["seed"], walk["smoothness"]["evenness"]) == ("done", 0, None)
+    assert any("Nothing moves" in warning for warning in walk["warnings"])
