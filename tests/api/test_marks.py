@@ -74,7 +74,7 @@ async def test_who_brings_no_name_finds_no_marked_walk(settings, fleet):
     """All of them are one owner together: their list would be a wall of its own."""
     fleet.add(objects_to=frozenset({0.25}))
     async with running(settings, fleet) as client:
-        url = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=5"
+        url = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=5&spacing=uniform"
         with anyio.fail_after(20):
             while (await client.get(url)).status_code == 202:
                 await anyio.sleep(0.01)

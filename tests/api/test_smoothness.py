@@ -101,9 +101,9 @@ async def test_a_finished_walk_says_how_it_moves(settings, fleet):
 
 
 @pytest.mark.anyio
-async def test_a_walk_that_does_not_move_says_so(settings, fleet, monkeypatch):
+async def test_a_walk_that_does_not_move_says_so(settings, fleet):
     """Two stops that the model paints alike."""
-    monkeypatch.setattr("tests.api.conftest.painted", lambda recipe, _: _png_of(recipe))
+    fleet.add(paint=lambda recipe, _: _png_of(recipe))
     async with running(settings, fleet) as client:
         wish = {"start": "a giraffe", "end": "a giraffe", "frames": 5}
         walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
