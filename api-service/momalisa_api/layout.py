@@ -14,7 +14,7 @@ from momalisa_api.smoothness import Sight
 from momalisa_api.spacing import Audition, auditioned_fractions, budget, choose_seed, follow
 from momalisa_api.walk import AUTO, SPACINGS, Frame, WalkSpec
 
-AUDITIONED: Final = tuple(range(8))
+AUDITIONED: Final = tuple(range(4))
 
 
 class Point(NamedTuple):

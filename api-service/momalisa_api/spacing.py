@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, pairwise, takewhile
 from math import inf
+from statistics import fmean
 from typing import Final
 
 Distance = Callable[[float, float], float]
@@ -21,6 +22,8 @@ _MOST_TENTHS: Final = 13
 _FEWEST: Final = 5
 # How many frames a replica renders at once; a round of fewer costs as much.
 _BATCH: Final = 5
+# So many probes of a leg are auditioned. Found by trial: twice as many choose little better.
+_AUDITIONED: Final = 4
 # Closer fractions than these are not split: what lies between them is a jump of the model.
 _CLOSEST: Final = 0.002
 # New fractions are multiples of this, so that no last digit of a power reaches the name of a frame.
@@ -30,6 +33,53 @@ _CURVED: Final = 0.7
 # How many known fractions a step may leave out, and how many times the mean step it may then span.
 _SKIPPED: Final = 8
 _REACH: Final = 3.0
+# How many new fractions a plan may put into one step, less one.
+_MOST_NEW: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Audition:
+    """What a few frames show of the walk that a seed would give.
+
+    steps: distances of neighbours; edges: how sharp each is, as the variance of its Laplacian.
+    """
+
+    steps: tuple[float, ...]
+    edges: tuple[float, ...]
+
+    @property
+    def length(self) -> float:
+        """How far the walk goes at least: the longer, the more happens at once and between frames."""
+        return sum(self.steps)
+
+    @property
+    def sharpness(self) -> float:
+        """That of the middle over that of the ends; below 1 where the walk fades."""
+        middle, ends = self.edges[1:-1], fmean((self.edges[0], self.edges[-1]))
+        return fmean(middle) / ends if middle and ends else 1.0
+
+
+def auditioned_fractions(frames: int) -> tuple[float, ...]:
+    """Where on a leg a seed is looked at: some of the probes that `follow` asks for first, so that none is lost."""
+    probes = _probes(frames)
+    last = len(probes) - 1
+    return tuple(dict.fromkeys(probes[round(n * last / (_AUDITIONED - 1))] for n in range(_AUDITIONED)))
+
+
+def choose_seed(auditions: Mapping[int, Audition]) -> int:
+    """The seed of the walk that will be smooth and also sharp: the best sum of its two places among the others.
+
+    Equals go to the shorter walk, then to the lower seed. How even the few steps are says nothing of the walk's
+    evenness, rather the opposite; how long they are together says something.
+    """
+
+    def places(seed: int) -> tuple[int, float, int]:
+        own = auditions[seed]
+        shorter = sum(other.length < own.length for other in auditions.values())
+        sharper = sum(other.sharpness > own.sharpness for other in auditions.values())
+        return shorter + sharper, own.length, seed
+
+    return min(auditions, key=places)
 
 
 def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tuple[float, ...], bool]:
@@ -46,10 +96,10 @@ def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tup
     if not sizes:
         return uniform, True
     if not known:
-        return tuple(uniform[round(n * (frames - 1) / (sizes[0] - 1))] for n in range(sizes[0])), False
+        return _probes(frames), False
     leg = _Leg(tuple(known), distance)
     if not leg.moves:
-        if len(known) <= sizes[0]:
+        if len({*known, *uniform}) <= budget(frames):
             return uniform, True
         leg = _Leg(leg.known, lambda one, other: abs(other - one))
     size = next((size for size in sizes if size > len(known)), None)
@@ -60,6 +110,17 @@ def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tup
     return _widen(sorted({*leg.known, *new}), size), False
 
 
+def _probes(frames: int) -> tuple[float, ...]:
+    """Where a leg is looked at first: at frames of the uniform leg, nearly evenly. All of them where it is short."""
+    sizes = rounds(frames) or (frames,)
+    return tuple(round(n * (frames - 1) / (sizes[0] - 1)) / (frames - 1) for n in range(sizes[0]))
+
+
+def budget(frames: int) -> int:
+    """How many fractions an even leg of so many frames may render in all."""
+    return frames * _MOST_TENTHS // 10
+
+
 def rounds(frames: int) -> tuple[int, ...]:
     """How many fractions of a leg are known after each round: none where the leg is too short for any.
 
@@ -67,10 +128,9 @@ def rounds(frames: int) -> tuple[int, ...]:
     """
     if frames < _FEWEST:
         return ()
-    most = frames * _MOST_TENTHS // 10
-    width = -(-frames // (5 * _BATCH)) * _BATCH if frames > 4 * _BATCH else max(3, frames // 5)
+    width = _BATCH * max(1, round(frames / (5 * _BATCH))) if frames > 4 * _BATCH else max(3, frames // 5)
     fewest = max(3, frames // 4)
-    return tuple(takewhile(lambda size: size >= fewest, count(most, -width)))[::-1]
+    return tuple(takewhile(lambda size: size >= fewest, count(budget(frames), -width)))[::-1]
 
 
 class _Leg:
@@ -192,6 +252,8 @@ def _plan(leg: _Leg, frames: int, new: int, closest: float) -> list[float]:
             break
         price = (low + high) / 2 if high < inf else 2 * price + 0.02
         steps = _walk(leg, frames, step, price, closest)
+    if not fits:
+        return _split(leg, new, closest)
     fits = _fill(leg, fits, new - sum(each.new for each in fits))
     return [fraction for each in fits for fraction in _between(leg, each, closest)]
 
@@ -205,7 +267,7 @@ def _fill(leg: _Leg, steps: list[_Step], more: int) -> list[_Step]:
     """Steps with so many new fractions more, where steps are the largest."""
     counts = [each.new for each in steps]
     sizes = [leg.apart(each.start, each.end) for each in steps]
-    for _ in range(more if steps else 0):
+    for _ in range(more):
         largest = max(range(len(steps)), key=lambda n: sizes[n] * (counts[n] + 1) ** (-1 / leg.power))
         counts[largest] += 1
     return [_Step(each.start, each.end, number) for each, number in zip(steps, counts, strict=True)]
@@ -286,7 +348,7 @@ def _steps(leg: _Leg, end: int, step: float, price: float, closest: float, *, wi
         counts: Sequence[int] = (0,)
         if price < inf and leg.known[end] - leg.known[start] > closest:
             fitting = int((size / step) ** leg.power)
-            counts = range(max(0, fitting - 1), fitting + 2)
+            counts = range(min(fitting, _MOST_NEW) + 2)
         for new in counts:
             off = size * (new + 1) ** (-1 / leg.power) - step
             cost = (new + 1) * off * off + (price * step * step * new if new else 0.0)
@@ -300,28 +362,3 @@ def _widen(fractions: list[float], size: int) -> tuple[float, ...]:
         before, after = max(pairwise(fractions), key=lambda pair: pair[1] - pair[0])
         fractions = sorted([*fractions, (before + after) / 2])
     return tuple(fractions)
-
-
-def budget(frames: int) -> int:
-    """How many fractions of a leg are rendered at most."""
-    return max([frames, *rounds(frames)])
-
-
-@dataclass(frozen=True, slots=True)
-class Audition:
-    """What probes of one seed show. steps: distances of neighbours; edges: the variance of each one's Laplacian."""
-
-    steps: tuple[float, ...]
-    edges: tuple[float, ...]
-
-
-def auditioned_fractions(frames: int) -> tuple[float, ...]:
-    return follow(frames, (), lambda *_: 0.0)[0][:: 2 if frames > 8 else 1]
-
-
-def choose_seed(auditions: Mapping[int, Audition]) -> int:
-    def score(seed: int) -> float:
-        steps = auditions[seed].steps
-        return max(steps) / (sum(steps) or 1)
-
-    return min(sorted(auditions), key=score)

@@ -169,10 +169,9 @@ def test_the_command_says_problems_as_sentences(deployment, tmp_path):
 
 def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
     """Who stops waiting must not leave replicas at work."""
-    command = [str(SCRIPTS / "momalisa"), "walk", "a gold wave", "a teal flower", "--frames", "241", "--json"]
-    process = subprocess.Popen(
-        [*command, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")], stdout=subprocess.PIPE
-    )
+    wish = ["a gold wave", "a teal flower", "--frames", "241", "--spacing", "uniform", "--seed", "3"]
+    command = [str(SCRIPTS / "momalisa"), "walk", *wish, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")]
+    process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
 
     def newest() -> dict[str, Any] | None:
         [found, *_] = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]
