@@ -17,7 +17,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 export START ?= a red sunburst on yellow
 export END ?= a blue spiral on white
 export FRAMES ?= 25
-export SEED ?= 0
+export SEED ?= auto
 export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
@@ -28,7 +28,7 @@ READY := $(VENV)/ready-$(TORCH_BACKEND)
 up: $(READY) ## two replicas and the api, until Ctrl-C
 	@exec $(BIN)/momalisa up
 
-walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=0 OUT=walk.gif
+walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif
 	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
 
 test: $(VENV)/ready-dev ## the whole suite, over real processes

@@ -171,8 +171,8 @@ async def test_auto_finds_a_seed_and_says_which(settings, fleet):
     """The walk can be repeated by that seed, from the same frames."""
 
     def best_is_three(recipe: dict[str, Any], fraction: float) -> bytes:
-        detour = 0.2 * (3 - recipe["seed"]) / 3 * math.sin(2 * math.pi * fraction)
-        return ramp(0.2 + 0.6 * fraction + detour, recipe["width"], recipe["height"])
+        detour = 0.5 * (3 - recipe["seed"]) / 3 * math.sin(2 * math.pi * fraction)
+        return ramp(min(1.0, max(0.0, 0.2 + 0.6 * fraction + detour)), recipe["width"], recipe["height"])
 
     fleet.add(paint=best_is_three)
     async with running(settings, fleet) as client:
