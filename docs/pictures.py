@@ -1,36 +1,86 @@
 """Makes the pictures of the docs through a real deployment: `make pictures`.
 
-walks.png: six walks as contact sheets, every other frame; walk.gif and walk-2.gif: two of them as films. The sheets of
-painter and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
+walks.png: six walks as contact sheets, every other frame; walk.gif, walk-2.gif: two of them as films. even.webp: ten
+walks, uniform above even, under each frame how large the step from it is; even.gif: three of them. The sheets of painter
+and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
 """
 
 import io
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from momalisa_api import film
 from momalisa_api.local import deployment
+from momalisa_api.smoothness import distance
 
 DOCS = Path(__file__).parent
 WALKS, FRAMES, SEED = 6, 25, 1
 GAP_PX = 4
+COMPARED, SMALL_PX, BAR_PX = 10, 56, 20
+INK = "#c8102e"
 
 
-def make_walk(client: httpx.Client, start: str, end: str) -> dict[str, Any]:
+def make_walk(client: httpx.Client, start: str, end: str, spacing: str = "even") -> dict[str, Any]:
     """A finished walk."""
-    walk: dict[str, Any] = client.post(
-        "/api/v1/walks", json={"start": start, "end": end, "frames": FRAMES, "seed": SEED}
-    ).json()
+    wish = {"start": start, "end": end, "frames": FRAMES, "seed": SEED, "spacing": spacing}
+    walk: dict[str, Any] = client.post("/api/v1/walks", json=wish).json()
     while walk["state"] not in ("done", "failed"):
         time.sleep(0.2)
         walk = client.get(walk["url"]).json()
     if walk["state"] == "failed":
         raise SystemExit(f"{start} -> {end}: {walk['error']}")
-    print(f"{start} -> {end}")
+    print(f"{start} -> {end}, {spacing}: evenness {walk['smoothness']['evenness']}")
     return walk
+
+
+def frames_of(client: httpx.Client, walk: dict[str, Any]) -> list[Image.Image]:
+    frames = [client.get(f"{walk['url']}/frames/{index}.png").content for index in range(FRAMES)]
+    return [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+
+
+def strip(frames: list[Image.Image], largest: float) -> Image.Image:
+    """All frames in a row, and under each gap a bar as high as the step is large."""
+    sheet = Image.new("RGB", (len(frames) * SMALL_PX, SMALL_PX + BAR_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, frame in enumerate(frames):
+        sheet.paste(frame.resize((SMALL_PX, SMALL_PX), Image.Resampling.LANCZOS), (column * SMALL_PX, 0))
+    for column, (one, other) in enumerate(pairwise(frames), 1):
+        high = round((BAR_PX - GAP_PX) * distance(one, other) / largest)
+        at, foot = column * SMALL_PX, SMALL_PX + BAR_PX - 3
+        draw.rectangle((at - 6, foot - high, at + 6, foot), fill=INK)
+    return sheet
+
+
+def comparison(pairs: list[tuple[list[Image.Image], list[Image.Image]]]) -> Image.Image:
+    """Uniform above even, walk by walk, each pair on one scale."""
+    high = 2 * (SMALL_PX + BAR_PX) + 4 * GAP_PX
+    sheet = Image.new("RGB", (FRAMES * SMALL_PX, len(pairs) * high), "white")
+    for row, pair in enumerate(pairs):
+        largest = max(distance(one, other) for frames in pair for one, other in pairwise(frames))
+        for place, frames in enumerate(pair):
+            sheet.paste(strip(frames, largest), (0, row * high + place * (SMALL_PX + BAR_PX)))
+    return sheet
+
+
+def side_by_side(pairs: list[tuple[list[Image.Image], list[Image.Image]]], out: Path) -> None:
+    """A film of some walks: uniform above even."""
+    side = pairs[0][0][0].width
+    size = (len(pairs) * (side + GAP_PX) - GAP_PX, 2 * side + GAP_PX)
+    pages = []
+    for index in range(FRAMES):
+        page = Image.new("RGB", size, "white")
+        for column, pair in enumerate(pairs):
+            for row, frames in enumerate(pair):
+                page.paste(frames[index], (column * (side + GAP_PX), row * (side + GAP_PX)))
+        held = io.BytesIO()
+        page.save(held, "PNG")
+        pages.append(held.getvalue)
+    film.make_gif(pages, out, film.FilmOptions(frame_ms=80, there_and_back=True), "")
 
 
 def contact_sheet(client: httpx.Client, walks: list[dict[str, Any]]) -> Image.Image:
@@ -55,6 +105,12 @@ def main() -> None:
         sheet.quantize(256, dither=Image.Dither.NONE).save(DOCS / "walks.png", optimize=True)
         for walk, name in zip(walks, ("walk.gif", "walk-2.gif"), strict=False):
             (DOCS / name).write_bytes(client.get(f"{walk['url']}/walk.gif").content)
+        pairs = []
+        for start, end in examples[:COMPARED]:
+            uniform, even = (make_walk(client, start, end, spacing) for spacing in ("uniform", "even"))
+            pairs.append((frames_of(client, uniform), frames_of(client, even)))
+        comparison(pairs).save(DOCS / "even.webp", quality=80, method=6)
+        side_by_side(pairs[:3], DOCS / "even.gif")
 
 
 if __name__ == "__main__":
