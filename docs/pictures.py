@@ -1,8 +1,8 @@
 """Makes the pictures of the docs through a real deployment: `make pictures`.
 
 walks.png: six walks as contact sheets, every other frame; walk.gif, walk-2.gif: two of them as films. even.webp: ten
-walks, uniform above even, under each frame how large the step from it is; even.gif: three of them. The sheets of painter
-and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
+walks, uniform above even, between frames a bar as high as the step is large; even.gif: three of them. The sheets of the
+painter and the model (painter.png, atelier.png) come from `python -m atelier.sheet`.
 """
 
 import io

@@ -4,7 +4,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import httpx
@@ -71,8 +71,9 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], wish: dict[str, An
     """Done, with the pictures of an undisturbed run; twice came only what was in flight; one set of films."""
     walk = scaled.ended(walk)
     assert walk["state"] == "done", walk
-    keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
     rendered, gcs = scaled.rendered(), scaled.gcs
+    keys = pictures_of(scaled, walk)
+    assert len(keys) >= walk["spec"]["frames"]
     assert {key for key in keys if rendered[key] > 1} <= toll.in_flight
     assert max(rendered[key] for key in keys) <= 2
     assert {key for key in keys if gcs.arrived[key] > 1} <= toll.in_flight
@@ -87,6 +88,12 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], wish: dict[str, An
     # The archive last: it is made when it is first asked for, and lies beside the films from then on.
     for path in (f"{walk['url']}/frames.zip", *walk["films"].values()):
         assert scaled.fetch(path) == calm.fetch(path), path
+
+
+def pictures_of(scaled: Scaled, walk: dict[str, Any]) -> set[str]:
+    """All that was rendered for a walk whose seed is its own: its frames, and what was looked at on the way to them."""
+    [recipe] = WalkSpec.model_validate(walk["spec"]).recipes(walk["seed"])
+    return {key for key in scaled.gcs.objects if key.startswith(recipe.folder) and key.endswith(".png")}
 
 
 def test_no_replica_for_a_while_is_a_pause(starting, calm, wish):
@@ -109,11 +116,14 @@ def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):
     with capsys.disabled():
         print(f"\nMOMALISA_SEED={SEED}")
     # Whoever says the line dies; of one more, a replica does.
-    for event in dice.sample([*POINTS, A_REPLICA], len(POINTS) + 1):
+    spacings = cycle(dice.sample(["even", "uniform"], 2))
+    for event, spacing in zip(dice.sample([*POINTS, A_REPLICA], len(POINTS) + 1), spacings, strict=False):
         replica = dice.choice(scaled.replicas) if event == A_REPLICA else None
         event = "shard begun" if replica else event
-        nth, pause_s = dice.randint(1, POINTS[event]), dice.choice([0, dice.uniform(0, LONGEST_PAUSE_S)])
-        wish, toll = new_wish(), Toll()
+        # An even walk is planned once a round.
+        most = 3 if (event, spacing) == ("walk planned", "even") else POINTS[event]
+        nth, pause_s = dice.randint(1, most), dice.choice([0, dice.uniform(0, LONGEST_PAUSE_S)])
+        wish, toll = new_wish(spacing=spacing), Toll()
 
         def strike(service: Service, toll=toll, pause_s=pause_s, replica=replica) -> None:
             time.sleep(pause_s)
@@ -121,7 +131,8 @@ def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):
 
         walk, speaker = struck(scaled, wish, Trap(event, nth, strike), replica)
         with capsys.disabled():
-            print(f"  {(replica or speaker).name} killed {pause_s:.2f} s after {event!r} {nth}: {toll}")
+            victim = (replica or speaker).name
+            print(f"  {victim} killed {pause_s:.2f} s after {event!r} {nth} of an {spacing} walk: {toll}")
         check(scaled, calm, walk, wish, toll)
 
 
