@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from momalisa_api.audition import Audition, auditioned_fractions, choose_seed
 from momalisa_api.smoothness import Sight
-from momalisa_api.spacing import Audition, auditioned_fractions, budget, choose_seed, follow
+from momalisa_api.spacing import budget, follow
 from momalisa_api.walk import AUTO, SPACINGS, Frame, WalkSpec
 
 AUDITIONED: Final = tuple(range(4))

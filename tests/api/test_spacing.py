@@ -9,8 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from momalisa_api.audition import Audition, auditioned_fractions, choose_seed
+from momalisa_api.leg import Distance
 from momalisa_api.smoothness import gauge
-from momalisa_api.spacing import Audition, Distance, auditioned_fractions, budget, choose_seed, follow, rounds
+from momalisa_api.spacing import budget, follow, rounds
 
 Response = Callable[[float], float]
 
