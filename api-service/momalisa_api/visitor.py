@@ -18,6 +18,7 @@ FILMS = {
     ".zip": "frames.zip",
 }
 LOOK_EVERY_S = 0.25
+WITHDRAW_S = 10.0
 Walk = dict[str, Any]
 
 
@@ -40,8 +41,9 @@ def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
+            # Who is leaving does not wait for long; a walk that nobody fetches does no harm.
             with suppress(httpx.HTTPError):
-                client.delete(walk["url"])
+                client.delete(walk["url"], timeout=WITHDRAW_S)
             raise
         _save(client, f"{walk['url']}/{FILMS[out.suffix]}", out)
     return walk
