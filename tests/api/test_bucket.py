@@ -379,7 +379,9 @@ async def test_a_walk_lies_in_the_cloud_as_it_would_in_a_folder(gcs, fleet, sett
     """The whole way, frames and films; each is written once, and one that is out of reach is a problem with a time."""
     there = settings.model_copy(update={"bucket": f"gs://{gcs.bucket}/live"})
     async with running(there, fleet) as client:
-        asked = await client.post("/api/v1/walks", json={"stops": ["a red star", "a blue wave"], "frames": 5, "spacing": "uniform"})
+        asked = await client.post(
+            "/api/v1/walks", json={"stops": ["a red star", "a blue wave"], "frames": 5, "spacing": "uniform"}
+        )
         walk = await ended(client, asked.json())
         gif = await client.get(f"{walk['url']}/walk.gif")
         part = await client.get(f"{walk['url']}/walk.gif", headers={"Range": "bytes=5-9"})
