@@ -28,6 +28,7 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
         async with opened(settings.database_url) as engine:
             await Catalogue(engine).hide(walk["id"])
         await client.post("/api/v1/walks", json=WISH)
+        assert (await client.put(walk["url"] + "/ask", json={"listed": True})).json() == {"mine": True, "listed": True}
         assert (await client.get("/api/v1/walks")).json()["walks"] == []
         assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
 
