@@ -51,6 +51,7 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
     )
     _Server(config).run()
 
