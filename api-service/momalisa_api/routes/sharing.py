@@ -37,6 +37,8 @@ router = APIRouter()
 @router.get("/head", include_in_schema=False)
 async def head(request: Request, services: Needs, path: Annotated[str, Query(max_length=2000)] = "/") -> HTMLResponse:
     """A page's part of <head>, for nginx to include."""
+    # What nginx names the first page by.
+    path = path.removesuffix("index.html")
     return HTMLResponse(await head_of(path, str(request.base_url), services), headers={"Cache-Control": "no-store"})
 
 
