@@ -87,7 +87,7 @@ def _read(folder: Path) -> tuple[str, dict[str, File]]:
         shell = (folder / "index.html").read_text(encoding="utf-8")
     except OSError as error:
         raise SystemExit(
-            f"No gallery in {folder}: {error}\nBuild it with `make frontend`, or unset MOMALISA_GALLERY."
+            f"No gallery in {folder}: {error}\nBuild it with `make gallery`, or unset MOMALISA_GALLERY."
         ) from error
     if INCLUDE not in shell:
         raise SystemExit(f"{folder / 'index.html'} is no page of the gallery: it lacks the line {INCLUDE}")
