@@ -19,6 +19,7 @@ export default ts.config(
       "max-lines-per-function": ["error", { max: 60, skipBlankLines: true, skipComments: true }],
       // Types tell what is undefined.
       "no-undef": "off",
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
       // Prompts are hostile text, and the headers allow no inline style.
       "svelte/no-at-html-tags": "error",
       "svelte/no-inline-styles": "error",

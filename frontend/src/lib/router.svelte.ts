@@ -10,6 +10,8 @@ interface Entry {
 }
 
 let entry: Entry = { key: "", scroll: 0 };
+// Where this visit was left. Not the entry's: a page that is still short scrolls by itself, and that is kept as well.
+let left = 0;
 
 const here = $state<{ page: Page; path: string; query: string; visit: string }>({
   page: { name: "new" },
@@ -50,7 +52,7 @@ export function recall<T>(name: string): T | undefined {
 /** Scroll to where the visitor was; for pages that are as long as before only once something has loaded. */
 export async function restoreScroll(): Promise<void> {
   await tick();
-  scrollTo(0, entry.scroll);
+  scrollTo(0, left);
 }
 
 /** Start listening. Returns what stops it. */
@@ -73,6 +75,7 @@ export function startRouter(): () => void {
 }
 
 function look(): void {
+  left = entry.scroll;
   Object.assign(here, {
     page: pageOf(location.pathname),
     path: location.pathname,
