@@ -43,7 +43,7 @@ export async function withdraw(id: string): Promise<Walk> {
 }
 
 /** Walks, newest first. before: the cursor of the page before; see `cursorOf`. */
-export async function getGallery(query: { q?: string; before?: number; limit?: number }): Promise<GalleryPage> {
+export async function getGallery(query: { q?: string; before?: number; owner?: "me"; limit?: number }): Promise<GalleryPage> {
   return taken(await api.GET("/api/v1/walks", { params: { query } }));
 }
 
