@@ -13,7 +13,7 @@ export class WalkView {
   refused = $state("");
   /** For ears: at 0, 25, 50, 75, 100 % and at a bad end alone. */
   announced = $state("");
-  /** The frame that landed last while we looked. */
+  /** The slot that filled last while we looked. */
   fresh = $state<number | null>(null);
   readonly slots = $derived(this.walk ? slotsOf(this.walk) : []);
   readonly ended = $derived(this.walk !== null && hasEnded(this.walk));
@@ -52,7 +52,7 @@ export class WalkView {
   take(walk: Walk): void {
     const before = this.walk;
     if (before && walk.revision < before.revision) return;
-    this.fresh = newest(before?.landed ?? [], walk.landed) ?? this.fresh;
+    this.fresh = newest(before ? slotsOf(before) : [], slotsOf(walk)) ?? this.fresh;
     this.walk = walk;
     see(walk);
     this.#announce(before, walk);
