@@ -1,11 +1,20 @@
 import { expect, test } from "vitest";
-import { altOf, dayOf, frameName, jumpsOf, smoothnessOf, titleOf } from "./names";
+import { altOf, dayOf, frameName, jumpsOf, sizeOf, smoothnessOf, titleOf } from "./names";
 
 const spec = { stops: ["a <b>giraffe</b>", "a gold star", "a battleship"], frames: 25 };
 const smoothness = { evenness: 0.9234, largest: 1.52, deviation: 0.01, sharpness: 1.3, jumps: [] };
 
 test("a walk is called by its ends, its prompts letter by letter", () => {
   expect(titleOf(spec)).toBe("a <b>giraffe</b> to a battleship");
+});
+
+test("a prompt cannot turn the direction of what stands around it", () => {
+  expect(titleOf({ stops: ["a\u202eb", "\u2067c"] })).toBe("ab to c");
+});
+
+test("many words are set smaller", () => {
+  const sizes = [10, 80, 300].map((length) => sizeOf({ stops: ["x".repeat(length), "y".repeat(length)] }));
+  expect(sizes).toEqual(["large", "middle", "small"]);
 });
 
 test("frames are counted from one for people", () => {

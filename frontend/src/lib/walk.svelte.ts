@@ -7,6 +7,8 @@ import { announcementOf, hasEnded, quarterOf } from "./sentences";
 import { Watch, type Trouble } from "./watch";
 import { browser, wakeWithBrowser } from "./world";
 
+const UNKNOWN = "No walk has this address. It may have been taken down, or the link is cut short.";
+
 export class WalkView {
   walk = $state.raw<Walk | null>(null);
   trouble = $state<Trouble>(null);
@@ -35,7 +37,8 @@ export class WalkView {
           this.trouble = trouble;
         },
         refused: (problem) => {
-          this.refused = problem.message;
+          // The api's own sentence speaks to those who write calls.
+          this.refused = problem.status === 404 ? UNKNOWN : problem.message;
         },
       },
       browser,
