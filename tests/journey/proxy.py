@@ -1,6 +1,7 @@
 """A proxy between the api and a replica that counts, for what is rendered twice must be seen by somebody else."""
 
 import json
+import math
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.journey.processes import wait_until
@@ -43,6 +44,9 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         self.recording = Recording()
         self.upstream = upstream
+        # How many frames more may pass; the others wait until they may.
+        self._passes = math.inf
+        self._refusal: str | None = None
         app = Starlette(
             routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])], lifespan=self._connected
         )
@@ -63,6 +67,8 @@ class Proxy:
             request.method, request.url.path, content=body, headers={"Content-Type": "application/json"}
         )
         rendering = request.url.path == "/v1/render"
+        if rendering and self._refusal:
+            return JSONResponse({"detail": self._refusal}, 422, media_type="application/problem+json")
         recipe = self._note(body) if rendering else ""
         self.recording.in_flight += rendering
         answer = await self._send(asked, request)
@@ -100,10 +106,38 @@ class Proxy:
         try:
             async for line in answer.aiter_lines():
                 if recipe and '"png"' in line:
+                    while self._passes < 1:
+                        await anyio.sleep(0.02)
+                    self._passes -= 1
                     self.recording.frames.append((recipe, json.loads(line)["fraction"]))
                 yield line.encode() + b"\n"
         finally:
             await answer.aclose()
+
+    @contextmanager
+    def holding(self, after: int) -> Iterator[None]:
+        """Let so many frames more pass; the others wait for the end of the block, or for `let_all`."""
+        self._passes = after
+        try:
+            yield
+        finally:
+            self.let_all()
+
+    def let(self, frames: int) -> None:
+        """So many frames more may pass."""
+        self._passes += frames
+
+    def let_all(self) -> None:
+        self._passes = math.inf
+
+    @contextmanager
+    def refusing(self, detail: str) -> Iterator[None]:
+        """Answer for the replica, for as long as the block lasts, that it will never render this."""
+        self._refusal = detail
+        try:
+            yield
+        finally:
+            self._refusal = None
 
     @contextmanager
     def running(self) -> Iterator["Proxy"]:

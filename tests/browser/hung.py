@@ -1,0 +1,119 @@
+"""A wall full of walks, hung before the doors open: through the catalogue and the bucket, as the studio leaves them."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageFilter
+
+from momalisa_api import film
+from momalisa_api.bucket import FolderBucket
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import opened
+from momalisa_api.layout import first_layout
+from momalisa_api.smoothness import measure
+from momalisa_api.states import State
+from momalisa_api.walk import WalkSpec
+from momalisa_api.wire import ModelCard
+from tests.journey.processes import WEIGHTS
+
+Way = tuple[tuple[str, ...], Sequence[bytes]]
+NAMES = ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp", "poster.jpg")
+SIDE_PX = 128
+
+
+def hang(folder: Path, ways: Sequence[Way]) -> list[str]:
+    """Hang walks in a deployment's folder before it starts, the last of them as the newest. Returns their ids.
+
+    ways: the stops of each, and its frames as PNG, all of SIDE_PX; equal frames are filmed once.
+    """
+    return asyncio.run(_hang(folder, ways))
+
+
+async def _hang(folder: Path, ways: Sequence[Way]) -> list[str]:
+    bucket, films = FolderBucket(folder / "bucket"), dict[tuple[bytes, ...], dict[str, bytes]]()
+    ids = []
+    async with opened(f"sqlite:///{folder}/catalogue.sqlite") as engine:
+        catalogue = Catalogue(engine)
+        for number, (stops, frames) in enumerate(ways):
+            spec = _spec(stops, len(frames), seed=number)
+            made = films.setdefault(tuple(frames), {}) or _films(frames)
+            films[tuple(frames)] = made
+            ids.append(await _hang_one(catalogue, bucket, spec, frames, made))
+    await bucket.aclose()
+    return ids
+
+
+async def _hang_one(
+    catalogue: Catalogue, bucket: FolderBucket, spec: WalkSpec, frames: Sequence[bytes], films: dict[str, bytes]
+) -> str:
+    layout = first_layout(spec)
+    for frame, png in zip(layout.frames(spec), frames, strict=True):
+        await bucket.put(frame.key, png)
+    for name, content in films.items():
+        await bucket.put(f"walks/{spec.id}/{name}", content)
+    walk, _ = await catalogue.ask(spec, "cookie:somebody")
+    await catalogue.plan(walk, layout, range(spec.frames), [])
+    await catalogue.move(walk.id, State.WAITING, State.RENDERING)
+    await catalogue.move(walk.id, State.RENDERING, State.FILMING)
+    smoothness = measure(_readers(frames), [point.fraction for point in layout.points])
+    done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
+    await catalogue.move(walk.id, State.FILMING, State.DONE, **done)
+    return walk.id
+
+
+def _films(frames: Sequence[bytes]) -> dict[str, bytes]:
+    readers, options = _readers(frames), film.FilmOptions()
+    with tempfile.TemporaryDirectory() as place:
+        gif, mp4, preview, poster, shared = (Path(place) / name for name in NAMES)
+        film.make_gif(readers, gif, options, "")
+        film.make_mp4(readers, mp4, options, "")
+        film.make_preview(readers, preview, "", options)
+        film.make_poster(readers, poster, "")
+        film.make_shared_poster(readers, shared, "")
+        return {path.name: path.read_bytes() for path in (gif, mp4, preview, poster, shared)}
+
+
+def _readers(frames: Sequence[bytes]) -> list[Callable[[], bytes]]:
+    return [partial(bytes, frame) for frame in frames]
+
+
+def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
+    card = ModelCard.model_validate(json.loads((WEIGHTS / "card.json").read_text()))
+    return WalkSpec(
+        stops=stops,
+        frames=frames,
+        seed=seed,
+        spacing="uniform",
+        negative_prompt=card.negative_prompt,
+        width=SIDE_PX,
+        height=SIDE_PX,
+        steps=card.num_inference_steps,
+        guidance_scale=card.guidance_scale,
+        scheduler=card.scheduler,
+        model=card.model,
+        revision=card.revision,
+        frame_ms=80,
+        gif_there_and_back=True,
+        mp4_there_and_back=False,
+    )
+
+
+def painted(count: int, dice: int) -> list[bytes]:
+    """Frames from one grainy picture to another, as PNG. dice: other pictures for each number."""
+    ends = []
+    for end in range(2):
+        grain = Image.effect_noise((SIDE_PX, SIDE_PX), 90).filter(ImageFilter.GaussianBlur(1 + end))
+        turned = Image.linear_gradient("L").resize(grain.size).rotate(37 * dice + 90 * end)
+        ends.append(Image.merge("RGB", (grain, turned, turned.transpose(Image.Transpose.ROTATE_90))))
+    return [_png(Image.blend(*ends, number / (count - 1))) for number in range(count)]
+
+
+def _png(picture: Image.Image) -> bytes:
+    held = BytesIO()
+    picture.save(held, "PNG")
+    return held.getvalue()

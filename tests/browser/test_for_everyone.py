@@ -1,0 +1,207 @@
+"""Ears, keys, small screens, the dark, and eyes that moving things make sick."""
+
+import itertools
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journey.processes import REPOSITORY
+
+AXE = REPOSITORY / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(11, 11, 11)"}
+TARGET_PX = 44
+# What can be hit, each by the rectangle that takes the hit. Links within a text are as high as the text.
+TARGETS = """() => [...document.querySelectorAll("a, button, input, summary, textarea")].flatMap((element) => {
+  if (element.closest("p, td, .unseen, .skip, dd") || !element.checkVisibility()) return [];
+  const hit = element.closest("ul[aria-label=Walks] > li") ?? element.closest("label") ?? element;
+  const { width, height } = hit.getBoundingClientRect();
+  return [[element.outerHTML.slice(0, 100), width, height]];
+})"""
+# How the element that has the focus and what is around it look, with the focus and without.
+FOCUS = """() => {
+  const element = document.activeElement;
+  if (!element || element === document.body) return null;
+  const around = [element, element.nextElementSibling, element.parentElement, element.closest("li, form, .stop")];
+  const look = () => around.filter(Boolean).map((part) => {
+    const style = getComputedStyle(part);
+    return [style.outlineStyle, style.outlineWidth, style.borderColor, style.borderWidth, style.boxShadow,
+            style.transform].join();
+  }).join(";");
+  const focused = look();
+  element.blur();
+  const blurred = look();
+  element.focus({ preventScroll: true });
+  element.dataset.reached = "";
+  return { name: element.outerHTML.slice(0, 120), seen: focused !== blurred };
+}"""
+REACHABLE = """() => [...document.querySelectorAll(
+  "a[href], button:not(:disabled):not([tabindex='-1']), input:not([type=radio]), summary, textarea, [tabindex='0'], " +
+  "input[type=radio]:checked"
+)].filter((element) => element.checkVisibility({ contentVisibilityAuto: false }) && !("reached" in element.dataset))
+  .map((element) => element.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture
+def pages(walk):
+    """Every kind of page, by a name."""
+    return {
+        "first": "/",
+        "gallery": "/gallery",
+        "nothing found": "/gallery?q=submarine",
+        "about": "/about",
+        "walk": f"/walks/{walk['id']}",
+        "unknown walk": f"/walks/{'0' * 32}",
+        "nowhere": "/no/where",
+    }
+
+
+def settle(visitor):
+    visitor.page.wait_for_load_state("networkidle")
+    visitor.page.get_by_role("heading", level=1).first.wait_for()
+
+
+def violations(visitor):
+    """What axe finds wrong with a page. It comes in through the debugger, past no policy of the page's."""
+    visitor.page.evaluate(AXE.read_text())
+    found = visitor.page.evaluate("(tags) => axe.run({ runOnly: tags, resultTypes: ['violations'] })", TAGS)
+    return [(rule["id"], [node["html"][:160] for node in rule["nodes"]]) for rule in found["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(visit, house, pages, scheme):
+    """WCAG 2.2 AA, as far as a machine can tell."""
+    visitor = visit("/", color_scheme=scheme)
+    visitor.pardon("status of 404")
+    wrong = {}
+    for name, path in pages.items():
+        visitor.go(path)
+        settle(visitor)
+        if name == "first":
+            visitor.page.get_by_text("Details", exact=True).click()
+        wrong[name] = violations(visitor)
+    with house.holding(after=1):
+        asked = house.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
+        visitor.go(f"/walks/{asked['id']}")
+        expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2)
+        wrong["on its way"] = violations(visitor)
+    with house.refusing("No."):
+        failed = house.ended(house.ask(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform"))
+        visitor.go(f"/walks/{failed['id']}")
+        visitor.await_state("failed")
+        wrong["failed"] = violations(visitor)
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def test_it_follows_the_system_until_it_is_switched(visit):
+    """And the switch is remembered, also by the next page."""
+    visitor = visit("/", color_scheme="dark")
+    ground = "() => getComputedStyle(document.documentElement).backgroundColor"
+    assert visitor.page.evaluate(ground) == GROUND["dark"]
+    visitor.page.emulate_media(color_scheme="light")
+    assert visitor.page.evaluate(ground) == GROUND["light"]
+    visitor.page.get_by_role("button", name="Dark theme").click()
+    assert visitor.page.evaluate(ground) == GROUND["dark"]
+    visitor.go("/about")
+    assert visitor.page.evaluate(ground) == GROUND["dark"]
+    visitor.page.get_by_role("button", name="Light theme").click()
+    assert visitor.page.evaluate(ground) == GROUND["light"]
+
+
+def test_with_reduced_motion_nothing_plays_by_itself_and_play_still_does(visit, walk):
+    """The scrubber and an explicit Play stay."""
+    visitor = visit(f"/walks/{walk['id']}", reduced_motion="reduce")
+    visitor.await_state("done")
+    settle(visitor)
+    moving = "() => document.getAnimations().filter((one) => one.playState === 'running').length"
+    assert visitor.page.evaluate(moving) == 0
+    expect(visitor.page.get_by_role("slider")).to_have_attribute("aria-valuetext", "Frame 1 of 13")
+    assert visitor.urls(r"\.mp4|\.gif") == []
+    visitor.page.get_by_role("button", name="Play").click()
+    visitor.until("() => document.querySelector('[type=range]').value > 2")
+
+
+def test_only_quarters_are_announced(visit, house):
+    """Thirteen frames that each say so are noise to ears."""
+    with house.holding(after=0):
+        asked = house.ask(start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{asked['id']}")
+        visitor.until("() => witness.announced.length === 1")
+        for each in range(1, 7):
+            for proxy in house.inside.proxies:
+                proxy.let(1)
+            expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2 * each)
+    visitor.await_state("done")
+    visitor.until("() => witness.announced.at(-1).startsWith('100 %')")
+    assert visitor.witnessed("announced") == [
+        "0 %. The walk has been asked for.",
+        "25 % of the walk is there.",
+        "50 % of the walk is there.",
+        "75 % of the walk is there.",
+        "100 %. The walk is done.",
+    ]
+
+
+def test_a_phone_scrolls_down_only_and_everything_can_be_hit(visit, pages):
+    """360 px, and a thumb."""
+    look = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    visitor = visit("/", **look)
+    visitor.pardon("status of 404")
+    small = {}
+    for name, path in pages.items():
+        visitor.go(path)
+        settle(visitor)
+        if name == "first":
+            visitor.page.get_by_text("Details", exact=True).click()
+            visitor.page.get_by_role("button", name="Add a stop").click()
+        wide = visitor.page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+        assert wide[0] <= wide[1] == 360, name
+        hit = visitor.page.evaluate(TARGETS)
+        small[name] = [target for target in hit if min(target[1:]) < TARGET_PX - 0.5]
+    assert {name: found for name, found in small.items() if found} == {}
+
+
+def test_the_strip_scrolls_by_itself_on_a_phone_and_the_stage_is_as_wide_as_it(visit, walk):
+    """Thirteen slots of 44 px do not fit; the page stays where it is."""
+    visitor = visit(f"/walks/{walk['id']}", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    visitor.await_state("done")
+    stage = visitor.page.get_by_role("group", name="Stage").bounding_box()
+    assert (stage["x"], stage["width"]) == (0, 360)
+    strip = visitor.page.locator("ol:has(> li[data-frame])")
+    assert strip.evaluate("(list) => list.scrollWidth > list.clientWidth")
+    visitor.page.get_by_role("slider").focus()
+    visitor.page.keyboard.press("End")
+    visitor.until("() => document.querySelector('ol:has(> li[data-frame])').scrollLeft > 0")
+    assert visitor.page.evaluate("() => scrollX") == 0
+
+
+@pytest.mark.parametrize("name", ["first", "gallery", "about", "walk"])
+def test_everything_is_reached_by_keys_and_seen_to_be(visit, pages, name):
+    """No mouse, no trap, and never a riddle where one is."""
+    visitor = visit(pages[name])
+    settle(visitor)
+    if name == "first":
+        visitor.page.get_by_text("Details", exact=True).click()
+        visitor.page.evaluate("() => document.activeElement.blur()")
+        visitor.go(pages[name])
+        settle(visitor)
+    hidden = []
+    for _ in itertools.repeat(None, 60):
+        visitor.page.keyboard.press("Tab")
+        reached = visitor.page.evaluate(FOCUS)
+        if reached is None:
+            break
+        if not reached["seen"]:
+            hidden.append(reached["name"])
+    assert hidden == []
+    assert visitor.page.evaluate(REACHABLE) == []
+
+
+def test_the_skip_link_leads_past_the_header(visit):
+    """First thing that Tab finds."""
+    visitor = visit("/about")
+    settle(visitor)
+    visitor.page.keyboard.press("Tab")
+    visitor.page.keyboard.press("Enter")
+    assert json.loads(visitor.page.evaluate("() => JSON.stringify(document.activeElement.tagName)")) == "H1"

@@ -1,0 +1,79 @@
+"""Prompts are what strangers typed: text, wherever they stand."""
+
+import re
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests.gallery import Head
+
+HOSTILE = {
+    "markup": ('<img src=x onerror="window.hit=1">', '"><script>window.hit=1</script>'),
+    "templates": ("{@html '<b>hit</b>'} {{hit}} ${hit}", '<!--#include virtual="/api/v1/model" --> %3Cscript%3E'),
+    "turned": ("a picture \u202egnp.exe", "an isolate \u2067 that never ends"),
+}
+
+
+@pytest.fixture(scope="package")
+def hostile(house):
+    """A finished walk of each kind."""
+    return {name: house.walked(*stops, frames=3) for name, stops in HOSTILE.items()}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_prompt_is_text_on_every_page(visit, hostile, name):
+    """No script runs, no element comes to be, nothing else turns round."""
+    start, end = HOSTILE[name]
+    path = f"/walks/{hostile[name]['id']}"
+    visitor = visit(path)
+    visitor.await_state("done")
+    heading = visitor.page.get_by_role("heading", level=1)
+    assert heading.locator("bdi").all_text_contents() == [start, end]
+    assert_untouched(visitor)
+    visitor.go("/gallery")
+    card = visitor.page.locator(f"a[href='{path}']").first
+    expect(card).to_contain_text(start)
+    expect(card).to_contain_text(end)
+    assert_untouched(visitor)
+    card.click()
+    visitor.page.get_by_role("link", name="Walk on from here").click()
+    expect(visitor.page.get_by_label("From")).to_have_value(end)
+    assert_untouched(visitor)
+    visitor.go("/gallery")
+    visitor.page.get_by_role("searchbox").fill(start[:20])
+    visitor.page.wait_for_url(re.compile(r"\?q="))
+    expect(visitor.page.locator(f"main a[href='{path}']")).to_have_count(1)
+    assert_untouched(visitor)
+
+
+def assert_untouched(visitor):
+    assert visitor.page.evaluate("() => window.hit") is None
+    assert visitor.page.locator("main img[src='x'], main script, main b").count() == 0
+    # Who asks for its own origin's pictures alone has not been led elsewhere.
+    assert visitor.urls("/x$") == []
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_prompt_is_text_to_crawlers(house, hostile, name):
+    """Included by nginx, put there by the api: the same, and nothing breaks out of its attribute."""
+    path = f"/walks/{hostile[name]['id']}"
+    heads = []
+    for url in (house.url, house.inside.url):
+        html = httpx.get(url + path, headers={"Host": "moma.example"}, trust_env=False).text
+        head = Head(html[: html.index("</head>")])
+        assert "img" not in head.tags
+        assert head.tags.count("script") == 1
+        assert HOSTILE[name][0][:20] in head.meta["og:title"]
+        heads.append(html)
+    assert heads[0].split() == heads[1].split()
+
+
+def test_a_hostile_address_is_text(visit, house):
+    """Searches and drafts come from links that others made."""
+    visitor = visit("/gallery?q=%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.hit%3D1%3E")
+    expect(visitor.page.get_by_text("No walk passes through")).to_be_visible()
+    assert_untouched(visitor)
+    visitor.go("/?stop=%3Cscript%3Ewindow.hit%3D1%3C%2Fscript%3E&frames=%3Cb%3E&seed=javascript:1")
+    expect(visitor.page.get_by_label("From")).to_have_value("<script>window.hit=1</script>")
+    assert_untouched(visitor)

@@ -1,0 +1,115 @@
+"""What goes over the wire: headers, heads for crawlers, and how much of it."""
+
+import gzip
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from momalisa_api.routes.page_headers import SECURITY
+from tests.browser.house import DIST
+from tests.gallery import Head
+
+# Bytes; scripts and styles as gzip sends them.
+BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
+FIRST_SCREEN = 350 * 1024
+HOMES = ["nginx", "embedded"]
+
+
+def url_of(house, home):
+    return house.url if home == "nginx" else house.inside.url
+
+
+def sent(path: Path) -> int:
+    content = path.read_bytes()
+    return len(content if path.suffix == ".woff2" else gzip.compress(content, 6))
+
+
+@pytest.mark.parametrize("ending", BUDGETS)
+def test_what_is_built_stays_within_its_budget(house, ending):
+    """A budget that nobody looks at is spent."""
+    files = {path.name: sent(path) for path in DIST.rglob(f"*{ending}")}
+    assert files
+    assert sum(files.values()) <= BUDGETS[ending], files
+
+
+def test_the_first_screen_of_the_gallery_is_light(visit, house):
+    """Everything that comes before anybody scrolls: page, script, style, font, list, posters."""
+    visitor = visit("/gallery", viewport={"width": 1280, "height": 800})
+    visitor.page.wait_for_load_state("networkidle")
+    sizes = {}
+    for request in visitor.asked:
+        if request.response():
+            size = request.sizes()
+            sizes[request.url] = size["responseBodySize"] + size["responseHeadersSize"]
+    assert len([url for url in sizes if url.endswith("poster.webp")]) >= 8
+    assert sum(sizes.values()) <= FIRST_SCREEN, sizes
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_pages_and_assets_forbid_what_they_do_not_need(house, walk, home):
+    """Verified where a browser meets them: what real pages are sent with."""
+    pages = ["/", "/gallery", "/about", f"/walks/{walk['id']}", f"/walks/{'0' * 32}", "/no/where"]
+    pages += [f"/{path.relative_to(DIST).as_posix()}" for path in DIST.glob("assets/*")]
+    for page in pages:
+        answer = httpx.get(url_of(house, home) + page, headers={"Accept": "text/html,*/*;q=0.8"}, trust_env=False)
+        assert answer.status_code == (404 if page == "/no/where" else 200)
+        assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY, page
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_the_policy_holds_in_the_browser(visit, house, home):
+    """A header that is sent and not heeded would be none."""
+    visitor = visit("/about", url_of(house, home))
+    visitor.pardon("Content Security Policy|TrustedHTML")
+    done = visitor.page.evaluate("""() => {
+      const tried = {};
+      const attempt = (name, act) => {
+        try { act(); tried[name] = "done"; } catch (error) { tried[name] = error.name; }
+      };
+      attempt("markup", () => { document.createElement("p").innerHTML = "<b>hit</b>"; });
+      attempt("policy", () => trustedTypes.createPolicy("another", {}));
+      const script = document.createElement("script");
+      attempt("script", () => { script.text = "window.hit = 1"; });
+      const line = document.createElement("p");
+      line.setAttribute("style", "color: red");
+      document.body.append(line);
+      tried.style = line.style.color;
+      line.remove();
+      return tried;
+    }""")
+    assert done == {"markup": "TypeError", "policy": "TypeError", "script": "TypeError", "style": ""}
+    visitor.page.evaluate("() => { witness.violations = []; }")
+
+
+def test_crawlers_are_told_the_same_in_both_homes(house, walk):
+    """A link that is sent to a friend shows what hangs there."""
+    heads = []
+    for home in HOMES:
+        html = httpx.get(
+            f"{url_of(house, home)}/walks/{walk['id']}", headers={"Host": "moma.example:81"}, trust_env=False
+        ).text
+        heads.append(Head(html))
+    assert heads[0].meta == heads[1].meta
+    meta = heads[0].meta
+    assert heads[0].title == "a red sunburst on yellow → a blue spiral on white · MoMALisa"
+    assert heads[0].canonical == meta["og:url"] == f"http://moma.example:81/walks/{walk['id']}"
+    assert meta["og:image"].endswith("/poster.jpg")
+    assert meta["twitter:card"] == "summary_large_image"
+    for name, media_type in (("og:image", "image/jpeg"), ("og:video", "video/mp4")):
+        path = re.sub("^http://moma.example:81", "", meta[name])
+        found = httpx.get(house.url + path, trust_env=False)
+        assert found.headers["content-type"] == media_type == meta[f"{name}:type"]
+
+
+def test_the_head_of_a_page_is_what_its_script_says_too(visit, walk):
+    """One title for tabs, histories and crawlers would jump if the two differed in kind."""
+    visitor = visit("/about")
+    assert visitor.page.title() == "About · MoMALisa"
+    visitor.go("/gallery")
+    assert visitor.page.title() == "Gallery · MoMALisa"
+    assert visitor.page.locator("head title").count() == 1
+    visitor.go(f"/walks/{walk['id']}")
+    visitor.await_state("done")
+    assert visitor.page.locator("head title").count() == 1
