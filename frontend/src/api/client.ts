@@ -61,7 +61,8 @@ export async function getModel(): Promise<Model> {
 /** Whether the caller asks for a walk, and wants it listed. Nobody's where the api does not tell. */
 export async function getAsk(id: string): Promise<Ask> {
   const response = await fetch(askUrl(id));
-  return response.ok ? ((await response.json()) as Ask) : { mine: false, listed: false };
+  const body: unknown = await response.json().catch(() => null);
+  return response.ok ? (body as Ask) : { mine: false, listed: false };
 }
 
 export async function putAsk(id: string, listed: boolean): Promise<Ask> {

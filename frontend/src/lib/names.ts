@@ -2,14 +2,23 @@
 
 import type { Walk, WalkSpec } from "../api/client";
 
+// Marks that turn the direction of whatever is written after them. In markup <bdi> holds them.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
 /** "a giraffe to a battleship", also where it passes through others. */
 export function titleOf(spec: Pick<WalkSpec, "stops">): string {
-  return `${spec.stops[0] ?? ""} to ${spec.stops.at(-1) ?? ""}`;
+  return `${spec.stops[0] ?? ""} to ${spec.stops.at(-1) ?? ""}`.replace(TURNING, "");
+}
+
+/** How large the stops of a walk are set: the more words, the smaller. */
+export function sizeOf(spec: Pick<WalkSpec, "stops">): "large" | "middle" | "small" {
+  const length = spec.stops.join(" by ").length;
+  return length <= 110 ? "large" : length <= 400 ? "middle" : "small";
 }
 
 /** What the stage or a slot shows, for those who do not see it. frame: counted from 0. */
 export function altOf(spec: Pick<WalkSpec, "stops" | "frames">, frame: number): string {
-  return `${frameName(frame, spec.frames)} on the way from ${spec.stops.join(" to ")}`;
+  return `${frameName(frame, spec.frames)} on the way from ${spec.stops.join(" to ").replace(TURNING, "")}`;
 }
 
 /** "Frame 9 of 25". frame: counted from 0, said from 1. */

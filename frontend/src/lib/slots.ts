@@ -29,8 +29,7 @@ export function nearest(slots: readonly Slot[], frame: number): Slot | null {
   return shown.reduce<Slot | null>((best, slot) => (best && away(best) <= away(slot) ? best : slot), null);
 }
 
-/** The frame that landed last between two snapshots, the highest of several; null where none did. */
-export function newest(before: readonly number[], after: readonly number[]): number | null {
-  const known = new Set(before);
-  return after.findLast((frame) => !known.has(frame)) ?? null;
+/** The slot that came to show something else last between two snapshots, the first of several; null where none did. */
+export function newest(before: readonly Slot[], after: readonly Slot[]): number | null {
+  return after.find((slot) => slot.url !== null && slot.url !== before[slot.frame]?.url)?.frame ?? null;
 }

@@ -7,13 +7,15 @@ import { announcementOf, hasEnded, quarterOf } from "./sentences";
 import { Watch, type Trouble } from "./watch";
 import { browser, wakeWithBrowser } from "./world";
 
+const UNKNOWN = "No walk has this address. It may have been taken down, or the link is cut short.";
+
 export class WalkView {
   walk = $state.raw<Walk | null>(null);
   trouble = $state<Trouble>(null);
   refused = $state("");
   /** For ears: at 0, 25, 50, 75, 100 % and at a bad end alone. */
   announced = $state("");
-  /** The frame that landed last while we looked. */
+  /** The slot that filled last while we looked. */
   fresh = $state<number | null>(null);
   readonly slots = $derived(this.walk ? slotsOf(this.walk) : []);
   readonly ended = $derived(this.walk !== null && hasEnded(this.walk));
@@ -35,7 +37,8 @@ export class WalkView {
           this.trouble = trouble;
         },
         refused: (problem) => {
-          this.refused = problem.message;
+          // The api's own sentence speaks to those who write calls.
+          this.refused = problem.status === 404 ? UNKNOWN : problem.message;
         },
       },
       browser,
@@ -52,7 +55,7 @@ export class WalkView {
   take(walk: Walk): void {
     const before = this.walk;
     if (before && walk.revision < before.revision) return;
-    this.fresh = newest(before?.landed ?? [], walk.landed) ?? this.fresh;
+    this.fresh = newest(before ? slotsOf(before) : [], slotsOf(walk)) ?? this.fresh;
     this.walk = walk;
     see(walk);
     this.#announce(before, walk);

@@ -18,6 +18,11 @@ export function emptyDraft(): Draft {
   return { stops: ["", ""], frames: 25, seed: "", listed: true };
 }
 
+/** Whether nothing has been filled in at all. */
+export function isBlank(draft: Draft): boolean {
+  return draft.stops.length === 2 && draft.stops.every((stop) => !stop.trim());
+}
+
 /** A draft as an address asks for it: /?stop=…&stop=…&frames=…&seed=… */
 export function draftOf(query: string): Draft {
   const asked = new URLSearchParams(query);
