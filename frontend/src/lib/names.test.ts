@@ -38,6 +38,6 @@ test("smoothness is said in figures, and only where something was measured", () 
 test("jumps name the frames that they lead to", () => {
   const jumps = (...frames: number[]) => ({ ...smoothness, jumps: frames.map((frame) => ({ frame, times: 4 })) });
   expect(jumpsOf(jumps())).toBe("");
-  expect(jumpsOf(jumps(8))).toBe("Jumps to frame 9");
-  expect(jumpsOf(jumps(3, 8, 20))).toBe("Jumps to frames 4, 9 and 21");
+  expect(jumpsOf(jumps(8))).toBe("to frame 9");
+  expect(jumpsOf(jumps(3, 8, 20))).toBe("to frames 4, 9 and 21");
 });

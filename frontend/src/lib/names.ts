@@ -43,11 +43,11 @@ export function smoothnessOf(smoothness: Walk["smoothness"]): string {
   return parts.join(", ") || "Nothing moves";
 }
 
-/** Where a walk jumps, in a sentence; empty where it does not. */
+/** Where a walk jumps, in words; empty where it does not. */
 export function jumpsOf(smoothness: Walk["smoothness"]): string {
   const frames = (smoothness?.jumps ?? []).map((jump) => String(jump.frame + 1));
   if (!frames.length) return "";
-  return `${frames.length === 1 ? "Jumps to frame" : "Jumps to frames"} ${listed(frames)}`;
+  return `${frames.length === 1 ? "to frame" : "to frames"} ${listed(frames)}`;
 }
 
 function listed(words: readonly string[]): string {

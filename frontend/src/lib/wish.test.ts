@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { WalkSpec } from "../api/client";
 import {
-  again, draftOf, emptyDraft, goOnPath, isBlank, MOST_STOPS, otherSeed, seedProblem, stopProblems, surprise, swapped,
+  again, draftOf, editPath, emptyDraft, goOnPath, isBlank, MOST_STOPS, otherSeed, seedProblem, shortest, stopProblems, surprise, swapped,
   wishOf, withoutStop, withStop, type Draft,
 } from "./wish";
 
@@ -28,6 +28,11 @@ test("a surprise is one of the examples, never what stands there, and looks for 
   expect(surprise(draft({}), [], 0)).toEqual(draft({}));
 });
 
+test("the example with the shortest prompts is shown", () => {
+  expect(shortest([["aaaa", "b"], ["aa", "bb"], ["a", "bbb"]])).toEqual(["aa", "bb"]);
+  expect(shortest([])).toBeUndefined();
+});
+
 test("what is asked has no line breaks, and a seed only where one was named", () => {
   expect(wishOf(draft({ stops: [" a\n giraffe ", "b"] }))).toEqual({ stops: ["a giraffe", "b"], frames: 25, listed: true });
   expect(wishOf(draft({ seed: " 7 " })).seed).toBe(7);
@@ -48,6 +53,11 @@ test("empty stops are named one by one", () => {
 test("walking on begins where the walk ended, whatever its prompt holds", () => {
   const path = goOnPath({ stops: ["a", "b & c?d=#<e>"] });
   expect(draftOf(path.slice(1)).stops).toEqual(["b & c?d=#<e>", ""]);
+});
+
+test("the prompts of a walk that failed are kept, to be changed", () => {
+  const spec = { stops: ["a", "b & c", "d"], frames: 49, seed: "auto" as const };
+  expect(draftOf(editPath(spec).slice(1))).toMatchObject(spec);
 });
 
 test("an address fills in what fits", () => {

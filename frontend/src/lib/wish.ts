@@ -44,6 +44,14 @@ export function goOnPath(spec: Pick<WalkSpec, "stops">): string {
   return `/?${new URLSearchParams({ stop: spec.stops.at(-1) ?? "" }).toString()}`;
 }
 
+/** The address of a form that holds a walk's own prompts, to be changed. */
+export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed">): string {
+  const asked = new URLSearchParams(spec.stops.map((stop) => ["stop", stop]));
+  asked.set("frames", String(spec.frames));
+  asked.set("seed", String(spec.seed));
+  return `/?${asked.toString()}`;
+}
+
 export function swapped(draft: Draft): Draft {
   return { ...draft, stops: draft.stops.toReversed() };
 }
@@ -64,6 +72,12 @@ export function surprise(draft: Draft, examples: readonly (readonly string[])[],
   const others = examples.filter((example) => example.join("\n") !== draft.stops.join("\n"));
   const picked = others[Math.floor(chance * others.length)];
   return picked ? { ...draft, stops: [...picked], seed: "auto" } : draft;
+}
+
+/** The example with the shortest prompts: it stands in the empty fields, where a line is all there is. */
+export function shortest<T extends readonly string[]>(examples: readonly T[]): T | undefined {
+  const length = (example: T) => Math.max(...example.map((prompt) => prompt.length));
+  return examples.toSorted((one, other) => length(one) - length(other))[0];
 }
 
 /** What is wrong with each stop that is empty, by its index. */
