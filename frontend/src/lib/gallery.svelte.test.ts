@@ -77,6 +77,15 @@ test("what went wrong is a sentence, and what hangs stays", async () => {
   expect(hanging.trouble).toContain("cannot be reached");
 });
 
+test("a search that went wrong does not leave the one before as its answer", async () => {
+  const hanging = new Hanging({ wall: { walks: [], pages: 1, next: null }, view: all });
+  const opened = hanging.open({ q: "blue", mine: false });
+  calls[0]?.fail();
+  await opened;
+  expect(hanging.view).toBeNull();
+  expect(hanging.trouble).not.toBe("");
+});
+
 test("what was kept hangs again without a call", () => {
   const wall = { walks: [], pages: 3, next: NEXT };
   const hanging = new Hanging({ wall, view: all });

@@ -20,7 +20,7 @@ export class Hanging {
     if (kept) ({ wall: this.wall, view: this.view } = kept);
   }
 
-  /** The first page of a view. */
+  /** The first page of a view. Where it does not come, nothing hangs. */
   async open(view: View): Promise<void> {
     await this.#take(view, (page) => {
       this.view = view;
@@ -54,7 +54,10 @@ export class Hanging {
       page.walks.forEach(see);
       hung(page);
     } catch (thrown) {
-      if (mine === this.#asked) this.trouble = sentenceOf(thrown);
+      if (mine !== this.#asked) return;
+      this.trouble = sentenceOf(thrown);
+      // What hangs there is not what was asked for.
+      if (before === undefined) [this.wall, this.view] = [BARE, null];
     } finally {
       if (mine === this.#asked) this.loading = false;
     }
