@@ -1,6 +1,6 @@
 """Makes the pictures of the docs through a real deployment: `make pictures`.
 
-walk.gif and walk-2.gif: two walks. even.webp: ten, uniform above even, between frames a bar as high as the step is large;
+walk.gif and walk-2.gif: two walks. even.webp: ten, uniform above even, between frames a bar as high as the step is big;
 even.gif: three of them. The sheets of painter and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
 """
 
