@@ -1,8 +1,7 @@
 """Makes the pictures of the docs through a real deployment: `make pictures`.
 
-walks.png: six walks as contact sheets, every other frame; walk.gif, walk-2.gif: two of them as films. even.webp: ten
-walks, uniform above even, between frames a bar as high as the step is large; even.gif: three of them. The sheets of the
-painter and the model (painter.png, atelier.png) come from `python -m atelier.sheet`.
+walk.gif and walk-2.gif: two walks. even.webp: ten, uniform above even, between frames a bar as high as the step is big;
+even.gif: three of them. The sheets of painter and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
 """
 
 import io
@@ -19,9 +18,9 @@ from momalisa_api.local import deployment
 from momalisa_api.smoothness import distance
 
 DOCS = Path(__file__).parent
-WALKS, FRAMES, SEED = 6, 25, 1
+FRAMES, SEED = 25, 1
 GAP_PX = 4
-COMPARED, SMALL_PX, BAR_PX = 10, 56, 20
+COMPARED, SMALL_PX, BAR_PX, FILM_PX = 10, 56, 20, 96
 INK = "#c8102e"
 
 
@@ -69,41 +68,26 @@ def comparison(pairs: list[tuple[list[Image.Image], list[Image.Image]]]) -> Imag
 
 def side_by_side(pairs: list[tuple[list[Image.Image], list[Image.Image]]], out: Path) -> None:
     """A film of some walks: uniform above even."""
-    side = pairs[0][0][0].width
+    side = FILM_PX
     size = (len(pairs) * (side + GAP_PX) - GAP_PX, 2 * side + GAP_PX)
     pages = []
     for index in range(FRAMES):
         page = Image.new("RGB", size, "white")
         for column, pair in enumerate(pairs):
             for row, frames in enumerate(pair):
-                page.paste(frames[index], (column * (side + GAP_PX), row * (side + GAP_PX)))
+                small = frames[index].resize((side, side), Image.Resampling.LANCZOS)
+                page.paste(small, (column * (side + GAP_PX), row * (side + GAP_PX)))
         held = io.BytesIO()
         page.save(held, "PNG")
         pages.append(held.getvalue)
     film.make_gif(pages, out, film.FilmOptions(frame_ms=80, there_and_back=True), "")
 
 
-def contact_sheet(client: httpx.Client, walks: list[dict[str, Any]]) -> Image.Image:
-    """A row a walk, every other frame."""
-    shown = range(0, FRAMES, 2)
-    side = walks[0]["spec"]["width"]
-    size = (len(shown) * (side + GAP_PX) - GAP_PX, len(walks) * (side + GAP_PX) - GAP_PX)
-    sheet = Image.new("RGB", size, "white")
-    for row, walk in enumerate(walks):
-        for column, index in enumerate(shown):
-            frame = client.get(f"{walk['url']}/frames/{index}.png")
-            picture = Image.open(io.BytesIO(frame.content))
-            sheet.paste(picture, (column * (side + GAP_PX), row * (side + GAP_PX)))
-    return sheet
-
-
 def main() -> None:
     with deployment("http://127.0.0.1:8000", start=True) as url, httpx.Client(base_url=url, timeout=60) as client:
         examples = client.get("/api/v1/model").json()["card"]["about"]["examples"]
-        walks = [make_walk(client, start, end) for start, end in examples[:WALKS]]
-        sheet = contact_sheet(client, walks)
-        sheet.quantize(256, dither=Image.Dither.NONE).save(DOCS / "walks.png", optimize=True)
-        for walk, name in zip(walks, ("walk.gif", "walk-2.gif"), strict=False):
+        for (start, end), name in zip(examples, ("walk.gif", "walk-2.gif"), strict=False):
+            walk = make_walk(client, start, end)
             (DOCS / name).write_bytes(client.get(f"{walk['url']}/walk.gif").content)
         pairs = []
         for start, end in examples[:COMPARED]:
