@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.house import House, opened
+from tests.browser.house import House, standing, wall
 from tests.browser.visitor import Visitor
 from tests.browser.visitor import browser as chromium
 
@@ -20,7 +20,7 @@ Visit = Callable[..., Visitor]
 
 @pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with opened(tmp_path_factory.mktemp("house")) as running:
+    with standing(tmp_path_factory.mktemp("house"), wall()) as running:
         yield running
 
 

@@ -1,13 +1,12 @@
 """The whole house: two replicas, the api, and nginx before it, with walks on the wall."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.browser.hung import hang, painted
+from tests.browser.hung import Way, hang, painted
 from tests.journey.client import Client
 from tests.journey.deployment import Deployment, deployed
 from tests.journey.processes import REPOSITORY
@@ -25,12 +24,8 @@ def prompts(number: int) -> tuple[str, str]:
     return (f"a {'zeppelin' if number % 10 == 0 else 'spiral'} numbered {number}", f"a square numbered {number}")
 
 
-@dataclass
 class House(Client):
     """A deployment as visitors see it, through nginx; `inside` is the same without."""
-
-    inside: Deployment
-    hung: list[str]
 
     def __init__(self, url: str, inside: Deployment, hung: list[str]) -> None:
         super().__init__(url)
@@ -57,20 +52,25 @@ class House(Client):
             yield
 
 
-def build() -> Path:
+def built() -> Path:
     """The built gallery, as `make gallery` leaves it; made where it lacks or is older than what it is made of."""
-    # READY is the environment that runs this: nothing is to be installed into it by a test.
-    command = ["make", "--silent", "gallery", "-o", ".venv/ready-cpu"]
+    # The environment is the one that runs this: nothing is to be installed into it by a test.
+    command = ["make", "--silent", "gallery", "--old-file", ".venv/ready-cpu"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return DIST
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[House]:
-    """The house, with HUNG walks on its wall."""
-    gallery = build()
-    pictures = [painted(3, dice) for dice in range(4)]
-    hung = hang(folder, [(prompts(number), pictures[number % 4]) for number in range(HUNG)])
+def standing(folder: Path, ways: Sequence[Way]) -> Iterator[House]:
+    """A house in a folder, on whose wall walks hang already."""
+    gallery = built()
+    hung = hang(folder, ways)
     with deployed(folder) as inside, nginx(folder, gallery, inside.url.removeprefix("http://")) as url:
         yield House(url, inside, hung)
+
+
+def wall() -> list[Way]:
+    """HUNG walks between few pictures."""
+    pictures = [painted(3, dice) for dice in range(4)]
+    return [(prompts(number), pictures[number % 4]) for number in range(HUNG)]

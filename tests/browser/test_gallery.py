@@ -24,7 +24,7 @@ def test_three_pages_come_by_themselves_and_then_one_is_asked(visit, house):
     assert len(visitor.urls("/api/v1/walks[?]")) == 3
     more.click()
     visitor.until_it_is(lambda: visitor.page.locator(CARDS).count() > 3 * PAGE)
-    assert visitor.witnessed("shift") <= 0.02, visitor.witnessed("shifts")
+    visitor.assert_still()
 
 
 def test_a_search_stands_in_the_address_and_finds(visit):

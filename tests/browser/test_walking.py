@@ -58,7 +58,7 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, house, hom
     visitor.until(LOADED, 13)
     filled = [slot["frame"] for slot in visitor.witnessed("filled") if slot["kind"] == "frame"]
     assert sorted(filled) == list(range(13))
-    assert visitor.witnessed("shift") <= 0.02, visitor.witnessed("shifts")
+    visitor.assert_still()
     address = visitor.page.url.replace("/walks/", "/api/v1/walks/")
     for frame in range(13):
         told = httpx.get(f"{address}/frames/{frame}.png", trust_env=False).content
@@ -81,7 +81,7 @@ def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, house):
         expect(visitor.page.locator(".progress[data-state]")).to_contain_text(re.compile("^4 of 13 · 2 replicas"))
     visitor.await_state("done")
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
-    assert visitor.witnessed("shift") <= 0.02, visitor.witnessed("shifts")
+    visitor.assert_still()
 
 
 def test_an_even_walk_shows_probes_before_it_has_frames(visit, house):

@@ -19,6 +19,8 @@ QUIET = (
     "--disable-sync",
 )
 LIMIT_MS = 60_000
+# Of the whole screen, summed over a visit: what Core Web Vitals call cumulative layout shift.
+MOST_SHIFT = 0.02
 # Runs in every page before the page's own scripts; the page's policy does not bind it, and it adds nothing to the page.
 WITNESS = """
 window.witness = { shift: 0, shifts: [], filled: [], announced: [], violations: [] };
@@ -102,6 +104,11 @@ class Visitor:
 
     def await_state(self, state: str) -> None:
         self.page.locator(f"[data-state='{state}']").wait_for(state="attached")
+
+    def assert_still(self) -> None:
+        """Nothing has moved that the visitor did not move; says what did, and by how much."""
+        shifts = self.witnessed("shifts")
+        assert self.witnessed("shift") <= MOST_SHIFT, "\n".join(map(str, shifts))
 
     def leave(self) -> None:
         """Close the page. Fails where the console was not empty, or the page asked anybody else for anything."""

@@ -1,0 +1,147 @@
+"""The gallery as Lighthouse and a scrolling visitor find it: / and /gallery through nginx, 200 real walks on the wall.
+
+    python bench/lighthouse.py
+
+A deployment paints ORIGINALS walks; another has their frames on its wall WALKS times, each under another seed's id,
+with films made of them: written through the catalogue and the bucket, as the studio leaves them. Scores are medians of
+RUNS, on Lighthouse's own slow phone. Then CARDS cards are loaded and scrolled through: milliseconds between two frames
+of the screen, where 16.7 is as fast as it goes, drawn by this machine's cores.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from playwright.sync_api import Page
+
+from tests.browser.house import DIST, House, built, standing
+from tests.browser.hung import Way
+from tests.browser.test_serving import BUDGETS, sent
+from tests.browser.visitor import CHROMIUM, QUIET, browser
+from tests.journey.deployment import deployed
+from tests.journey.processes import REPOSITORY
+
+LIGHTHOUSE = "lighthouse@12.8.2"
+CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
+AUDITS = ("largest-contentful-paint", "total-blocking-time", "cumulative-layout-shift", "total-byte-weight")
+RUNS, ORIGINALS, WALKS, CARDS, FRAMES = 3, 8, 200, 1000, 13
+CARD = "ul[aria-label=Walks] > li:not(.bare)"
+# Down and up again as a wheel does it, a notch a frame of the screen.
+SCROLL = """async () => {
+  const times = [], notch = 120;
+  let before = performance.now(), way = notch;
+  while (true) {
+    scrollBy(0, way);
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    times.push(now - before);
+    before = now;
+    if (scrollY + innerHeight >= document.documentElement.scrollHeight - 1) way = -notch;
+    if (way < 0 && scrollY <= 0) return times.slice(1);
+  }
+}"""
+
+
+def originals(folder: Path) -> list[Way]:
+    """Real walks between the model card's examples, and their frames."""
+    ways = []
+    with deployed(folder, proxied=False) as house:
+        card = json.loads(house.fetch("/api/v1/model"))["card"]
+        for start, end in card["about"]["examples"][:ORIGINALS]:
+            walk = house.ended(house.ask(start=start, end=end, frames=FRAMES, spacing="uniform"))
+            frames = [house.fetch(f"{walk['url']}/frames/{frame}.png") for frame in range(FRAMES)]
+            ways.append(((start, end), frames))
+    return ways
+
+
+def lighthouse(url: str, folder: Path) -> dict[str, float]:
+    """One run. Scores from 0 to 100, and the audits' own numbers."""
+    out = folder / "report.json"
+    flags = " ".join(("--headless=new", *QUIET))
+    command = ["npm", "exec", "--yes", "--", LIGHTHOUSE, url, "--quiet", f"--chrome-flags={flags}"]
+    command += ["--output=json", f"--output-path={out}", f"--only-categories={','.join(CATEGORIES)}"]
+    path = f"{REPOSITORY / '.venv' / 'node'}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path, "CHROME_PATH": CHROMIUM}, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    report = json.loads(out.read_text())
+    _say_what_fails(report)
+    scores = {name: 100 * report["categories"][name]["score"] for name in CATEGORIES}
+    return scores | {name: report["audits"][name]["numericValue"] for name in AUDITS}
+
+
+def _say_what_fails(report: dict) -> None:
+    """Audits that cost points, on standard error: what to mend."""
+    for name in CATEGORIES:
+        for reference in report["categories"][name]["auditRefs"]:
+            audit = report["audits"][reference["id"]]
+            if reference["weight"] and (audit["score"] or 0) < 0.9 and audit["scoreDisplayMode"] != "notApplicable":
+                print(f"  {name}: {audit['id']} {audit.get('displayValue', '')}", file=sys.stderr)
+
+
+def judge(house: House, folder: Path) -> None:
+    for path in ("/", "/gallery"):
+        runs = [lighthouse(house.url + path, folder) for _ in range(RUNS)]
+        middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        print(f"{path:10}" + "   ".join(f"{name} {middle[name]:.0f}" for name in CATEGORIES))
+        paint, blocked, shift, weight = (middle[name] for name in AUDITS)
+        print(
+            f"{'':10}LCP {paint:.0f} ms   TBT {blocked:.0f} ms   CLS {shift:.3f}   {weight / 1024:.0f} KB", flush=True
+        )
+
+
+def load_all(page: Page) -> int:
+    """Load pages until CARDS cards hang. Returns how many do."""
+    cards = page.locator(CARD)
+    while (count := cards.count()) < CARDS:
+        cards.last.scroll_into_view_if_needed()
+        more = page.get_by_role("button", name="Load more")
+        if more.count():
+            more.click()
+        page.wait_for_function("([card, count]) => document.querySelectorAll(card).length > count", arg=[CARD, count])
+    return count
+
+
+def scroll(house: House) -> None:
+    with browser() as running:
+        page = running.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(house.url + "/gallery")
+        count = load_all(page)
+        page.evaluate("() => scrollTo(0, 0)")
+        page.wait_for_load_state("networkidle")
+        times = sorted(page.evaluate(SCROLL))
+    at = {name: times[int(share * (len(times) - 1))] for name, share in (("median", 0.5), ("p95", 0.95), ("p99", 0.99))}
+    print(
+        f"{count} cards, {len(times)} frames: " + "   ".join(f"{name} {ms:.1f} ms" for name, ms in at.items()), end=""
+    )
+    print(f"   longest {times[-1]:.1f} ms")
+
+
+def main() -> None:
+    built()
+    for ending, most in BUDGETS.items():
+        size = sum(map(sent, DIST.rglob(f"*{ending}")))
+        print(f"{ending:6} {size / 1024:5.1f} KB of {most / 1024:.0f}")
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / name for name in ("originals", "wall", "many")]
+        for folder in folders:
+            folder.mkdir()
+        real = originals(folders[0])
+        ways = [real[at % len(real)] for at in range(WALKS)]
+        with standing(folders[1], ways) as house:
+            judge(house, folders[1])
+        few = [(stops, frames[:: FRAMES - 1]) for stops, frames in real]
+        with standing(folders[2], [few[at % len(few)] for at in range(CARDS)]) as house:
+            scroll(house)
+
+
+if __name__ == "__main__":
+    main()
