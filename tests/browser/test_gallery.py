@@ -39,7 +39,8 @@ def test_a_search_stands_in_the_address_and_finds(visit):
     expect(other.page.get_by_role("searchbox")).to_have_value("zeppelin")
     expect(other.page.locator(CARDS)).to_have_count(9)
     other.page.get_by_role("searchbox").fill("submarine")
-    expect(other.page.get_by_text("No walk passes through “submarine”.")).to_be_visible()
+    expect(other.page.get_by_role("status").get_by_text("No walk passes through “submarine”.")).to_be_attached()
+    expect(other.page.locator(CARDS)).to_have_count(0)
 
 
 def test_back_keeps_the_place_and_what_was_loaded(visit):

@@ -21,6 +21,11 @@ def url_of(house, home):
     return house.url if home == "nginx" else house.inside.url
 
 
+def head_of(html):
+    """The part of <head> that the api fills in: all before it is the same for every page."""
+    return Head(html[html.index("<title>") : html.index("</head>")].partition('<link rel="icon"')[0])
+
+
 def sent(path: Path) -> int:
     content = path.read_bytes()
     return len(content if path.suffix == ".woff2" else gzip.compress(content, 6))
@@ -62,7 +67,7 @@ def test_pages_and_assets_forbid_what_they_do_not_need(house, walk, home):
 def test_the_policy_holds_in_the_browser(visit, house, home):
     """A header that is sent and not heeded would be none."""
     visitor = visit("/about", url_of(house, home))
-    visitor.pardon("Content Security Policy|TrustedHTML")
+    visitor.pardon("Content Security Policy|Trusted")
     done = visitor.page.evaluate("""() => {
       const tried = {};
       const attempt = (name, act) => {
@@ -80,7 +85,7 @@ def test_the_policy_holds_in_the_browser(visit, house, home):
       return tried;
     }""")
     assert done == {"markup": "TypeError", "policy": "TypeError", "script": "TypeError", "style": ""}
-    visitor.page.evaluate("() => { witness.violations = []; }")
+    visitor.forgive_violations()
 
 
 def test_crawlers_are_told_the_same_in_both_homes(house, walk):
@@ -90,7 +95,7 @@ def test_crawlers_are_told_the_same_in_both_homes(house, walk):
         html = httpx.get(
             f"{url_of(house, home)}/walks/{walk['id']}", headers={"Host": "moma.example:81"}, trust_env=False
         ).text
-        heads.append(Head(html))
+        heads.append(head_of(html))
     assert heads[0].meta == heads[1].meta
     meta = heads[0].meta
     assert heads[0].title == "a red sunburst on yellow → a blue spiral on white · MoMALisa"
