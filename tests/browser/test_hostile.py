@@ -71,7 +71,7 @@ def test_a_hostile_prompt_is_text_to_crawlers(house, hostile, name):
 def test_a_hostile_address_is_text(visit, house):
     """Searches and drafts come from links that others made."""
     visitor = visit("/gallery?q=%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.hit%3D1%3E")
-    expect(visitor.page.get_by_text("No walk passes through")).to_be_visible()
+    expect(visitor.page.locator("main p.empty")).to_contain_text('“"><img src=x onerror=window.hit=1>”')
     assert_untouched(visitor)
     visitor.go("/?stop=%3Cscript%3Ewindow.hit%3D1%3C%2Fscript%3E&frames=%3Cb%3E&seed=javascript:1")
     expect(visitor.page.get_by_label("From")).to_have_value("<script>window.hit=1</script>")

@@ -56,6 +56,10 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, house, hom
         assert visitor.page.locator("li[data-frame]").count() == 13
     visitor.await_state("done")
     visitor.until(LOADED, 13)
+    said = visitor.witnessed("announced")
+    assert said[0] == "0 %. The walk has been asked for."
+    assert said[-1] == "100 %. The walk is done."
+    assert len(said) <= 5
     filled = [slot["frame"] for slot in visitor.witnessed("filled") if slot["kind"] == "frame"]
     assert sorted(filled) == list(range(13))
     visitor.assert_still()
