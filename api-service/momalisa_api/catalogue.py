@@ -107,6 +107,22 @@ class Catalogue:
             left = await connection.scalar(select(func.count()).where(asks.c.walk_id == walk_id))
         return int(left or 0)
 
+    async def asked(self, walk_id: str, owner: str) -> bool | None:
+        """Whether an owner asks for a walk listed; None for one who does not ask for it."""
+        return await self._ask_of(walk_id, owner, select(asks.c.listed))
+
+    async def set_listed(self, walk_id: str, owner: str, listed: bool) -> bool | None:
+        """Set whether an owner asks for a walk listed. Returns that, or None for one who does not ask for it."""
+        return await self._ask_of(walk_id, owner, update(asks).values(listed=listed).returning(asks.c.listed))
+
+    async def on_wall(self, walk_id: str) -> Walk | None:
+        """A walk that hangs on the wall: somebody asks for it listed, and it was not taken off."""
+        listed = select(asks.c.walk_id).where(asks.c.walk_id == walk_id, asks.c.listed)
+        query = select(walks).where(walks.c.id == walk_id, walks.c.hidden.is_(False), listed.exists())
+        async with self._transaction() as connection:
+            found = await self._read(connection, query)
+        return found[0] if found else None
+
     async def get(self, walk_id: str) -> Walk:
         """The newest snapshot. Raises WalkUnknown."""
         async with self._transaction() as connection:
@@ -280,6 +296,11 @@ class Catalogue:
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
         async with self._transaction() as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
+
+    async def _ask_of(self, walk_id: str, owner: str, statement: Any) -> bool | None:
+        async with self._transaction() as connection:
+            found = await connection.scalar(statement.where(asks.c.walk_id == walk_id, asks.c.owner == owner))
+        return None if found is None else bool(found)
 
     async def _touch(self, connection: AsyncConnection, walk_id: str) -> bool:
         """Lock a walk's row until the transaction ends. Returns whether there is one."""

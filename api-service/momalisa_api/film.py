@@ -1,4 +1,4 @@
-"""Films: what is made of a walk's frames. A GIF, an MP4, a small preview, a poster; each carries how it was made.
+"""Films: what is made of a walk's frames. A GIF, an MP4, a small preview, posters; each carries how it was made.
 
 Pure but for the file it is told to write. A frame is a function that gives its PNG and is called when its turn comes:
 one frame is in memory at a time, however long the walk. Each film reads each frame once, the preview twice: frames from
@@ -20,8 +20,10 @@ Frames = Sequence[Callable[[], bytes]]
 
 _PREVIEW_SIDE_PX = 256
 _POSTER_SIDE_PX = 512
+_SHARED_WIDTH_PX = 1200
 _LONGEST_FRAME_MS = 60_000
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_EXIF_ROOM = 65_000
 
 
 class VideoUnavailable(RuntimeError):
@@ -90,9 +92,9 @@ def make_mp4(frames: Frames, target: Path, options: FilmOptions, metadata: str) 
     Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
     """
     video = _video()
-    width, height = _first_size(frames)
-    size = width + width % 2, height + height % 2
-    encoding = video.Encoding(size, options.frame_ms, crf=16, preset="fast", threads=options.threads)
+    encoding = video.Encoding(
+        mp4_size(*_first_size(frames)), options.frame_ms, crf=16, preset="fast", threads=options.threads
+    )
     order = frame_order(len(frames), options.there_and_back is True)
     video.write_mp4(_pictures(frames, order), target, encoding, metadata)
 
@@ -118,10 +120,37 @@ def make_poster(frames: Frames, target: Path, metadata: str) -> None:
     """
     picture = next(_pictures(frames, [len(frames) // 2]))
     picture.thumbnail((_POSTER_SIDE_PX, _POSTER_SIDE_PX), Image.Resampling.LANCZOS)
+    picture.save(target, "WEBP", quality=85, method=4, exif=_exif(metadata))
+
+
+def make_shared_poster(frames: Frames, target: Path, metadata: str) -> None:
+    """Write the same still as JPEG, as large as `shared_poster_size` says: for pages that show a link to the walk.
+
+    Raises ValueError as `make_gif` does.
+    """
+    picture = next(_pictures(frames, [len(frames) // 2]))
+    picture = picture.resize(shared_poster_size(*picture.size), Image.Resampling.LANCZOS)
+    # JPEG keeps Exif in a segment of 64 KiB; what is longer stands in the other films.
+    room = len(metadata.encode("utf-16-le")) < _EXIF_ROOM
+    picture.save(target, "JPEG", quality=85, optimize=True, exif=_exif(metadata if room else ""))
+
+
+def shared_poster_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a walk's JPEG poster in pixels: as the frames, at most 1200 wide, none blown up."""
+    scale = min(1.0, _SHARED_WIDTH_PX / width)
+    return round(width * scale), max(1, round(height * scale))
+
+
+def mp4_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a walk's MP4 in pixels: as the frames, an odd side larger by one, as yuv420p needs."""
+    return width + width % 2, height + height % 2
+
+
+def _exif(metadata: str) -> Image.Exif:
     exif = Image.Exif()
     exif.endian = "<"
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\x00" + metadata.encode("utf-16-le")
-    picture.save(target, "WEBP", quality=85, method=4, exif=exif)
+    return exif
 
 
 def _video() -> ModuleType:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from honcho.manager import Manager
 from momalisa_api.visitor import Unhappy
 
 MODEL_CARD = Path(__file__).parents[2] / "model-service" / "atelier" / "weights" / "card.json"
+GALLERY = Path(__file__).parents[2] / "frontend" / "dist"
 WAKE_S = 300
 STOP_S = 15
 
@@ -35,7 +37,8 @@ def up(replicas: int, first_port: int | None = None) -> int:
         return 2
     ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
     environment = _environment(ports)
-    manager = _Patient(lambda: _greet(f"http://127.0.0.1:{asked_port}", replicas))
+    greet = partial(_greet, f"http://127.0.0.1:{asked_port}", replicas, gallery="MOMALISA_GALLERY" in environment)
+    manager = _Patient(greet)
     for number, port in enumerate(ports, 1):
         # exec: the shell that honcho starts must not stand between it and the process.
         respawned = f"exec {shlex.quote(sys.executable)} -m momalisa_api.respawn momalisa-model serve"
@@ -115,7 +118,10 @@ def _environment(ports: list[int]) -> dict[str, str]:
     share = max(1, (os.cpu_count() or 1) // len(ports))
     # A power of two: other counts make a frame's last bits depend on its place in the batch.
     threads = 1 << (share.bit_length() - 1)
+    # Where nobody has built it, as for `make walk`, there is none.
+    built = {"MOMALISA_GALLERY": str(GALLERY)} if (GALLERY / "index.html").is_file() else {}
     return {
+        **built,
         "MOMALISA_MODEL_CARD": str(MODEL_CARD),
         "MOMALISA_REPLICAS": " ".join(f"http://127.0.0.1:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
@@ -126,7 +132,7 @@ def _environment(ports: list[int]) -> dict[str, str]:
     }
 
 
-def _greet(url: str, replicas: int) -> None:
+def _greet(url: str, replicas: int, *, gallery: bool) -> None:
     """Once the first replica is awake, say where to go."""
     deadline = time.monotonic() + WAKE_S
     while not _awake(url):
@@ -137,11 +143,12 @@ def _greet(url: str, replicas: int) -> None:
     about = httpx.get(f"{url}/api/v1/model", timeout=5, trust_env=False).json()["card"]["about"]
     start, end = about["examples"][0] if about["examples"] else ("a giraffe", "a battleship")
     query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
+    first = f"The gallery:       {url}/\n    " if gallery else ""
     print(
         f"""
   MoMALisa is up; {replicas} replicas render here.
 
-    The API, to try:   {url}/api/docs
+    {first}The API, to try:   {url}/api/docs
     A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'
 
   Ctrl-C stops everything.

@@ -7,6 +7,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from momalisa_api.app import create_app
 from momalisa_api.database import opened
@@ -43,16 +44,21 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end. Raises SchemaOld."""
     configure_log(settings)
     asyncio.run(_look_at_database(settings.database_url))
-    config = uvicorn.Config(
-        create_app(settings),
+    _Server(configured(create_app(settings), settings)).run()
+
+
+def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How an app is served: where it listens, whom it believes, how it stops."""
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
     )
-    _Server(config).run()
 
 
 class _Server(uvicorn.Server):

@@ -35,6 +35,11 @@ class Settings(StoreSettings):
 
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, description="Port the api listens on.", ge=0, le=65535)
+    gallery: Path | None = Field(None, description="Folder of the built gallery, to serve it too. Unset: none.")
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses and networks whose X-Forwarded-Proto and -For count, separated by commas.",
+    )
     role: Literal["all", "web", "worker"] = Field(
         "all", description="What this process does: web answers visitors, worker renders and films, all does both."
     )

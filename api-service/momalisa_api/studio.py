@@ -253,11 +253,13 @@ def _make_films(frames: film.Frames, walk: Walk, folder: Path) -> tuple[list[Pat
     how = {"seed": walk.seed, "fractions": [point.fraction for point in walk.layout.points]}
     moves = {"smoothness": smoothness.model_dump(mode="json")}
     metadata = json.dumps({**spec.model_dump(mode="json"), **how, **moves})
-    gif, mp4, preview, poster = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp"))
+    gif, mp4, preview = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4"))
+    poster, shared = folder / "poster.webp", folder / "poster.jpg"
     film.make_gif(frames, gif, film.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
     film.make_poster(frames, poster, metadata)
+    film.make_shared_poster(frames, shared, metadata)
     if not film.can_make_video():
-        return [gif, poster], smoothness
+        return [gif, poster, shared], smoothness
     film.make_mp4(frames, mp4, film.FilmOptions(spec.frame_ms, spec.mp4_there_and_back), metadata)
     film.make_preview(frames, preview, metadata, film.FilmOptions(spec.frame_ms))
-    return [gif, poster, mp4, preview], smoothness
+    return [gif, poster, shared, mp4, preview], smoothness

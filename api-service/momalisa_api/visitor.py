@@ -15,6 +15,7 @@ FILMS = {
     ".gif": "walk.gif",
     ".mp4": "walk.mp4",
     ".webp": "poster.webp",
+    ".jpg": "poster.jpg",
     ".zip": "frames.zip",
 }
 LOOK_EVERY_S = 0.25

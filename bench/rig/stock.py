@@ -32,7 +32,7 @@ COLOURS = (
 )
 THINGS = ("spiral", "sunburst", "wave", "flower", "grid", "target", "rainbow", "star", "mosaic", "ladder", "lantern")
 MANNERS = ("", "wide ", "narrow ", "soft ", "rising ", "tilted ", "broken ", "slow ")
-FILMS = ["poster.webp", "preview.mp4", "walk.gif", "walk.mp4"]
+FILMS = ["poster.jpg", "poster.webp", "preview.mp4", "walk.gif", "walk.mp4"]
 RARE, RARE_WALKS = "zeppelin", 30
 FEW, FEW_WALKS, MANY = "few", 50, "many"
 OTHERS = 5000

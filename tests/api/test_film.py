@@ -24,6 +24,7 @@ FILMS: dict[str, Film] = {
     "walk.mp4": lambda frames, target: film.make_mp4(frames, target, FilmOptions(), METADATA),
     "preview.mp4": lambda frames, target: film.make_preview(frames, target, METADATA),
     "poster.webp": lambda frames, target: film.make_poster(frames, target, METADATA),
+    "poster.jpg": lambda frames, target: film.make_shared_poster(frames, target, METADATA),
 }
 
 
@@ -209,6 +210,19 @@ def test_the_poster_is_the_middle_of_the_walk(tmp_path: Path) -> None:
         assert min(range(5), key=lambda index: difference(poster, pictures[index].resize((512, 256)))) == 2
 
 
+@pytest.mark.parametrize(("size", "shared"), [((64, 48), (64, 48)), ((1500, 900), (1200, 720)), ((65, 131), (65, 131))])
+def test_the_poster_to_share_is_as_large_as_it_says(
+    tmp_path: Path, size: tuple[int, int], shared: tuple[int, int]
+) -> None:
+    """Pages that show a link lay out its picture by the size that they are told; none is blown up."""
+    pictures = walk(3, size)
+    film.make_shared_poster(framed(pictures), tmp_path / "poster.jpg", METADATA)
+    with Image.open(tmp_path / "poster.jpg") as poster:
+        assert (poster.format, poster.size) == ("JPEG", shared)
+        assert film.shared_poster_size(*size) == shared
+        assert min(range(3), key=lambda index: difference(poster, pictures[index].resize(shared))) == 1
+
+
 def test_every_film_says_how_it_was_made(tmp_path: Path) -> None:
     """A film that is found again years later can be painted again: emoji, markup and control characters included."""
     for name, make in FILMS.items():
@@ -218,17 +232,19 @@ def test_every_film_says_how_it_was_made(tmp_path: Path) -> None:
     for name in ("walk.mp4", "preview.mp4"):
         with av.open(str(tmp_path / name)) as container:
             assert container.metadata["comment"] == METADATA
-    with Image.open(tmp_path / "poster.webp") as picture:
-        comment = picture.getexif().get_ifd(0x8769)[0x9286]
-    assert comment.removeprefix(b"UNICODE\x00").decode("utf-16-le") == METADATA
+    for name in ("poster.webp", "poster.jpg"):
+        with Image.open(tmp_path / name) as picture:
+            comment = picture.getexif().get_ifd(0x8769)[0x9286]
+        assert comment.removeprefix(b"UNICODE\x00").decode("utf-16-le") == METADATA
 
 
 def test_eight_long_prompts_fit_into_a_film(tmp_path: Path) -> None:
     """The longest spec there is: GIF comments come in pieces of 255 bytes, and the last one may be full."""
-    for length in (254, 255, 256, 510, 32_000):
+    for length in (254, 255, 256, 510, 32_000, 33_000):
         metadata = "é" + "x" * (length - 2)
         film.make_gif(framed(walk(2)), tmp_path / "walk.gif", FilmOptions(), metadata)
         film.make_mp4(framed(walk(2)), tmp_path / "walk.mp4", FilmOptions(), metadata)
+        film.make_shared_poster(framed(walk(2)), tmp_path / "poster.jpg", metadata)
         with Image.open(tmp_path / "walk.gif") as picture, av.open(str(tmp_path / "walk.mp4")) as container:
             assert picture.info["comment"].decode() == container.metadata["comment"] == metadata
         assert len(shown(tmp_path / "walk.gif")) == 2

@@ -53,6 +53,38 @@ async def test_an_unlisted_walk_is_reached_by_its_url_alone(settings, fleet):
         assert len((await other.get("/api/v1/walks")).json()["walks"]) == 1
 
 
+async def test_an_ask_is_seen_and_changed_by_its_owner_alone(settings, fleet):
+    """Whether a walk hangs on the wall is for those to say who asked for it, and each speaks for itself."""
+    async with running(settings, fleet) as client, visitors(client, 3) as (owner, other, stranger):
+        walk = (await owner.post("/api/v1/walks", json=WISH)).json()
+        await other.post("/api/v1/walks", json={**WISH, "listed": False})
+        # A client with a cookie that asked for something else, and one with none at all.
+        await stranger.post("/api/v1/walks", json={**WISH, "seed": 5, "listed": False})
+        ask = walk["url"] + "/ask"
+        said = [(await who.get(ask)).json() for who in (owner, other, stranger, client)]
+        mine, unlisted, nothing = ({"mine": mine, "listed": listed} for mine, listed in ((1, 1), (1, 0), (0, 0)))
+        assert said == [mine, unlisted, nothing, nothing]
+        for who in (stranger, client):
+            refused = await who.put(ask, json={"listed": False})
+            assert (refused.status_code, refused.json()["type"]) == (403, "urn:momalisa:problem:not-yours")
+        assert (await owner.put(ask, json={"listed": False})).json() == unlisted
+        assert (await client.get("/api/v1/walks")).json()["walks"] == []
+        assert (await other.put(ask, json={"listed": True})).json() == mine
+        assert len((await client.get("/api/v1/walks")).json()["walks"]) == 1
+        assert (await owner.get(ask)).json() == unlisted
+
+
+async def test_no_name_asks_for_nothing(settings, fleet):
+    """A GET without a name starts a walk for all who have none: none of them may take it off the wall."""
+    async with running(settings, fleet) as client:
+        found = await client.get("/api/v1/walk?start=a&end=b&frames=2", headers={"Accept": "application/json"})
+        ask = f"/api/v1/walks/{found.json()['id']}/ask"
+        assert (await client.get(ask)).json() == {"mine": False, "listed": False}
+        assert (await client.put(ask, json={"listed": False})).status_code == 403
+        assert (await client.get("/api/v1/walks/" + "0" * 32 + "/ask")).status_code == 404
+        assert len((await client.get("/api/v1/walks")).json()["walks"]) == 1
+
+
 async def test_the_cookie_cannot_be_made_up(settings, fleet):
     """A visitor who writes another's name into it is nobody."""
     async with running(settings, fleet) as client, visitors(client, 2) as (owner, thief):

@@ -121,7 +121,7 @@ async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(
         assert "momalisa-api[video]" in refused.json()["detail"]
         assert fleet.frames_rendered == 0
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        assert set(walk["films"]) == {"walk.gif", "poster.webp"}
+        assert set(walk["films"]) == {"walk.gif", "poster.webp", "poster.jpg"}
         assert (await client.get(walk["url"] + "/walk.mp4")).status_code == 406
 
 

@@ -28,6 +28,7 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
         async with opened(settings.database_url) as engine:
             await Catalogue(engine).hide(walk["id"])
         await client.post("/api/v1/walks", json=WISH)
+        assert (await client.put(walk["url"] + "/ask", json={"listed": True})).json() == {"mine": True, "listed": True}
         assert (await client.get("/api/v1/walks")).json()["walks"] == []
         assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
 
@@ -40,7 +41,7 @@ async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
         other = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 1})).json())
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
             gone = await purge(Catalogue(engine), bucket, long["id"])
-            assert gone == 4 + 4, "four films, and the four frames that only the longer walk had"
+            assert gone == 5 + 4, "five films, and the four frames that only the longer walk had"
             with pytest.raises(WalkUnknown):
                 await purge(Catalogue(engine), bucket, long["id"])
         assert (await client.get(long["url"])).status_code == 404

@@ -42,6 +42,8 @@ OPERATIONS = [
     ("POST", "/api/v1/walks"),
     ("GET", "/api/v1/walks/{walk_id}"),
     ("DELETE", "/api/v1/walks/{walk_id}"),
+    ("GET", "/api/v1/walks/{walk_id}/ask"),
+    ("PUT", "/api/v1/walks/{walk_id}/ask"),
     ("GET", "/api/v1/walks/{walk_id}/events"),
     ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
     ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),

@@ -16,7 +16,7 @@ from tests.journey.client import Client
 from tests.journey.processes import Service, Trap, wait_until
 from tests.journey.scaled import REPLICAS, SEED, Scaled, is_ready
 
-FRAMES, FILMS = 13, 4
+FRAMES, FILMS = 13, 5
 # What the api says on a walk's way, and how often at most: where processes are killed.
 POINTS = {
     "walk taken in": 1,

@@ -1,12 +1,15 @@
 """Starting and stopping a deployment on one machine."""
 
 import os
+import re
 import subprocess
 
+import httpx
 import psutil
 from PIL import Image
 
-from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed
+from tests.gallery import SCRIPT, make_gallery
+from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed, wait_until
 
 
 def test_ctrl_c_leaves_no_process(tmp_path):
@@ -17,6 +20,16 @@ def test_ctrl_c_leaves_no_process(tmp_path):
     assert running.process.returncode == 0
     _, alive = psutil.wait_procs(family, timeout=10)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_the_gallery_hangs_where_the_first_line_says(tmp_path, monkeypatch):
+    """What most come for; an address that leads nowhere would be the first thing they see."""
+    monkeypatch.setenv("MOMALISA_GALLERY", str(make_gallery(tmp_path / "dist")))
+    with deployed(tmp_path) as running:
+        said = wait_until(lambda: re.findall(r"https?://[^\s']+", running.log.read_text().partition("is up;")[2]))
+        page = httpx.get(said[0])
+    assert said[0] == f"{running.url}/"
+    assert SCRIPT in page.text
 
 
 def test_one_command_makes_a_walk_from_nothing(tmp_path):

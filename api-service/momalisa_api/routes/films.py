@@ -36,12 +36,13 @@ MEDIA_TYPES = {
     "walk.mp4": "video/mp4",
     "preview.mp4": "video/mp4",
     "poster.webp": "image/webp",
+    "poster.jpg": "image/jpeg",
     "frames.zip": "application/zip",
 }
 NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
 ETAG = {"ETag": {"description": "Names these bytes.", "schema": {"type": "string"}}}
 CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}}}
-FILM_TYPES = ("image/gif", "image/webp", "video/mp4")
+FILM_TYPES = ("image/gif", "image/webp", "image/jpeg", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
 GONE = "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
@@ -52,8 +53,10 @@ NoneMatch = Annotated[
     str | None, Header(alias="If-None-Match", description="The ETag you have: 304 where it is still right.")
 ]
 FilmName = Annotated[
-    Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp"],
-    PathParameter(description="The GIF, the MP4, a small MP4 for galleries, or a still."),
+    Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp", "poster.jpg"],
+    PathParameter(
+        description="The GIF, the MP4, a small MP4 for galleries, a small still, or one as large as a frame."
+    ),
 ]
 
 

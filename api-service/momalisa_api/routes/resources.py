@@ -87,6 +87,21 @@ class WalkResource(BaseModel):
     created_at: datetime
 
 
+class Listing(BaseModel):
+    """Whether a walk may hang on the wall for you."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    listed: bool = Field(description="Whether it may hang on the wall.")
+
+
+class AskResource(BaseModel):
+    """Your own ask for a walk."""
+
+    mine: bool = Field(description="Whether you ask for it.")
+    listed: bool = Field(description="Whether you let it hang on the wall; false where you do not ask for it.")
+
+
 class GalleryPage(BaseModel):
     """Some walks, newest first."""
 

@@ -31,13 +31,14 @@ from momalisa_api.routes.events import DOCUMENTED, HEADERS, EventStream, events_
 from momalisa_api.routes.films import NO_VIDEO, NoneMatch, RangeHeader, film_of
 from momalisa_api.routes.negotiation import preferred, waiting_s
 from momalisa_api.routes.owner import Asker, Caller
-from momalisa_api.routes.resources import WalkResource, show, walk_url
+from momalisa_api.routes.resources import AskResource, Listing, WalkResource, show, walk_url
 from momalisa_api.routes.services import KnownWalk, Needs, Services
 from momalisa_api.states import State, Walk
 
 FILMS = {"image/gif": "walk.gif", "video/mp4": "walk.mp4"}
 OFFERED = (*FILMS, "application/json")
 RETRY_AFTER_S = 2
+WHO_ASKED = "Send the cookie that your POST was answered with, or an API key: only who asked"
 LOCATION = {"Location": {"description": "The walk's own url.", "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "string"}}}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -153,8 +154,39 @@ async def withdraw(found: KnownWalk, services: Needs, caller: Caller) -> WalkRes
     """Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done."""
     if caller == ANONYMOUS:
         # They are one owner together: any of them could stop every other's walks.
-        raise NotYours("Send the cookie that your POST was answered with, or an API key: only who asked can withdraw.")
+        raise NotYours(f"{WHO_ASKED} can withdraw.")
     return await show(await services.desk.withdraw(found.id, caller), services)
+
+
+@router.get(
+    "/walks/{walk_id}/ask",
+    summary="Your ask",
+    responses=documented(KeyUnknown, WalkUnknown, Invalid, CatalogueUnavailable),
+)
+async def your_ask(found: KnownWalk, services: Needs, caller: Caller, response: Response) -> AskResource:
+    """Whether you ask for the walk, and whether you let it hang on the wall."""
+    response.headers["Cache-Control"] = "no-store"
+    # Those who bring no name are one owner together: to them nothing is theirs.
+    listed = None if caller == ANONYMOUS else await services.catalogue.asked(found.id, caller)
+    return AskResource(mine=listed is not None, listed=bool(listed))
+
+
+@router.put(
+    "/walks/{walk_id}/ask",
+    summary="List or unlist a walk of yours",
+    responses={
+        400: {"description": "The body is not JSON", "content": documented(Invalid)[422]["content"]},
+        **documented(KeyUnknown, NotYours, WalkUnknown, BodyTooLarge, Invalid, CatalogueUnavailable),
+    },
+)
+async def change_your_ask(wish: Listing, found: KnownWalk, services: Needs, caller: Caller) -> AskResource:
+    """List or unlist a walk that you ask for. It hangs on the wall while anybody lists it, unless it was taken off."""
+    listed = None if caller == ANONYMOUS else await services.catalogue.set_listed(found.id, caller, wish.listed)
+    if listed is None:
+        raise NotYours(
+            f"{WHO_ASKED} can list or unlist it. Whoever asks for it too, with POST /api/v1/walks, can as well."
+        )
+    return AskResource(mine=True, listed=listed)
 
 
 @router.get(

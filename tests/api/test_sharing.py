@@ -1,0 +1,108 @@
+"""What crawlers that run no script read about a walk, and what they must not."""
+
+import io
+
+import httpx
+import pytest
+from PIL import Image
+
+from momalisa_api.catalogue import Catalogue
+from momalisa_api.database import opened
+from tests.api.conftest import ended, running
+from tests.gallery import Head
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4, "spacing": "uniform", "width": 40, "height": 48}
+HOSTILE = [
+    '"><script>alert(1)</script>',
+    '--></title><!--#include virtual="/metrics" -->',
+    "it's\r\n\t<b> & &amp; &#34; \u2028 ‮ 🦒",
+    "${PATH} $document_uri {{x}} %(y)s \\",
+]
+
+
+async def head(client: httpx.AsyncClient, path: str, **headers: str) -> Head:
+    answer = await client.get("/api/v1/head", params={"path": path}, headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    return Head(answer.text)
+
+
+async def test_a_walk_on_the_wall_says_what_it_is(settings, fleet):
+    """A link in a chat shows the picture, the film, and both prompts; urls are whole ones."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        found = await head(client, f"/walks/{walk['id']}", Host="moma.example:8443")
+        base = "http://moma.example:8443"
+        assert found.title == "a giraffe → a battleship · MoMALisa"
+        assert found.canonical == found.meta["og:url"] == f"{base}/walks/{walk['id']}"
+        assert found.meta["og:title"] == found.meta["twitter:title"] == "a giraffe → a battleship"
+        assert found.meta["og:image"] == found.meta["twitter:image"] == f"{base}{walk['films']['poster.jpg']}"
+        assert found.meta["og:video"] == f"{base}{walk['films']['walk.mp4']}"
+        assert found.meta["og:video:type"] == "video/mp4"
+        assert found.meta["twitter:card"] == "summary_large_image"
+        assert "robots" not in found.meta
+        poster = await client.get(found.meta["og:image"].removeprefix(base))
+        assert poster.headers["content-type"] == found.meta["og:image:type"] == "image/jpeg"
+        with Image.open(io.BytesIO(poster.content)) as picture:
+            assert list(map(str, picture.size)) == [found.meta[f"og:image:{side}"] for side in ("width", "height")]
+
+
+@pytest.mark.parametrize("prompt", HOSTILE)
+async def test_prompts_are_text_whatever_stands_in_them(settings, fleet, prompt):
+    """Every visitor of a shared link would run what one visitor typed."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "start": prompt})).json())
+        answer = await client.get("/api/v1/head", params={"path": f"/walks/{walk['id']}"})
+        found = Head(answer.text)
+    assert set(found.tags) == {"title", "meta", "link"}
+    assert found.tags.count("title") == 1
+    assert found.title == f"{' '.join(prompt.split())} → a battleship · MoMALisa"
+    assert found.meta["og:title"] == f"{' '.join(prompt.split())} → a battleship"
+    assert "<!--" not in answer.text
+    assert "-->" not in answer.text
+
+
+async def test_a_long_prompt_is_cut(settings, fleet):
+    """A thousand characters are no title."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "end": "ab " * 300})).json())
+        found = await head(client, f"/walks/{walk['id']}")
+    assert found.meta["og:title"].endswith("ab…")
+    assert len(found.meta["og:title"]) < 120
+
+
+async def test_what_does_not_hang_on_the_wall_says_nothing(settings, fleet):
+    """A walk that is unlisted, taken off, unfinished or unknown is for those who were given its url."""
+    replica = fleet.add()
+    async with running(settings, fleet) as client:
+        walks = [
+            await ended(
+                client, (await client.post("/api/v1/walks", json={**WISH, "seed": seed, "listed": listed})).json()
+            )
+            for seed, listed in ((1, False), (2, True))
+        ]
+        assert (await head(client, f"/walks/{walks[1]['id']}")).meta["og:url"]
+        async with opened(settings.database_url) as engine:
+            await Catalogue(engine).hide(walks[1]["id"])
+        replica.holds = True
+        unfinished = (await client.post("/api/v1/walks", json={**WISH, "seed": 3})).json()
+        paths = [f"/walks/{walk['id']}" for walk in (*walks, unfinished)]
+        paths += [f"/walks/{'0' * 32}", "/walks/x", "/elsewhere", "<script>", "/walks/" + "0" * 32 + "\n"]
+        for path in paths:
+            found = await head(client, path)
+            assert (found.title, found.canonical) == ("MoMALisa", None)
+            assert set(found.meta) == {"description", "robots"}
+        replica.holds = False
+
+
+@pytest.mark.parametrize(
+    ("path", "title"), [("/", "MoMALisa"), ("/gallery", "Gallery · MoMALisa"), ("/about", "About · MoMALisa")]
+)
+async def test_other_pages_have_titles_of_their_own(settings, fleet, path, title):
+    """Four tabs called the same are a riddle."""
+    async with running(settings, fleet) as client:
+        found = await head(client, path)
+    assert (found.title, found.canonical) == (title, f"http://api{path}")
+    assert found.meta["description"]

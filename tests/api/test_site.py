@@ -1,0 +1,115 @@
+"""The gallery as the api itself serves it: its pages, what crawlers read in them, what browsers are told."""
+
+import pytest
+
+from momalisa_api.app import create_app
+from momalisa_api.routes.page_headers import SECURITY
+from momalisa_api.routes.site import INCLUDE
+from tests.api.conftest import ended, running
+from tests.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
+
+pytestmark = pytest.mark.anyio
+WISH = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html"
+)
+
+
+@pytest.fixture
+def hung(settings, tmp_path):
+    """Settings with a gallery."""
+    return settings.model_copy(update={"gallery": make_gallery(tmp_path / "dist")})
+
+
+@pytest.mark.parametrize("path", ["/", "/gallery?q=red", "/about", f"/walks/{'0' * 32}"])
+async def test_every_page_is_the_shell_with_a_head(hung, fleet, path):
+    """Reload and Back land on pages, not in the script alone."""
+    async with running(hung, fleet) as client:
+        page = await client.get(path, headers=BROWSER)
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["cache-control"] == "no-cache"
+    assert INCLUDE not in page.text
+    assert f'src="{SCRIPT}"' in page.text
+    assert Head(page.text).tags.count("title") == 1
+
+
+async def test_a_shared_walk_is_described_in_its_page(hung, fleet):
+    """Crawlers run no script."""
+    async with running(hung, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        page = await client.get(f"/walks/{walk['id']}", headers=BROWSER)
+    assert Head(page.text).meta["og:title"] == "a <giraffe> → a battleship"
+    assert "<giraffe>" not in page.text
+
+
+async def test_pages_and_assets_carry_the_security_headers(hung, fleet):
+    """What browsers are to forbid, word for word; the api's own docs need scripts of theirs."""
+    assert SECURITY["Content-Security-Policy"] == POLICY
+    async with running(hung, fleet) as client:
+        for path in ("/", "/nowhere", SCRIPT, FONT, "/robots.txt"):
+            answer = await client.get(path, headers=BROWSER)
+            assert SECURITY.items() <= {name: answer.headers.get(name) for name in SECURITY}.items(), path
+        docs = await client.get("/api/docs", headers=BROWSER)
+    assert docs.status_code == 200
+    assert "content-security-policy" not in docs.headers
+
+
+async def test_assets_are_immutable_typed_and_packed(hung, fleet):
+    """Browsers keep them for good: their names hold a hash. A script of another type would not run."""
+    async with running(hung, fleet) as client:
+        script = await client.get(SCRIPT)
+        bare = await client.get(SCRIPT, headers={"Accept-Encoding": "identity"})
+        font = await client.get(FONT)
+        again = await client.get("/favicon.svg")
+        same = await client.get("/favicon.svg", headers={"If-None-Match": again.headers["etag"]})
+        manifest = await client.get("/manifest.webmanifest")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert script.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert script.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in script.headers["vary"]
+    assert int(script.headers["content-length"]) < len(bare.content) / 10
+    assert script.text == bare.text
+    assert (font.headers["content-type"], font.content[:4]) == ("font/woff2", b"wOF2")
+    assert manifest.headers["content-type"] == "application/manifest+json"
+    assert (again.headers["content-type"], again.headers["cache-control"]) == ("image/svg+xml", "no-cache")
+    assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_what_is_nowhere_is_a_page_to_people_and_a_problem_to_scripts(hung, fleet):
+    """A mistyped address shows the way back; what is no page never looks like one."""
+    async with running(hung, fleet) as client:
+        page = await client.get("/walks/not-an-id", headers=BROWSER)
+        script = await client.get("/nowhere")
+        others = [await client.get(path, headers=BROWSER) for path in ("/api/v1/nothing", "/assets/gone-1.js")]
+        outside = await client.get("/%2e%2e/card.json", headers=BROWSER)
+        posted = await client.post("/gallery")
+        known = await client.post("/api/v1/model")
+        looked = await client.head("/about")
+    assert (page.status_code, Head(page.text).title) == (404, "MoMALisa")
+    assert page.headers["cache-control"] == "no-cache"
+    for answer in (script, *others):
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert (outside.status_code, posted.status_code, known.status_code) == (404, 405, 405)
+    assert "made-up" not in outside.text
+    assert (looked.status_code, looked.content) == (200, b"")
+
+
+async def test_without_a_gallery_a_visitor_is_led_to_the_docs(settings, fleet):
+    """Behind nginx, and where nobody has built it."""
+    async with running(settings, fleet) as client:
+        assert (await client.get("/")).headers["location"] == "/api/docs"
+        assert (await client.get("/gallery", headers=BROWSER)).headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("shell", [None, SHELL.replace(INCLUDE, "")])
+def test_a_folder_that_is_no_gallery_ends_the_start(settings, tmp_path, shell):
+    """Better than pages without titles, found out by crawlers."""
+    (tmp_path / "dist").mkdir()
+    if shell:
+        (tmp_path / "dist" / "index.html").write_text(shell)
+    with pytest.raises(SystemExit, match="gallery"):
+        create_app(settings.model_copy(update={"gallery": tmp_path / "dist", "replicas": "http://replica-1"}))

@@ -1,0 +1,55 @@
+"""A made-up gallery, as small as can be: what a build leaves in a folder. And what crawlers read in a page."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+from momalisa_api.routes.site import INCLUDE
+
+SCRIPT = "/assets/index-D1a2b3C4.js"
+FONT = "/assets/libre-E5f6.woff2"
+SHELL = (
+    f'<!doctype html>\n<html lang="en">\n<head>\n{INCLUDE}\n<script type="module" src="{SCRIPT}"></script>\n</head>\n'
+)
+
+
+def make_gallery(folder: Path) -> Path:
+    """The folder of a built gallery."""
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text(f"{SHELL}<body><main></main></body>\n</html>\n")
+    (folder / SCRIPT[1:]).write_text("export const walls = [1, 2, 3];\n" * 200)
+    (folder / FONT[1:]).write_bytes(b"wOF2" + bytes(range(256)))
+    (folder / "favicon.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (folder / "manifest.webmanifest").write_text('{"name": "MoMALisa"}')
+    (folder / "robots.txt").write_text("User-agent: *\nAllow: /\n")
+    return folder
+
+
+class Head(HTMLParser):
+    """What a page says of itself, as a reader of HTML sees it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.title = ""
+        self.canonical: str | None = None
+        self.meta: dict[str, str] = {}
+        self._in_title = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attributes)
+        self._in_title = tag == "title"
+        if tag == "meta":
+            assert set(given) in ({"name", "content"}, {"property", "content"}), given
+            self.meta[given.get("name") or given.get("property") or ""] = given["content"] or ""
+        if tag == "link":
+            self.canonical = given["href"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_title = self._in_title and tag != "title"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self.title += data

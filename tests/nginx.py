@@ -1,0 +1,67 @@
+"""A real nginx with the production configuration, before whichever api."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.journey.processes import REPOSITORY, free_port, wait_until
+
+TEMPLATE = REPOSITORY / "frontend" / "nginx.conf"
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+
+
+def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str) -> Path:
+    """The configuration as envsubst makes it, in a folder of its own, beside which nginx writes."""
+    values = {
+        "PORT": f"127.0.0.1:{port}",
+        "GALLERY": str(gallery),
+        "API": api,
+        "NGINX_LOCAL_RESOLVERS": "127.0.0.1",
+        "TRUSTED_PROXY": "0.0.0.0/32",
+        **settings,
+    }
+    text = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], TEMPLATE.read_text())
+    # Several at a time on one machine, where a container has a /tmp of its own.
+    text = text.replace("/tmp/nginx", f"{folder}/nginx").replace("worker_processes auto", "worker_processes 1")
+    path = folder / "nginx.conf"
+    path.write_text(text)
+    return path
+
+
+def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
+    """What `nginx -t` says of a configuration."""
+    assert NGINX, "no nginx here; install one: apt-get install nginx-light"
+    return subprocess.run([NGINX, "-t", "-e", "stderr", "-c", config], capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def nginx(folder: Path, gallery: Path, api: str, **settings: str) -> Iterator[str]:
+    """The url of an nginx that answers. What it logs lies in the folder."""
+    assert NGINX, "no nginx here; install one: apt-get install nginx-light"
+    port = free_port()
+    config = render(folder, gallery, api, port=port, **settings)
+    # In the foreground, as a container runs it; not as somebody else, whom the folders of a test are shut to.
+    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
+    command = [NGINX, "-e", "stderr", "-c", str(config), "-g", directives]
+    with (folder / "nginx.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: process.poll() is not None or _answers(port))
+            assert process.poll() is None, (folder / "nginx.log").read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/robots.txt", trust_env=False).status_code > 0
+    except httpx.TransportError:
+        return False
