@@ -1,0 +1,78 @@
+/** The api's calls, typed by its own OpenAPI document. Each throws a Problem, or a TypeError where no answer came. */
+
+import createClient from "openapi-fetch";
+import { problemOf } from "./problem";
+import type { components, paths } from "./schema";
+
+export type Walk = components["schemas"]["WalkResource"];
+export type WalkSpec = components["schemas"]["WalkSpec"];
+export type Model = components["schemas"]["ModelResource"];
+export type GalleryPage = components["schemas"]["GalleryPage"];
+export type Wish = Partial<components["schemas"]["WalkRequest"]>;
+
+/** What one owner wants of a walk. */
+export interface Ask {
+  mine: boolean;
+  listed: boolean;
+}
+
+// fetch is looked up at each call, so that whoever replaces it is heard.
+const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => fetch(request) });
+
+interface Answer<T> {
+  data?: T | undefined;
+  error?: unknown;
+  response: Response;
+}
+
+function taken<T>({ data, error, response }: Answer<T>): T {
+  if (!response.ok || data === undefined) throw problemOf(response.status, error);
+  return data;
+}
+
+export async function askFor(wish: Wish): Promise<Walk> {
+  return taken(await api.POST("/api/v1/walks", { body: wish as components["schemas"]["WalkRequest"] }));
+}
+
+export async function getWalk(id: string): Promise<Walk> {
+  return taken(await api.GET("/api/v1/walks/{walk_id}", { params: { path: { walk_id: id } } }));
+}
+
+export async function withdraw(id: string): Promise<Walk> {
+  return taken(await api.DELETE("/api/v1/walks/{walk_id}", { params: { path: { walk_id: id } } }));
+}
+
+/** Walks, newest first. before: the cursor of the page before; see `cursorOf`. */
+export async function getGallery(query: { q?: string; before?: number; owner?: "me"; limit?: number }): Promise<GalleryPage> {
+  return taken(await api.GET("/api/v1/walks", { params: { query } }));
+}
+
+/** The cursor in the url of a next page. */
+export function cursorOf(next: string | null): number | undefined {
+  const before = next && new URL(next, location.origin).searchParams.get("before");
+  return before ? Number(before) : undefined;
+}
+
+export async function getModel(): Promise<Model> {
+  // openapi-fetch forgets that an example is a pair.
+  return taken(await api.GET("/api/v1/model", {})) as Model;
+}
+
+/** Whether the caller asks for a walk, and wants it listed. Nobody's where the api does not tell. */
+export async function getAsk(id: string): Promise<Ask> {
+  const response = await fetch(askUrl(id));
+  const body: unknown = await response.json().catch(() => null);
+  return response.ok ? (body as Ask) : { mine: false, listed: false };
+}
+
+export async function putAsk(id: string, listed: boolean): Promise<Ask> {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetch(askUrl(id), { method: "PUT", headers, body: JSON.stringify({ listed }) });
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw problemOf(response.status, body);
+  return body as Ask;
+}
+
+function askUrl(id: string): string {
+  return `/api/v1/walks/${id}/ask`;
+}
