@@ -58,11 +58,11 @@ export async function getModel(): Promise<Model> {
   return taken(await api.GET("/api/v1/model", {})) as Model;
 }
 
-/** Whether the caller asks for a walk, and wants it listed. Nobody's where the api does not tell. */
-export async function getAsk(id: string): Promise<Ask> {
+/** Whether the caller asks for a walk, and wants it listed; null where the api does not tell. */
+export async function getAsk(id: string): Promise<Ask | null> {
   const response = await fetch(askUrl(id));
   const body: unknown = await response.json().catch(() => null);
-  return response.ok ? (body as Ask) : { mine: false, listed: false };
+  return response.ok ? (body as Ask) : null;
 }
 
 export async function putAsk(id: string, listed: boolean): Promise<Ask> {
