@@ -11,10 +11,7 @@ export type GalleryPage = components["schemas"]["GalleryPage"];
 export type Wish = Partial<components["schemas"]["WalkRequest"]>;
 
 /** What one owner wants of a walk. */
-export interface Ask {
-  mine: boolean;
-  listed: boolean;
-}
+export type Ask = components["schemas"]["AskResource"];
 
 // fetch is looked up at each call, so that whoever replaces it is heard.
 const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => fetch(request) });
@@ -58,21 +55,12 @@ export async function getModel(): Promise<Model> {
   return taken(await api.GET("/api/v1/model", {})) as Model;
 }
 
-/** Whether the caller asks for a walk, and wants it listed; null where the api does not tell. */
-export async function getAsk(id: string): Promise<Ask | null> {
-  const response = await fetch(askUrl(id));
-  const body: unknown = await response.json().catch(() => null);
-  return response.ok ? (body as Ask) : null;
+/** Whether the caller asks for a walk, and wants it listed. */
+export async function getAsk(id: string): Promise<Ask> {
+  return taken(await api.GET("/api/v1/walks/{walk_id}/ask", { params: { path: { walk_id: id } } }));
 }
 
 export async function putAsk(id: string, listed: boolean): Promise<Ask> {
-  const headers = { "Content-Type": "application/json" };
-  const response = await fetch(askUrl(id), { method: "PUT", headers, body: JSON.stringify({ listed }) });
-  const body: unknown = await response.json().catch(() => null);
-  if (!response.ok) throw problemOf(response.status, body);
-  return body as Ask;
-}
-
-function askUrl(id: string): string {
-  return `/api/v1/walks/${id}/ask`;
+  const params = { path: { walk_id: id } };
+  return taken(await api.PUT("/api/v1/walks/{walk_id}/ask", { params, body: { listed } }));
 }

@@ -72,6 +72,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/walks/{walk_id}/ask": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Your ask
+         * @description Whether you ask for the walk, and whether you let it hang on the wall.
+         */
+        get: operations["your_ask_api_v1_walks__walk_id__ask_get"];
+        /**
+         * List or unlist a walk of yours
+         * @description List or unlist a walk that you ask for. It hangs on the wall while anybody lists it, unless it was taken off.
+         */
+        put: operations["change_your_ask_api_v1_walks__walk_id__ask_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/walks/{walk_id}/events": {
         parameters: {
             query?: never;
@@ -300,6 +324,22 @@ export interface components {
             words: string[];
         };
         /**
+         * AskResource
+         * @description Your own ask for a walk.
+         */
+        AskResource: {
+            /**
+             * Mine
+             * @description Whether you ask for it.
+             */
+            mine: boolean;
+            /**
+             * Listed
+             * @description Whether you let it hang on the wall; false where you do not ask for it.
+             */
+            listed: boolean;
+        };
+        /**
          * GalleryPage
          * @description Some walks, newest first.
          */
@@ -327,6 +367,17 @@ export interface components {
              * @description How many times the mean step it is.
              */
             times: number;
+        };
+        /**
+         * Listing
+         * @description Whether a walk may hang on the wall for you.
+         */
+        Listing: {
+            /**
+             * Listed
+             * @description Whether it may hang on the wall.
+             */
+            listed: boolean;
         };
         /**
          * ModelCard
@@ -1185,6 +1236,155 @@ export interface operations {
             };
         };
     };
+    your_ask_api_v1_walks__walk_id__ask_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The walk's id: a hash of its spec. */
+                walk_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AskResource"];
+                };
+            };
+            /** @description The API key is not known */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description There is no such walk */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walks are out of reach */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    change_your_ask_api_v1_walks__walk_id__ask_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The walk's id: a hash of its spec. */
+                walk_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Listing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AskResource"];
+                };
+            };
+            /** @description The body is not JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The API key is not known */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Nobody knows that it is yours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description There is no such walk */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The request body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walks are out of reach */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     events_api_v1_walks__walk_id__events_get: {
         parameters: {
             query?: never;
@@ -1561,8 +1761,8 @@ export interface operations {
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @description The GIF, the MP4, a small MP4 for galleries, or a still. */
-                name: "walk.gif" | "walk.mp4" | "preview.mp4" | "poster.webp";
+                /** @description The GIF, the MP4, a small MP4 for galleries, a small still, or one as large as a frame. */
+                name: "walk.gif" | "walk.mp4" | "preview.mp4" | "poster.webp" | "poster.jpg";
                 /** @description The walk's id: a hash of its spec. */
                 walk_id: string;
             };
@@ -1580,6 +1780,7 @@ export interface operations {
                 content: {
                     "image/gif": string;
                     "image/webp": string;
+                    "image/jpeg": string;
                     "video/mp4": string;
                 };
             };
@@ -1595,6 +1796,7 @@ export interface operations {
                 content: {
                     "image/gif": string;
                     "image/webp": string;
+                    "image/jpeg": string;
                     "video/mp4": string;
                 };
             };
