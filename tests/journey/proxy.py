@@ -117,15 +117,15 @@ class Proxy:
     @contextmanager
     def holding(self, after: int) -> Iterator[None]:
         """Let so many frames more pass; the others wait for the end of the block, or for `let_all`."""
-        self._passes = after
+        self.let(after)
         try:
             yield
         finally:
             self.let_all()
 
     def let(self, frames: int) -> None:
-        """So many frames more may pass."""
-        self._passes += frames
+        """So many frames more may pass, and no others that might have before."""
+        self._passes = frames
 
     def let_all(self) -> None:
         self._passes = math.inf
