@@ -68,7 +68,11 @@ def lighthouse(url: str, folder: Path) -> dict[str, float]:
     command += ["--output=json", f"--output-path={out}", f"--only-categories={','.join(CATEGORIES)}"]
     path = f"{REPOSITORY / '.venv' / 'node'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path, "CHROME_PATH": CHROMIUM}, capture_output=True, text=True
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "CHROME_PATH": str(CHROMIUM)},
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -44,6 +44,7 @@ def pages(walk):
     return {
         "first": "/",
         "gallery": "/gallery",
+        "few found": "/gallery?q=zeppelin",
         "nothing found": "/gallery?q=submarine",
         "about": "/about",
         "walk": f"/walks/{walk['id']}",
@@ -172,7 +173,7 @@ def test_the_strip_scrolls_by_itself_on_a_phone_and_the_stage_is_as_wide_as_it(v
     assert visitor.page.evaluate("() => scrollX") == 0
 
 
-@pytest.mark.parametrize("name", ["first", "gallery", "about", "walk"])
+@pytest.mark.parametrize("name", ["first", "few found", "about", "walk"])
 def test_everything_is_reached_by_keys_and_seen_to_be(visit, pages, name):
     """No mouse, no trap, and never a riddle where one is."""
     # Still, so that what differs between two pictures is the focus alone.

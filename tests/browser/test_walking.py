@@ -167,11 +167,34 @@ def test_a_walk_goes_on_from_where_another_ended(visit, walk):
     expect(visitor.page.get_by_label("To", exact=True)).to_have_value("")
 
 
-def test_an_ask_that_the_api_refuses_is_explained_at_the_form(visit):
-    """The api's own words, where they can be acted on."""
+def test_a_wish_that_cannot_be_is_explained_at_the_form(visit):
+    """Before anything is asked, where it can be mended."""
     visitor = visit("/")
     fill_in(visitor, "a red square", "a blue circle")
     visitor.page.get_by_label("Seed").fill("99999999999")
     visitor.page.get_by_role("button", name="Walk", exact=True).click()
     expect(visitor.page.get_by_role("alert")).to_contain_text("A whole number up to 4294967295")
     assert visitor.urls("/api/v1/walks$") == []
+
+
+def test_an_ask_that_the_api_refuses_is_explained_at_the_form(visit):
+    """In the api's own words: it knows limits that the page does not."""
+    visitor = visit("/")
+    visitor.pardon("status of 422")
+    fill_in(visitor, "a red square", "a blue circle")
+    visitor.context.route("**/api/v1/walks", lambda route: route.continue_(post_data='{"stops": ["a", ""]}'))
+    visitor.page.get_by_role("button", name="Walk", exact=True).click()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("The last prompt must have 1 to 1000 characters, not 0.")
+    expect(visitor.page.get_by_label("From")).to_have_value("a red square")
+
+
+def test_surprise_me_fills_in_what_the_model_paints_well_and_swap_turns_it_round(visit, house):
+    """Nobody knows at first what to ask for."""
+    visitor = visit("/")
+    visitor.page.get_by_role("button", name="Surprise me").click()
+    fields = visitor.page.locator("textarea")
+    start, end = (fields.nth(index).input_value() for index in range(2))
+    examples = httpx.get(f"{house.url}/api/v1/model", trust_env=False).json()["card"]["about"]["examples"]
+    assert [start, end] in examples
+    visitor.page.get_by_role("button", name="Swap").click()
+    assert [fields.nth(index).input_value() for index in range(2)] == [end, start]

@@ -1,13 +1,14 @@
 """A visitor with a browser, who hears everything that the console says."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # Nothing but what is asked of it goes over the network.
 QUIET = (
     "--no-sandbox",
@@ -127,7 +128,8 @@ class Visitor:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium, or what goes by that name here."""
+    assert CHROMIUM, "no Chromium here; install one: apt-get install chromium"
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield running
