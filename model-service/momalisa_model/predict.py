@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import anyio
 import anyio.lowlevel
 from pydantic import Field
 from starlette.requests import Request
 
-from momalisa_model.answer import shard_of
+from momalisa_model.answer import cancel_when_gone, shard_of
 from momalisa_model.problems import Stopping
 from momalisa_model.replica import Ready, Replica
 from momalisa_model.sampler import Cancelled, ShouldStop
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
-
-LOOK_S: Final = 0.5
 
 
 class Instance(Wire):
@@ -59,7 +57,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, read
 
     with replica.lane.place():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when_gone, request, tasks.cancel_scope)
+            tasks.start_soon(cancel_when_gone, request.receive, tasks.cancel_scope)
             for shard in shards:
                 await _render(replica, shard_of(shard, ready.sampler, ready.answer, replica.metrics), keep)
             tasks.cancel_scope.cancel()
@@ -83,9 +81,3 @@ async def _render(
         await replica.lane.run(shard, keep)
     except Cancelled:
         await anyio.lowlevel.checkpoint()  # where the caller is gone, this is where the scope's own cancel arrives
-
-
-async def _cancel_when_gone(request: Request, answer: anyio.CancelScope) -> None:
-    while not await request.is_disconnected():
-        await anyio.sleep(LOOK_S)
-    answer.cancel()
