@@ -67,9 +67,10 @@ atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where
 atelier-eval: $(READY) ## what the weights know, over HTTP, on captions they never saw
 	cd model-service && ../$(BIN)/python -m atelier.examine
 
-pictures: $(READY) ## the pictures of the docs, by a real deployment
+pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, by a real deployment
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/screens.py
 
 atelier-card: $(READY) ## the model card of the weights that are there
 	cd model-service && ../$(BIN)/python -m atelier.wishes > ../.run/wishes.json

@@ -76,7 +76,7 @@ class FramesResponse(Response):
         outbox, inbox = anyio.create_memory_object_stream[Line | Problem](math.inf)
         with inbox:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_watch, receive, tasks.cancel_scope)
+                tasks.start_soon(cancel_when_gone, receive, tasks.cancel_scope)
                 tasks.start_soon(self._render, outbox, tasks.cancel_scope)
                 await self._send_all(inbox, scope, receive, send)
                 sent = True
@@ -121,7 +121,7 @@ class FramesResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _watch(receive: Receive, shard: anyio.CancelScope) -> None:
+async def cancel_when_gone(receive: Receive, shard: anyio.CancelScope) -> None:
     """Cancel the shard when the caller's connection closes."""
     while (await receive())["type"] != "http.disconnect":
         pass

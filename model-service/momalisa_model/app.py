@@ -15,6 +15,7 @@ from momalisa_model.answer import FramesResponse, shard_of
 from momalisa_model.card import card_file, derive_card, read_wishes
 from momalisa_model.door import BodyLimit
 from momalisa_model.logs import configure_logs
+from momalisa_model.predict import PredictAnswer, PredictRequest, predict
 from momalisa_model.problems import (
     BodyTooLarge,
     Invalid,
@@ -74,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     install(app)
     add_routes(app)
+    add_platform_routes(app, settings)
     return app
 
 
@@ -110,6 +112,28 @@ def add_routes(app: FastAPI) -> None:
     async def metrics(replica: TheReplica) -> Response:
         """Counters for Prometheus."""
         return PrometheusText(replica.metrics.text())
+
+
+def add_platform_routes(app: FastAPI, settings: Settings) -> None:
+    """What Vertex AI and KServe call, under the paths that they choose."""
+    refusals = documented(
+        Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory, NotANumber
+    )
+    if settings.predict_route:
+
+        @app.post(settings.predict_route, responses=refusals)
+        async def predictions(
+            body: PredictRequest, request: Request, replica: TheReplica, ready: WhatIsReady
+        ) -> PredictAnswer:
+            """One frame an instance, all at once."""
+            return await predict(body, request, replica, ready)
+
+    if settings.health_route:
+
+        @app.get(settings.health_route, responses=documented(NotReady))
+        async def health(_: WhatIsReady) -> dict[str, str]:
+            """As /readyz."""
+            return {"status": "ready"}
 
 
 class PrometheusText(Response):

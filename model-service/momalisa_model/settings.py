@@ -69,7 +69,25 @@ class Settings(BaseSettings):
         default=3, ge=0, le=600, description="Seconds a shard may go on after SIGTERM before it is cut off."
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8100, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    port: int = Field(
+        default=8100,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("MOMALISA_PORT", "AIP_HTTP_PORT"),
+        description="TCP port to listen on; 0 takes a free one.",
+    )
+    predict_route: str | None = Field(
+        default=None,
+        pattern="^/",
+        validation_alias=AliasChoices("MOMALISA_PREDICT_ROUTE", "AIP_PREDICT_ROUTE"),
+        description="Path that answers instances with predictions, for Vertex AI and KServe V1. Unset: none.",
+    )
+    health_route: str | None = Field(
+        default=None,
+        pattern="^/",
+        validation_alias=AliasChoices("MOMALISA_HEALTH_ROUTE", "AIP_HEALTH_ROUTE"),
+        description="Path that answers as /readyz does, for platforms that choose their own. Unset: none.",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="How logs are written; auto is console on a terminal and json elsewhere."
     )
