@@ -22,7 +22,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @functools.cache
 def tool() -> tuple[str, ...]:
-    """The command that builds a folder: kubectl's kustomize 5 or newer, or kustomize itself. Fails where there is none."""
+    """The command that builds a folder: kubectl's kustomize 5 or newer, or kustomize. Fails where there is none."""
     for command, version in (
         (("kubectl", "kustomize"), ("kubectl", "version", "--client")),
         (("kustomize", "build"), ("kustomize", "version")),
