@@ -46,7 +46,7 @@ def wrong_for_controllers(manifests: list[Manifest]) -> list[str]:
     """What the types and validators of custom resources object to. Fails where they are not installed."""
     node = shutil.which("node", path=os.pathsep.join([str(REPOSITORY / ".venv" / "node"), os.environ["PATH"]]))
     if not node or not (HERE / "node_modules").is_dir():
-        pytest.fail("The schemas of custom resources are not here: make k8s-types")
+        pytest.fail("The schemas of custom resources are not here: npm ci in tests/ops/k8s")
     told = json.dumps([as_operator(manifest) for manifest in manifests])
     done = subprocess.run([node, HERE / "crds.mjs"], input=told, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
