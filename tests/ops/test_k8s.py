@@ -36,7 +36,7 @@ PICTURE = {
 
 
 def combinations() -> list[tuple[str, ...]]:
-    """None, each, all but one and all components; MOMALISA_COMBINATIONS=pairs adds each two, =all really all there are."""
+    """None, each, all but one and all components; MOMALISA_COMBINATIONS=pairs adds each two, all whatever there is."""
     whole = len(COMPONENTS)
     more = {"": [], "pairs": [2], "all": range(whole + 1)}[os.environ.get("MOMALISA_COMBINATIONS", "")]
     sizes = sorted({0, 1, whole - 1, whole, *more})
