@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.ops.k8s import arrow_rules, edge_rules, pod_rules, rules, safety_rules, schemas, wiring_rules
-from tests.ops.k8s.kustomize import Manifest, build_with
+from tests.ops.k8s.kustomize import SKIP, Manifest, build_with, tool
 from tests.ops.k8s.manifests import PART, labels, pod
 from tests.ops.test_k8s import COMPONENTS, one
 
@@ -197,3 +197,14 @@ def test_controllers_schemas_know_values(right: list[Manifest]):
     wrong = copy.deepcopy(one(right, "HealthCheckPolicy", "frontend"))
     wrong["spec"]["default"]["config"]["httpHealthCheck"]["portSpecification"] = "SOME_PORT"
     assert schemas.wrong_for_controllers([wrong])
+
+
+def test_a_missing_kustomize_fails_and_is_skipped_by_a_variable_alone(monkeypatch: pytest.MonkeyPatch):
+    """A check that skips itself in silence is none."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv(SKIP, raising=False)
+    with pytest.raises(pytest.fail.Exception, match="install kubectl"):
+        tool.__wrapped__()
+    monkeypatch.setenv(SKIP, "1")
+    with pytest.raises(pytest.skip.Exception, match="no manifest was built"):
+        tool.__wrapped__()
