@@ -28,8 +28,10 @@ PACKAGES := frontend/node_modules/.package-lock.json
 NODE := $(VENV)/node
 WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
 NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
+# What the custom resources in k8s/ are held against.
+K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
-.PHONY: up walk gallery api-types test check bench atelier atelier-card atelier-eval pictures lock clean
+.PHONY: up walk gallery api-types test check check-k8s bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -43,10 +45,10 @@ gallery: $(GALLERY) ## what browsers get, in frontend/dist
 api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its OpenAPI document
 	@$(NPM) run --silent types
 
-test: $(VENV)/ready-dev $(GALLERY) ## the whole suite, over real processes
+test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real processes
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready-dev $(GALLERY) ## what CI runs: linters, types, floors, tests
+check: $(VENV)/ready-dev $(GALLERY) check-k8s ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
@@ -56,6 +58,12 @@ check: $(VENV)/ready-dev $(GALLERY) ## what CI runs: linters, types, floors, tes
 	@$(api_types_hold)
 	$(NPM) test
 	$(BIN)/python -m pytest
+
+# pairs builds each two components together; all, in some minutes, whatever can be combined.
+COMBINATIONS ?= pairs
+check-k8s: $(VENV)/ready-dev $(K8S_TYPES) ## the manifests: every overlay, and the base with any components
+	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
+	MOMALISA_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest tests/ops/test_k8s.py tests/ops/test_k8s_rules.py
 
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
@@ -105,6 +113,9 @@ $(PACKAGES): frontend/package.json frontend/package-lock.json $(NODE)
 	@echo "Fetching what the gallery is built with."
 	@$(NPM) ci --no-audit --no-fund --loglevel=error && touch ../$@
 
+$(K8S_TYPES): tests/ops/k8s/package.json tests/ops/k8s/package-lock.json $(NODE)
+	@cd tests/ops/k8s && $(WITH_NODE) npm ci --no-audit --no-fund --no-update-notifier --loglevel=error && touch ../../../$@
+
 $(NODE): requirements/node.lock | $(READY)
 	@rm -rf $@ $@.part && mkdir $@.part
 	@$(node_fits) || { $(UV) --require-hashes --no-deps -r requirements/node.lock && $(node_from_pypi); }
@@ -143,4 +154,4 @@ compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
 	pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
 
 clean: ## all that `make` and the services left here
-	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist
+	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist tests/ops/k8s/node_modules

@@ -1,0 +1,66 @@
+"""Manifests held against what Kubernetes, the Gateway API, KEDA, GKE and Prometheus take: no field unknown to them."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from tests.ops.k8s.kustomize import REPOSITORY, Manifest
+
+HERE = Path(__file__).parent
+# The oldest that has everything: preStop sleep is on by default from 1.30. GKE's channels are past it.
+KUBERNETES = "1.33"
+CUSTOM = ("gateway.networking.k8s.io", "keda.sh", "networking.gke.io", "monitoring.googleapis.com")
+
+
+def key(manifest: Manifest) -> str:
+    return json.dumps(manifest, sort_keys=True)
+
+
+def once(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Each of them once: combinations of components have most manifests in common."""
+    return list({key(manifest): manifest for manifest in manifests}.values())
+
+
+def is_custom(manifest: Manifest) -> bool:
+    return str(manifest["apiVersion"]).partition("/")[0] in CUSTOM
+
+
+def wrong_for_kubernetes(manifests: Iterable[Manifest]) -> list[str]:
+    """What Kubernetes' own schemas object to, strictly."""
+    found = []
+    for manifest in manifests:
+        try:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+            found.append(f"{manifest['kind']}/{manifest['metadata']['name']}: {error.message}")
+    return found
+
+
+def wrong_for_controllers(manifests: list[Manifest]) -> list[str]:
+    """What the types and validators of custom resources object to. Fails where they are not installed."""
+    node = shutil.which("node", path=os.pathsep.join([str(REPOSITORY / ".venv" / "node"), os.environ["PATH"]]))
+    if not node or not (HERE / "node_modules").is_dir():
+        pytest.fail("The schemas of custom resources are not here: npm ci in tests/ops/k8s")
+    told = json.dumps([as_operator(manifest) for manifest in manifests])
+    done = subprocess.run([node, HERE / "crds.mjs"], input=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def as_operator(manifest: Manifest) -> Manifest:
+    """Google's managed Prometheus publishes no types. What we ask of it the operator's kinds take too."""
+    spec = manifest["spec"]
+    if manifest["kind"] == "Rules":
+        kind = "PrometheusRule"
+    elif manifest["kind"] == "PodMonitoring":
+        kind, spec = "PodMonitor", {"selector": spec["selector"], "podMetricsEndpoints": spec["endpoints"]}
+    else:
+        return manifest
+    return {**manifest, "apiVersion": "monitoring.coreos.com/v1", "kind": kind, "spec": spec}
