@@ -48,12 +48,13 @@ api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its O
 test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real processes
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready-dev $(GALLERY) check-k8s ## what CI runs: linters, types, floors, tests
+check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
 	cd model-service && ../$(BIN)/mypy --config-file ../pyproject.toml atelier
 	PYTHONPATH=model-service $(BIN)/lint-imports
+	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
 	$(NPM) run check
 	@$(api_types_hold)
 	$(NPM) test
