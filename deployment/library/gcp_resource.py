@@ -29,7 +29,7 @@ options:
     elements: dict
     default: []
     suboptions:
-      field: {description: "The field of the body.", type: str, required: true}
+      field: {description: "The field of the body, dotted.", type: str, required: true}
       method: {description: "The HTTP method.", type: str, default: PUT}
       suffix: {description: "What follows the path, such as :setAutoscaling.", type: str, default: ""}
       place: {description: "Where the value stands in the request, dotted; default is the field.", type: str}
@@ -58,7 +58,7 @@ resource: {description: "The resource as Google has it; empty where there is non
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_compare import differences, merged
+from ansible.module_utils.gcp_compare import at, differences, holds, merged, nested
 from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
 
 VERB = {
@@ -121,29 +121,34 @@ def _created(params: dict[str, Any], google: Google, dry: bool) -> Found:
 
 
 def _updated(params: dict[str, Any], google: Google, before: Found, changed: list[str], dry: bool) -> Found:
+    if params["update"] == "verbs":
+        return _told(params, google, before, dry)
     wanted = {field: merged(before.get(field), params["body"][field]) for field in changed}
-    verbs = {verb["field"]: verb for verb in params["verbs"]}
-    stuck = [field for field in changed if params["update"] == "verbs" and field not in verbs]
-    if stuck:
+    if dry:
+        return before | wanted
+    google.call("PATCH", params["path"], wanted, {"updateMask": ",".join(changed)} if params["update"] == "mask" else {})
+    return google.read(params["path"]) or {}
+
+
+def _told(params: dict[str, Any], google: Google, before: Found, dry: bool) -> Found:
+    """Change field by field, each by its verb; nothing at all where one has none."""
+    wanted, after, steps = _compared(params), before, []
+    for verb in params["verbs"]:
+        value, found = at(wanted, verb["field"]), at(before, verb["field"])
+        if value is not None and not holds(found, value):
+            steps.append((verb, merged(found, value)))
+            after = merged(after, nested(verb["field"], value))
+    if stuck := differences(wanted, after):
         raise Refusal(
             f"{params['path']} differs in {', '.join(stuck)}, which cannot be changed in place: "
             "set it as it is, or delete the resource and run the playbook again"
         )
     if dry:
-        return before | wanted
-    if params["update"] == "verbs":
-        for field in changed:
-            _said(google, params["path"], verbs[field], wanted[field])
-    else:
-        mask = {"updateMask": ",".join(changed)} if params["update"] == "mask" else {}
-        google.call("PATCH", params["path"], wanted, mask)
+        return after
+    for verb, value in steps:
+        body = verb["request"] if verb["request"] is not None else nested(verb["place"] or verb["field"], value)
+        google.call(verb["method"], params["path"] + verb["suffix"], body)
     return google.read(params["path"]) or {}
-
-
-def _said(google: Google, path: str, verb: dict[str, Any], value: Any) -> None:
-    for part in reversed((verb["place"] or verb["field"]).split(".")):
-        value = {part: value}
-    google.call(verb["method"], path + verb["suffix"], value if verb["request"] is None else verb["request"])
 
 
 def diff(params: dict[str, Any], before: Found, after: Found) -> dict[str, Any]:

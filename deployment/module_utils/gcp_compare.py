@@ -34,6 +34,22 @@ def merged(found: Any, wanted: Any) -> Any:
     return wanted
 
 
+def at(body: dict[str, Any], path: str) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    found: Any = body
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """A body that holds nothing but `value`, at a dotted path."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    body: dict[str, Any] = value
+    return body
+
+
 def _is_zero(value: Any) -> bool:
     return value in (None, False, 0, "", "0") or value == {} or value == []
 
