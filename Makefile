@@ -22,6 +22,8 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
+PLAYBOOKS := $(wildcard deployment/*.yml)
+
 # The gallery's build, the packages for that, and the Node that runs them: PATH's where Vite takes it, else PyPI's.
 GALLERY := frontend/dist/index.html
 PACKAGES := frontend/node_modules/.package-lock.json
@@ -29,7 +31,7 @@ NODE := $(VENV)/node
 WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
 NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 
-.PHONY: up walk gallery api-types test check bench atelier atelier-card atelier-eval pictures lock clean
+.PHONY: up walk gallery api-types test check check-ansible bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -55,7 +57,14 @@ check: $(VENV)/ready-dev $(GALLERY) ## what CI runs: linters, types, floors, tes
 	$(NPM) run check
 	@$(api_types_hold)
 	$(NPM) test
+	$(MAKE) check-ansible
 	$(BIN)/python -m pytest
+
+check-ansible: $(VENV)/ready-dev ## the playbooks, without running them
+	cd deployment && ../$(BIN)/yamllint --strict .
+	cd deployment && PATH="$(abspath $(BIN)):$$PATH" ../$(BIN)/ansible-lint
+	cd deployment && ../$(BIN)/ansible-playbook --syntax-check $(notdir $(PLAYBOOKS)) >/dev/null
+	MYPYPATH=deployment/module_utils $(BIN)/mypy deployment/library deployment/module_utils
 
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

@@ -1,7 +1,13 @@
 #!/usr/bin/python
-"""Who may do what with one resource of a Google API: grants added to its policy, or taken from it. No other is touched."""
+"""Who may do what with one resource of a Google API: grants are added, or taken away. No other is touched."""
 
 from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
 
 DOCUMENTATION = r"""
 module: gcp_grants
@@ -37,13 +43,6 @@ EXAMPLES = r"""
 RETURN = r"""
 bindings: {description: "The policy's bindings.", type: list, elements: dict, returned: always}
 """
-
-import copy
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
-
 SPEC: dict[str, Any] = {
     **{
         name: option | ({"fallback": (env_fallback, [FALLBACKS[name]])} if name in FALLBACKS else {})
@@ -64,11 +63,14 @@ Policy = dict[str, Any]
 
 def policy_of(google: Google, path: str, style: str) -> Policy | None:
     """The resource's policy, conditions and all; None where there is no such resource."""
+    found: Policy | None
     if style == "storage":
-        return google.read(f"{path}/iam", {"optionsRequestedPolicyVersion": 3})
-    if style == "post":
-        return google.read(f"{path}:getIamPolicy", body={"options": {"requestedPolicyVersion": 3}})
-    return google.read(f"{path}:getIamPolicy", {"options.requestedPolicyVersion": 3})
+        found = google.read(f"{path}/iam", {"optionsRequestedPolicyVersion": 3})
+    elif style == "post":
+        found = google.read(f"{path}:getIamPolicy", body={"options": {"requestedPolicyVersion": 3}})
+    else:
+        found = google.read(f"{path}:getIamPolicy", {"options.requestedPolicyVersion": 3})
+    return found
 
 
 def granted(policy: Policy, grants: list[dict[str, str]], present: bool) -> Policy:

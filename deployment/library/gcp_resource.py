@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.gcp_compare import at, differences, holds, merged, nested
+from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
+
 DOCUMENTATION = r"""
 module: gcp_resource
 short_description: Bring one resource of a Google API to a wanted state
@@ -12,12 +18,16 @@ description:
 options:
   api: {description: "The API's host name before .googleapis.com.", type: str, required: true}
   path: {description: "The resource, from the API's version on.", type: str, required: true}
-  state: {description: "What should be; read changes nothing.", type: str, choices: [present, absent, read], default: present}
-  body: {description: "The wanted resource. Fields that it does not name are left as they are.", type: dict, default: {}}
+  state:
+    description: What should be; read changes nothing.
+    type: str
+    choices: [present, absent, read]
+    default: present
+  body: {description: "The wanted resource. Fields that it does not name stay.", type: dict, default: {}}
   collection: {description: "Where to POST to. Default: the path without its last part.", type: str}
   create_query: {description: "The query of that POST.", type: dict, default: {}}
   create_body: {description: "Its body, where that is not the resource itself.", type: dict}
-  create_only: {description: "Fields of the body that matter at creation alone.", type: list, elements: str, default: []}
+  create_only: {description: "Fields that matter at creation alone.", type: list, elements: str, default: []}
   update:
     description: mask is PATCH with updateMask, patch is PATCH without, verbs is what is in verbs.
     type: str
@@ -36,7 +46,7 @@ options:
       request: {description: "What is sent, where that is not the value.", type: dict}
   delete_query: {description: "The query of DELETE.", type: dict, default: {}}
   delete_path: {description: "Where to DELETE, where that is not the path.", type: str}
-  api_endpoint: {description: "In place of https://{api}.googleapis.com; {api} is filled in. GCP_API_ENDPOINT.", type: str}
+  api_endpoint: {description: "In place of https://{api}.googleapis.com. GCP_API_ENDPOINT.", type: str}
   service_account_file: {description: "A key file. GCP_SERVICE_ACCOUNT_FILE. Unset: application default.", type: path}
   access_token: {description: "A token, before all else. GCP_ACCESS_TOKEN.", type: str}
   wait_s: {description: "Seconds to wait for an operation.", type: int, default: 3600}
@@ -54,13 +64,6 @@ EXAMPLES = r"""
 RETURN = r"""
 resource: {description: "The resource as Google has it; empty where there is none.", type: dict, returned: always}
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_compare import at, differences, holds, merged, nested
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
-
 VERB = {
     "field": {"type": "str", "required": True},
     "method": {"type": "str", "default": "PUT"},
@@ -126,7 +129,8 @@ def _updated(params: dict[str, Any], google: Google, before: Found, changed: lis
     wanted = {field: merged(before.get(field), params["body"][field]) for field in changed}
     if dry:
         return before | wanted
-    google.call("PATCH", params["path"], wanted, {"updateMask": ",".join(changed)} if params["update"] == "mask" else {})
+    mask = {"updateMask": ",".join(changed)} if params["update"] == "mask" else {}
+    google.call("PATCH", params["path"], wanted, mask)
     return google.read(params["path"]) or {}
 
 

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import google.auth.exceptions
+import google.auth.transport.requests
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, credentials
+
 DOCUMENTATION = r"""
 module: gcp_token
 short_description: A short-lived access token
@@ -23,12 +28,6 @@ EXAMPLES = r"""
 RETURN = r"""
 token: {description: "The token.", type: str, returned: always}
 """
-
-import google.auth.exceptions
-import google.auth.transport.requests
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, credentials
-
 SPEC = {
     name: OPTIONS[name] | {"fallback": (env_fallback, [FALLBACKS[name]])}
     for name in ("service_account_file", "access_token")

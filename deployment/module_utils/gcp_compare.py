@@ -28,7 +28,7 @@ def holds(found: Any, wanted: Any) -> bool:
 
 
 def merged(found: Any, wanted: Any) -> Any:
-    """`found` with `wanted` laid over it: what to send where a whole field is replaced, so that nothing else is lost."""
+    """`found` with `wanted` laid over it: what to send where fields are replaced whole."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return found | {key: merged(found.get(key), value) for key, value in wanted.items()}
     return wanted

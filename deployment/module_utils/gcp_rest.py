@@ -77,9 +77,9 @@ class Google:
         return self._awaited(self._body(answer), path)
 
     def _send(self, method: str, path: str, body: Any, query: Any) -> requests.Response:
-        return self._session.request(
-            method, f"{self._base}/{path}", json=body, params=query, timeout=CALL_TIMEOUT_S
-        )
+        url = f"{self._base}/{path}"
+        answer: requests.Response = self._session.request(method, url, json=body, params=query, timeout=CALL_TIMEOUT_S)
+        return answer
 
     def _body(self, answer: requests.Response) -> dict[str, Any]:
         if answer.ok:
@@ -130,4 +130,5 @@ def operation_path(answer: dict[str, Any], path: str) -> str:
 
 def reason(error: dict[str, Any]) -> str:
     """What an operation's error says; Compute and Cloud SQL have lists of them."""
-    return str(error.get("message") or "; ".join(str(each.get("message", each)) for each in error.get("errors", [error])))
+    each = error.get("errors") or [error]
+    return "; ".join(str(one.get("message", one)) for one in each)

@@ -21,9 +21,7 @@ def certificate(folder: Path) -> Path:
     below = _begun(leaf, root, theirs).add_extension(
         x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
     )
-    below = below.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key()), critical=False
-    )
+    below = below.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key()), critical=False)
     pem = serialization.Encoding.PEM
     key = theirs.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "ca.pem").write_bytes(above.sign(ours, hashes.SHA256()).public_bytes(pem))

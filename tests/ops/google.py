@@ -176,7 +176,7 @@ def _handler(google: Google) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(sent)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do  # noqa: N815 as http.server names them
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: pytest has no use for it."""

@@ -28,9 +28,9 @@ def action(request: Any, things: Things) -> Act | str:
     path, verb = place(request), request.call.id.rpartition(".")[2]
     if request.call.id.endswith("secrets.addVersion"):
         return lambda: _add_version(things, path, request.body)
-    for name, act in VERBS.items():
-        if request.call.id.endswith(name):
-            return (lambda: act(things[path], request.body)) if path in things else "gone"
+    named = next((act for name, act in VERBS.items() if request.call.id.endswith(name)), None)
+    if named:
+        return (lambda: named(things[path], request.body)) if path in things else "gone"
     if request.method == "DELETE":
         return _deletion(things, path)
     if request.method == "PATCH":
@@ -78,7 +78,7 @@ def seen(request: Any, path: str, thing: Any) -> Any:
         return {"name": path, "state": "ENABLED"}
     if request.service == "compute":
         thing = _linked(thing) | {"selfLink": LINK.removesuffix("compute/v1/") + path, "status": "READY"}
-    return thing | {name: make(path) for (service, of, name), make in ADDED.items() if (service, of) == (request.service, kind)}
+    return thing | {name: make(path) for (*of, name), make in ADDED.items() if of == [request.service, kind]}
 
 
 def _id(request: Any) -> str:

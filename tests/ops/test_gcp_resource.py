@@ -66,5 +66,3 @@ def test_a_dotted_path_leads_in_and_out() -> None:
     """GKE hides some fields of a cluster in others, and changes them by names of their own."""
     assert compare.at(compare.nested("a.b.c", 7), "a.b.c") == 7
     assert compare.at({"a": 1}, "a.b") is None
-
-

@@ -24,9 +24,7 @@ def main() -> None:
     status = {"token": signed_in.token}
     if signed_in.expiry:
         status["expirationTimestamp"] = signed_in.expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
-    print(
-        json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status})
-    )
+    print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
 
 
 if __name__ == "__main__":
