@@ -113,7 +113,7 @@ def is_operation(answer: dict[str, Any]) -> bool:
     if answer.get("kind") in ("compute#operation", "sql#operation"):
         return True
     name = str(answer.get("name", ""))
-    return "/operations/" in name or ("operationType" in answer and "status" in answer)
+    return "/operations/" in f"/{name}" or ("operationType" in answer and "status" in answer)
 
 
 def is_done(answer: dict[str, Any]) -> bool:

@@ -161,6 +161,8 @@ def test_a_vm_is_made_once_and_its_disk_outlives_it(google: Google, operator: Op
     assert boot["initializeParams"]["sourceImage"] == "projects/debian-cloud/global/images/family/debian-13"
     assert instance["networkInterfaces"][0]["accessConfigs"] == [{"type": "ONE_TO_ONE_NAT", "natIP": "192.0.2.20"}]
 
+    assert instance["metadata"]["items"][0] == {"key": "ssh-keys", "value": "debian:ssh-ed25519 AAAA made up"}
+
     google.forget(f"{COMPUTE}/zones/us-central1-a/instances/momalisa")
     again = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_vm_answers=False)
     assert again.changed == ["Have the instance"], again.why
