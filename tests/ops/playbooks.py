@@ -56,7 +56,9 @@ class Operator:
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Played:
         """Run a playbook. Succeeds or not: `code` says it."""
-        here = {"gke_cluster_kubeconfig": str(self.folder / "kubeconfig")} | variables
+        # Never the operator's own cluster, which a kubeconfig in the checkout would lead to.
+        kubeconfig = str(self.folder / "kubeconfig")
+        here = {"gke_cluster_kubeconfig": kubeconfig, "k8s_release_kubeconfig": kubeconfig} | variables
         done = subprocess.run(
             [ANSIBLE, DEPLOYMENT / playbook, "-e", json.dumps(here), *arguments],
             env=self._environment,
