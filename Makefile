@@ -22,6 +22,8 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
+PLAYBOOKS := $(wildcard deployment/*.yml)
+
 # The gallery's build, the packages for that, and the Node that runs them: PATH's where Vite takes it, else PyPI's.
 GALLERY := frontend/dist/index.html
 PACKAGES := frontend/node_modules/.package-lock.json
@@ -31,7 +33,7 @@ NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
-.PHONY: up walk gallery api-types test check check-k8s bench atelier atelier-card atelier-eval pictures lock clean
+.PHONY: up walk gallery api-types test check check-k8s check-ansible bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -58,6 +60,7 @@ check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types
 	$(NPM) run check
 	@$(api_types_hold)
 	$(NPM) test
+	$(MAKE) check-ansible
 	$(BIN)/python -m pytest
 
 # pairs builds each two components together; all, in some minutes, whatever can be combined.
@@ -65,6 +68,12 @@ COMBINATIONS ?= pairs
 check-k8s: $(VENV)/ready-dev $(K8S_TYPES) ## the manifests: every overlay, and the base with any components
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
 	MOMALISA_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest tests/ops/test_k8s.py tests/ops/test_k8s_rules.py
+
+check-ansible: $(VENV)/ready-dev ## the playbooks, without running them
+	cd deployment && ../$(BIN)/yamllint --strict .
+	cd deployment && PATH="$(abspath $(BIN)):$$PATH" ../$(BIN)/ansible-lint
+	cd deployment && ../$(BIN)/ansible-playbook --syntax-check $(notdir $(PLAYBOOKS)) >/dev/null
+	MYPYPATH=deployment/module_utils $(BIN)/mypy deployment/library deployment/module_utils
 
 bench: $(VENV)/ready-dev ## speed, load and faults, as figures
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

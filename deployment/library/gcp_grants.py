@@ -1,0 +1,119 @@
+#!/usr/bin/python
+"""Who may do what with one resource of a Google API: grants are added, or taken away. No other is touched."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
+
+DOCUMENTATION = r"""
+module: gcp_grants
+short_description: Grant roles on one resource of a Google API
+description:
+  - Reads the resource's IAM policy, adds or takes away the grants, and writes it back under its etag.
+options:
+  api: {description: "The API's host name before .googleapis.com.", type: str, required: true}
+  path: {description: "The resource, from the API's version on.", type: str, required: true}
+  grants: {description: "A list of role and member.", type: list, elements: dict, required: true}
+  state: {description: "Whether the grants should be.", type: str, choices: [present, absent], default: present}
+  style:
+    description: colon is GET :getIamPolicy, post the same by POST, storage is /iam.
+    type: str
+    choices: [colon, post, storage]
+    default: colon
+  api_endpoint: {description: "In place of https://{api}.googleapis.com. GCP_API_ENDPOINT.", type: str}
+  service_account_file: {description: "A key file. GCP_SERVICE_ACCOUNT_FILE. Unset: application default.", type: path}
+  access_token: {description: "A token, before all else. GCP_ACCESS_TOKEN.", type: str}
+  wait_s: {description: "Seconds to wait for an operation.", type: int, default: 3600}
+requirements: [google-auth, requests]
+author: [MoMALisa]
+"""
+EXAMPLES = r"""
+- name: Let the api write frames
+  gcp_grants:
+    api: storage
+    path: storage/v1/b/pictures
+    style: storage
+    grants:
+      - {role: roles/storage.objectUser, member: "serviceAccount:api@p.iam.gserviceaccount.com"}
+"""
+RETURN = r"""
+bindings: {description: "The policy's bindings.", type: list, elements: dict, returned: always}
+"""
+SPEC: dict[str, Any] = {
+    **{
+        name: option | ({"fallback": (env_fallback, [FALLBACKS[name]])} if name in FALLBACKS else {})
+        for name, option in OPTIONS.items()
+    },
+    "path": {"type": "str", "required": True},
+    "grants": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"role": {"type": "str", "required": True}, "member": {"type": "str", "required": True}},
+    },
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "style": {"type": "str", "choices": ["colon", "post", "storage"], "default": "colon"},
+}
+Policy = dict[str, Any]
+
+
+def policy_of(google: Google, path: str, style: str) -> Policy | None:
+    """The resource's policy, conditions and all; None where there is no such resource."""
+    found: Policy | None
+    if style == "storage":
+        found = google.read(f"{path}/iam", {"optionsRequestedPolicyVersion": 3})
+    elif style == "post":
+        found = google.read(f"{path}:getIamPolicy", body={"options": {"requestedPolicyVersion": 3}})
+    else:
+        found = google.read(f"{path}:getIamPolicy", {"options.requestedPolicyVersion": 3})
+    return found
+
+
+def granted(policy: Policy, grants: list[dict[str, str]], present: bool) -> Policy:
+    """The policy with the grants in it, or without them. Bindings under a condition are left alone."""
+    after = copy.deepcopy(policy)
+    bindings = after.setdefault("bindings", [])
+    for grant in grants:
+        plain = [one for one in bindings if one["role"] == grant["role"] and not one.get("condition")]
+        if not present:
+            for one in plain:
+                one["members"] = [member for member in one["members"] if member != grant["member"]]
+        elif not plain:
+            bindings.append({"role": grant["role"], "members": [grant["member"]]})
+        elif not any(grant["member"] in one["members"] for one in plain):
+            plain[0]["members"].append(grant["member"])
+    after["bindings"] = [one for one in bindings if one["members"]]
+    return after
+
+
+def write(google: Google, path: str, style: str, policy: Policy) -> None:
+    """Replace the policy. Its etag makes Google refuse where somebody else was quicker."""
+    if style == "storage":
+        google.call("PUT", f"{path}/iam", policy)
+    else:
+        google.call("POST", f"{path}:setIamPolicy", {"policy": policy})
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    params = module.params
+    try:
+        google = Google(params)
+        found = policy_of(google, params["path"], params["style"])
+        before = found or {}
+        after = granted(before, params["grants"], params["state"] == "present")
+        changed = after["bindings"] != before.get("bindings", [])
+        if changed and not module.check_mode:
+            write(google, params["path"], params["style"], after)
+    except GoogleError as error:
+        module.fail_json(msg=str(error))
+    shown = {"before": before.get("bindings", []), "after": after["bindings"]}
+    module.exit_json(changed=changed, bindings=after["bindings"], diff=shown)
+
+
+if __name__ == "__main__":
+    main()

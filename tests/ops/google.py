@@ -1,0 +1,184 @@
+"""A made-up Google on loopback, over TLS with an authority of its own. It keeps what it is given, and refuses what
+Google's discovery documents do not know. It does not know prices, quotas, or whether anything would really run."""
+
+import copy
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.ops import discovery, google_verbs
+from tests.ops.authority import certificate
+from tests.ops.discovery import Api, Call, Unfit
+
+PROJECT = "made-up-project"
+TOKEN = "made-up-token"
+# These say what is at its zero; the others, born of protocol buffers, leave it out.
+OUTSPOKEN = ("compute", "storage", "sqladmin")
+
+
+class Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Request:
+    """One call, as it came and as Google's document has it."""
+
+    def __init__(self, method: str, url: str, body: Any) -> None:
+        parts = urlsplit(url)
+        _, self.host, self.path = unquote(parts.path).split("/", 2)
+        self.method, self.body, self.query = method, body, dict(parse_qsl(parts.query))
+        self.service = self.host.rpartition("-")[2]
+        version = next(part for part in self.path.split("/") if part[0] == "v" and part[1].isdigit())
+        self.api: Api = discovery.api(self.host, version)
+        call = self.api.call(method, self.path)
+        if call is None:
+            raise Refused(404, f"{self.service} has no {method} {self.path}")
+        self.call: Call = call
+
+
+class Google:
+    """What there is. `things`: path to resource, as stored; `changes`: every call that was not a question."""
+
+    def __init__(self) -> None:
+        self.things: dict[str, Any] = {}
+        self.policies: dict[str, Any] = {}
+        self.changes: list[Request] = []
+        self._running: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._count = 0
+        self.url = ""
+
+    def answer(self, method: str, url: str, body: Any) -> Any:
+        """What Google says. Raises Refused."""
+        with self._lock:
+            request = Request(method, url, body)
+            try:
+                request.api.check_query(request.call, request.query)
+                request.api.check_body(request.call, body)
+            except Unfit as unfit:
+                raise Refused(400, str(unfit)) from unfit
+            verb = request.call.id.rpartition(".")[2]
+            if "perations." in request.call.id:
+                return self._operation(request)
+            if verb in ("getIamPolicy", "setIamPolicy"):
+                return self._policy(request, verb == "setIamPolicy")
+            if method == "GET":
+                return self._shown(request)
+            self.changes.append(request)
+            return self._changed(request)
+
+    def forget(self, path: str) -> None:
+        """Delete by hand, with all below it."""
+        for each in [each for each in self.things if each == path or each.startswith(path + "/")]:
+            del self.things[each]
+
+    def _changed(self, request: Request) -> Any:
+        """Act now and say so, or begin an operation that acts when it is asked after."""
+        act = google_verbs.action(request, self.things)
+        if isinstance(act, str):
+            raise Refused(*{"gone": (404, "not found"), "there": (409, "already exists"), "used": (400, "in use")}[act])
+        if "Operation" not in (request.call.response or ""):
+            act()
+            return self._of(request, google_verbs.place(request)) if request.method != "DELETE" else {}
+        self._count += 1
+        operation = google_verbs.operation(request, self._count)
+        self._running[operation.get("selfLink", operation["name"]).rpartition("/")[2]] = [operation, act, 2]
+        return operation
+
+    def _operation(self, request: Request) -> Any:
+        running = self._running[request.path.rpartition("/")[2]]
+        running[2] -= 1
+        if running[2] == 0:
+            running[1]()
+        operation = copy.deepcopy(running[0])
+        if running[2] <= 0:
+            operation |= {"done": True} if "status" not in operation else {"status": "DONE"}
+        return operation
+
+    def _policy(self, request: Request, write: bool) -> Any:
+        path = request.path.removesuffix("/iam").rpartition(":")[0] or request.path.removesuffix("/iam")
+        if path not in self.things and not path.startswith("v3/projects/"):
+            raise Refused(404, f"no {path}")
+        if write:
+            self.changes.append(request)
+            wanted = request.body.get("policy", request.body)
+            if wanted.get("etag") != self.policies.get(path, {}).get("etag", "none"):
+                raise Refused(409, "somebody else was quicker")
+            self._count += 1
+            self.policies[path] = wanted | {"etag": f"e{self._count}"}
+        return copy.deepcopy(self.policies.get(path, {"etag": "none"}))
+
+    def _shown(self, request: Request) -> Any:
+        google_verbs.born_with(request, self.things, PROJECT)
+        path = google_verbs.place(request)
+        if path not in self.things:
+            raise Refused(404, f"no {path}")
+        return self._of(request, path)
+
+    def _of(self, request: Request, path: str) -> Any:
+        shown = google_verbs.seen(request, path, copy.deepcopy(self.things.get(path, {})))
+        if request.call.response:
+            shown = request.api.plain(request.call.response, shown)
+        return shown if request.service in OUTSPOKEN else without_zeros(shown)
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator["Google"]:
+        """Serve in a thread on a free port. `folder` gets ca.pem, which a caller must trust."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate(folder))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self.url = f"https://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join(20)
+
+
+def without_zeros(value: Any) -> Any:
+    """What protocol buffers leave of a message."""
+    if isinstance(value, dict):
+        return {name: without_zeros(each) for name, each in value.items() if each not in (False, 0, "", "0", [], None)}
+    return [without_zeros(each) for each in value] if isinstance(value, list) else value
+
+
+def _handler(google: Google) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _do(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, answer = 200, {}
+            try:
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    raise Refused(401, "who are you?")
+                answer = google.answer(self.command, self.path, json.loads(content) if content else None)
+            except Refused as refused:
+                status, answer = refused.status, {"error": {"code": refused.status, "message": str(refused)}}
+            sent = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing: pytest has no use for it."""
+
+    return Handler

@@ -1,0 +1,82 @@
+"""ansible-playbook as an operator runs it, told of a made-up Google, and what it says of itself."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.ops.google import PROJECT, TOKEN, Google
+
+DEPLOYMENT = Path(__file__).parents[2] / "deployment"
+ANSIBLE = Path(sys.executable).parent / "ansible-playbook"
+LIMIT_S = 600
+
+
+@dataclass
+class Played:
+    """One run. `tasks`: (name, result) of every task on localhost, loops' items one by one."""
+
+    code: int
+    text: str
+    tasks: list[tuple[str, dict[str, Any]]]
+
+    @property
+    def why(self) -> str:
+        """What went wrong, if anything did."""
+        failed = [f"{name}: {result.get('msg')}" for name, result in self.tasks if result.get("failed")]
+        return "; ".join(failed) or (self.text[-2000:] if self.code else "")
+
+    @property
+    def changed(self) -> list[str]:
+        return [name for name, result in self.tasks if result.get("changed")]
+
+
+class Operator:
+    """Who calls: a home of their own, a project, a token, and the authority of the made-up Google trusted."""
+
+    def __init__(self, google: Google, folder: Path) -> None:
+        (folder / ".ssh").mkdir(exist_ok=True)
+        (folder / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAA made up\n")
+        self.folder = folder
+        self._environment = {
+            "PATH": f"{ANSIBLE.parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "GCP_PROJECT": PROJECT,
+            "GCP_API_ENDPOINT": f"{google.url}/{{api}}",
+            "GCP_ACCESS_TOKEN": TOKEN,
+            "REQUESTS_CA_BUNDLE": str(folder / "ca.pem"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+            "ANSIBLE_CONFIG": str(DEPLOYMENT / "ansible.cfg"),
+            "ANSIBLE_PIPELINING": "True",
+        }
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> Played:
+        """Run a playbook. Succeeds or not: `code` says it."""
+        # Never the operator's own cluster, which a kubeconfig in the checkout would lead to.
+        kubeconfig = str(self.folder / "kubeconfig")
+        here = {"gke_cluster_kubeconfig": kubeconfig, "k8s_release_kubeconfig": kubeconfig} | variables
+        done = subprocess.run(
+            [ANSIBLE, DEPLOYMENT / playbook, "-e", json.dumps(here), *arguments],
+            env=self._environment,
+            cwd=DEPLOYMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        start = done.stdout.find("{")
+        told = json.loads(done.stdout[start:]) if start >= 0 else {"plays": []}
+        return Played(done.returncode, done.stdout + done.stderr, list(_results(told)))
+
+
+def _results(told: dict[str, Any]) -> Any:
+    for play in told["plays"]:
+        for task in play["tasks"]:
+            for result in task["hosts"].values():
+                for each in result.get("results", [result]):
+                    yield task["task"]["name"].rpartition(" : ")[2], each
