@@ -19,6 +19,8 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+# What Chromium says when an interface of the machine comes or goes, as containers' do: no page can bring that about.
+PARDONED = ("net::ERR_NETWORK_CHANGED",)
 LIMIT_MS = 60_000
 # Of the whole screen, summed over a visit: what Core Web Vitals call cumulative layout shift.
 MOST_SHIFT = 0.02
@@ -64,7 +66,7 @@ class Visitor:
         self.context, self.url = context, url
         self.said: list[str] = []
         self.asked: list[Request] = []
-        self._pardoned: list[str] = []
+        self._pardoned = list(PARDONED)
         context.add_init_script(WITNESS)
         context.set_default_timeout(LIMIT_MS)
         self.page: Page = context.new_page()
