@@ -29,7 +29,7 @@ NODE := $(VENV)/node
 WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
 NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 
-.PHONY: up walk gallery api-types test check bench atelier atelier-card atelier-eval pictures lock clean
+.PHONY: up walk gallery api-types test test-containers check bench atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -45,6 +45,9 @@ api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its O
 
 test: $(VENV)/ready-dev $(GALLERY) ## the whole suite, over real processes
 	$(BIN)/python -m pytest
+
+test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 goes without
+	$(BIN)/python -m pytest tests/ops/containers.py
 
 check: $(VENV)/ready-dev $(GALLERY) ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check
