@@ -131,7 +131,7 @@ def test_the_gallery_and_the_api_stand_behind_one_port(stack: Stack) -> None:
 def test_a_walk_arrives_though_a_replica_and_a_worker_die_on_its_way(stack: Stack) -> None:
     """Nothing holds a walk in memory alone, and what one container stored the others find."""
     visitor = Client(stack.url)
-    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": 49, "steps": 30, "seed": 3}
+    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": 49, "steps": 30, "spacing": "uniform"}
     walk = visitor.ask(**wish)
     wait_until(lambda: visitor.read(walk)["landed"])
     stack.engine.docker("kill", stack.containers("model")[0], stack.containers("api-worker")[0])

@@ -100,6 +100,12 @@ def test_an_image_holds_the_versions_that_were_tested(lock: str) -> None:
     assert lines(lock) < lines("run")
 
 
+def test_the_image_has_the_torch_of_make_up() -> None:
+    """It stands beside the locks, and so in two places."""
+    makefile = re.findall(r"^TORCH := (.+)$", (REPOSITORY / "Makefile").read_text(), re.M)
+    assert makefile == [rest.partition("=")[2] for rest in told(DOCKERFILES[2], "ARG") if rest.startswith("TORCH=")]
+
+
 def test_the_build_context_holds_sources_alone() -> None:
     """Everything is left out but what is named: a bucket or .env of a checkout is in no image."""
     rules = (REPOSITORY / ".dockerignore").read_text().splitlines()
