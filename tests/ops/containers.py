@@ -24,8 +24,9 @@ from tests.ops.bases import NGINX, PYTHON, have_bases
 from tests.ops.engine import FOLDER, Engine, engine
 from tests.ops.test_compose import SERVICES, told
 
-if os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1":
-    pytest.skip("MOMALISA_SKIP_CONTAINERS=1: no container is tried", allow_module_level=True)
+pytestmark = pytest.mark.skipif(
+    os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: no container is tried"
+)
 
 MB = 1_000_000
 TORCH = next(rest for rest in told(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH="))
