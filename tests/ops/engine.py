@@ -78,3 +78,6 @@ def _started(daemon: str, folder: Path) -> Iterator[Engine]:
         finally:
             process.terminate()
             process.wait(120)
+            # Containers on the host's network leave it mounted there.
+            for left in (folder / "exec" / "netns").glob("*"):
+                subprocess.run(["umount", left], capture_output=True, check=False)
