@@ -97,7 +97,7 @@ class Replica:
                 raise await _refusal(response)
             async for line in _frames(response):
                 if isinstance(line, RenderedFrame):
-                    _check_picture(line.png, recipe)
+                    check_picture(line.png, recipe)
                 yield line
         except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
@@ -149,7 +149,7 @@ async def _frames(response: httpx.Response) -> AsyncIterator[Head | RenderedFram
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
 
 
-def _check_picture(png: bytes, recipe: Recipe) -> None:
+def check_picture(png: bytes, recipe: Recipe) -> None:
     """What goes into the bucket stays there for ever, so it is looked at first. Raises ReplicaLost."""
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:

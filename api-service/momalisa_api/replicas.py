@@ -15,6 +15,7 @@ import anyio
 import httpx
 import structlog
 
+from momalisa_api import vertex
 from momalisa_api.line import Event, Job, Line, Worker
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, WalkFailed
@@ -43,14 +44,18 @@ class Replicas:
         shard_tries: int,
         backups: bool,
         first_guess_s: float = FIRST_GUESS_S,
+        token: vertex.Token | None = None,
     ) -> None:
-        """addresses: urls separated by spaces; dns+http://NAME:PORT is every address of a name."""
+        """addresses: urls separated by spaces; dns+http://NAME:PORT is every address of a name, vertex+https://… an
+        endpoint of Vertex AI. token: what to call that with; None takes this process's own account.
+        """
         self._addresses = addresses.split()
         self._client = client
         self._card = card
         self._metrics = metrics
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
+        self._token = token or vertex.GoogleToken()
         self._workers: dict[str, Worker] = {}
         self._line = Line(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
 
@@ -74,7 +79,7 @@ class Replicas:
             while True:
                 urls = await self._resolve()
                 for url in urls - self._workers.keys():
-                    worker = self._workers[url] = Worker(Replica(url, self._client, self._card))
+                    worker = self._workers[url] = Worker(self._dial(url))
                     tasks.start_soon(self._serve, worker)
                 for url in self._workers.keys() - urls:
                     self._workers.pop(url).scope.cancel()
@@ -98,10 +103,18 @@ class Replicas:
         finally:
             self._line.drop(job)
 
+    def _dial(self, url: str) -> Replica:
+        if url.startswith(vertex.PREFIX):
+            return vertex.VertexReplica(url, self._client, self._card, self._token)
+        return Replica(url, self._client, self._card)
+
     async def _resolve(self) -> set[str]:
         """The urls of all replicas. A name that cannot be looked up just now keeps the addresses it had."""
         urls: set[str] = set()
         for address in self._addresses:
+            if address.startswith(vertex.PREFIX):
+                urls.update(vertex.lanes_of(address))
+                continue
             if not address.startswith(DNS_PREFIX):
                 urls.add(address.rstrip("/"))
                 continue

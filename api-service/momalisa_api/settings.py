@@ -1,11 +1,13 @@
 """The environment, read once, frozen. Every setting stands in the README; a test holds the two together."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MOST_LANES: Final = 100
 
 
 class StoreSettings(BaseSettings):
@@ -53,7 +55,8 @@ class Settings(StoreSettings):
     model_card: Path = Field(description="The model card file that the replicas were given too.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",
-        description="Replicas' addresses, separated by spaces; dns+http://NAME:PORT is every address of a name.",
+        description="Replicas' addresses, separated by spaces; dns+http://NAME:PORT is every address of a name; "
+        "vertex+https://HOST/v1/projects/P/locations/L/endpoints/E#4 an endpoint of Vertex AI, 4 calls at a time.",
     )
     refresh_s: float = Field(2.0, description="Seconds between two looks at which replicas are awake.", gt=0)
     shard_timeout_s: float = Field(
@@ -90,9 +93,10 @@ class Settings(StoreSettings):
     @classmethod
     def _are_addresses(cls, value: str) -> str:
         for address in value.split():
-            parts = urlsplit(address.removeprefix("dns+"))
+            parts = urlsplit(address.removeprefix("dns+").removeprefix("vertex+"))
             try:
                 fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+                fits = fits and (not parts.fragment or 1 <= int(parts.fragment) <= MOST_LANES)
             except ValueError:
                 fits = False
             if not fits:
