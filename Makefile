@@ -22,7 +22,7 @@ export OUT ?= walk.gif
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
 
-PLAYBOOKS := $(wildcard deployment/*.yml)
+PLAYBOOKS := $(filter-out deployment/compose.%,$(wildcard deployment/*.yml))
 
 # The gallery's build, the packages for that, and the Node that runs them: PATH's where Vite takes it, else PyPI's.
 GALLERY := frontend/dist/index.html
