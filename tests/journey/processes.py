@@ -18,12 +18,22 @@ import psutil
 REPOSITORY = Path(__file__).parents[2]
 WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID", REPOSITORY / "model-service" / "atelier" / "weights"))
 SCRIPTS = Path(sys.executable).parent
+# From another place in each process: several suites may run on one machine.
+_ports = iter(range(20_000 + os.getpid() % 1000 * 10, 32_000, 2))
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-    return port
+    """A port that is free, and so is the next; never the same twice.
+
+    Below those that the system hands out: what is free there can be somebody's the moment after.
+    """
+    for port in _ports:
+        try:
+            with socket.create_server(("127.0.0.1", port)), socket.create_server(("127.0.0.1", port + 1)):
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no port is free")
 
 
 def wait_until(happened: Callable[[], Any], limit_s: float = 120.0, every_s: float = 0.02) -> Any:
