@@ -5,7 +5,7 @@ An instance is one frame. Source: cloud.google.com/vertex-ai/docs/predictions/cu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Annotated, Any
 
@@ -14,8 +14,9 @@ import anyio.lowlevel
 from pydantic import Field
 from starlette.requests import Request
 
-from momalisa_model.answer import cancel_when_gone, shard_of
-from momalisa_model.problems import Stopping
+from momalisa_model.answer import Line, Shard, cancel_when_gone, shard_of
+from momalisa_model.lane import Lane
+from momalisa_model.problems import Problem, Stopping
 from momalisa_model.replica import Ready, Replica
 from momalisa_model.sampler import Cancelled, ShouldStop
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
@@ -46,23 +47,20 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, read
 
     Raises what rendering raises, before or after it began: nothing has been sent by then.
     """
-    shards = _shards(body.instances)
-    for shard in shards:
-        check(shard, ready.answer.card, replica.settings.max_fractions)
+    requests = _shards(body.instances)
+    for one in requests:
+        check(one, ready.answer.card, replica.settings.max_fractions)
+    shards = [shard_of(one, ready.sampler, ready.answer, replica.metrics) for one in requests]
     frames: list[FrameLine] = []
-
-    def keep(line: object) -> None:
-        if isinstance(line, FrameLine):
-            frames.append(line)
-
+    problem: Problem | None = Stopping("Whoever asked has gone.")
     with replica.lane.place():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_when_gone, request.receive, tasks.cancel_scope)
-            for shard in shards:
-                await _render(replica, shard_of(shard, ready.sampler, ready.answer, replica.metrics), keep)
+            problem = await _render(replica.lane, shards, frames)
             tasks.cancel_scope.cancel()
-    if len(frames) < len(body.instances):
-        raise Stopping("Whoever asked has gone.")
+    # Out here, since a task group would wrap it.
+    if problem:
+        raise problem
     return PredictAnswer(predictions=tuple(frames))
 
 
@@ -74,10 +72,21 @@ def _shards(instances: Sequence[Instance]) -> list[RenderRequest]:
     ]
 
 
-async def _render(
-    replica: Replica, shard: Callable[[ShouldStop], Iterator[object]], keep: Callable[[object], None]
-) -> None:
+async def _render(lane: Lane, shards: Sequence[Shard], frames: list[FrameLine]) -> Problem | None:
+    """One shard after another in one turn on the device. Returns what went wrong."""
+
+    def keep(line: Line) -> None:
+        if isinstance(line, FrameLine):
+            frames.append(line)
+
+    def work(should_stop: ShouldStop) -> Iterator[Line]:
+        for shard in shards:
+            yield from shard(should_stop)
+
     try:
-        await replica.lane.run(shard, keep)
+        await lane.run(work, keep)
     except Cancelled:
-        await anyio.lowlevel.checkpoint()  # where the caller is gone, this is where the scope's own cancel arrives
+        return Stopping("Whoever asked has gone.")
+    except Problem as problem:
+        return problem
+    return None

@@ -61,6 +61,21 @@ def test_hanging_up_cancels(platform):
     assert ask(platform, (0.5, {})).status_code == 200
 
 
+def test_what_breaks_on_the_device_is_told_in_its_own_words(platform):
+    """Not as a failure of ours: a platform's caller must see that fewer pixels would do."""
+
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    hook = platform.unet.register_forward_pre_hook(run_out)
+    try:
+        answer = ask(platform, (0.5, {}))
+    finally:
+        hook.remove()
+    assert (answer.status_code, answer.json()["type"]) == (507, "urn:momalisa:problem:out-of-memory")
+    assert ask(platform, (0.5, {})).status_code == 200
+
+
 def test_a_platform_names_port_and_paths(monkeypatch):
     """Vertex AI sets these and no others."""
     for name, value in {"HTTP_PORT": "8080", "HEALTH_ROUTE": "/ping", "PREDICT_ROUTE": "/v1/predict"}.items():
