@@ -6,8 +6,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gcp_rest import OPTIONS, Google, GoogleError
 
 DOCUMENTATION = r"""
 module: gcp_grants
@@ -44,10 +44,7 @@ RETURN = r"""
 bindings: {description: "The policy's bindings.", type: list, elements: dict, returned: always}
 """
 SPEC: dict[str, Any] = {
-    **{
-        name: option | ({"fallback": (env_fallback, [FALLBACKS[name]])} if name in FALLBACKS else {})
-        for name, option in OPTIONS.items()
-    },
+    **OPTIONS,
     "path": {"type": "str", "required": True},
     "grants": {
         "type": "list",

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gcp_compare import at, differences, holds, merged, nested
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, Google, GoogleError
+from ansible.module_utils.gcp_rest import OPTIONS, Google, GoogleError
 
 DOCUMENTATION = r"""
 module: gcp_resource
@@ -72,10 +72,7 @@ VERB = {
     "request": {"type": "dict"},
 }
 SPEC: dict[str, Any] = {
-    **{
-        name: option | ({"fallback": (env_fallback, [FALLBACKS[name]])} if name in FALLBACKS else {})
-        for name, option in OPTIONS.items()
-    },
+    **OPTIONS,
     "path": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent", "read"], "default": "present"},
     "body": {"type": "dict", "default": {}},

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import google.auth.exceptions
 import google.auth.transport.requests
-from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible.module_utils.gcp_rest import FALLBACKS, OPTIONS, credentials
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gcp_rest import OPTIONS, credentials
 
 DOCUMENTATION = r"""
 module: gcp_token
@@ -28,10 +28,7 @@ EXAMPLES = r"""
 RETURN = r"""
 token: {description: "The token.", type: str, returned: always}
 """
-SPEC = {
-    name: OPTIONS[name] | {"fallback": (env_fallback, [FALLBACKS[name]])}
-    for name in ("service_account_file", "access_token")
-}
+SPEC = {name: OPTIONS[name] for name in ("service_account_file", "access_token")}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 import requests
 import urllib3.util
+from ansible.module_utils.basic import env_fallback
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 CALL_TIMEOUT_S = 60
@@ -21,15 +22,10 @@ LONGEST_PAUSE_S = 10.0
 
 OPTIONS: dict[str, Any] = {
     "api": {"type": "str", "required": True},
-    "api_endpoint": {"type": "str"},
-    "service_account_file": {"type": "path"},
-    "access_token": {"type": "str", "no_log": True},
+    "api_endpoint": {"type": "str", "fallback": (env_fallback, ["GCP_API_ENDPOINT"])},
+    "service_account_file": {"type": "path", "fallback": (env_fallback, ["GCP_SERVICE_ACCOUNT_FILE"])},
+    "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["GCP_ACCESS_TOKEN"])},
     "wait_s": {"type": "int", "default": 3600},
-}
-FALLBACKS = {
-    "api_endpoint": "GCP_API_ENDPOINT",
-    "service_account_file": "GCP_SERVICE_ACCOUNT_FILE",
-    "access_token": "GCP_ACCESS_TOKEN",
 }
 
 
