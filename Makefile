@@ -33,7 +33,7 @@ NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
-.PHONY: up walk gallery api-types test test-containers check check-k8s check-ansible bench
+.PHONY: up walk gallery api-types test test-containers test-vm check check-k8s check-ansible bench
 .PHONY: atelier atelier-card atelier-eval pictures lock clean
 .DEFAULT_GOAL := up
 
@@ -53,6 +53,9 @@ test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real pr
 
 test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 goes without
 	$(BIN)/python -m pytest tests/ops/containers.py
+
+test-vm: $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 goes without
+	$(BIN)/python -m pytest tests/ops/vm.py
 
 check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types, floors, tests
 	$(BIN)/ruff check

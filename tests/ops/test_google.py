@@ -8,7 +8,7 @@ import pytest
 
 from tests.ops import discovery
 from tests.ops.google import PROJECT, Google
-from tests.ops.playbooks import Operator
+from tests.ops.playbooks import Operator, customer
 
 CLUSTER = f"v1/projects/{PROJECT}/locations/us-central1-a/clusters/momalisa"
 VERTEX = f"v1/projects/{PROJECT}/locations/us-central1"
@@ -47,7 +47,7 @@ def google(tmp_path: Path) -> Iterator[Google]:
 
 @pytest.fixture
 def operator(google: Google, tmp_path: Path) -> Operator:
-    return Operator(google, tmp_path)
+    return customer(google, tmp_path)
 
 
 def bodies(google: Google, verb: str) -> list[Any]:

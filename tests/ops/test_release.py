@@ -12,13 +12,13 @@ import yaml
 from tests.nginx import NGINX, read_by_nginx
 from tests.ops.authority import certificate
 from tests.ops.google import PROJECT, Google
-from tests.ops.playbooks import DEPLOYMENT, Operator
+from tests.ops.playbooks import DEPLOYMENT, Operator, customer
 
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
     with Google().running(tmp_path) as google:
-        yield Operator(google, tmp_path)
+        yield customer(google, tmp_path)
 
 
 def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path: Path) -> None:
