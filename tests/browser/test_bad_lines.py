@@ -45,6 +45,25 @@ def test_who_goes_offline_is_told_and_goes_on_when_back(half_done, house):
     expect(half_done.page.locator("li[data-kind='frame'] img.there")).to_have_count(13)
 
 
+def test_a_picture_that_was_lost_on_the_way_is_asked_for_again(visit, walk):
+    """A slot that stayed empty would look like a frame that was never rendered."""
+    visitor = visit("/about")
+    visitor.pardon(BROKEN)
+    lost = []
+
+    def lose(route):
+        if len(lost) < 3:
+            lost.append(route.request.url)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    visitor.context.route("**/frames/*.png", lose)
+    visitor.go(f"/walks/{walk['id']}")
+    expect(visitor.page.locator("li[data-kind='frame'] img.there")).to_have_count(13)
+    assert len(lost) == 3
+
+
 def test_after_three_lost_connections_it_polls(visit, house):
     """Some proxies cut every stream; frames come all the same, a little later."""
     with house.holding(after=2):

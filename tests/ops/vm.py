@@ -210,9 +210,8 @@ def test_a_domain_brings_a_certificate(site: Site, tmp_path: Path) -> None:
         cadata=site.machine.does(f"curl --silent --insecure https://127.0.0.1:{ACME + 1}/roots/0")
     )
     name = {"Host": DOMAIN}
-    page = httpx.get(
-        f"https://{site.machine.address}/", headers=name, extensions={"sni_hostname": DOMAIN}, verify=trusted
-    )
+    with httpx.Client(verify=trusted, headers=name) as visitor:
+        page = visitor.get(f"https://{site.machine.address}/", extensions={"sni_hostname": DOMAIN})
     assert "<title>MoMALisa" in page.text
     assert "max-age" in page.headers["strict-transport-security"]
     led = httpx.get(f"{site.url}/gallery", headers=name)
