@@ -77,8 +77,11 @@ class Cluster:
             if request.method == "POST":
                 return 201, self._create(request, kind, request.body)
             key = f"{request.namespace}/{kind.name}/{request.name}"
+            applies = request.patch == "apply-patch+yaml"
+            if applies and not request.query.get("fieldManager"):
+                raise Refused(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
             if key not in self.things:
-                if request.method == "PATCH" and request.patch == "apply-patch+yaml":
+                if applies:
                     return 201, self._create(request, kind, request.body)
                 raise Refused(404, f'{kind.plural} "{request.name}" not found')
             if request.method == "GET":

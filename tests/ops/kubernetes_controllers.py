@@ -10,8 +10,8 @@ SINCE = "2026-01-01T00:00:00Z"
 
 class Controllers:
     """`looks`: how often a Deployment is looked at, from a change of it, until its rollout is through; else none.
-    `stuck`: Deployments whose rollout Kubernetes gives up on. `failing`: Jobs that fail. `gateways`: whether they get an
-    address."""
+    `stuck`: Deployments whose rollout Kubernetes gives up on. `failing`: Jobs that fail. `gateways`: whether those get
+    an address."""
 
     def __init__(self) -> None:
         self.looks: dict[str, int] = {}
