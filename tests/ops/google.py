@@ -3,18 +3,17 @@ Google's discovery documents do not know. It does not know prices, quotas, or wh
 
 import copy
 import json
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.ops import discovery, google_verbs
-from tests.ops.authority import certificate
 from tests.ops.discovery import Api, Call, Unfit
+from tests.ops.loopback import served
 
 PROJECT = "made-up-project"
 TOKEN = "made-up-token"
@@ -134,19 +133,8 @@ class Google:
     @contextmanager
     def running(self, folder: Path) -> Iterator["Google"]:
         """Serve in a thread on a free port. `folder` gets ca.pem, which a caller must trust."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate(folder))
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.url = f"https://127.0.0.1:{server.server_port}"
-        try:
+        with served(_handler(self), folder) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join(20)
 
 
 def without_zeros(value: Any) -> Any:

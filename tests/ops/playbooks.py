@@ -70,7 +70,7 @@ class Operator:
         return Played(done.returncode, done.stdout + done.stderr, list(_results(told)))
 
 
-def customer(google: Google, folder: Path) -> Operator:
+def customer(google: Google, folder: Path, **environment: str) -> Operator:
     """An operator with a project at the made-up Google, a token for it, and its authority trusted."""
     return Operator(
         folder,
@@ -78,6 +78,7 @@ def customer(google: Google, folder: Path) -> Operator:
         GCP_API_ENDPOINT=f"{google.url}/{{api}}",
         GCP_ACCESS_TOKEN=TOKEN,
         REQUESTS_CA_BUNDLE=str(folder / "ca.pem"),
+        **environment,
     )
 
 

@@ -1,9 +1,12 @@
-"""What the playbooks hand to kustomize and to nginx, read by kustomize and nginx themselves."""
+"""What the playbooks hand to kustomize and to nginx, read by kustomize and nginx themselves, and what they do to a
+made-up Kubernetes."""
 
+import base64
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -12,7 +15,38 @@ import yaml
 from tests.nginx import NGINX, read_by_nginx
 from tests.ops.authority import certificate
 from tests.ops.google import PROJECT, Google
-from tests.ops.playbooks import DEPLOYMENT, Operator, customer
+from tests.ops.k8s.kustomize import Manifest, build, build_with
+from tests.ops.kubernetes import Cluster
+from tests.ops.kubernetes_controllers import ADDRESS
+from tests.ops.playbooks import DEPLOYMENT, Operator, Played, customer
+
+# As KEDA's own manifests begin, and no more of them than makes its kind known.
+KEDA: list[Manifest] = [
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}},
+    {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {
+            "group": "keda.sh",
+            "scope": "Namespaced",
+            "names": {"kind": "ScaledObject", "plural": "scaledobjects"},
+            "versions": [{"name": "v1alpha1", "served": True, "storage": True}],
+        },
+    },
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "keda-operator", "namespace": "keda"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "keda-operator"}},
+            "template": {
+                "metadata": {"labels": {"app": "keda-operator"}},
+                "spec": {"containers": [{"name": "keda-operator", "image": "keda"}]},
+            },
+        },
+    },
+]
 
 
 @pytest.fixture
@@ -40,6 +74,113 @@ def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path
     assert "your-" not in built.stdout
     assert f"gs://{PROJECT}-momalisa" in built.stdout
     assert any(thing["kind"] == "StatefulSet" for thing in things)
+
+
+class Release:
+    """The playbook's part that speaks to a cluster, with PostgreSQL in it and its folders in `folder`."""
+
+    def __init__(self, google: Google, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self._operator = customer(google, folder, TMPDIR=str(folder))
+        self.overlay = folder / "overlay"
+        (folder / "keda.yaml").write_text(yaml.safe_dump_all(KEDA))
+        self._options = {
+            "momalisa_database": "in-cluster",
+            "k8s_release_kubeconfig": str(folder / "cluster" / "kubeconfig"),
+            "k8s_release_folder": str(self.overlay),
+            "k8s_release_keda": str(folder / "keda.yaml"),
+            "k8s_release_wait_s": 20,
+            "k8s_release_pause_s": 1,
+        }
+
+    def play(self, *arguments: str, **variables: Any) -> Played:
+        return self._operator.play(
+            "deploy-k8s-cluster.yml", "--tags", "always,overlay,release", *arguments, **self._options | variables
+        )
+
+    def secret(self) -> dict[str, str]:
+        held = self.cluster.things["momalisa/Secret/momalisa-database"]["data"]
+        return {name: base64.b64decode(value).decode() for name, value in held.items()}
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Release]:
+    manifests = build(DEPLOYMENT.parent / "k8s/overlays/gke") + build_with(tmp_path, ["in-cluster-postgres"])
+    (tmp_path / "cluster").mkdir()
+    kinds = [manifest for manifest in manifests if manifest["kind"] != "ScaledObject"]
+    with Google().running(tmp_path) as google, Cluster(kinds).running(tmp_path / "cluster") as cluster:
+        yield Release(google, cluster, tmp_path)
+
+
+def name_of(manifest: Manifest) -> str:
+    """As a cluster keeps it."""
+    return "/".join((manifest["metadata"].get("namespace", ""), manifest["kind"], manifest["metadata"]["name"]))
+
+
+def test_a_release_is_made_once_and_goes_again(release: Release) -> None:
+    """A second run changes nothing, a look beforehand even less, and nobody reads the password."""
+    cluster = release.cluster
+    looked = release.play("--check")
+    assert (looked.code, looked.changed[-1], cluster.changes) == (0, "Have the namespace", []), looked.why
+
+    first = release.play("-vvv")
+    assert first.code == 0, first.why
+    assert f"MoMALisa is at http://{ADDRESS}" in first.text
+    assert {name_of(manifest) for manifest in build(release.overlay)} < set(cluster.things)
+    secret = release.secret()
+    assert secret["url"] == f"postgresql://momalisa:{secret['password']}@postgres/momalisa"
+    assert len(secret["password"]) == 40
+    assert secret["password"] not in first.text
+
+    done = len(cluster.changes)
+    again = release.play()
+    assert (again.code, again.changed, cluster.changes[done:]) == (0, [], []), again.why
+    gone = release.play(momalisa_state="absent")
+    assert gone.changed == ["Have no MoMALisa in it", "Have no kubeconfig"], gone.why
+    assert not [key for key in cluster.things if "momalisa" in key]
+
+
+def test_a_new_tag_migrates_anew_and_waits_for_new_pods(release: Release) -> None:
+    """A Deployment stays Available by its old pods, so that it can be called through before it has begun."""
+    cluster = release.cluster
+    assert release.play().code == 0
+    done = len(cluster.changes)
+    looked = release.play("--check", momalisa_image_tag="0.2.0")
+    assert looked.changed == ["Write it", "Have it gone otherwise, for a Job cannot be changed", "Have all of it"]
+    assert (looked.code, cluster.changes[done:]) == (0, []), looked.why
+
+    cluster.controllers.looks = {"web": 4}
+    secret = release.secret()
+    newer = release.play(momalisa_image_tag="0.2.0")
+    assert newer.code == 0, newer.why
+    assert cluster.controllers.left["web"] == 0
+    assert [(method, key.partition("/")[2]) for method, key in cluster.changes[done:]] == [
+        ("DELETE", "Job/migrate"),
+        *[("PATCH", f"Deployment/{name}") for name in ("frontend", "model", "web", "worker")],
+        ("POST", "Job/migrate"),
+    ]
+    assert release.secret() == secret
+
+
+def test_what_does_not_come_through_is_named(release: Release) -> None:
+    """What to look at next, instead of a playbook that ends well, or for no reason that it could tell."""
+    controllers = release.cluster.controllers
+    controllers.failing = {"migrate"}
+    failed = release.play()
+    assert failed.code == 2
+    assert "kubectl -n momalisa logs job/migrate" in failed.why
+
+    # The same release again: the Job that failed is in its way.
+    controllers.failing, controllers.gateways = set(), False
+    del release.cluster.things["momalisa/Gateway/momalisa"]
+    homeless = release.play(k8s_release_wait_s=1)
+    assert homeless.code == 2
+    assert "its Gateway has no address" in homeless.why
+
+    controllers.stuck, controllers.looks = {"worker"}, {"frontend": 1_000_000}
+    stuck = release.play(momalisa_image_tag="0.2.0")
+    assert stuck.code == 2
+    assert "Not all pods of frontend, worker are new and ready" in stuck.why
 
 
 def version() -> tuple[int, ...]:
