@@ -49,7 +49,7 @@ api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its O
 	@$(NPM) run --silent types
 
 test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real processes
-	$(BIN)/python -m pytest
+	$(pytest)
 
 test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 goes without
 	$(BIN)/python -m pytest tests/ops/containers.py
@@ -68,7 +68,13 @@ check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types
 	@$(api_types_hold)
 	$(NPM) test
 	$(MAKE) check-ansible
-	$(BIN)/python -m pytest
+	$(pytest)
+
+# Playbooks mostly wait for themselves: two at a time. All else has the machine's cores for itself.
+define pytest
+$(BIN)/python -m pytest --ignore=tests/ops
+$(BIN)/python -m pytest tests/ops --numprocesses=2 --dist=loadfile
+endef
 
 # pairs builds each two components together; all, in some minutes, whatever can be combined.
 COMBINATIONS ?= pairs
