@@ -178,9 +178,10 @@ def test_what_does_not_come_through_is_named(release: Release) -> None:
     assert "its Gateway has no address" in homeless.why
 
     controllers.stuck, controllers.looks = {"worker"}, {"frontend": 1_000_000}
-    stuck = release.play(momalisa_image_tag="0.2.0")
+    stuck = release.play(momalisa_image_tag="0.2.0", k8s_release_database_password="p@ss/word")
     assert stuck.code == 2
     assert "Not all pods of frontend, worker are new and ready" in stuck.why
+    assert release.secret()["url"] == "postgresql://momalisa:p%40ss%2Fword@postgres/momalisa"
 
 
 def version() -> tuple[int, ...]:
