@@ -58,6 +58,16 @@ def settle(visitor):
     visitor.page.get_by_role("heading", level=1).first.wait_for()
 
 
+def opened(visitor, pages):
+    """Each page's name, once it is open and shows all that it has."""
+    for name, path in pages.items():
+        visitor.go(path)
+        settle(visitor)
+        if name == "first":
+            visitor.page.get_by_text("Details", exact=True).click()
+        yield name
+
+
 def violations(visitor):
     """What axe finds wrong with a page. It comes in through the debugger, past no policy of the page's."""
     visitor.page.evaluate(AXE.read_text())
@@ -71,11 +81,7 @@ def test_axe_finds_nothing_on_any_page(visit, house, pages, scheme):
     visitor = visit("/", color_scheme=scheme)
     visitor.pardon("status of 404")
     wrong = {}
-    for name, path in pages.items():
-        visitor.go(path)
-        settle(visitor)
-        if name == "first":
-            visitor.page.get_by_text("Details", exact=True).click()
+    for name in opened(visitor, pages):
         wrong[name] = violations(visitor)
     with house.holding(after=1):
         asked = house.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
@@ -146,11 +152,8 @@ def test_a_phone_scrolls_down_only_and_everything_can_be_hit(visit, pages):
     visitor = visit("/", **look)
     visitor.pardon("status of 404")
     small = {}
-    for name, path in pages.items():
-        visitor.go(path)
-        settle(visitor)
+    for name in opened(visitor, pages):
         if name == "first":
-            visitor.page.get_by_text("Details", exact=True).click()
             visitor.page.get_by_role("button", name="Add a stop").click()
         wide = visitor.page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1] == 360, name
