@@ -6,27 +6,17 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.ops import discovery, google_verbs
 from tests.ops.discovery import Api, Call, Unfit
-from tests.ops.loopback import served
+from tests.ops.loopback import Asked, Refused, served
 
 PROJECT = "made-up-project"
-TOKEN = "made-up-token"
 # These say what is at its zero; the others, born of protocol buffers, leave it out.
 OUTSPOKEN = ("compute", "storage", "sqladmin")
-
-
-class Refused(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Request:
@@ -130,10 +120,13 @@ class Google:
             shown = request.api.plain(request.call.response, shown)
         return shown if request.service in OUTSPOKEN else without_zeros(shown)
 
+    def _answered(self, asked: Asked) -> tuple[int, Any]:
+        return 200, self.answer(asked.method, asked.url, json.loads(asked.content) if asked.content else None)
+
     @contextmanager
     def running(self, folder: Path) -> Iterator["Google"]:
         """Serve in a thread on a free port. `folder` gets ca.pem, which a caller must trust."""
-        with served(_handler(self), folder) as self.url:
+        with served(self._answered, _refusal, folder) as self.url:
             yield self
 
 
@@ -144,29 +137,5 @@ def without_zeros(value: Any) -> Any:
     return [without_zeros(each) for each in value] if isinstance(value, list) else value
 
 
-def _handler(google: Google) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _do(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, answer = 200, {}
-            try:
-                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    raise Refused(401, "who are you?")
-                answer = google.answer(self.command, self.path, json.loads(content) if content else None)
-            except Refused as refused:
-                status, answer = refused.status, {"error": {"code": refused.status, "message": str(refused)}}
-            sent = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: pytest has no use for it."""
-
-    return Handler
+def _refusal(refused: Refused) -> Any:
+    return {"error": {"code": refused.status, "message": str(refused)}}

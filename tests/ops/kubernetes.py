@@ -3,12 +3,10 @@ know. Its controllers act at once, or when they were looked at as often as a tes
 and no owners of fields, and no schemas for custom kinds: those are held against their types elsewhere."""
 
 import copy
-import json
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,18 +17,9 @@ from tests.ops import kubernetes_controllers, kubernetes_patches
 from tests.ops.k8s.kustomize import Manifest
 from tests.ops.k8s.schemas import is_custom, wrong_for_kubernetes
 from tests.ops.kubernetes_kinds import Kind, Kinds, defaulted
-from tests.ops.loopback import served
+from tests.ops.loopback import TOKEN, Asked, Refused, served
 
-TOKEN = "made-up-token"
 REASONS = {400: "BadRequest", 401: "Unauthorized", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
-
-
-class Refused(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Request:
@@ -169,10 +158,14 @@ class Cluster:
             self.changes.append((request.method, key))
         return gone | {"metadata": gone["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
 
+    def _answered(self, asked: Asked) -> tuple[int, Any]:
+        body = yaml.safe_load(asked.content) if asked.content else None
+        return self.answer(Request(asked.method, asked.url, asked.headers, body))
+
     @contextmanager
     def running(self, folder: Path) -> Iterator["Cluster"]:
         """Serve on loopback. `folder` gets ca.pem and kubeconfig."""
-        with served(_handler(self), folder) as self.url:
+        with served(self._answered, _refusal, folder) as self.url:
             (folder / "kubeconfig").write_text(yaml.safe_dump(self._kubeconfig(folder)))
             yield self
 
@@ -189,31 +182,6 @@ class Cluster:
         }
 
 
-def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _do(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            try:
-                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    raise Refused(401, "who are you?")
-                body = yaml.safe_load(content) if content else None
-                status, answer = cluster.answer(Request(self.command, self.path, self.headers, body))
-            except Refused as refused:
-                status = refused.status
-                answer = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
-                answer |= {"message": str(refused), "reason": REASONS.get(status, "Unknown"), "code": status}
-            sent = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(sent)))
-            self.end_headers()
-            self.wfile.write(sent)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: pytest has no use for it."""
-
-    return Handler
+def _refusal(refused: Refused) -> Any:
+    said = {"message": str(refused), "reason": REASONS.get(refused.status, "Unknown"), "code": refused.status}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"} | said

@@ -1,19 +1,46 @@
-"""Made-up servers on loopback, over TLS with an authority of their own."""
+"""Made-up servers on loopback: JSON over TLS with an authority of their own, for who brings the made-up token."""
 
+import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tests.ops.authority import certificate
 
+TOKEN = "made-up-token"
+
+
+class Asked(NamedTuple):
+    """One call, as it came."""
+
+    method: str
+    url: str
+    headers: Message
+    content: bytes
+
+
+class Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler], folder: Path) -> Iterator[str]:
-    """Serve in a thread on a free port; yields the url. `folder` gets ca.pem, which a caller must trust."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def served(
+    answer: Callable[[Asked], tuple[int, Any]], refusal: Callable[[Refused], Any], folder: Path
+) -> Iterator[str]:
+    """Serve in a thread on a free port; yields the url. `folder` gets ca.pem, which a caller must trust.
+
+    answer: status and body of a call, or raises Refused; refusal: the body that says so.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answer, refusal))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(folder))
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -25,3 +52,32 @@ def served(handler: type[BaseHTTPRequestHandler], folder: Path) -> Iterator[str]
         server.shutdown()
         server.server_close()
         thread.join(20)
+
+
+def _handler(
+    answer: Callable[[Asked], tuple[int, Any]], refusal: Callable[[Refused], Any]
+) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _do(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            try:
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    raise Refused(401, "who are you?")
+                status, body = answer(Asked(self.command, self.path, self.headers, content))
+            except Refused as refused:
+                status, body = refused.status, refusal(refused)
+            sent = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing: pytest has no use for it."""
+
+    return Handler

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +103,8 @@ class Machine:
             stdin=subprocess.DEVNULL,
         )
         try:
-            time.sleep(1)
+            open_there = f"ss -Hltn | grep --quiet 127.0.0.1:{port}"
+            wait_until(lambda: tunnel.poll() is not None or self.tries(open_there).returncode == 0, every_s=0.2)
             assert tunnel.poll() is None, "no tunnel"
             yield
         finally:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.ops.google import PROJECT, TOKEN, Google
+from tests.ops.google import PROJECT, Google
+from tests.ops.loopback import TOKEN
 
 DEPLOYMENT = Path(__file__).parents[2] / "deployment"
 ANSIBLE = Path(sys.executable).parent / "ansible-playbook"

@@ -20,7 +20,7 @@ from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
 from tests.ops.authority import certificate
 from tests.ops.bases import POSTGRES, have_bases, torch_index
-from tests.ops.engine import Engine, engine
+from tests.ops.engine import engine
 from tests.ops.machine import USER, Machine, machine
 from tests.ops.playbooks import Operator, Played
 
@@ -38,7 +38,6 @@ ACME = 14_000
 class Site:
     """A machine, and whoever runs playbooks against it."""
 
-    engine: Engine
     machine: Machine
     operator: Operator
     inventory: Path
@@ -120,7 +119,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "containers_settings": {"POSTGRES_IMAGE": f"{home}/postgres:17"},
         }
         operator = Operator(folder, **running.environment)
-        site = Site(running, over_there, operator, folder / "mine.yml", variables)
+        site = Site(over_there, operator, folder / "mine.yml", variables)
         with over_there.reaches(port):
             # A look before the leap says what would come, and does nothing.
             assert "Have Docker's folder" in site.play("site-vm.yml", "--check", "--diff").changed
@@ -180,7 +179,7 @@ def test_all_stands_up_again_after_a_power_cut(site: Site) -> None:
 
 def test_a_domain_brings_a_certificate(site: Site, tmp_path: Path) -> None:
     """By certbot and ACME, from an authority that asks for the domain's proof as Let's Encrypt does."""
-    certificate(tmp_path)
+    held = certificate(tmp_path)
     settings = {
         "pebble": {
             "listenAddress": f"127.0.0.1:{ACME}",
@@ -192,7 +191,7 @@ def test_a_domain_brings_a_certificate(site: Site, tmp_path: Path) -> None:
         }
     }
     (tmp_path / "pebble.json").write_text(json.dumps(settings))
-    site.machine.puts(tmp_path / "google.pem", "/root/acme.pem")
+    site.machine.puts(held, "/root/acme.pem")
     site.machine.puts(tmp_path / "pebble.json", "/root/pebble.json")
     site.machine.puts(tmp_path / "ca.pem", "/usr/local/share/ca-certificates/acme.crt")
     site.machine.does("update-ca-certificates")
