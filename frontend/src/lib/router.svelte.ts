@@ -2,7 +2,7 @@
 
 import { tick } from "svelte";
 import { isOurs, pageOf, type Page } from "./routes";
-import { keepFor, keptFor } from "./visits";
+import { keepFor, keptFor } from "./pageState";
 
 interface Entry {
   key: string;
