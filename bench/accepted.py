@@ -23,7 +23,7 @@ from rig.connection import connected, percentile
 from rig.served import Api, database, served
 from sqlalchemy import insert, select, text
 
-from momalisa_api.database import asks, opened, walks
+from momalisa_api.store.engine import asks, opened, walks
 
 VISITORS, WALKS, SOME = 8, 600, 100
 ENDS = ("SQLite", "all"), ("PostgreSQL", "all"), ("PostgreSQL", "web")

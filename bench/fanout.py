@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from momalisa_api.walk import WalkSpec
+from momalisa_api.walks.spec import WalkSpec
 from momalisa_model.replica import Ready, get_ready
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from momalisa_api import film
+from momalisa_api.films import films
 
 Pixels = NDArray[np.float64]
 WALK_FRAMES = 25
-ORDER = film.frame_order(WALK_FRAMES, there_and_back=True)
+ORDER = films.frame_order(WALK_FRAMES, there_and_back=True)
 
 
 def times(frames: int) -> Iterator[float]:
@@ -123,7 +123,7 @@ def compare(kind: str, size: int, pairs: int, folder: Path) -> str:
     theirs, ours = folder / "theirs.gif", folder / "ours.gif"
     encoders: list[Callable[[], object]] = [
         lambda: export_to_gif(pictures, str(theirs), fps=12),
-        lambda: film.make_gif(frames, ours, film.FilmOptions(), "{}"),
+        lambda: films.make_gif(frames, ours, films.FilmOptions(), "{}"),
     ]
     taken = [[seconds(encode) for encode in encoders] for _ in range(pairs)]
     ratio = statistics.median(slow / fast for slow, fast in taken)
@@ -146,14 +146,14 @@ def film_all(folder: Path, count: int) -> None:
     """Make every film of a walk of `count` frames, and print the peak over idle in MB, and the seconds."""
     paths = sorted(folder.glob("*.png"))
     frames = [paths[index % len(paths)].read_bytes for index in range(count)]
-    film.can_make_video()
+    films.can_make_video()
     idle = peak_mb()
-    options, start = film.FilmOptions(), time.perf_counter()
-    film.make_gif(frames, folder / "walk.gif", options, "{}")
-    film.make_mp4(frames, folder / "walk.mp4", options, "{}")
-    film.make_preview(frames, folder / "preview.mp4", "{}", options)
-    film.make_poster(frames, folder / "poster.webp", "{}")
-    film.make_shared_poster(frames, folder / "poster.jpg", "{}")
+    options, start = films.FilmOptions(), time.perf_counter()
+    films.make_gif(frames, folder / "walk.gif", options, "{}")
+    films.make_mp4(frames, folder / "walk.mp4", options, "{}")
+    films.make_preview(frames, folder / "preview.mp4", "{}", options)
+    films.make_poster(frames, folder / "poster.webp", "{}")
+    films.make_shared_poster(frames, folder / "poster.jpg", "{}")
     peak = peak_mb() - idle
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in sorted(folder.glob("[wp]*")))
     print(f"{count:4d} frames: {peak:4.0f} MB over idle, {time.perf_counter() - start:5.1f} s; {sizes}", flush=True)

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from rig.connection import connected, percentile
 from rig.served import Api, database, served
 
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
-from momalisa_api.states import State, Walk
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import opened
+from momalisa_api.walks.walk import State, Walk
 from tests.api.test_walk import spec
 
 WATCHERS, WALKS, LAND_S = 1000, 10, 2.0

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 from PIL import Image, ImageDraw
 
-from momalisa_api import film
-from momalisa_api.local import deployment
-from momalisa_api.smoothness import distance
+from momalisa_api.cli.up import deployment
+from momalisa_api.films import films
+from momalisa_api.walks.smoothness import distance
 
 DOCS = Path(__file__).parent
 FRAMES, SEED = 25, 1
@@ -82,7 +82,7 @@ def side_by_side(pairs: list[tuple[list[Image.Image], list[Image.Image]]], out: 
         held = io.BytesIO()
         page.save(held, "PNG")
         pages.append(held.getvalue)
-    film.make_gif(pages, out, film.FilmOptions(frame_ms=80, there_and_back=True), "")
+    films.make_gif(pages, out, films.FilmOptions(frame_ms=80, there_and_back=True), "")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from momalisa_api.local import deployment
+from momalisa_api.cli.up import deployment
 
 DOCS = Path(__file__).parent
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}

@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-from momalisa_api.routes.site import INCLUDE
+from momalisa_api.web.routes.static import INCLUDE
 
 SCRIPT = "/assets/index-D1a2b3C4.js"
 FONT = "/assets/libre-E5f6.woff2"

@@ -16,31 +16,31 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import problems
-from momalisa_api.body_limit import BodyLimit
-from momalisa_api.bucket import Bucket, FolderBucket
-from momalisa_api.budgets import Budgets
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
-from momalisa_api.desk import Desk
-from momalisa_api.head import HeadAsGet
+from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
+from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.metrics import Metrics
-from momalisa_api.news import News
-from momalisa_api.owners import Owners, read_secret
-from momalisa_api.queue import Queue
-from momalisa_api.replica import CONNECT_TIMEOUT_S
-from momalisa_api.replicas import Replicas
-from momalisa_api.roster import Roster
-from momalisa_api.routes import films, gallery, health, sharing, walks
-from momalisa_api.routes.events import event_of
-from momalisa_api.routes.services import Services
-from momalisa_api.routes.site import site
 from momalisa_api.settings import Settings, StoreSettings
-from momalisa_api.studio import Studio
-from momalisa_api.turns import Turns
-from momalisa_api.wall import Blocklist
-from momalisa_api.watch import Watch
-from momalisa_api.wire import ModelCard
-from momalisa_api.worker import Worker
+from momalisa_api.store.bucket import Bucket, FolderBucket
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import opened
+from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.notifications import News
+from momalisa_api.store.owners import Owners, read_secret
+from momalisa_api.store.queue import Queue
+from momalisa_api.store.workers import Roster
+from momalisa_api.web.blocklist import Blocklist
+from momalisa_api.web.head import HeadAsGet
+from momalisa_api.web.intake import Desk
+from momalisa_api.web.live import Watch
+from momalisa_api.web.middleware import BodyLimit
+from momalisa_api.web.quotas import Budgets
+from momalisa_api.web.routes import gallery, health, media, page_meta, walks
+from momalisa_api.web.routes.deps import Services
+from momalisa_api.web.routes.events import event_of
+from momalisa_api.web.routes.static import site
+from momalisa_api.work.studio import Studio
+from momalisa_api.work.worker import Worker
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ def open_bucket(settings: StoreSettings) -> Bucket:
     if not settings.bucket.startswith("gs://"):
         return FolderBucket(Path(settings.bucket))
     # Here, as Google's library takes most of a second to import.
-    from momalisa_api.gcs import GcsBucket, NoBucket
+    from momalisa_api.store.gcs import GcsBucket, NoBucket
 
     name, _, prefix = settings.bucket.removeprefix("gs://").partition("/")
     try:
@@ -134,7 +134,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     problems.install(app)
     if settings.role != "worker":
         # In this order: /walks/{id}/frames.zip is not a film by that name.
-        for router in (sharing.router, walks.router, gallery.router, films.router):
+        for router in (page_meta.router, walks.router, gallery.router, media.router):
             app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":

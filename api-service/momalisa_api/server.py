@@ -10,8 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from momalisa_api.app import create_app
-from momalisa_api.database import opened
 from momalisa_api.settings import Settings
+from momalisa_api.store.engine import opened
 
 SHUTDOWN_S = 3
 

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import asks, opened, walks
-from momalisa_api.owners import add_key
-from momalisa_api.states import State
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import asks, opened, walks
+from momalisa_api.store.owners import add_key
+from momalisa_api.walks.walk import State
 from tests.api.test_walk import spec
 
 COLOURS = (

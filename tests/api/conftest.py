@@ -16,8 +16,8 @@ from PIL import Image
 from sqlalchemy import text
 
 from momalisa_api import app as assembler
-from momalisa_api.database import opened
 from momalisa_api.settings import Settings
+from momalisa_api.store.engine import opened
 from tests.postgres import migrated
 
 CARD = {

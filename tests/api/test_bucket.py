@@ -14,12 +14,12 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from momalisa_api import gcs as gcs_module
 from momalisa_api.app import open_bucket
-from momalisa_api.bucket import CHUNK_BYTES, FolderBucket, NotInBucket
-from momalisa_api.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings
+from momalisa_api.store import gcs as gcs_module
+from momalisa_api.store.bucket import CHUNK_BYTES, FolderBucket, NotInBucket
+from momalisa_api.store.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
 from tests.api.conftest import ended, running, write_card
 from tests.gcs import FakeGcs
 

@@ -6,13 +6,13 @@ import anyio
 import pytest
 from sqlalchemy import insert, select, text
 
-from momalisa_api.catalogue import FEW, Catalogue
-from momalisa_api.database import asks, migrate, open_engine, opened, walks
-from momalisa_api.news import News
 from momalisa_api.problems import WalkUnknown
-from momalisa_api.states import MOVES, State, Walk
-from momalisa_api.turns import Ahead, Turns
-from momalisa_api.watch import Watch
+from momalisa_api.store.catalogue import FEW, Catalogue
+from momalisa_api.store.engine import asks, migrate, open_engine, opened, walks
+from momalisa_api.store.fair_queue import Ahead, Turns
+from momalisa_api.store.notifications import News
+from momalisa_api.walks.walk import MOVES, State, Walk
+from momalisa_api.web.live import Watch
 from tests.api.test_walk import spec
 
 pytestmark = pytest.mark.anyio

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw, ImageSequence, ImageStat
 
-from momalisa_api import film, gif
-from momalisa_api.film import FilmOptions, Frames
+from momalisa_api.films import films, gif
+from momalisa_api.films.films import FilmOptions, Frames
 
 METADATA = '{"stops": ["a giraffe 🦒", "<b>\\n../é\uffff"], "seed": 7}'
 Film = Callable[[Frames, Path], None]
 FILMS: dict[str, Film] = {
-    "walk.gif": lambda frames, target: film.make_gif(frames, target, FilmOptions(), METADATA),
-    "walk.mp4": lambda frames, target: film.make_mp4(frames, target, FilmOptions(), METADATA),
-    "preview.mp4": lambda frames, target: film.make_preview(frames, target, METADATA),
-    "poster.webp": lambda frames, target: film.make_poster(frames, target, METADATA),
-    "poster.jpg": lambda frames, target: film.make_shared_poster(frames, target, METADATA),
+    "walk.gif": lambda frames, target: films.make_gif(frames, target, FilmOptions(), METADATA),
+    "walk.mp4": lambda frames, target: films.make_mp4(frames, target, FilmOptions(), METADATA),
+    "preview.mp4": lambda frames, target: films.make_preview(frames, target, METADATA),
+    "poster.webp": lambda frames, target: films.make_poster(frames, target, METADATA),
+    "poster.jpg": lambda frames, target: films.make_shared_poster(frames, target, METADATA),
 }
 
 
@@ -74,7 +74,7 @@ def shown(path: Path) -> list[Image.Image]:
 def test_a_gif_shows_every_frame_there_and_back_without_its_ends_twice(tmp_path: Path) -> None:
     """A walk swings; an end shown twice would make it stutter, a missing frame jump."""
     pictures = walk(7)
-    film.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(), METADATA)
+    films.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(), METADATA)
     frames = shown(tmp_path / "walk.gif")
     assert len(frames) == 12
     for decoded, index in zip(frames, [0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1], strict=True):
@@ -93,7 +93,7 @@ def test_equal_frames_stay_frames_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("frame_ms", "shown_ms"), [(80, 80), (84, 80), (200, 200), (20, 20), (10, 20), (1, 20)])
 def test_a_gif_loops_for_ever_at_its_pace(tmp_path: Path, frame_ms: int, shown_ms: int) -> None:
     """A GIF counts centiseconds, and browsers slow one of 10 ms down to 100."""
-    film.make_gif(framed(walk(3)), tmp_path / "walk.gif", FilmOptions(frame_ms=frame_ms), METADATA)
+    films.make_gif(framed(walk(3)), tmp_path / "walk.gif", FilmOptions(frame_ms=frame_ms), METADATA)
     with Image.open(tmp_path / "walk.gif") as picture:
         assert picture.info["loop"] == 0
         assert {frame.info["duration"] for frame in ImageSequence.Iterator(picture)} == {shown_ms}
@@ -101,7 +101,7 @@ def test_a_gif_loops_for_ever_at_its_pace(tmp_path: Path, frame_ms: int, shown_m
 
 def test_other_decoders_read_the_gif_as_pillow_does(tmp_path: Path) -> None:
     """The blocks are put together here: FFmpeg must find the same pictures in them."""
-    film.make_gif(framed(walk(5, (61, 47))), tmp_path / "walk.gif", FilmOptions(), METADATA)
+    films.make_gif(framed(walk(5, (61, 47))), tmp_path / "walk.gif", FilmOptions(), METADATA)
     with av.open(str(tmp_path / "walk.gif")) as container:
         others = [rgb(frame) for frame in container.decode(video=0)]
     frames = shown(tmp_path / "walk.gif")
@@ -113,7 +113,7 @@ def test_a_picture_of_few_colours_stays_exact_in_a_gif(tmp_path: Path) -> None:
     """Flat areas must not shimmer: what fits a palette is not approximated."""
     pictures = [Image.new("RGB", (32, 32), (index, 130, 255 - index)) for index in range(4)]
     ImageDraw.Draw(pictures[1]).rectangle((3, 3, 9, 9), fill=(1, 2, 3))
-    film.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(there_and_back=False), METADATA)
+    films.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(there_and_back=False), METADATA)
     assert [frame.tobytes() for frame in shown(tmp_path / "walk.gif")] == [picture.tobytes() for picture in pictures]
 
 
@@ -140,9 +140,9 @@ def test_a_muted_picture_is_not_painted_in_a_handful_of_colours() -> None:
 @given(st.integers(2, 300))
 def test_there_and_back_is_2n_minus_2_frames_each_a_neighbour_of_the_last(count: int) -> None:
     """Shown in a ring, every step of the film is one frame of the walk, for any number of them."""
-    order = film.frame_order(count, there_and_back=True)
+    order = films.frame_order(count, there_and_back=True)
     assert len(order) == 2 * count - 2
-    assert order[:count] == film.frame_order(count, there_and_back=False) == list(range(count))
+    assert order[:count] == films.frame_order(count, there_and_back=False) == list(range(count))
     assert all(abs(one - other) == 1 for one, other in zip(order, [*order[1:], order[0]], strict=True))
 
 
@@ -150,7 +150,7 @@ def test_there_and_back_is_2n_minus_2_frames_each_a_neighbour_of_the_last(count:
 def test_an_mp4_is_h264_that_browsers_play_and_shows_each_frame_once(tmp_path: Path, size: tuple[int, int]) -> None:
     """yuv420p with even sides, BT.709 said aloud, index first; anything else is black or pale somewhere."""
     pictures = walk(9, size)
-    film.make_mp4(framed(pictures), tmp_path / "walk.mp4", FilmOptions(frame_ms=70), METADATA)
+    films.make_mp4(framed(pictures), tmp_path / "walk.mp4", FilmOptions(frame_ms=70), METADATA)
     with av.open(str(tmp_path / "walk.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
@@ -167,8 +167,8 @@ def test_an_mp4_is_h264_that_browsers_play_and_shows_each_frame_once(tmp_path: P
 def test_the_spec_may_choose_whether_a_film_goes_back(tmp_path: Path, there_and_back: bool) -> None:
     """Both choices are in the spec, for either kind of film."""
     options = FilmOptions(there_and_back=there_and_back)
-    film.make_gif(framed(walk(5)), tmp_path / "walk.gif", options, METADATA)
-    film.make_mp4(framed(walk(5)), tmp_path / "walk.mp4", options, METADATA)
+    films.make_gif(framed(walk(5)), tmp_path / "walk.gif", options, METADATA)
+    films.make_mp4(framed(walk(5)), tmp_path / "walk.mp4", options, METADATA)
     expected = 8 if there_and_back else 5
     assert len(shown(tmp_path / "walk.gif")) == len(shown(tmp_path / "walk.mp4")) == expected
 
@@ -184,7 +184,7 @@ def test_a_video_starts_before_it_is_loaded(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (230, 40, 20), (20, 60, 200), (91, 146, 82)])
 def test_a_video_keeps_its_colours(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     """Converted with one matrix and tagged with another, red turns orange: 10 steps and more."""
-    film.make_mp4(framed([Image.new("RGB", (32, 32), colour)] * 2), tmp_path / "walk.mp4", FilmOptions(), METADATA)
+    films.make_mp4(framed([Image.new("RGB", (32, 32), colour)] * 2), tmp_path / "walk.mp4", FilmOptions(), METADATA)
     decoded = shown(tmp_path / "walk.mp4")[1].getpixel((16, 16))
     assert isinstance(decoded, tuple)
     assert max(abs(one - other) for one, other in zip(decoded, colour, strict=True)) <= 3
@@ -197,14 +197,14 @@ def test_a_preview_is_small_and_goes_there_and_back(
     tmp_path: Path, size: tuple[int, int], small: tuple[int, int]
 ) -> None:
     """A gallery plays dozens of them at once; none is blown up."""
-    film.make_preview(framed(walk(4, size)), tmp_path / "preview.mp4", METADATA)
+    films.make_preview(framed(walk(4, size)), tmp_path / "preview.mp4", METADATA)
     assert [frame.size for frame in shown(tmp_path / "preview.mp4")] == [small] * 6
 
 
 def test_the_poster_is_the_middle_of_the_walk(tmp_path: Path) -> None:
     """Halfway is where a walk is most itself: neither a giraffe nor a battleship."""
     pictures = walk(5, (700, 350))
-    film.make_poster(framed(pictures), tmp_path / "poster.webp", METADATA)
+    films.make_poster(framed(pictures), tmp_path / "poster.webp", METADATA)
     with Image.open(tmp_path / "poster.webp") as poster:
         assert (poster.format, poster.size) == ("WEBP", (512, 256))
         assert min(range(5), key=lambda index: difference(poster, pictures[index].resize((512, 256)))) == 2
@@ -216,10 +216,10 @@ def test_the_poster_to_share_is_as_large_as_it_says(
 ) -> None:
     """Pages that show a link lay out its picture by the size that they are told; none is blown up."""
     pictures = walk(3, size)
-    film.make_shared_poster(framed(pictures), tmp_path / "poster.jpg", METADATA)
+    films.make_shared_poster(framed(pictures), tmp_path / "poster.jpg", METADATA)
     with Image.open(tmp_path / "poster.jpg") as poster:
         assert (poster.format, poster.size) == ("JPEG", shared)
-        assert film.shared_poster_size(*size) == shared
+        assert films.shared_poster_size(*size) == shared
         assert min(range(3), key=lambda index: difference(poster, pictures[index].resize(shared))) == 1
 
 
@@ -242,9 +242,9 @@ def test_eight_long_prompts_fit_into_a_film(tmp_path: Path) -> None:
     """The longest spec there is: GIF comments come in pieces of 255 bytes, and the last one may be full."""
     for length in (254, 255, 256, 510, 32_000, 33_000):
         metadata = "é" + "x" * (length - 2)
-        film.make_gif(framed(walk(2)), tmp_path / "walk.gif", FilmOptions(), metadata)
-        film.make_mp4(framed(walk(2)), tmp_path / "walk.mp4", FilmOptions(), metadata)
-        film.make_shared_poster(framed(walk(2)), tmp_path / "poster.jpg", metadata)
+        films.make_gif(framed(walk(2)), tmp_path / "walk.gif", FilmOptions(), metadata)
+        films.make_mp4(framed(walk(2)), tmp_path / "walk.mp4", FilmOptions(), metadata)
+        films.make_shared_poster(framed(walk(2)), tmp_path / "poster.jpg", metadata)
         with Image.open(tmp_path / "walk.gif") as picture, av.open(str(tmp_path / "walk.mp4")) as container:
             assert picture.info["comment"].decode() == container.metadata["comment"] == metadata
         assert len(shown(tmp_path / "walk.gif")) == 2
@@ -286,7 +286,7 @@ def test_a_frame_that_is_no_picture_is_named(tmp_path: Path, name: str, bad: byt
 def test_a_frame_that_is_gone_is_named(tmp_path: Path) -> None:
     """Frames are files as a rule, and files can be missing."""
     with pytest.raises(ValueError, match="frame 0 cannot be read"):
-        film.make_poster([(tmp_path / "gone.png").read_bytes], tmp_path / "poster.webp", METADATA)
+        films.make_poster([(tmp_path / "gone.png").read_bytes], tmp_path / "poster.webp", METADATA)
 
 
 @pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])
@@ -315,16 +315,16 @@ WITHOUT_PYAV = """
 import sys
 sys.modules["av"] = None
 from pathlib import Path
-from momalisa_api import film
+from momalisa_api.films import films
 frames, folder = [Path(sys.argv[1], "frame.png").read_bytes] * 3, Path(sys.argv[1])
-assert not film.can_make_video()
-film.make_gif(frames, folder / "walk.gif", film.FilmOptions(), "{}")
-film.make_poster(frames, folder / "poster.webp", "{}")
-for make in (lambda: film.make_mp4(frames, folder / "walk.mp4", film.FilmOptions(), "{}"),
-             lambda: film.make_preview(frames, folder / "preview.mp4", "{}")):
+assert not films.can_make_video()
+films.make_gif(frames, folder / "walk.gif", films.FilmOptions(), "{}")
+films.make_poster(frames, folder / "poster.webp", "{}")
+for make in (lambda: films.make_mp4(frames, folder / "walk.mp4", films.FilmOptions(), "{}"),
+             lambda: films.make_preview(frames, folder / "preview.mp4", "{}")):
     try:
         make()
-    except film.VideoUnavailable as reason:
+    except films.VideoUnavailable as reason:
         print(reason)
 """
 
@@ -337,10 +337,10 @@ def test_without_pyav_there_is_the_same_gif_and_a_reason_for_no_mp4(tmp_path: Pa
     )
     assert done.stdout.count('pip install "momalisa-api[video]"') == 2
     assert not (tmp_path / "walk.mp4").exists()
-    film.make_gif([(tmp_path / "frame.png").read_bytes] * 3, tmp_path / "with.gif", FilmOptions(), "{}")
+    films.make_gif([(tmp_path / "frame.png").read_bytes] * 3, tmp_path / "with.gif", FilmOptions(), "{}")
     assert (tmp_path / "with.gif").read_bytes() == (tmp_path / "walk.gif").read_bytes()
 
 
 def test_here_video_can_be_made() -> None:
     """The tests of MP4 above are worth something only where this holds."""
-    assert film.can_make_video()
+    assert films.can_make_video()

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from momalisa_api.problems import RangeUnsatisfiable
-from momalisa_api.routes.films import parse_range
-from momalisa_api.routes.negotiation import preferred, waiting_s
+from momalisa_api.web.routes.media import parse_range
+from momalisa_api.web.routes.negotiation import preferred, waiting_s
 
 OFFERED = ("image/gif", "video/mp4", "application/json")
 

@@ -19,19 +19,19 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from structlog.testing import capture_logs
 
-from momalisa_api import database
-from momalisa_api import gcs as gcs_module
 from momalisa_api.app import create_app
-from momalisa_api.bucket import FolderBucket
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import keys, migrate, open_engine, transaction
-from momalisa_api.gcs import GcsBucket
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
-from momalisa_api.queue import migrate as migrate_queue
 from momalisa_api.settings import Settings
-from momalisa_api.states import State
-from momalisa_api.turns import Turns
+from momalisa_api.store import engine as database
+from momalisa_api.store import gcs as gcs_module
+from momalisa_api.store.bucket import FolderBucket
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import keys, migrate, open_engine, transaction
+from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.gcs import GcsBucket
+from momalisa_api.store.queue import migrate as migrate_queue
+from momalisa_api.walks.walk import State
 from tests.api.conftest import Fleet
 from tests.api.test_serve import answers, serving
 from tests.api.test_walk import spec

@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
+from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.wire import ModelCard, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
-from momalisa_api.replicas import Replicas
-from momalisa_api.walk import Shard, plan_shards
-from momalisa_api.wire import ModelCard, RenderedFrame
+from momalisa_api.walks.spec import Shard, plan_shards
 from tests.api.conftest import CARD, Fleet, painted
 from tests.api.test_walk import frames_of, spec
 

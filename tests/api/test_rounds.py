@@ -10,8 +10,8 @@ import anyio
 import pytest
 from PIL import Image
 
-from momalisa_api.layout import Layout, Point, first_layout, nearest, next_layout
-from momalisa_api.smoothness import Sight, distance
+from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout
+from momalisa_api.walks.smoothness import Sight, distance
 from tests.api.conftest import running
 from tests.api.test_walk import spec
 from tests.api.test_walks import ended

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import opened
 from tests.api.conftest import ended, running
 from tests.gallery import Head
 

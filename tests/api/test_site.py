@@ -3,8 +3,8 @@
 import pytest
 
 from momalisa_api.app import create_app
-from momalisa_api.routes.page_headers import SECURITY
-from momalisa_api.routes.site import INCLUDE
+from momalisa_api.web.routes.security_headers import SECURITY
+from momalisa_api.web.routes.static import INCLUDE
 from tests.api.conftest import ended, running
 from tests.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
 

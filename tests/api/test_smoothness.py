@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from momalisa_api.smoothness import distance, edge, find_jumps, gauge, measure
+from momalisa_api.walks.smoothness import distance, edge, find_jumps, gauge, measure
 from tests.api.conftest import ended, running
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from momalisa_api.audition import Audition, auditioned_fractions, choose_seed
-from momalisa_api.leg import Distance
-from momalisa_api.smoothness import gauge
-from momalisa_api.spacing import budget, follow, rounds
+from momalisa_api.walks.even_spacing import budget, follow, rounds
+from momalisa_api.walks.leg_curve import Distance
+from momalisa_api.walks.seed_choice import Audition, auditioned_fractions, choose_seed
+from momalisa_api.walks.smoothness import gauge
 
 Response = Callable[[float], float]
 

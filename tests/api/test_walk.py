@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momalisa_api.layout import first_layout
-from momalisa_api.walk import Frame, WalkSpec, deal_intervals, plan_shards
+from momalisa_api.walks.rounds import first_layout
+from momalisa_api.walks.spec import Frame, WalkSpec, deal_intervals, plan_shards
 
 
 def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> WalkSpec:

@@ -112,8 +112,8 @@ async def test_accept_picks_what_comes(settings, fleet, accept, media_type):
 async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(settings, fleet, monkeypatch):
     """A caller who wants MP4 from an installation without PyAV hears why, and costs no GPU."""
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "momalisa_api.video", raising=False)
-    monkeypatch.delattr("momalisa_api.video", raising=False)
+    monkeypatch.delitem(sys.modules, "momalisa_api.films.mp4", raising=False)
+    monkeypatch.delattr("momalisa_api.films.mp4", raising=False)
     async with running(settings, fleet) as client:
         refused = await client.get(URL, headers={"Accept": "video/mp4"})
         unknown = await client.get(URL, headers={"Accept": "text/html"})

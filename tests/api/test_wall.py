@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from momalisa_api.app import open_bucket
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
 from momalisa_api.problems import WalkUnknown
-from momalisa_api.wall import purge
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import opened
+from momalisa_api.web.blocklist import purge
 from tests.api.conftest import ended, running
 
 pytestmark = pytest.mark.anyio

@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import migrate, open_engine
-from momalisa_api.news import News
-from momalisa_api.roster import Roster
-from momalisa_api.routes.events import events_of
-from momalisa_api.states import State, Walk
-from momalisa_api.turns import Turns
-from momalisa_api.watch import Tell, Watch
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import migrate, open_engine
+from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.notifications import News
+from momalisa_api.store.workers import Roster
+from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.live import Tell, Watch
+from momalisa_api.web.routes.events import events_of
 from tests.api.test_walk import spec
 from tests.postgres import Postgres, server
 

@@ -8,12 +8,12 @@ import anyio
 import pytest
 from sqlalchemy import insert, text
 
-from momalisa_api.bucket import FolderBucket
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import claims, opened
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.roster import Fleet, Roster
-from momalisa_api.worker import MAX_TRIES
+from momalisa_api.store.bucket import FolderBucket
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import claims, opened
+from momalisa_api.store.workers import Fleet, Roster
+from momalisa_api.work.worker import MAX_TRIES
 from tests.api.conftest import ended, landing, running
 from tests.api.test_walk import spec
 

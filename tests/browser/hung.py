@@ -10,15 +10,15 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
-from momalisa_api import film
-from momalisa_api.bucket import FolderBucket
-from momalisa_api.catalogue import Catalogue
-from momalisa_api.database import opened
-from momalisa_api.layout import first_layout
-from momalisa_api.smoothness import measure
-from momalisa_api.states import State
-from momalisa_api.walk import WalkSpec
-from momalisa_api.wire import ModelCard
+from momalisa_api.films import films
+from momalisa_api.fleet.wire import ModelCard
+from momalisa_api.store.bucket import FolderBucket
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.engine import opened
+from momalisa_api.walks.rounds import first_layout
+from momalisa_api.walks.smoothness import measure
+from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.walk import State
 from tests.journey.processes import WEIGHTS
 
 Way = tuple[tuple[str, ...], Sequence[bytes]]
@@ -67,14 +67,14 @@ async def _hang_one(
 
 
 def _films(frames: Sequence[bytes]) -> dict[str, bytes]:
-    readers, options = _readers(frames), film.FilmOptions()
+    readers, options = _readers(frames), films.FilmOptions()
     with tempfile.TemporaryDirectory() as place:
         gif, mp4, preview, poster, shared = (Path(place) / name for name in NAMES)
-        film.make_gif(readers, gif, options, "")
-        film.make_mp4(readers, mp4, options, "")
-        film.make_preview(readers, preview, "", options)
-        film.make_poster(readers, poster, "")
-        film.make_shared_poster(readers, shared, "")
+        films.make_gif(readers, gif, options, "")
+        films.make_mp4(readers, mp4, options, "")
+        films.make_preview(readers, preview, "", options)
+        films.make_poster(readers, poster, "")
+        films.make_shared_poster(readers, shared, "")
         return {path.name: path.read_bytes() for path in (gif, mp4, preview, poster, shared)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from momalisa_api.routes.page_headers import SECURITY
+from momalisa_api.web.routes.security_headers import SECURITY
 from tests.browser.house import DIST
 from tests.gallery import Head
 

@@ -13,10 +13,10 @@ import pytest
 import uvicorn
 
 from momalisa_api.app import create_app
-from momalisa_api.routes.page_headers import SECURITY
-from momalisa_api.routes.site import INCLUDE, TYPES
 from momalisa_api.server import configured
 from momalisa_api.settings import Settings
+from momalisa_api.web.routes.security_headers import SECURITY
+from momalisa_api.web.routes.static import INCLUDE, TYPES
 from tests.api.conftest import FakeReplica, Fleet, write_card
 from tests.gallery import FONT, SCRIPT, Head, make_gallery
 from tests.journey.processes import free_port, wait_until

@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from momalisa_api.app import create_app
-from momalisa_api.routes.resources import EXAMPLE, WalkResource
 from momalisa_api.settings import Settings
+from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
 from tests.api.conftest import Fleet, write_card
 from tests.journey.deployment import free_port, wait_until
 

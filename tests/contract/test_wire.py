@@ -6,7 +6,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from momalisa_api import wire as api
+from momalisa_api.fleet import wire as api
 from momalisa_model import wire as model
 from tests.api.conftest import CARD
 from tests.api.test_walk import spec

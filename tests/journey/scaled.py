@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from momalisa_api.walk import Frame, Recipe
+from momalisa_api.walks.spec import Frame, Recipe
 from tests.gcs import FakeGcs
 from tests.journey.client import TLS, Client
 from tests.journey.processes import WEIGHTS, Service, Trap, wait_until

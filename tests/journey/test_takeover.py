@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from momalisa_api.walk import WalkSpec
+from momalisa_api.walks.spec import WalkSpec
 from tests.api.test_walk import frames_of
 from tests.journey.client import Client
 from tests.journey.processes import Service, Trap, wait_until

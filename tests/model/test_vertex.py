@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from momalisa_api import vertex
+from momalisa_api.fleet import vertex
+from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
+from momalisa_api.fleet.wire import Head, ModelCard, RenderedFrame
 from momalisa_api.problems import WalkFailed
-from momalisa_api.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
 from momalisa_api.settings import Settings as ApiSettings
-from momalisa_api.walk import Recipe
-from momalisa_api.wire import Head, ModelCard, RenderedFrame
+from momalisa_api.walks.spec import Recipe
 from momalisa_model.settings import Settings
 from tests.model.running import Server, recipe_for
 

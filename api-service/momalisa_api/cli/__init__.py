@@ -1,0 +1,1 @@
+"""The command line: the client, the embedded deployment, and the operator's commands."""

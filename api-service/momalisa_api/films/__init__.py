@@ -1,0 +1,1 @@
+"""Makes GIFs, MP4s and posters of frames."""

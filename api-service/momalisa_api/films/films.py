@@ -1,0 +1,190 @@
+"""Films: what is made of a walk's frames. A GIF, an MP4, a small preview, posters; each carries how it was made.
+
+Pure but for the file it is told to write. A frame is a function that gives its PNG and is called when its turn comes:
+one frame is in memory at a time, however long the walk. Each film reads each frame once, the preview twice: frames from
+a far bucket are better copied to a folder first. Equal frames give equal bytes, but for a few of x264's at less than
+128 pixels.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from PIL import Image
+
+from momalisa_api.films import gif
+
+Frames = Sequence[Callable[[], bytes]]
+
+_PREVIEW_SIDE_PX = 256
+_POSTER_SIDE_PX = 512
+_SHARED_WIDTH_PX = 1200
+_LONGEST_FRAME_MS = 60_000
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+_EXIF_ROOM = 65_000
+
+
+class VideoUnavailable(RuntimeError):
+    """This installation cannot make MP4. str(error) says what to install."""
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """What a walk's spec says about its films, and how many threads may encode video.
+
+    frame_ms: time of one frame, 1 to 60,000 ms (a GIF rounds it to centiseconds, 20 ms at least);
+    there_and_back: whether the film goes back to the start; None leaves it to the kind (a GIF does, an MP4 does not).
+    """
+
+    frame_ms: int = 80
+    there_and_back: bool | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frame_ms <= _LONGEST_FRAME_MS:
+            raise ValueError(f"frame_ms is 1 to {_LONGEST_FRAME_MS}, not {self.frame_ms}")
+        if self.threads < 1:
+            raise ValueError(f"threads is 1 or more, not {self.threads}")
+
+
+def can_make_video() -> bool:
+    """Whether MP4 and preview can be made here: PyAV is installed (extra `video`) and brings x264."""
+    try:
+        _mp4()
+    except VideoUnavailable:
+        return False
+    return True
+
+
+def frame_order(count: int, there_and_back: bool) -> list[int]:
+    """The order in which a film shows its frames: back without repeating the two ends, 2n - 2 in all (n for n < 3)."""
+    there = list(range(count))
+    return there + there[-2:0:-1] if there_and_back else there
+
+
+def make_gif(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
+    """Write a GIF that loops for ever, with `metadata` as its comment.
+
+    Raises ValueError where there is no frame, one cannot be read, or one has another size.
+    """
+    delay = gif.delay_cs(options.frame_ms)
+    blocks: list[tuple[int, int]] = []
+    with target.open("w+b") as file:
+        for picture in _pictures(frames, range(len(frames))):
+            if not blocks:
+                file.write(gif.header(picture.size, metadata))
+            start = file.tell()
+            blocks.append((start, file.write(gif.image_block(picture, delay))))
+        for index in frame_order(len(frames), options.there_and_back is not False)[len(frames) :]:
+            start, length = blocks[index]
+            file.seek(start)
+            block = file.read(length)
+            file.seek(0, io.SEEK_END)
+            file.write(block)
+        file.write(gif.TRAILER)
+
+
+def make_mp4(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
+    """Write an H.264 MP4 good enough to keep; an odd side grows by the pixel that yuv420p needs.
+
+    Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
+    """
+    mp4 = _mp4()
+    encoding = mp4.Encoding(
+        mp4_size(*_first_size(frames)), options.frame_ms, crf=16, preset="fast", threads=options.threads
+    )
+    order = frame_order(len(frames), options.there_and_back is True)
+    mp4.write_mp4(_pictures(frames, order), target, encoding, metadata)
+
+
+def make_preview(frames: Frames, target: Path, metadata: str, options: FilmOptions | None = None) -> None:
+    """Write a small MP4, there and back, for a gallery that shows many: at most 256 pixels a side.
+
+    Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
+    """
+    mp4 = _mp4()
+    options = options or FilmOptions()
+    width, height = _first_size(frames)
+    scale = min(1.0, _PREVIEW_SIDE_PX / max(width, height))
+    size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+    encoding = mp4.Encoding(size, options.frame_ms, crf=27, preset="medium", threads=options.threads)
+    mp4.write_mp4(_pictures(frames, frame_order(len(frames), True)), target, encoding, metadata)
+
+
+def make_poster(frames: Frames, target: Path, metadata: str) -> None:
+    """Write the middle frame as WebP, at most 512 pixels a side, with `metadata` as the Exif UserComment.
+
+    Raises ValueError as `make_gif` does.
+    """
+    picture = next(_pictures(frames, [len(frames) // 2]))
+    picture.thumbnail((_POSTER_SIDE_PX, _POSTER_SIDE_PX), Image.Resampling.LANCZOS)
+    picture.save(target, "WEBP", quality=85, method=4, exif=_exif(metadata))
+
+
+def make_shared_poster(frames: Frames, target: Path, metadata: str) -> None:
+    """Write the same still as JPEG, as large as `shared_poster_size` says: for pages that show a link to the walk.
+
+    Raises ValueError as `make_gif` does.
+    """
+    picture = next(_pictures(frames, [len(frames) // 2]))
+    picture = picture.resize(shared_poster_size(*picture.size), Image.Resampling.LANCZOS)
+    # JPEG keeps Exif in a segment of 64 KiB; what is longer stands in the other films.
+    room = len(metadata.encode("utf-16-le")) < _EXIF_ROOM
+    picture.save(target, "JPEG", quality=85, optimize=True, exif=_exif(metadata if room else ""))
+
+
+def shared_poster_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a walk's JPEG poster in pixels: as the frames, at most 1200 wide, none blown up."""
+    scale = min(1.0, _SHARED_WIDTH_PX / width)
+    return round(width * scale), max(1, round(height * scale))
+
+
+def mp4_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a walk's MP4 in pixels: as the frames, an odd side larger by one, as yuv420p needs."""
+    return width + width % 2, height + height % 2
+
+
+def _exif(metadata: str) -> Image.Exif:
+    exif = Image.Exif()
+    exif.endian = "<"
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\x00" + metadata.encode("utf-16-le")
+    return exif
+
+
+def _mp4() -> ModuleType:
+    """The module that needs PyAV, imported when it is first wanted; VideoUnavailable where that fails."""
+    try:
+        from momalisa_api.films import mp4
+    except ImportError as missing:
+        raise VideoUnavailable(f'MP4 needs PyAV with x264: pip install "momalisa-api[video]" ({missing})') from missing
+    return mp4
+
+
+def _first_size(frames: Frames) -> tuple[int, int]:
+    """Width and height of the first frame, in pixels."""
+    return next(_pictures(frames, [0])).size
+
+
+def _pictures(frames: Frames, order: Iterable[int]) -> Iterator[Image.Image]:
+    """Decode frames one after the other to RGB, in the order given; ValueError says which one is wrong, and how."""
+    if not frames:
+        raise ValueError("a film needs at least one frame")
+    expected: tuple[int, int] | None = None
+    for index in order:
+        picture = _decode(frames[index], index)
+        expected = expected or picture.size
+        if picture.size != expected:
+            sizes = "{} x {}, not {} x {}".format(*picture.size, *expected)
+            raise ValueError(f"frame {index} is {sizes} as the frames before it")
+        yield picture
+
+
+def _decode(frame: Callable[[], bytes], index: int) -> Image.Image:
+    """Read one frame as an RGB picture; ValueError where it is missing or is no picture."""
+    try:
+        with Image.open(io.BytesIO(frame())) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise ValueError(f"frame {index} cannot be read: {problem}") from problem

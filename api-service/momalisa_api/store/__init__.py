@@ -1,0 +1,1 @@
+"""The catalogue, the queue and the bucket: everything that outlives a process."""

@@ -1,0 +1,79 @@
+"""Who asks: an API key, or a cookie that we have signed. Keys are kept as hashes, the secret in the catalogue."""
+
+import hashlib
+import secrets as dice
+from datetime import UTC, datetime
+
+from itsdangerous import BadSignature, Signer
+from sqlalchemy import delete, insert, select
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from momalisa_api.problems import KeyUnknown
+from momalisa_api.store.engine import keys, secrets, transaction
+
+ANONYMOUS = "anonymous"
+FOR_COOKIES = "cookies"
+
+
+class Owners:
+    """Tells owners by what they send. Every process of a deployment knows the same ones."""
+
+    def __init__(self, engine: AsyncEngine, secret: str) -> None:
+        self._engine = engine
+        self._signer = Signer(secret, salt="momalisa owner", digest_method=hashlib.sha256)
+
+    def new_cookie(self) -> str:
+        """A cookie for somebody who has none."""
+        return self._signer.sign(dice.token_hex(12)).decode()
+
+    def of_cookie(self, cookie: str) -> str | None:
+        """The owner of a cookie; None where we have not signed it."""
+        try:
+            return f"cookie:{self._signer.unsign(cookie).decode()}"
+        except BadSignature:
+            return None
+
+    async def of_key(self, key: str) -> str:
+        """The owner of an API key. Raises KeyUnknown, CatalogueUnavailable."""
+        async with transaction(self._engine) as connection:
+            name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
+        if name is None:
+            raise KeyUnknown("This API key is not known here. An operator makes one with `momalisa keys add NAME`.")
+        return f"key:{name}"
+
+
+async def read_secret(engine: AsyncEngine) -> str:
+    """The secret that signs cookies, made by the first process that asks for it."""
+    make = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
+    async with transaction(engine) as connection:
+        fresh = {"name": FOR_COOKIES, "value": dice.token_hex(32)}
+        await connection.execute(make(secrets).values(fresh).on_conflict_do_nothing())
+        secret = await connection.scalar(select(secrets.c.value).where(secrets.c.name == FOR_COOKIES))
+    return str(secret)
+
+
+async def add_key(engine: AsyncEngine, name: str) -> str:
+    """Make an API key. It is told here once; only its hash is kept. Raises ValueError where the name is taken."""
+    key = f"momalisa_{dice.token_urlsafe(32)}"
+    row = {"name": name, "digest": _digest(key), "made_at": datetime.now(UTC)}
+    try:
+        async with transaction(engine) as connection:
+            await connection.execute(insert(keys).values(row))
+    except IntegrityError:
+        raise ValueError(f"there is a key named {name!r} already; remove it first or choose another name") from None
+    return key
+
+
+async def remove_key(engine: AsyncEngine, name: str) -> bool:
+    """Forget an API key. Returns whether there was one."""
+    async with transaction(engine) as connection:
+        removed = await connection.execute(delete(keys).where(keys.c.name == name))
+    return removed.rowcount == 1
+
+
+def _digest(key: str) -> str:
+    """Keys are long and random: a plain hash gives nothing away, and needs no salt to be looked up by."""
+    return hashlib.sha256(key.encode()).hexdigest()

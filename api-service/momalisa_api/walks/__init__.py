@@ -1,0 +1,1 @@
+"""What a walk is and where its frames stand: pure functions, no input or output."""

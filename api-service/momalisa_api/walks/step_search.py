@@ -1,0 +1,95 @@
+"""Ways along a leg: which known fractions to step on, and where new ones are worth their price. Pure.
+
+Dynamic programming over how many frames stand before each known fraction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from momalisa_api.walks.leg_curve import Leg
+
+# How many known fractions a step may leave out, and how many times the mean step it may then span.
+_SKIPPED: Final = 8
+_REACH: Final = 3.0
+# How many new fractions a plan may put into one step, less one.
+_MOST_NEW: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From one known fraction to another, with new ones between them."""
+
+    start: int
+    end: int
+    new: int
+
+
+def choose(leg: Leg, frames: int) -> tuple[float, ...]:
+    """The most even leg of so many frames that the known fractions give."""
+    step = leg.mean_step(frames)
+    steps: list[Step] = []
+    for _ in range(4):
+        steps = walk_evenly(leg, frames, step, inf, 1.0)
+        step = sum(leg.apart(each.start, each.end) for each in steps) / (frames - 1)
+    return (leg.known[0], *(leg.known[each.end] for each in steps))
+
+
+def walk_evenly(leg: Leg, frames: int, step: float, price: float, closest: float) -> list[Step]:
+    """The way from 0 to 1 in frames - 1 steps that differ least from `step`, in squares; none where there is none.
+
+    price: of each new fraction, in squared steps; infinite where there may be none. Dynamic programming over how many
+    frames stand before each known fraction; only counts near the expected one are tried, all where that fails.
+    """
+    for band in (5 + len(leg.known) // 20, frames):
+        best = _search(leg, frames, step, price, closest, band)
+        end, number = len(leg.known) - 1, frames - 1
+        if number in best[end]:
+            steps = []
+            while end:
+                each = best[end][number][1]
+                steps.append(each)
+                end, number = each.start, number - each.new - 1
+            return steps[::-1]
+    return []
+
+
+_Best = dict[int, tuple[float, Step]]
+
+
+def _search(leg: Leg, frames: int, step: float, price: float, closest: float, band: int) -> list[_Best]:
+    """For each known fraction the cheapest way there, by the number of its steps."""
+    last = len(leg.known) - 1
+    best: list[_Best] = [{0: (0.0, Step(0, 0, 0))}]
+    for end in range(1, last + 1):
+        expected = leg.along[end] / leg.along[-1] * (frames - 1)
+        here: _Best = {}
+        for each, cost in _steps(leg, end, step, price, closest, wide=band >= frames):
+            for before, (spent, _) in best[each.start].items():
+                number = before + each.new + 1
+                if number >= frames or (abs(number - expected) > band and end < last):
+                    continue
+                if number not in here or spent + cost < here[number][0]:
+                    here[number] = (spent + cost, each)
+        best.append(here)
+    return best
+
+
+def _steps(leg: Leg, end: int, step: float, price: float, closest: float, *, wide: bool) -> list[tuple[Step, float]]:
+    """Steps that may lead to a known fraction, with their costs."""
+    found = []
+    reach = inf if wide else _REACH * step**leg.power
+    for start in range(end - 1, max(end - 1 - _SKIPPED, 0) - 1, -1):
+        if start < end - 1 and leg.along[end] - leg.along[start] > reach:
+            break
+        size = leg.apart(start, end)
+        counts: Sequence[int] = (0,)
+        if price < inf and leg.known[end] - leg.known[start] > closest:
+            fitting = int((size / step) ** leg.power)
+            counts = range(min(fitting, _MOST_NEW) + 2)
+        for new in counts:
+            off = size * (new + 1) ** (-1 / leg.power) - step
+            cost = (new + 1) * off * off + (price * step * step * new if new else 0.0)
+            found.append((Step(start, end, new), cost))
+    return found

@@ -1,0 +1,106 @@
+"""How far a walk is: its states, the moves between them, and what a snapshot of it holds. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from momalisa_api.walks.rounds import Layout, most_points, seeds_of
+from momalisa_api.walks.smoothness import Smoothness
+from momalisa_api.walks.spec import Frame, Recipe, WalkSpec
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    RENDERING = "rendering"
+    FILMING = "filming"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+OPEN = frozenset(State) - ENDED
+
+MOVES: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.RENDERING, State.FAILED, State.CANCELLED}),
+    State.RENDERING: frozenset({State.FILMING, State.FAILED, State.CANCELLED}),
+    # Back to waiting: a frame that had landed is gone.
+    State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
+    # Asked for again after pictures of it were lost.
+    State.DONE: frozenset({State.WAITING}),
+    State.FAILED: frozenset({State.WAITING}),
+    State.CANCELLED: frozenset({State.WAITING}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk.
+
+    layout: its newest round; plan: the shards of that as numbers of its points, None before it is planned;
+    plans: how many plans there have been; landed: numbers of the points whose frames lie in the bucket.
+    """
+
+    id: str
+    number: int
+    spec: WalkSpec
+    state: State
+    revision: int
+    tries: int
+    tag: int
+    layout: Layout
+    plan: tuple[tuple[int, ...], ...] | None
+    plans: int
+    landed: frozenset[int]
+    films: frozenset[str]
+    warnings: tuple[str, ...]
+    smoothness: Smoothness | None
+    error: str | None
+    created_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def planned(self) -> bool:
+        return self.plan is not None
+
+    @property
+    def seed(self) -> int | None:
+        """The noise that every frame starts from; None while seeds are auditioned."""
+        return self.layout.seed
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames of the walk in order; none before it is known where they stand."""
+        return self.layout.frames(self.spec) if self.layout.settled else ()
+
+    @property
+    def frames_expected(self) -> int:
+        """How many pictures the walk will have taken in all, as far as that can be told."""
+        return max(len(self.layout.points), most_points(self.spec))
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Of all legs, with all seeds that this walk may look at."""
+        seeds = seeds_of(self.spec)
+        return tuple(recipe for seed in seeds for recipe in self.spec.recipes(seed))
+
+    @property
+    def landed_frames(self) -> frozenset[int]:
+        """Numbers of the frames that lie in the bucket."""
+        return self.landed if self.layout.settled else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The little of a walk that tells whether a job of it is still due."""
+
+    state: State
+    planned: bool
+    plans: int
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED

@@ -1,0 +1,1 @@
+"""Answers HTTP: requests in, resources, pages and live events out."""

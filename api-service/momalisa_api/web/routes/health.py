@@ -1,0 +1,36 @@
+"""Whether this process answers, and whether requests should come here."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from momalisa_api.problems import CatalogueUnavailable, Stopping, documented
+from momalisa_api.web.routes.deps import Needs
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="The process answers", response_class=Response)
+async def healthz() -> Response:
+    """The process answers."""
+    return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/readyz", summary="Requests should come here", response_class=Response, responses=documented(Stopping))
+async def readyz(services: Needs) -> Response:
+    """Requests should come here: the process has started, and does not stop.
+
+    Not whether bucket and catalogue answer: all processes share them, and were each taken away for their sake, nobody
+    would be left to say what is wrong.
+    """
+    if services.watch.ending:
+        raise Stopping("This process stops. Ask again: another answers.")
+    return Response("ready\n", media_type="text/plain")
+
+
+@router.get(
+    "/metrics", summary="What Prometheus reads", response_class=Response, responses=documented(CatalogueUnavailable)
+)
+async def metrics(services: Needs) -> Response:
+    """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
+    text = await services.metrics.scrape(services.turns, (await services.roster.fleet()).awake)
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

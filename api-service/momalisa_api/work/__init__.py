@@ -1,0 +1,1 @@
+"""Does a walk's jobs: plans rounds, renders shards, makes films."""
