@@ -34,7 +34,7 @@ NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
 .PHONY: up walk gallery api-types test test-containers test-vm check check-k8s check-ansible bench
-.PHONY: atelier atelier-card atelier-eval pictures lock clean
+.PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
@@ -180,6 +180,9 @@ compile_any = $(BIN)/uv pip compile --universal --python-version 3.11 --generate
 compile = $(compile_any) --extra video pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
 # What an image holds: one service's share of run.lock, in the same versions.
 compile_service = $(compile_any) -c requirements/run.lock
+
+bump: ## VERSION=1.2.3: set the version everywhere
+	@$(PYTHON) scripts/bump.py "$(VERSION)"
 
 clean: ## all that `make` and the services left here
 	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist tests/ops/k8s/node_modules

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api import problems
+from momalisa_api import __version__, problems
 from momalisa_api.fleet.fleet import Replicas
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.fleet.wire import ModelCard
@@ -44,7 +44,6 @@ from momalisa_api.work.worker import Worker
 
 log = structlog.get_logger()
 
-VERSION = "0.1.0"
 DOCS_PATH = "/api/docs"
 MakeClient = Callable[..., httpx.AsyncClient]
 
@@ -108,7 +107,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
 
     app = FastAPIOffline(
         title="MoMALisa",
-        version=VERSION,
+        version=__version__,
         summary="Walks between artworks in the latent space of a diffusion model.",
         docs_url=DOCS_PATH,
         redoc_url=None,

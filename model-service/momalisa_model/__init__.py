@@ -2,6 +2,8 @@
 
 import os
 
+__version__ = "0.1.0"
+
 # Left alone, MKL deals a product's rows over the threads in blocks that are computed in unlike ways, and a frame's last
 # bits depend on its place in the batch. In a reproducible mode they do not; it costs nothing.
 os.environ["MKL_CBWR"] = "AUTO"

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import ValidationError
 
+from momalisa_model import __version__
 from momalisa_model.answer import FramesResponse, shard_of
 from momalisa_model.card import card_file, derive_card, read_wishes
 from momalisa_model.door import BodyLimit
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="MoMALisa model service",
         summary="Frames of a walk through a diffusion model's latent space.",
-        version="1",
+        version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

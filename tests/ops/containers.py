@@ -12,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from momalisa_api import __version__
 from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
 from tests.ops.bases import NGINX, PYTHON, have_bases, torch_index
@@ -76,7 +77,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.mark.parametrize(("image", "base", "limit"), [("frontend", NGINX, 30 * MB), ("api", PYTHON, 350 * MB)])
 def test_images_add_little_to_their_base(stack: Stack, image: str, base: str, limit: int) -> None:
     """Small images are pulled quickly where a new machine joins."""
-    assert stack.size(f"momalisa/{image}:0.1.0") - stack.size(base) < limit
+    assert stack.size(f"momalisa/{image}:{__version__}") - stack.size(base) < limit
 
 
 @pytest.mark.parametrize("service", RUNNING)

@@ -12,6 +12,7 @@ import jinja2
 import pytest
 import yaml
 
+from momalisa_api import __version__
 from tests.nginx import NGINX, read_by_nginx
 from tests.ops.authority import certificate
 from tests.ops.google import PROJECT, Google
@@ -68,9 +69,11 @@ def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path
     pods = [thing["spec"]["template"]["spec"] for thing in things if "template" in thing.get("spec", {})]
     images = {container["image"] for pod in pods for container in pod["containers"]}
     home = f"us-central1-docker.pkg.dev/{PROJECT}/momalisa"
-    assert images - {f"{home}/frontend:0.1.0", f"{home}/api:0.1.0", f"{home}/model:0.1.0-cuda"} == {
-        image for image in images if image.startswith("postgres:")
-    }
+    assert images - {
+        f"{home}/frontend:{__version__}",
+        f"{home}/api:{__version__}",
+        f"{home}/model:{__version__}-cuda",
+    } == {image for image in images if image.startswith("postgres:")}
     assert "your-" not in built.stdout
     assert f"gs://{PROJECT}-momalisa" in built.stdout
     assert any(thing["kind"] == "StatefulSet" for thing in things)
