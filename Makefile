@@ -33,7 +33,7 @@ NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 
-.PHONY: up walk gallery api-types test test-containers test-vm check check-k8s check-ansible bench
+.PHONY: up walk gallery api-types test test-containers test-vm check lint check-k8s check-ansible bench
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
 
@@ -57,7 +57,11 @@ test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docke
 test-vm: $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 goes without
 	$(BIN)/python -m pytest tests/ops/vm.py
 
-check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types, floors, tests
+check: lint $(K8S_TYPES) ## what CI runs: linters, types and all tests
+	$(NPM) test
+	$(pytest)
+
+lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
@@ -66,9 +70,7 @@ check: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## what CI runs: linters, types
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
 	$(NPM) run check
 	@$(api_types_hold)
-	$(NPM) test
 	$(MAKE) check-ansible
-	$(pytest)
 
 # Playbooks mostly wait for themselves: two at a time. All else has the machine's cores for itself.
 define pytest
