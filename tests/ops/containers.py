@@ -15,8 +15,8 @@ from PIL import Image
 from momalisa_api import __version__
 from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
-from tests.ops.bases import NGINX, PYTHON, have_bases, torch_index
-from tests.ops.engine import FOLDER, Engine, engine
+from tests.ops.base_images import NGINX, PYTHON, have_bases, torch_index
+from tests.ops.docker_engine import FOLDER, DockerEngine, engine
 from tests.ops.test_compose import SERVICES
 
 pytestmark = pytest.mark.skipif(
@@ -31,7 +31,7 @@ RUNNING = [name for name, service in SERVICES.items() if "healthcheck" not in se
 class Stack:
     """The compose file, up, under a name of its own."""
 
-    engine: Engine
+    engine: DockerEngine
     files: list[str | Path]
     url: str
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.ops.google import PROJECT, Google
-from tests.ops.loopback import TOKEN
+from tests.ops.fake_api_server import TOKEN
+from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 
 DEPLOYMENT = Path(__file__).parents[2] / "deployment"
 ANSIBLE = Path(sys.executable).parent / "ansible-playbook"
@@ -17,7 +17,7 @@ LIMIT_S = 600
 
 
 @dataclass
-class Played:
+class PlaybookRun:
     """One run. `tasks`: (name, result) of every task on every host, loops' items one by one."""
 
     code: int
@@ -51,7 +51,7 @@ class Operator:
             "ANSIBLE_PIPELINING": "True",
         } | environment
 
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> Played:
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> PlaybookRun:
         """Run a playbook. Succeeds or not: `code` says it."""
         # Never the operator's own cluster, which a kubeconfig in the checkout would lead to.
         kubeconfig = str(self.folder / "kubeconfig")
@@ -68,11 +68,11 @@ class Operator:
         )
         start = done.stdout.find("{")
         told = json.loads(done.stdout[start:]) if start >= 0 else {"plays": []}
-        return Played(done.returncode, done.stdout + done.stderr, list(_results(told)))
+        return PlaybookRun(done.returncode, done.stdout + done.stderr, list(_results(told)))
 
 
-def customer(google: Google, folder: Path, **environment: str) -> Operator:
-    """An operator with a project at the made-up Google, a token for it, and its authority trusted."""
+def customer(google: FakeGoogleCloud, folder: Path, **environment: str) -> Operator:
+    """An operator with a project at the fake Google Cloud, a token for it, and its authority trusted."""
     return Operator(
         folder,
         GCP_PROJECT=PROJECT,

@@ -16,7 +16,7 @@ from momalisa_api.settings import Settings as ApiSettings
 from momalisa_model.metrics import Metrics as ModelMetrics
 from momalisa_model.settings import Settings as ModelSettings
 from tests.ops.k8s import schemas
-from tests.ops.k8s.arrow_rules import arrows
+from tests.ops.k8s.connection_rules import arrows
 from tests.ops.k8s.edge_rules import routes
 from tests.ops.k8s.kustomize import K8S, REPOSITORY, Manifest, build, build_with
 from tests.ops.k8s.manifests import PART, containers, env, labels, of, pod, ports, workloads

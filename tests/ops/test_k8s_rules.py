@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.ops.k8s import arrow_rules, edge_rules, pod_rules, rules, safety_rules, schemas, wiring_rules
+from tests.ops.k8s import connection_rules, edge_rules, pod_rules, rules, safety_rules, schemas, wiring_rules
 from tests.ops.k8s.kustomize import SKIP, Manifest, build_with, tool
 from tests.ops.k8s.manifests import PART, labels, pod
 from tests.ops.test_k8s import COMPONENTS, one
@@ -124,18 +124,18 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
     ),
     (wiring_rules.keda_asks_pods_that_listen, lambda m: [one.update(namespace="other") for one in map(_metadata, m)]),
     (wiring_rules.keda_asks_pods_that_listen, lambda m: spec(m, "ScaledObject", "model").pop("fallback")),
-    (arrow_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "frontend")["egress"].clear()),
-    (arrow_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "model")["ingress"].clear()),
+    (connection_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "frontend")["egress"].clear()),
+    (connection_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "model")["ingress"].clear()),
     (
-        arrow_rules.arrows_have_two_ends,
+        connection_rules.arrows_have_two_ends,
         lambda m: spec(m, "NetworkPolicy", "model")["ingress"][0]["ports"][0].update(port=81),
     ),
-    (arrow_rules.policies_fit_the_pods, lambda m: container(m, "model")["ports"][0].update(containerPort=8101)),
+    (connection_rules.policies_fit_the_pods, lambda m: container(m, "model")["ports"][0].update(containerPort=8101)),
     (
-        arrow_rules.policies_fit_the_pods,
+        connection_rules.policies_fit_the_pods,
         lambda m: spec(m, "NetworkPolicy", "edge")["podSelector"]["matchLabels"].update({PART: "front"}),
     ),
-    (arrow_rules.policies_begin_with_silence, lambda m: drop(m, "NetworkPolicy", "silence")),
+    (connection_rules.policies_begin_with_silence, lambda m: drop(m, "NetworkPolicy", "silence")),
     (
         safety_rules.nothing_secret_stands_here,
         lambda m: m.append({"kind": "Secret", "metadata": {"name": "momalisa-database"}}),

@@ -14,12 +14,12 @@ import yaml
 
 from momalisa_api import __version__
 from tests.nginx import NGINX, read_by_nginx
-from tests.ops.authority import certificate
-from tests.ops.google import PROJECT, Google
+from tests.ops.certificates import certificate
+from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
+from tests.ops.fake_kubernetes.cluster import FakeCluster
+from tests.ops.fake_kubernetes.controllers import ADDRESS
 from tests.ops.k8s.kustomize import Manifest, build, build_with
-from tests.ops.kubernetes import Cluster
-from tests.ops.kubernetes_controllers import ADDRESS
-from tests.ops.playbooks import DEPLOYMENT, Operator, Played, customer
+from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, customer
 
 # As KEDA's own manifests begin, and no more of them than makes its kind known.
 KEDA: list[Manifest] = [
@@ -52,7 +52,7 @@ KEDA: list[Manifest] = [
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    with Google().running(tmp_path) as google:
+    with FakeGoogleCloud().running(tmp_path) as google:
         yield customer(google, tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path
 class Release:
     """The playbook's part that speaks to a cluster, with PostgreSQL in it and its folders in `folder`."""
 
-    def __init__(self, google: Google, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, google: FakeGoogleCloud, cluster: FakeCluster, folder: Path) -> None:
         self.cluster = cluster
         self._operator = customer(google, folder, TMPDIR=str(folder))
         self.overlay = folder / "overlay"
@@ -96,7 +96,7 @@ class Release:
             "k8s_release_pause_s": 1,
         }
 
-    def play(self, *arguments: str, **variables: Any) -> Played:
+    def play(self, *arguments: str, **variables: Any) -> PlaybookRun:
         return self._operator.play(
             "deploy-k8s-cluster.yml", "--tags", "always,overlay,release", *arguments, **self._options | variables
         )
@@ -111,7 +111,7 @@ def release(tmp_path: Path) -> Iterator[Release]:
     manifests = build(DEPLOYMENT.parent / "k8s/overlays/gke") + build_with(tmp_path, ["in-cluster-postgres"])
     (tmp_path / "cluster").mkdir()
     kinds = [manifest for manifest in manifests if manifest["kind"] != "ScaledObject"]
-    with Google().running(tmp_path) as google, Cluster(kinds).running(tmp_path / "cluster") as cluster:
+    with FakeGoogleCloud().running(tmp_path) as google, FakeCluster(kinds).running(tmp_path / "cluster") as cluster:
         yield Release(google, cluster, tmp_path)
 
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
-from tests.ops.authority import certificate
-from tests.ops.bases import POSTGRES, have_bases, torch_index
-from tests.ops.engine import engine
-from tests.ops.machine import USER, Machine, machine
-from tests.ops.playbooks import Operator, Played
+from tests.ops.base_images import POSTGRES, have_bases, torch_index
+from tests.ops.certificates import certificate
+from tests.ops.debian_host import USER, DebianHost, machine
+from tests.ops.docker_engine import engine
+from tests.ops.playbooks import Operator, PlaybookRun
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: no machine is tried"
@@ -38,7 +38,7 @@ ACME = 14_000
 class Site:
     """A machine, and whoever runs playbooks against it."""
 
-    machine: Machine
+    machine: DebianHost
     operator: Operator
     inventory: Path
     variables: dict[str, Any]
@@ -47,7 +47,7 @@ class Site:
     def url(self) -> str:
         return f"http://{self.machine.address}"
 
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> Played:
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> PlaybookRun:
         """Run a playbook as an operator does; it must succeed."""
         self.inventory.write_text(json.dumps(self._inventory()))
         played = self.operator.play(

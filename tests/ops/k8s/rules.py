@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.ops.k8s import arrow_rules, edge_rules, pod_rules, safety_rules, wiring_rules
+from tests.ops.k8s import connection_rules, edge_rules, pod_rules, safety_rules, wiring_rules
 from tests.ops.k8s.kustomize import Manifest
 
 Rule = Callable[[list[Manifest]], Iterator[str]]
@@ -27,9 +27,9 @@ RULES: tuple[Rule, ...] = (
     edge_rules.edges_lead_somewhere,
     edge_rules.routes_and_policies_hang_on_something,
     edge_rules.health_checks_ask_what_the_probe_asks,
-    arrow_rules.arrows_have_two_ends,
-    arrow_rules.policies_fit_the_pods,
-    arrow_rules.policies_begin_with_silence,
+    connection_rules.arrows_have_two_ends,
+    connection_rules.policies_fit_the_pods,
+    connection_rules.policies_begin_with_silence,
 )
 
 

@@ -14,7 +14,7 @@ DOCUMENTS = Path(googleapiclient.__file__).parent / "discovery_cache" / "documen
 INTEGERS = ("int64", "uint64")
 
 
-class Unfit(Exception):
+class SchemaViolation(Exception):
     """What Google would answer with 400."""
 
 
@@ -48,14 +48,14 @@ class Api:
         known = {name for name, what in call.parameters.items() if what.get("location") == "query"}
         needed = {name for name in known if call.parameters[name].get("required")}
         if unknown := query.keys() - known - self._common.keys():
-            raise Unfit(f"{call.id} knows no parameter {unknown}")
+            raise SchemaViolation(f"{call.id} knows no parameter {unknown}")
         if lacking := needed - query.keys():
-            raise Unfit(f"{call.id} needs {lacking}")
+            raise SchemaViolation(f"{call.id} needs {lacking}")
 
     def check_body(self, call: Call, body: Any) -> None:
-        """Raises Unfit where the body has a field that the schema lacks, or a value of another type."""
+        """Raises SchemaViolation where the body has a field that the schema lacks, or a value of another type."""
         if call.request is None and body:
-            raise Unfit(f"{call.id} takes no body")
+            raise SchemaViolation(f"{call.id} takes no body")
         if call.request is not None:
             self._check({"$ref": call.request}, body, call.request)
 
@@ -91,7 +91,7 @@ class Api:
         for name, each in value.items():
             inner = properties.get(name, schema.get("additionalProperties"))
             if inner is None:
-                raise Unfit(f"Unknown name {name!r} at {where!r}")
+                raise SchemaViolation(f"Unknown name {name!r} at {where!r}")
             self._check(inner, each, f"{where}.{name}")
 
     def _plain(self, schema: dict[str, Any], value: Any) -> Any:
@@ -112,7 +112,7 @@ def api(name: str, version: str) -> Api:
 
 def _wants(holds: bool, where: str, what: str, value: Any) -> None:
     if not holds:
-        raise Unfit(f"Invalid value at {where!r}: {value!r} is not {what}")
+        raise SchemaViolation(f"Invalid value at {where!r}: {value!r} is not {what}")
 
 
 def _calls(resource: dict[str, Any], prefix: str) -> Any:

@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
-from tests.ops import kubernetes_controllers, kubernetes_patches
+from tests.ops.fake_api_server import TOKEN, ApiError, ReceivedCall, served
+from tests.ops.fake_kubernetes import controllers, patches
+from tests.ops.fake_kubernetes.kinds import Kind, Kinds, defaulted
 from tests.ops.k8s.kustomize import Manifest
 from tests.ops.k8s.schemas import is_custom, wrong_for_kubernetes
-from tests.ops.kubernetes_kinds import Kind, Kinds, defaulted
-from tests.ops.loopback import TOKEN, Asked, Refused, served
 
 REASONS = {400: "BadRequest", 401: "Unauthorized", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
 
@@ -40,27 +40,27 @@ class Request:
         self.plural, self.name = [*rest, "", ""][:2]
 
 
-class Cluster:
+class FakeCluster:
     """What there is. `things`: "namespace/Kind/name" to manifest; `changes`: each (method, thing) that changed one."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         self.kinds = Kinds(manifests)
         self.things: dict[str, Manifest] = {}
         self.changes: list[tuple[str, str]] = []
-        self.controllers = kubernetes_controllers.Controllers()
+        self.controllers = controllers.Controllers()
         self._lock = threading.Lock()
         self._count = 0
         self.url = ""
 
     def answer(self, request: Request) -> tuple[int, Any]:
-        """What Kubernetes says. Raises Refused."""
+        """What Kubernetes says. Raises ApiError."""
         with self._lock:
             told = self.kinds.told(request.path)
             if told is not None:
                 return 200, told
             kind = self.kinds.of(request.version, request.plural)
             if kind is None:
-                raise Refused(404, "the server could not find the requested resource")
+                raise ApiError(404, "the server could not find the requested resource")
             if request.method == "GET" and not request.name:
                 return 200, self._list(request, kind)
             if request.method == "POST":
@@ -68,11 +68,11 @@ class Cluster:
             key = f"{request.namespace}/{kind.name}/{request.name}"
             applies = request.patch == "apply-patch+yaml"
             if applies and not request.query.get("fieldManager"):
-                raise Refused(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
+                raise ApiError(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
             if key not in self.things:
                 if applies:
                     return 201, self._create(request, kind, request.body)
-                raise Refused(404, f'{kind.plural} "{request.name}" not found')
+                raise ApiError(404, f'{kind.plural} "{request.name}" not found')
             if request.method == "GET":
                 self.controllers.looked_at(self.things[key])
                 return 200, copy.deepcopy(self.things[key])
@@ -90,7 +90,7 @@ class Cluster:
         made = defaulted(self._fitting(request, kind, body))
         key = f"{request.namespace}/{kind.name}/{made['metadata']['name']}"
         if key in self.things:
-            raise Refused(409, f"{key} already exists")
+            raise ApiError(409, f"{key} already exists")
         made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z"}
         if "spec" in made and not kind.is_core:
             made["metadata"]["generation"] = 1
@@ -103,14 +103,14 @@ class Cluster:
         after = request.body
         if request.method == "PATCH":
             try:
-                after = kubernetes_patches.patched(request.patch, before, request.body)
-            except kubernetes_patches.Unknown as unknown:
-                raise Refused(415, str(unknown)) from unknown
+                after = patches.patched(request.patch, before, request.body)
+            except patches.Unknown as unknown:
+                raise ApiError(415, str(unknown)) from unknown
         after = defaulted(self._fitting(request, kind, after))
         if "status" in before:
             after["status"] = copy.deepcopy(before["status"])
-        for field in kubernetes_patches.cannot_change(before, after):
-            raise Refused(422, f"{key}: {field}: Invalid value: field is immutable")
+        for field in patches.cannot_change(before, after):
+            raise ApiError(422, f"{key}: {field}: Invalid value: field is immutable")
         if after == before:
             return copy.deepcopy(before)
         if after.get("spec") != before.get("spec") and "generation" in before["metadata"]:
@@ -122,17 +122,17 @@ class Cluster:
         body = copy.deepcopy(body)
         said = (body.get("apiVersion"), body.get("kind"))
         if said != (kind.version, kind.name):
-            raise Refused(400, f"{said} was sent to {request.path}")
+            raise ApiError(400, f"{said} was sent to {request.path}")
         if kind.namespaced:
             if f"/Namespace/{request.namespace}" not in self.things:
-                raise Refused(404, f'namespaces "{request.namespace}" not found')
+                raise ApiError(404, f'namespaces "{request.namespace}" not found')
             if body["metadata"].setdefault("namespace", request.namespace) != request.namespace:
-                raise Refused(400, "the namespace of the object is not the namespace of the request")
+                raise ApiError(400, "the namespace of the object is not the namespace of the request")
         if request.name and body["metadata"].get("name") != request.name:
-            raise Refused(400, "the name of the object is not the name of the request")
+            raise ApiError(400, "the name of the object is not the name of the request")
         wrong = [] if is_custom(body) or kind.is_definition else wrong_for_kubernetes([body])
         if wrong:
-            raise Refused(400, "; ".join(wrong))
+            raise ApiError(400, "; ".join(wrong))
         return body
 
     def _kept(self, request: Request, key: str, thing: Manifest) -> Manifest:
@@ -158,12 +158,12 @@ class Cluster:
             self.changes.append((request.method, key))
         return gone | {"metadata": gone["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
 
-    def _answered(self, asked: Asked) -> tuple[int, Any]:
+    def _answered(self, asked: ReceivedCall) -> tuple[int, Any]:
         body = yaml.safe_load(asked.content) if asked.content else None
         return self.answer(Request(asked.method, asked.url, asked.headers, body))
 
     @contextmanager
-    def running(self, folder: Path) -> Iterator["Cluster"]:
+    def running(self, folder: Path) -> Iterator["FakeCluster"]:
         """Serve on loopback. `folder` gets ca.pem and kubeconfig."""
         with served(self._answered, _refusal, folder) as self.url:
             (folder / "kubeconfig").write_text(yaml.safe_dump(self._kubeconfig(folder)))
@@ -182,6 +182,6 @@ class Cluster:
         }
 
 
-def _refusal(refused: Refused) -> Any:
+def _refusal(refused: ApiError) -> Any:
     said = {"message": str(refused), "reason": REASONS.get(refused.status, "Unknown"), "code": refused.status}
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"} | said

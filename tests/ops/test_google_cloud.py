@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.ops import discovery
-from tests.ops.google import PROJECT, Google
+from tests.ops.fake_google import discovery
+from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 from tests.ops.playbooks import Operator, customer
 
 CLUSTER = f"v1/projects/{PROJECT}/locations/us-central1-a/clusters/momalisa"
 VERTEX = f"v1/projects/{PROJECT}/locations/us-central1"
 COMPUTE = f"compute/v1/projects/{PROJECT}"
-# What is beyond the made-up Google: images want a Docker engine, a release wants a cluster.
+# What is beyond the fake Google Cloud: images want a Docker engine, a release wants a cluster.
 WITHOUT = ("--skip-tags", "build,push,release,overlay,services")
 # What may stand in a project, and what of it a teardown leaves.
 KEPT = {
@@ -40,22 +40,22 @@ STANDING = KEPT | {
 
 
 @pytest.fixture
-def google(tmp_path: Path) -> Iterator[Google]:
-    with Google().running(tmp_path) as google:
+def google(tmp_path: Path) -> Iterator[FakeGoogleCloud]:
+    with FakeGoogleCloud().running(tmp_path) as google:
         yield google
 
 
 @pytest.fixture
-def operator(google: Google, tmp_path: Path) -> Operator:
+def operator(google: FakeGoogleCloud, tmp_path: Path) -> Operator:
     return customer(google, tmp_path)
 
 
-def bodies(google: Google, verb: str) -> list[Any]:
+def bodies(google: FakeGoogleCloud, verb: str) -> list[Any]:
     """What was sent to one of Google's methods."""
     return [request.body for request in google.changes if request.call.id == verb]
 
 
-def test_a_cluster_is_made_once_and_mended_where_it_was_broken(google: Google, operator: Operator) -> None:
+def test_a_cluster_is_made_once_and_mended_where_it_was_broken(google: FakeGoogleCloud, operator: Operator) -> None:
     """A playbook that is run again must change nothing, and must put back what somebody took away."""
     dry = operator.play("deploy-k8s-cluster.yml", "--check", "--diff", *WITHOUT)
     assert dry.code == 0, dry.why
@@ -91,7 +91,7 @@ def test_a_cluster_is_made_once_and_mended_where_it_was_broken(google: Google, o
     assert "cannot be changed in place" in stuck.text
 
 
-def the_cluster_is_as_it_must_be(google: Google) -> None:
+def the_cluster_is_as_it_must_be(google: FakeGoogleCloud) -> None:
     (created,) = bodies(google, "container.projects.locations.clusters.create")
     cluster = created["cluster"]
     every_addon_is_named(cluster["addonsConfig"])
@@ -118,7 +118,7 @@ def the_cluster_is_as_it_must_be(google: Google) -> None:
     what_it_stands_on_is_as_it_must_be(google)
 
 
-def what_it_stands_on_is_as_it_must_be(google: Google) -> None:
+def what_it_stands_on_is_as_it_must_be(google: FakeGoogleCloud) -> None:
     for bucket in bodies(google, "storage.buckets.insert"):
         assert bucket["iamConfiguration"] == {
             "uniformBucketLevelAccess": {"enabled": True},
@@ -141,7 +141,7 @@ def every_addon_is_named(config: dict[str, Any]) -> None:
     assert config.keys() == discovery.api("container", "v1").fields("AddonsConfig")
 
 
-def test_no_secret_is_shown(google: Google, operator: Operator) -> None:
+def test_no_secret_is_shown(google: FakeGoogleCloud, operator: Operator) -> None:
     """What a playbook prints ends in tickets and in CI's logs."""
     played = operator.play("deploy-k8s-cluster.yml", "-vvv", "--tags", "always,database")
     assert played.code == 0, played.why
@@ -151,7 +151,7 @@ def test_no_secret_is_shown(google: Google, operator: Operator) -> None:
     assert version["payload"]["data"] not in played.text
 
 
-def test_a_vm_is_made_once_and_its_disk_outlives_it(google: Google, operator: Operator) -> None:
+def test_a_vm_is_made_once_and_its_disk_outlives_it(google: FakeGoogleCloud, operator: Operator) -> None:
     """The pictures and the catalogue are on that disk."""
     first = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_vm_answers=False)
     assert first.code == 0, first.why
@@ -171,7 +171,7 @@ def test_a_vm_is_made_once_and_its_disk_outlives_it(google: Google, operator: Op
     assert f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data" in google.things
 
 
-def test_a_vertex_endpoint_is_dedicated_and_follows_the_image(google: Google, operator: Operator) -> None:
+def test_a_vertex_endpoint_is_dedicated_and_follows_the_image(google: FakeGoogleCloud, operator: Operator) -> None:
     """The shared endpoint ends calls after a minute."""
     first = operator.play("deploy-vertex-endpoint.yml")
     assert first.code == 0, first.why
@@ -187,7 +187,7 @@ def test_a_vertex_endpoint_is_dedicated_and_follows_the_image(google: Google, op
     assert standing["model"].endswith("/models/momalisa-0-2-0")
 
 
-def test_a_teardown_asks_and_keeps_what_was_made(google: Google, operator: Operator) -> None:
+def test_a_teardown_asks_and_keeps_what_was_made(google: FakeGoogleCloud, operator: Operator) -> None:
     """Frames cost GPU hours; nobody may lose them to a slip."""
     for path in STANDING:
         google.things[path] = {"name": path.rpartition("/")[2]}

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.journey.processes import REPOSITORY
-from tests.ops.debian import debian, imported, run
-from tests.ops.engine import FOLDER, Engine
+from tests.ops.debian_image import debian, imported, run
+from tests.ops.docker_engine import FOLDER, DockerEngine
 from tests.ops.test_compose import SERVICES, default, told
 
 STAND_IN = "momalisa/stand-in:12"
-FILES = Path(__file__).parent / "stand_in"
+FILES = Path(__file__).parent / "substitute_images"
 PACKAGES = "ca-certificates,python3,python3-venv,python-is-python3,nginx-light,postgresql,gettext-base,wget"
 PYTHON = default(SERVICES["api-web"]["build"]["args"]["BASE_IMAGE"])
 NODE = default(SERVICES["frontend"]["build"]["args"]["BUILD_IMAGE"])
@@ -32,7 +32,7 @@ TORCH_PORT = 19_117
 TORCH = next(rest for rest in told(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH="))
 
 
-def have_bases(engine: Engine) -> None:
+def have_bases(engine: DockerEngine) -> None:
     """Every base is in the engine. Stand-ins are made in an engine of our own alone."""
     lacking = [image for image in (PYTHON, NODE, NGINX, POSTGRES) if not engine.has(image)]
     failed = [image for image in lacking if engine.tries("pull", "--quiet", image).returncode != 0]

@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.ops.authority import certificate
+from tests.ops.certificates import certificate
 
 TOKEN = "made-up-token"
 
 
-class Asked(NamedTuple):
+class ReceivedCall(NamedTuple):
     """One call, as it came."""
 
     method: str
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
     content: bytes
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """An answer that is an error."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -34,11 +34,11 @@ class Refused(Exception):
 
 @contextmanager
 def served(
-    answer: Callable[[Asked], tuple[int, Any]], refusal: Callable[[Refused], Any], folder: Path
+    answer: Callable[[ReceivedCall], tuple[int, Any]], refusal: Callable[[ApiError], Any], folder: Path
 ) -> Iterator[str]:
     """Serve in a thread on a free port; yields the url. `folder` gets ca.pem, which a caller must trust.
 
-    answer: status and body of a call, or raises Refused; refusal: the body that says so.
+    answer: status and body of a call, or raises ApiError; refusal: the body that says so.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answer, refusal))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -55,7 +55,7 @@ def served(
 
 
 def _handler(
-    answer: Callable[[Asked], tuple[int, Any]], refusal: Callable[[Refused], Any]
+    answer: Callable[[ReceivedCall], tuple[int, Any]], refusal: Callable[[ApiError], Any]
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,9 +64,9 @@ def _handler(
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    raise Refused(401, "who are you?")
-                status, body = answer(Asked(self.command, self.path, self.headers, content))
-            except Refused as refused:
+                    raise ApiError(401, "who are you?")
+                status, body = answer(ReceivedCall(self.command, self.path, self.headers, content))
+            except ApiError as refused:
                 status, body = refused.status, refusal(refused)
             sent = json.dumps(body).encode()
             self.send_response(status)

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from tests.ops.engine import Engine
+from tests.ops.docker_engine import DockerEngine
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -26,7 +26,7 @@ def debian(root: Path, release: str, packages: str) -> Path:
     return root
 
 
-def imported(engine: Engine, root: Path, image: str) -> None:
+def imported(engine: DockerEngine, root: Path, image: str) -> None:
     """Make an image of the folder, which is then gone."""
     archive = root.with_suffix(".tar")
     run("tar", "-C", root, "-cf", archive, ".")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.ops import discovery, google_verbs
-from tests.ops.discovery import Api, Call, Unfit
-from tests.ops.loopback import Asked, Refused, served
+from tests.ops.fake_api_server import ApiError, ReceivedCall, served
+from tests.ops.fake_google import discovery, methods
+from tests.ops.fake_google.discovery import Api, Call, SchemaViolation
 
 PROJECT = "made-up-project"
 # These say what is at its zero; the others, born of protocol buffers, leave it out.
@@ -31,11 +31,11 @@ class Request:
         self.api: Api = discovery.api(self.host, version)
         call = self.api.call(method, self.path)
         if call is None:
-            raise Refused(404, f"{self.service} has no {method} {self.path}")
+            raise ApiError(404, f"{self.service} has no {method} {self.path}")
         self.call: Call = call
 
 
-class Google:
+class FakeGoogleCloud:
     """What there is. `things`: path to resource, as stored; `changes`: every call that was not a question."""
 
     def __init__(self) -> None:
@@ -48,14 +48,14 @@ class Google:
         self.url = ""
 
     def answer(self, method: str, url: str, body: Any) -> Any:
-        """What Google says. Raises Refused."""
+        """What Google says. Raises ApiError."""
         with self._lock:
             request = Request(method, url, body)
             try:
                 request.api.check_query(request.call, request.query)
                 request.api.check_body(request.call, body)
-            except Unfit as unfit:
-                raise Refused(400, str(unfit)) from unfit
+            except SchemaViolation as unfit:
+                raise ApiError(400, str(unfit)) from unfit
             verb = request.call.id.rpartition(".")[2]
             if "perations." in request.call.id:
                 return self._operation(request)
@@ -73,14 +73,16 @@ class Google:
 
     def _changed(self, request: Request) -> Any:
         """Act now and say so, or begin an operation that acts when it is asked after."""
-        act = google_verbs.action(request, self.things)
+        act = methods.action(request, self.things)
         if isinstance(act, str):
-            raise Refused(*{"gone": (404, "not found"), "there": (409, "already exists"), "used": (400, "in use")}[act])
+            raise ApiError(
+                *{"gone": (404, "not found"), "there": (409, "already exists"), "used": (400, "in use")}[act]
+            )
         if "Operation" not in (request.call.response or ""):
             act()
-            return self._of(request, google_verbs.place(request)) if request.method != "DELETE" else {}
+            return self._of(request, methods.place(request)) if request.method != "DELETE" else {}
         self._count += 1
-        operation = google_verbs.operation(request, self._count)
+        operation = methods.operation(request, self._count)
         self._running[operation.get("selfLink", operation["name"]).rpartition("/")[2]] = [operation, act, 2]
         return operation
 
@@ -97,34 +99,34 @@ class Google:
     def _policy(self, request: Request, write: bool) -> Any:
         path = request.path.removesuffix("/iam").rpartition(":")[0] or request.path.removesuffix("/iam")
         if path not in self.things and not path.startswith("v3/projects/"):
-            raise Refused(404, f"no {path}")
+            raise ApiError(404, f"no {path}")
         if write:
             self.changes.append(request)
             wanted = request.body.get("policy", request.body)
             if wanted.get("etag") != self.policies.get(path, {}).get("etag", "none"):
-                raise Refused(409, "somebody else was quicker")
+                raise ApiError(409, "somebody else was quicker")
             self._count += 1
             self.policies[path] = wanted | {"etag": f"e{self._count}"}
         return copy.deepcopy(self.policies.get(path, {"etag": "none"}))
 
     def _shown(self, request: Request) -> Any:
-        google_verbs.born_with(request, self.things, PROJECT)
-        path = google_verbs.place(request)
+        methods.born_with(request, self.things, PROJECT)
+        path = methods.place(request)
         if path not in self.things:
-            raise Refused(404, f"no {path}")
+            raise ApiError(404, f"no {path}")
         return self._of(request, path)
 
     def _of(self, request: Request, path: str) -> Any:
-        shown = google_verbs.seen(request, path, copy.deepcopy(self.things.get(path, {})))
+        shown = methods.seen(request, path, copy.deepcopy(self.things.get(path, {})))
         if request.call.response:
             shown = request.api.plain(request.call.response, shown)
         return shown if request.service in OUTSPOKEN else without_zeros(shown)
 
-    def _answered(self, asked: Asked) -> tuple[int, Any]:
+    def _answered(self, asked: ReceivedCall) -> tuple[int, Any]:
         return 200, self.answer(asked.method, asked.url, json.loads(asked.content) if asked.content else None)
 
     @contextmanager
-    def running(self, folder: Path) -> Iterator["Google"]:
+    def running(self, folder: Path) -> Iterator["FakeGoogleCloud"]:
         """Serve in a thread on a free port. `folder` gets ca.pem, which a caller must trust."""
         with served(self._answered, _refusal, folder) as self.url:
             yield self
@@ -137,5 +139,5 @@ def without_zeros(value: Any) -> Any:
     return [without_zeros(each) for each in value] if isinstance(value, list) else value
 
 
-def _refusal(refused: Refused) -> Any:
+def _refusal(refused: ApiError) -> Any:
     return {"error": {"code": refused.status, "message": str(refused)}}

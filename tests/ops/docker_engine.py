@@ -17,7 +17,7 @@ INSTALL = "the containers need a Docker engine and Compose v2: .ci/engine instal
 
 
 @dataclass
-class Engine:
+class DockerEngine:
     """Whom `docker` talks to. ours: nobody else's images are in it, so that stand-ins may bear any name."""
 
     environment: dict[str, str]
@@ -46,10 +46,10 @@ class Engine:
 
 
 @contextmanager
-def engine() -> Iterator[Engine]:
+def engine() -> Iterator[DockerEngine]:
     """An engine that answers and knows compose. Raises AssertionError where none can be had."""
     assert shutil.which("docker"), INSTALL
-    found = Engine({}, ours=False)
+    found = DockerEngine({}, ours=False)
     if found.tries("info").returncode == 0:
         found.docker("compose", "version")
         yield found
@@ -63,7 +63,7 @@ def engine() -> Iterator[Engine]:
 
 
 @contextmanager
-def _started(daemon: str, folder: Path) -> Iterator[Engine]:
+def _started(daemon: str, folder: Path) -> Iterator[DockerEngine]:
     """An engine of our own. folder: where its socket lies; paths of sockets are short."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     socket = f"unix://{folder}/socket"
@@ -71,7 +71,7 @@ def _started(daemon: str, folder: Path) -> Iterator[Engine]:
     with (FOLDER / "log").open("ab") as log:
         process = subprocess.Popen([daemon, *places], stdout=log, stderr=log)
         try:
-            started = Engine({"DOCKER_HOST": socket}, ours=True)
+            started = DockerEngine({"DOCKER_HOST": socket}, ours=True)
             wait_until(lambda: process.poll() is not None or started.tries("info").returncode == 0, every_s=0.2)
             assert process.poll() is None, f"dockerd ended; see {FOLDER}/log"
             yield started

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.journey.processes import wait_until
-from tests.ops.debian import debian, imported, run
-from tests.ops.engine import FOLDER, Engine
+from tests.ops.debian_image import debian, imported, run
+from tests.ops.docker_engine import FOLDER, DockerEngine
 
 IMAGE = "momalisa/machine:13"
 NAME = "momalisa-machine"
@@ -33,10 +33,10 @@ OLD_GROUPS = ("SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hi
 
 
 @dataclass
-class Machine:
+class DebianHost:
     """The machine, and a key to it."""
 
-    engine: Engine
+    engine: DockerEngine
     folder: Path
 
     @property
@@ -113,7 +113,7 @@ class Machine:
 
 
 @contextmanager
-def machine(engine: Engine, folder: Path) -> Iterator[Machine]:
+def machine(engine: DockerEngine, folder: Path) -> Iterator[DebianHost]:
     """A machine of our own, for as long as it is needed. /srv is a volume: no engine works upon layers of another."""
     assert shutil.which("ssh"), "no ssh here: .ci/engine installs it"
     if not engine.has(IMAGE):
@@ -129,7 +129,7 @@ def machine(engine: Engine, folder: Path) -> Iterator[Machine]:
     boot = ["sh", "-c", BOOT, "boot", *(OLD_GROUPS if old else ())]
     engine.docker("run", "--detach", "--name", NAME, *rights, *places, IMAGE, *boot)
     try:
-        made = Machine(engine, folder)
+        made = DebianHost(engine, folder)
         home = f"/home/{USER}/.ssh"
         engine.docker("exec", NAME, "install", "-d", "-o", USER, "-g", USER, "-m", "0700", home)
         made.puts(folder / "key.pub", f"{home}/authorized_keys")
@@ -141,7 +141,7 @@ def machine(engine: Engine, folder: Path) -> Iterator[Machine]:
         engine.docker("rm", "--force", "--volumes", NAME)
 
 
-def _make(engine: Engine) -> None:
+def _make(engine: DockerEngine) -> None:
     root = debian(FOLDER / "machine", "trixie", PACKAGES)
     run("chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", USER)
     (root / "etc/sudoers.d" / USER).write_text(f"{USER} ALL=(ALL) NOPASSWD:ALL\n")
