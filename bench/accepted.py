@@ -23,7 +23,8 @@ from rig.connection import connected, percentile
 from rig.served import Api, database, served
 from sqlalchemy import insert, select, text
 
-from momalisa_api.store.engine import asks, opened, walks
+from momalisa_api.store.schema import opened
+from momalisa_api.store.tables import asks, walks
 
 VISITORS, WALKS, SOME = 8, 600, 100
 ENDS = ("SQLite", "all"), ("PostgreSQL", "all"), ("PostgreSQL", "web")

@@ -27,8 +27,8 @@ from starlette.routing import Route
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from momalisa_api.fleet.fleet import Replicas
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.metrics import Metrics
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
 from tests.api.conftest import CARD, painted
 from tests.api.test_walk import frames_of, spec

@@ -26,7 +26,7 @@ from rig.connection import connected, percentile
 from rig.served import Api, database, served
 
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
 from momalisa_api.walks.walk import State, Walk
 from tests.api.test_walk import spec
 

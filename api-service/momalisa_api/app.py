@@ -15,20 +15,21 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api import __version__, problems
+from momalisa_api import __version__
 from momalisa_api.fleet.fleet import Replicas
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket, FolderBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import opened
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.notifications import News
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.queue import Queue
+from momalisa_api.store.schema import opened
 from momalisa_api.store.workers import Roster
+from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.web import problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.head import HeadAsGet
 from momalisa_api.web.intake import Desk
@@ -130,7 +131,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
         expose_headers=["Location", "Retry-After", "ETag", "Content-Range", "Content-Disposition"],
     )
     app.add_middleware(HeadAsGet)
-    problems.install(app)
+    problem_json.install(app)
     if settings.role != "worker":
         # In this order: /walks/{id}/frames.zip is not a film by that name.
         for router in (page_meta.router, walks.router, gallery.router, media.router):
@@ -138,7 +139,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     app.include_router(health.router)
     if settings.role != "worker":
         _hang_gallery(app, settings.gallery)
-    problems.describe(app)
+    problem_json.describe(app)
 
 
 def _hang_gallery(app: FastAPI, folder: Path | None) -> None:

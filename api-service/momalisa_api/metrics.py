@@ -1,8 +1,9 @@
 """What this process counts for Prometheus. What all processes share is read from the catalogue at each scrape."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Mapping
+from typing import Any
 
-from momalisa_api.store.fair_queue import Turns
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SHARD_BUCKETS_S = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -25,10 +26,10 @@ class Metrics:
         self._pending = Gauge("momalisa_frames_pending", "Frames that open walks still lack", registry=registry)
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)
 
-    async def scrape(self, turns: Turns, awake: int) -> bytes:
-        """The text that Prometheus reads."""
-        self._awake.set(awake)
-        self._pending.set(await turns.frames_pending())
-        for state, count in (await turns.counts()).items():
+    def scrape(self, *, replicas_awake: int, frames_pending: int, walks: Mapping[Any, int]) -> bytes:
+        """The text that Prometheus reads. walks: how many walks are in each state."""
+        self._awake.set(replicas_awake)
+        self._pending.set(frames_pending)
+        for state, count in walks.items():
             self._walks.labels(state).set(count)
         return generate_latest(self._registry)

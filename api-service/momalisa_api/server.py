@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from momalisa_api.app import create_app
 from momalisa_api.settings import Settings
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
 
 SHUTDOWN_S = 3
 

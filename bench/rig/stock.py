@@ -10,8 +10,9 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import asks, opened, walks
 from momalisa_api.store.owners import add_key
+from momalisa_api.store.schema import opened
+from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import State
 from tests.api.test_walk import spec
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
 from tests.postgres import migrated
 
 CARD = {

@@ -8,9 +8,11 @@ from sqlalchemy import insert, select, text
 
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.store.catalogue import FEW, Catalogue
-from momalisa_api.store.engine import asks, migrate, open_engine, opened, walks
+from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import Ahead, Turns
 from momalisa_api.store.notifications import News
+from momalisa_api.store.schema import migrate, opened
+from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import MOVES, State, Walk
 from momalisa_api.web.live import Watch
 from tests.api.test_walk import spec

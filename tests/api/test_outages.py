@@ -27,10 +27,12 @@ from momalisa_api.store import engine as database
 from momalisa_api.store import gcs as gcs_module
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import keys, migrate, open_engine, transaction
+from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.gcs import GcsBucket
 from momalisa_api.store.queue import migrate as migrate_queue
+from momalisa_api.store.schema import migrate
+from momalisa_api.store.tables import keys
 from momalisa_api.walks.walk import State
 from tests.api.conftest import Fleet
 from tests.api.test_serve import answers, serving

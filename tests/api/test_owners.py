@@ -7,8 +7,8 @@ import anyio
 import httpx
 import pytest
 
-from momalisa_api.store.engine import opened
 from momalisa_api.store.owners import Owners, add_key, read_secret, remove_key
+from momalisa_api.store.schema import opened
 from tests.api.conftest import running
 
 pytestmark = pytest.mark.anyio

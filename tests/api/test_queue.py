@@ -14,9 +14,9 @@ from pgqueuer.types import QueueEntrypoint, QueueManagerId
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.engine import opened
 from momalisa_api.store.queue import Job, Kind, NotNow, Queue, migrate
 from momalisa_api.store.queue_driver import EngineDriver
+from momalisa_api.store.schema import opened
 
 pytestmark = pytest.mark.anyio
 WALK = "5" * 32

@@ -10,9 +10,10 @@ import anyio
 import pytest
 
 from momalisa_api.fleet.fleet import Replicas
-from momalisa_api.fleet.wire import ModelCard, RenderedFrame
+from momalisa_api.fleet.wire import RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
 from tests.api.conftest import CARD, Fleet, painted
 from tests.api.test_walk import frames_of, spec

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
 from tests.api.conftest import ended, running
 from tests.gallery import Head
 

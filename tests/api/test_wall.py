@@ -8,7 +8,7 @@ import pytest
 from momalisa_api.app import open_bucket
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
 from momalisa_api.web.blocklist import purge
 from tests.api.conftest import ended, running
 

@@ -12,9 +12,10 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import migrate, open_engine
+from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.notifications import News
+from momalisa_api.store.schema import migrate
 from momalisa_api.store.workers import Roster
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import Tell, Watch

@@ -11,7 +11,8 @@ from sqlalchemy import insert, text
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import claims, opened
+from momalisa_api.store.schema import opened
+from momalisa_api.store.tables import claims
 from momalisa_api.store.workers import Fleet, Roster
 from momalisa_api.work.worker import MAX_TRIES
 from tests.api.conftest import ended, landing, running

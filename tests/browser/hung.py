@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 
 from momalisa_api.films import films
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import opened
+from momalisa_api.store.schema import opened
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.smoothness import measure
 from momalisa_api.walks.spec import WalkSpec

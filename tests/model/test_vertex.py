@@ -11,9 +11,10 @@ import pytest
 
 from momalisa_api.fleet import vertex
 from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
-from momalisa_api.fleet.wire import Head, ModelCard, RenderedFrame
+from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 from momalisa_model.settings import Settings
 from tests.model.running import Server, recipe_for

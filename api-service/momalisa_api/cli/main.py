@@ -18,11 +18,11 @@ from momalisa_api.cli import client
 from momalisa_api.cli import up as local
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
-from momalisa_api.store import engine as database
-from momalisa_api.store import queue
+from momalisa_api.store import queue, schema
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import SchemaOld, open_engine, opened
+from momalisa_api.store.engine import open_engine
 from momalisa_api.store.owners import add_key, remove_key
+from momalisa_api.store.schema import SchemaOld, opened
 from momalisa_api.walks.spec import AUTO, Spacing
 from momalisa_api.web.blocklist import purge
 
@@ -174,7 +174,7 @@ def _migrate(_: argparse.Namespace) -> int:
     async def bring_up_to_date(url: str) -> None:
         engine = open_engine(url)
         try:
-            await database.migrate(engine)
+            await schema.migrate(engine)
             await queue.migrate(engine)
         finally:
             await engine.dispose()

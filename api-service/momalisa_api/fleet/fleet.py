@@ -18,9 +18,10 @@ import structlog
 from momalisa_api.fleet import vertex
 from momalisa_api.fleet.dispatch import Event, Job, Line, Worker
 from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
-from momalisa_api.fleet.wire import Head, ModelCard
+from momalisa_api.fleet.wire import Head
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, WalkFailed
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard
 
 log = structlog.get_logger()

@@ -15,13 +15,13 @@ from momalisa_api.fleet.wire import (
     RENDER_PATH,
     Head,
     ModelAnswer,
-    ModelCard,
     RenderedFrame,
     Trouble,
     read_line,
     render_request,
 )
 from momalisa_api.problems import WalkFailed
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
 log = structlog.get_logger()

@@ -21,8 +21,9 @@ from momalisa_api.fleet.replica import (
     check_picture,
     log,
 )
-from momalisa_api.fleet.wire import Head, ModelCard, RenderedFrame, Trouble, read_line, render_request
+from momalisa_api.fleet.wire import Head, RenderedFrame, Trouble, read_line, render_request
 from momalisa_api.problems import WalkFailed
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
 PREFIX: Final = "vertex+"

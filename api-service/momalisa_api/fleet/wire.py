@@ -3,53 +3,14 @@
 import base64
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
 RENDER_PATH = "/v1/render"
 MODEL_PATH = "/v1/model"
 READY_PATH = "/readyz"
-
-
-class About(BaseModel):
-    """What people want to know of a model; two cards may differ in it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    title: str = ""
-    summary: str = ""
-    license: str = ""
-    examples: tuple[tuple[str, str], ...] = ()
-    limits: str = ""
-    words: tuple[str, ...] = Field((), description="The only words that the model knows; none: no such limit.")
-
-
-class ModelCard(BaseModel):
-    """What a deployment renders with. Unknown members are left alone: the contract only grows."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    revision: str
-    micro_batch: int = Field(ge=1)
-    width: int
-    height: int
-    size_multiple: int
-    min_size: int
-    max_size: int
-    num_inference_steps: int
-    max_steps: int
-    guidance_scale: float
-    negative_prompt: str
-    scheduler: str
-    schedulers: tuple[str, ...]
-    token_limit: int
-    about: About = About()
-
-    def agrees_with(self, other: "ModelCard") -> bool:
-        """Whether two cards promise the same pictures; what they say about themselves may differ."""
-        return self.model_dump(exclude={"about"}) == other.model_dump(exclude={"about"})
 
 
 class ModelAnswer(BaseModel):

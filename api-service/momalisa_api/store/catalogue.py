@@ -12,8 +12,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkUnknown
-from momalisa_api.store.engine import asks, landings, transaction, walks
+from momalisa_api.store.engine import transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
+from momalisa_api.store.tables import asks, landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec

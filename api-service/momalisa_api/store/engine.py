@@ -1,4 +1,4 @@
-"""The database behind the catalogue: its tables, its engine, its migrations. Knows rows, not walks."""
+"""The connection to the database: engines, transactions, and the errors that mean the database is unavailable."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -7,27 +7,8 @@ from typing import Any, Final
 
 import anyio
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    DateTime,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
     event,
-    text,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -45,115 +26,6 @@ ANSWER_S: Final = 10.0
 SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006", "40")
 # Busy for longer than SQLITE_WAIT_MS, locked, read-only, its disk, full, not to be opened.
 SQLITE_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
-
-
-class SchemaOld(Exception):
-    """The database was not migrated, or by another release."""
-
-
-metadata = MetaData()
-
-walks = Table(
-    "walks",
-    metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("id", String(32), nullable=False, unique=True),
-    Column("spec", JSON, nullable=False),
-    Column("stops", Text, nullable=False, doc="All stops, case folded: what the gallery's search looks through."),
-    Column("frames", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("tries", Integer, nullable=False, doc="Workers lost over this walk since a frame of it last landed."),
-    Column("tag", BigInteger, nullable=False, doc="Its turn: the lowest is rendered first."),
-    Column("layout", JSON(none_as_null=True), doc="Its newest round; null before it is planned."),
-    Column("plan", JSON(none_as_null=True), doc="Its shards, each a list of numbers of points; null at first."),
-    Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
-    Column("films", JSON, nullable=False),
-    Column("warnings", JSON, nullable=False),
-    Column("smoothness", JSON(none_as_null=True), doc="How it moves, once it is filmed."),
-    Column("error", Text),
-    Column("hidden", Boolean, nullable=False, doc="Off the wall: by an operator, or marked; the url still works."),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Index("walks_open", "state", "tag", "number"),
-    sqlite_autoincrement=True,
-)
-
-landings = Table(
-    "landings",
-    metadata,
-    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
-    Column("frame", Integer, primary_key=True),
-    Column("plan", Integer, nullable=False, server_default="0", doc="The plan that numbers it."),
-)
-
-asks = Table(
-    "asks",
-    metadata,
-    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
-    Column("owner", String(64), primary_key=True),
-    Column("listed", Boolean, nullable=False),
-    Column("asked_at", DateTime(timezone=True), nullable=False),
-    Index("asks_of_owner", "owner", "asked_at"),
-)
-
-
-keys = Table(
-    "keys",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("digest", String(64), nullable=False, unique=True),
-    Column("made_at", DateTime(timezone=True), nullable=False),
-)
-
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("name", String(32), primary_key=True),
-    Column("value", String(64), nullable=False),
-)
-
-claims = Table(
-    "claims",
-    metadata,
-    Column("job", String(96), primary_key=True, doc="The key of a job in the queue."),
-    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("worker", String(32), nullable=False),
-)
-
-losses = Table(
-    "losses",
-    metadata,
-    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
-    Column("worker", String(32), primary_key=True),
-)
-
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("replicas_awake", Integer, nullable=False),
-    Column("shard_s", Float),
-    Column("seen_at", DateTime(timezone=True), nullable=False),
-)
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose database has the newest schema, disposed of at the end.
-
-    A SQLite file is brought up to date here. PostgreSQL is shared: its schema is changed by `momalisa migrate` alone.
-    Raises SchemaOld, CatalogueUnavailable, and what open_engine raises.
-    """
-    engine = open_engine(url)
-    try:
-        with answering(engine):
-            if engine.dialect.name == "sqlite":
-                await migrate(engine)
-            await check(engine)
-        yield engine
-    finally:
-        with anyio.CancelScope(shield=True):
-            await engine.dispose()
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -236,38 +108,6 @@ def outage_of(engine: AsyncEngine) -> Outage:
 def _noted() -> dict[str, Outage]:
     """SQLAlchemy carries along what it does not know, for whoever has the engine."""
     return {"outage": Outage("catalogue")}
-
-
-async def migrate(engine: AsyncEngine) -> None:
-    """Bring the schema up to date. Safe to run again, and from several processes at once."""
-
-    def upgrade(connection: Connection) -> None:
-        config = _alembic()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-    async with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            # Two processes that migrate at once would trip over each other's tables.
-            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
-        await connection.run_sync(upgrade)
-
-
-async def check(engine: AsyncEngine) -> None:
-    """Raises SchemaOld where the schema is not the one that this code was written for."""
-    newest = ScriptDirectory.from_config(_alembic()).get_current_head()
-    async with engine.connect() as connection:
-        there = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    if there != newest:
-        raise SchemaOld(
-            f"The database's schema is {there or 'missing'}, and {newest} is needed: run `momalisa migrate`."
-        )
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import asks, landings, transaction, walks
+from momalisa_api.store.engine import transaction
+from momalisa_api.store.tables import asks, landings, walks
 from momalisa_api.walks.walk import OPEN, State
 
 OF_PLAN: Final = and_(landings.c.walk_id == walks.c.id, landings.c.plan == walks.c.plans)

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import KeyUnknown
-from momalisa_api.store.engine import keys, secrets, transaction
+from momalisa_api.store.engine import transaction
+from momalisa_api.store.tables import keys, secrets
 
 ANONYMOUS = "anonymous"
 FOR_COOKIES = "cookies"

@@ -8,7 +8,8 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import claims, losses, transaction, walks, workers
+from momalisa_api.store.engine import transaction
+from momalisa_api.store.tables import claims, losses, walks, workers
 
 # A worker that was not seen for so long is gone; its row goes with the next report.
 GONE_AFTER = timedelta(seconds=15)

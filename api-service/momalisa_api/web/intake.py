@@ -2,11 +2,11 @@
 
 import structlog
 
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.problems import Unavailable
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.queue import Job, Kind, Queue
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.quotas import Budgets

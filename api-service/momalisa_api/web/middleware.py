@@ -2,7 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from momalisa_api.problems import BodyTooLarge, answer
+from momalisa_api.problems import BodyTooLarge
+from momalisa_api.web.problem_json import answer
 
 
 class BodyLimit:

@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import AUTO, Spacing, WalkSpec
 
 MAX_WAIT_S = 25

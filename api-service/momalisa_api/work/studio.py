@@ -16,11 +16,12 @@ import structlog
 
 from momalisa_api.films import films
 from momalisa_api.fleet.fleet import Replicas
-from momalisa_api.fleet.wire import Head, ModelCard, RenderedFrame
+from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.queue import Job, Kind, Queue
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
 from momalisa_api.walks.smoothness import Sight, Smoothness, measure
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards

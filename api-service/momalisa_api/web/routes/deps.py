@@ -6,7 +6,6 @@ from typing import Annotated
 import anyio
 from fastapi import Depends, Path, Request
 
-from momalisa_api.fleet.wire import ModelCard
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.bucket import Bucket
@@ -14,6 +13,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.workers import Roster
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Desk

@@ -6,9 +6,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from momalisa_api.fleet.wire import ModelCard
-from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown, documented
+from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown
 from momalisa_api.store.owners import ANONYMOUS
+from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import Prompt
 from momalisa_api.web.routes.auth import Caller
 from momalisa_api.web.routes.deps import Needs

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from momalisa_api.problems import CatalogueUnavailable, Stopping, documented
+from momalisa_api.problems import CatalogueUnavailable, Stopping
+from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.deps import Needs
 
 router = APIRouter(tags=["health"])
@@ -32,5 +33,9 @@ async def readyz(services: Needs) -> Response:
 )
 async def metrics(services: Needs) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
-    text = await services.metrics.scrape(services.turns, (await services.roster.fleet()).awake)
+    text = services.metrics.scrape(
+        replicas_awake=(await services.roster.fleet()).awake,
+        frames_pending=await services.turns.frames_pending(),
+        walks=await services.turns.counts(),
+    )
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

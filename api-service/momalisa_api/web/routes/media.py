@@ -23,12 +23,12 @@ from momalisa_api.problems import (
     NotThereYet,
     RangeUnsatisfiable,
     WalkUnknown,
-    documented,
 )
 from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.walks.rounds import seeds_of
 from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.deps import KnownWalk, Needs
 
 MEDIA_TYPES = {

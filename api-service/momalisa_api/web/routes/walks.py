@@ -23,10 +23,10 @@ from momalisa_api.problems import (
     WalkCancelled,
     WalkFailed,
     WalkUnknown,
-    documented,
 )
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
 from momalisa_api.web.routes.auth import Asker, Caller
 from momalisa_api.web.routes.deps import KnownWalk, Needs, Services

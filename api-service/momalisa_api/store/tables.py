@@ -1,0 +1,101 @@
+"""The database's tables. Their columns are documented here; migrations/ brings a database to them."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+walks = Table(
+    "walks",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("stops", Text, nullable=False, doc="All stops, case folded: what the gallery's search looks through."),
+    Column("frames", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("tries", Integer, nullable=False, doc="Workers lost over this walk since a frame of it last landed."),
+    Column("tag", BigInteger, nullable=False, doc="Its turn: the lowest is rendered first."),
+    Column("layout", JSON(none_as_null=True), doc="Its newest round; null before it is planned."),
+    Column("plan", JSON(none_as_null=True), doc="Its shards, each a list of numbers of points; null at first."),
+    Column("plans", Integer, nullable=False, doc="How many plans there have been: shards of an older one are void."),
+    Column("films", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("smoothness", JSON(none_as_null=True), doc="How it moves, once it is filmed."),
+    Column("error", Text),
+    Column("hidden", Boolean, nullable=False, doc="Off the wall: by an operator, or marked; the url still works."),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Index("walks_open", "state", "tag", "number"),
+    sqlite_autoincrement=True,
+)
+
+landings = Table(
+    "landings",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("frame", Integer, primary_key=True),
+    Column("plan", Integer, nullable=False, server_default="0", doc="The plan that numbers it."),
+)
+
+asks = Table(
+    "asks",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(64), primary_key=True),
+    Column("listed", Boolean, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Index("asks_of_owner", "owner", "asked_at"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("job", String(96), primary_key=True, doc="The key of a job in the queue."),
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("worker", String(32), nullable=False),
+)
+
+losses = Table(
+    "losses",
+    metadata,
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Column("worker", String(32), primary_key=True),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("replicas_awake", Integer, nullable=False),
+    Column("shard_s", Float),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+)
