@@ -26,6 +26,7 @@ from rig.connection import connected, percentile
 from rig.served import Api, database, served
 
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.walk import State, Walk
 from tests.api.test_walk import spec
@@ -103,8 +104,9 @@ async def watching(api: Api, walk_ids: list[str]) -> AsyncIterator[Watchers]:
 class Walks:
     """Walks that go on for ever, a frame at a time, as replicas land them."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, progress: Progress) -> None:
         self._catalogue = catalogue
+        self._progress = progress
         self._landed = 0
         self._walks: list[Walk] = []
 
@@ -116,7 +118,7 @@ class Walks:
         """Ask for all of them, and say that they are rendered."""
         for seed in range(WALKS):
             walk, _ = await self._catalogue.ask(spec(frames=FRAMES, seed=seed), "somebody")
-            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING)
+            await self._progress.move(walk.id, State.WAITING, State.RENDERING)
             self._walks.append(walk)
 
     async def land(self) -> None:
@@ -124,7 +126,7 @@ class Walks:
         while True:
             await asyncio.sleep(LAND_S / WALKS)
             frame, walk = divmod(self._landed, WALKS)
-            await self._catalogue.land(self._walks[walk], [frame])
+            await self._progress.land(self._walks[walk], [frame])
             self._landed += 1
 
 
@@ -179,7 +181,7 @@ async def main(folder: Path) -> None:
     with database("PostgreSQL", folder) as url, ExitStack() as stack:
         watched, unwatched = (stack.enter_context(served(folder, url, MOMALISA_ROLE="web")) for _ in range(2))
         async with opened(url) as engine:
-            walks = Walks(Catalogue(engine))
+            walks = Walks(Catalogue(engine), Progress(engine))
             await walks.begin()
             landing = asyncio.create_task(walks.land())
             await compare(watched, unwatched, walks, "spread", walks.ids)

@@ -23,8 +23,10 @@ from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket, FolderBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.notifications import News
 from momalisa_api.store.owners import Owners, read_secret
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.workers import Roster
@@ -153,11 +155,19 @@ def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
 def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Worker | None]:
-    catalogue, turns, roster, metrics = Catalogue(engine), Turns(engine), Roster(engine), Metrics()
+    catalogue, progress, turns, roster, metrics = (
+        Catalogue(engine),
+        Progress(engine),
+        Turns(engine),
+        Roster(engine),
+        Metrics(),
+    )
     queue = Queue(engine, settings.lease_s)
     desk = Desk(card, catalogue, Budgets(settings), bucket, queue)
     watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
-    services = Services(settings, card, catalogue, turns, roster, bucket, desk, watch, owners, metrics, blocklist)
+    services = Services(
+        settings, card, catalogue, Gallery(engine), turns, roster, bucket, desk, watch, owners, metrics, blocklist
+    )
     if settings.role == "web":
         return services, None
     replicas = Replicas(
@@ -169,10 +179,11 @@ def _assemble(
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
-    studio = Studio(card, catalogue, bucket, queue, replicas)
+    studio = Studio(card, catalogue, progress, bucket, queue, replicas)
     worker = Worker(
         studio,
         catalogue,
+        progress,
         roster,
         queue,
         replicas,

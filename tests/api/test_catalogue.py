@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import WalkUnknown
-from momalisa_api.store.catalogue import FEW, Catalogue
+from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import Ahead, Turns
+from momalisa_api.store.gallery import FEW, Gallery
 from momalisa_api.store.notifications import News
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate, opened
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import MOVES, State, Walk
@@ -22,18 +25,33 @@ OWNER = "somebody"
 
 
 @pytest.fixture
-async def catalogue(url: str) -> AsyncIterator[Catalogue]:
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """A database of the newest schema, with no walk in it."""
     async with opened(url) as engine:
         async with engine.begin() as connection:
             for table in ("asks", "landings", "walks"):
                 await connection.execute(text(f"DELETE FROM {table}"))
-        yield Catalogue(engine)
+        yield engine
 
 
 @pytest.fixture
-async def turns(url: str) -> AsyncIterator[Turns]:
-    async with opened(url) as engine:
-        yield Turns(engine)
+def catalogue(engine: AsyncEngine) -> Catalogue:
+    return Catalogue(engine)
+
+
+@pytest.fixture
+def gallery(engine: AsyncEngine) -> Gallery:
+    return Gallery(engine)
+
+
+@pytest.fixture
+def progress(engine: AsyncEngine) -> Progress:
+    return Progress(engine)
+
+
+@pytest.fixture
+def turns(engine: AsyncEngine) -> Turns:
+    return Turns(engine)
 
 
 async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
@@ -51,12 +69,12 @@ async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
     assert await catalogue.withdraw(spec().id, "owner 0") == 99
 
 
-async def test_a_snapshot_holds_what_was_put_in(catalogue):
+async def test_a_snapshot_holds_what_was_put_in(catalogue, progress):
     """Through JSON and back: prompts in any script, warnings, what has landed."""
     wish = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
     walk, _ = await catalogue.ask(wish, OWNER, warnings=["careful"])
-    await catalogue.land(walk, [0, 2])
-    await catalogue.land(walk, [2])
+    await progress.land(walk, [0, 2])
+    await progress.land(walk, [2])
     walk = await catalogue.get(wish.id)
     assert (walk.spec, walk.state, walk.landed, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
 
@@ -69,14 +87,14 @@ async def test_an_unknown_walk_is_a_problem(catalogue):
         await catalogue.withdraw("0" * 32, OWNER)
 
 
-async def test_of_many_who_move_a_walk_one_gets_through(catalogue):
+async def test_of_many_who_move_a_walk_one_gets_through(catalogue, progress):
     """The films of a walk are made once, whoever finds it whole at the same moment."""
     await catalogue.ask(spec(), OWNER)
-    await catalogue.move(spec().id, State.WAITING, State.RENDERING)
+    await progress.move(spec().id, State.WAITING, State.RENDERING)
     moved = []
 
     async def move() -> None:
-        moved.append(await catalogue.move(spec().id, State.RENDERING, State.FILMING))
+        moved.append(await progress.move(spec().id, State.RENDERING, State.FILMING))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
@@ -88,74 +106,74 @@ async def test_of_many_who_move_a_walk_one_gets_through(catalogue):
 async def test_an_impossible_move_is_refused(start, to):
     """The states and their moves stand in one place, and nothing gets round it. No database is asked."""
     with pytest.raises(ValueError, match="no walk moves"):
-        await Catalogue(open_engine("sqlite:////nowhere")).move("0" * 32, start, to)
+        await Progress(open_engine("sqlite:////nowhere")).move("0" * 32, start, to)
 
 
-async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue):
+async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue, progress):
     """Watchers and event ids go by it."""
     walk, _ = await catalogue.ask(spec(), OWNER)
     revisions = [walk.revision]
     for change in (
-        catalogue.land(walk, [0]),
-        catalogue.warn(walk.id, ["careful"]),
-        catalogue.move(walk.id, State.WAITING, State.RENDERING),
+        progress.land(walk, [0]),
+        progress.warn(walk.id, ["careful"]),
+        progress.move(walk.id, State.WAITING, State.RENDERING),
     ):
         await change
         revisions.append((await catalogue.get(walk.id)).revision)
     assert revisions == [1, 2, 3, 4]
-    await catalogue.land(walk, [0])
-    await catalogue.warn(walk.id, ["careful"])
-    await catalogue.move(walk.id, State.WAITING, State.RENDERING)
+    await progress.land(walk, [0])
+    await progress.warn(walk.id, ["careful"])
+    await progress.move(walk.id, State.WAITING, State.RENDERING)
     assert (await catalogue.get(walk.id)).revision == 4
 
 
-async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue):
+async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue, gallery):
     """While new walks arrive, the next page begins where the last one ended."""
     for seed in range(5):
         await catalogue.ask(spec(seed=seed), OWNER)
     await catalogue.ask(spec(seed=5), OWNER, listed=False)
-    first = await catalogue.page(limit=2)
+    first = await gallery.page(limit=2)
     await catalogue.ask(spec(seed=6), OWNER)
-    second = await catalogue.page(limit=2, before=first.next_cursor)
-    last = await catalogue.page(limit=2, before=second.next_cursor)
+    second = await gallery.page(limit=2, before=first.next_cursor)
+    last = await gallery.page(limit=2, before=second.next_cursor)
     assert [walk.spec.seed for page in (first, second, last) for walk in page.walks] == [4, 3, 2, 1, 0]
     assert last.next_cursor is None
-    mine = await catalogue.page(owner=OWNER)
+    mine = await gallery.page(owner=OWNER)
     assert [walk.spec.seed for walk in mine.walks] == [6, 5, 4, 3, 2, 1, 0]
 
 
-async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue):
+async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, gallery, progress):
     """Every frame may bring a mark, and asking for it listed must not bring it back. Its owner still finds it."""
     walk, _ = await catalogue.ask(spec(), OWNER, warnings=["careful"])
     for _ in range(2):
-        await catalogue.mark(walk.id, "for a reason")
+        await progress.mark(walk.id, "for a reason")
     marked, made = await catalogue.ask(spec(), OWNER, listed=True)
     assert (made, marked.revision, marked.warnings) == (False, walk.revision + 1, ("careful", "for a reason"))
-    assert (await catalogue.page()).walks == (await catalogue.page(owner=OWNER)).walks == ()
-    assert [found.id for found in (await catalogue.page(owner=OWNER, hidden=True)).walks] == [walk.id]
+    assert (await gallery.page()).walks == (await gallery.page(owner=OWNER)).walks == ()
+    assert [found.id for found in (await gallery.page(owner=OWNER, hidden=True)).walks] == [walk.id]
 
 
-async def test_no_warning_is_lost_among_frames_that_land(catalogue):
+async def test_no_warning_is_lost_among_frames_that_land(catalogue, gallery):
     """A warning is added to those that are there; a walk changes many times a second meanwhile."""
     walk, _ = await catalogue.ask(spec(frames=25), OWNER)
     async with anyio.create_task_group() as tasks:
         for number in range(10):
-            tasks.start_soon(catalogue.warn, walk.id, [f"warning {number}"])
-            tasks.start_soon(catalogue.land, walk, [number])
-        tasks.start_soon(catalogue.mark, walk.id, "for a reason")
+            tasks.start_soon(progress.warn, walk.id, [f"warning {number}"])
+            tasks.start_soon(progress.land, walk, [number])
+        tasks.start_soon(progress.mark, walk.id, "for a reason")
     told = await catalogue.get(walk.id)
     assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
-    assert (await catalogue.page()).walks == ()
+    assert (await gallery.page()).walks == ()
 
 
 @pytest.mark.parametrize(
     ("q", "found"),
     [("GIRAFFE", 1), ("straße", 1), ("STRASSE", 1), ("100%", 1), ("%", 1), ("_", 0), ("\\", 0), ("submarine", 0)],
 )
-async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalogue, q, found):
+async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalogue, gallery, q, found):
     """Case is folded as Unicode has it; what a pattern would mean means nothing here."""
     await catalogue.ask(spec(("a giraffe", "eine Straße", "100% blue")), OWNER)
-    assert len((await catalogue.page(q)).walks) == found
+    assert len((await gallery.page(q)).walks) == found
 
 
 async def line_of(catalogue: Catalogue) -> list[str]:
@@ -163,7 +181,7 @@ async def line_of(catalogue: Catalogue) -> list[str]:
     return [walk.id for walk in await catalogue.open_walks()]
 
 
-async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, url):
+async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, gallery, url):
     """They are looked for in two ways, so that neither reads the whole catalogue; a visitor sees no difference."""
     few = [(await catalogue.ask(spec(("a giraffe", "a star"), seed=seed), "few"))[0].number for seed in range(3)]
     async with opened(url) as engine, engine.begin() as connection:
@@ -174,8 +192,8 @@ async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, url)
         await connection.execute(insert(asks), [{**theirs, "walk_id": copy["id"]} for copy in copies])
     many = [copy["number"] for copy in copies]
     for owner, numbers in (("few", few), ("many", many)):
-        first = await catalogue.page("giraffe", limit=2, owner=owner)
-        then = await catalogue.page("giraffe", before=first.next_cursor, limit=2, owner=owner)
+        first = await gallery.page("giraffe", limit=2, owner=owner)
+        then = await gallery.page("giraffe", before=first.next_cursor, limit=2, owner=owner)
         assert [walk.number for walk in (*first.walks, *then.walks)] == numbers[::-1][:4]
 
 
@@ -185,33 +203,33 @@ async def test_a_rare_word_is_looked_for_as_one_however_often_it_was_asked_for(c
         pytest.skip("SQLite plans when it prepares")
     async with opened(url) as engine:
         for _ in range(10):
-            await Catalogue(engine).page("giraffe")
+            await Gallery(engine).page("giraffe")
         async with engine.connect() as connection:
             told = "SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE :q"
             custom, generic = (await connection.execute(text(told), {"q": "%stops LIKE%"})).one()
     assert (custom, generic) == (10, 0)
 
 
-async def test_a_walk_waits_behind_those_before_it(catalogue, turns):
+async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
     first, second, third = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
     line = {first: Ahead(0, 0), second: Ahead(1, 9), third: Ahead(2, 18)}
     assert await turns.lines_before([first, second, third]) == line
-    await catalogue.move(first, State.WAITING, State.RENDERING)
-    await catalogue.land(await catalogue.get(first), range(4))
+    await progress.move(first, State.WAITING, State.RENDERING)
+    await progress.land(await catalogue.get(first), range(4))
     assert await turns.lines_before([second, third]) == {second: Ahead(0, 5), third: Ahead(1, 14)}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
-    await catalogue.move(first, State.RENDERING, State.CANCELLED)
+    await progress.move(first, State.RENDERING, State.CANCELLED)
     assert await turns.lines_before([third]) == {third: Ahead(1, 9)}
     assert await turns.lines_before([first]) == {}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
     assert await line_of(catalogue) == [second, third]
 
 
-async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue):
+async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue, progress):
     """Turns are dealt to owners, not to walks: a newcomer is next after what has begun."""
     many = [(await catalogue.ask(spec(seed=seed), "many"))[0].id for seed in range(20)]
-    await catalogue.move(many[0], State.WAITING, State.RENDERING)
+    await progress.move(many[0], State.WAITING, State.RENDERING)
     newcomer, _ = await catalogue.ask(spec(seed=100), "newcomer")
     again, _ = await catalogue.ask(spec(seed=101), "newcomer")
     line = await line_of(catalogue)
@@ -235,7 +253,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
         return walk.state.encode()
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
-        elsewhere = Catalogue(engine)
+        elsewhere = Progress(engine)
         watch = Watch(catalogue, 0.01, News(engine))
         tasks.start_soon(watch.run, tell)
         with anyio.fail_after(20):
@@ -280,28 +298,28 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
         assert (await catalogue.get(wish.id)).state is State.WAITING
 
 
-async def test_who_works_on_an_older_plan_changes_nothing(catalogue):
+async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
     """A shard that was in hand when its walk was cancelled and asked for again comes too late."""
     await catalogue.ask(spec(), OWNER)
     new = await catalogue.get(spec().id)
-    assert await catalogue.plan(new, new.layout, [], [[0, 1]])
+    assert await progress.plan(new, new.layout, [], [[0, 1]])
     old = await catalogue.get(spec().id)
     await catalogue.withdraw(spec().id, OWNER)
     assert await catalogue.start_again(await catalogue.get(spec().id), OWNER)
-    assert not await catalogue.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
-    assert not await catalogue.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
+    assert not await progress.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
+    assert not await progress.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
     assert (await catalogue.get(spec().id)).state is State.WAITING
     again = await catalogue.get(spec().id)
-    assert await catalogue.plan(again, again.layout, [0], [[1]])
-    assert not await catalogue.plan(again, again.layout, [], [[0, 1]])
-    await catalogue.land(old, [1])
+    assert await progress.plan(again, again.layout, [0], [[1]])
+    assert not await progress.plan(again, again.layout, [], [[0, 1]])
+    await progress.land(old, [1])
     assert (await catalogue.get(spec().id)).landed == {0}
 
 
-async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue):
+async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue, gallery):
     """A plain GET of an unlisted walk must not hang it up."""
     await catalogue.ask(spec(), OWNER, listed=False)
     await catalogue.ask(spec(), OWNER, listed=None)
-    assert (await catalogue.page()).walks == ()
+    assert (await gallery.page()).walks == ()
     await catalogue.ask(spec(seed=1), OWNER, listed=None)
-    assert len((await catalogue.page()).walks) == 1
+    assert len((await gallery.page()).walks) == 1

@@ -30,6 +30,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.gcs import GcsBucket
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import migrate as migrate_queue
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.tables import keys
@@ -277,7 +278,7 @@ async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres, monkeypatc
         await Catalogue(engine).ask(spec(), "somebody")
         async with engine.connect() as frozen:
             await frozen.execute(text("SELECT 1 FROM walks FOR UPDATE"))
-            assert await Catalogue(engine).move(spec().id, State.WAITING, State.RENDERING)
+            assert await Progress(engine).move(spec().id, State.WAITING, State.RENDERING)
             await frozen.invalidate()
 
 
@@ -347,7 +348,7 @@ async def emptied(url: str) -> None:
 async def failed_elsewhere(url: str, walk_id: str) -> None:
     """What another process may do."""
     engine = open_engine(url)
-    assert await Catalogue(engine).move(walk_id, State.WAITING, State.FAILED, error="for a test")
+    assert await Progress(engine).move(walk_id, State.WAITING, State.FAILED, error="for a test")
     await engine.dispose()
 
 

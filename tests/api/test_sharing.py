@@ -6,7 +6,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
 from tests.api.conftest import ended, running
 from tests.gallery import Head
@@ -85,7 +85,7 @@ async def test_what_does_not_hang_on_the_wall_says_nothing(settings, fleet):
         ]
         assert (await head(client, f"/walks/{walks[1]['id']}")).meta["og:url"]
         async with opened(settings.database_url) as engine:
-            await Catalogue(engine).hide(walks[1]["id"])
+            await Gallery(engine).hide(walks[1]["id"])
         replica.holds = True
         unfinished = (await client.post("/api/v1/walks", json={**WISH, "seed": 3})).json()
         paths = [f"/walks/{walk['id']}" for walk in (*walks, unfinished)]

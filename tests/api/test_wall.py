@@ -8,6 +8,7 @@ import pytest
 from momalisa_api.app import open_bucket
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
 from momalisa_api.web.blocklist import purge
 from tests.api.conftest import ended, running
@@ -26,7 +27,7 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
         async with opened(settings.database_url) as engine:
-            await Catalogue(engine).hide(walk["id"])
+            await Gallery(engine).hide(walk["id"])
         await client.post("/api/v1/walks", json=WISH)
         assert (await client.put(walk["url"] + "/ask", json={"listed": True})).json() == {"mine": True, "listed": True}
         assert (await client.get("/api/v1/walks")).json()["walks"] == []

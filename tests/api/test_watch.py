@@ -15,6 +15,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.notifications import News
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.workers import Roster
 from momalisa_api.walks.walk import State, Walk
@@ -100,8 +101,8 @@ async def told_of(watch: Watch, walk: Walk, *changes: Awaitable[Any]) -> Walk | 
 async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
     """By NOTIFY: the next look is an hour away. Every kind of change is told, and a removal too."""
     async with process(postgres.url) as engine, process(postgres.url) as another:
-        elsewhere = Catalogue(another)
-        first = await waiting_walk(elsewhere)
+        elsewhere = Progress(another)
+        first = await waiting_walk(Catalogue(another))
         async with watching(engine, AN_HOUR_S) as watch:
             landed = await told_of(watch, first, elsewhere.land(first, [0]))
             assert landed
@@ -110,7 +111,7 @@ async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
             moved = await told_of(watch, warned, elsewhere.move(first.id, State.WAITING, State.RENDERING))
             assert moved
             assert (moved.landed, moved.warnings, moved.state) == ({0}, ("careful",), State.RENDERING)
-            assert await told_of(watch, moved, elsewhere.remove(first.id)) is None
+            assert await told_of(watch, moved, Catalogue(another).remove(first.id)) is None
 
 
 async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
@@ -120,7 +121,7 @@ async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
         walk = await waiting_walk(catalogue)
         async with watching(engine, AN_HOUR_S) as watch:
             await asked(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
-            await catalogue.land(walk, [0])
+            await Progress(engine).land(walk, [0])
             with anyio.fail_after(20):
                 newer = await watch.newer(walk.id, walk.revision)
                 assert newer
@@ -131,8 +132,8 @@ async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
 async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
     """It does not fail for them, and does not end this process."""
     async with process(postgres.url) as engine, process(postgres.url) as another:
-        elsewhere = Catalogue(another)
-        walk = await waiting_walk(elsewhere)
+        elsewhere = Progress(another)
+        walk = await waiting_walk(Catalogue(another))
         async with watching(engine, 0.01) as watch:
             away = anyio.to_thread.run_sync(postgres.restart)
             told = await told_of(watch, walk, away, elsewhere.land(walk, [0]))
@@ -169,7 +170,7 @@ async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
                 if "landings" in statement and statement.startswith("SELECT"):
                     asked_for.append(statement)
 
-            await catalogue.land(walk, [0])
+            await Progress(engine).land(walk, [0])
     assert len(asked_for) == 1
     assert written == [walk.revision + 1]
     assert heard == [str(walk.revision + 1).encode()] * 1000
@@ -199,7 +200,7 @@ async def test_while_a_thousand_are_told_others_have_their_turn(tmp_path):
                 visitors.start_soon(hear)
             await anyio.wait_all_tasks_blocked()
             visitors.start_soon(ask_for_something_else)
-            await catalogue.land(walk, [0])
+            await Progress(engine).land(walk, [0])
     assert heard == 1000
     assert answered_at[0] < 500
 
@@ -216,7 +217,7 @@ async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
                 events = events_of(walk, 0, services, ping_s=0.02)
                 assert (await anext(events)).startswith(b"event: walk\ndata: {")
                 assert [await anext(events) for _ in range(3)] == [b": ping\n\n"] * 3
-                await catalogue.move(walk.id, State.WAITING, State.CANCELLED)
+                await Progress(engine).move(walk.id, State.WAITING, State.CANCELLED)
                 said = [event async for event in events]
     assert said[-1] == b"2"
     assert set(said[:-1]) <= {b": ping\n\n"}

@@ -11,6 +11,7 @@ from sqlalchemy import insert, text
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
 from momalisa_api.store.workers import Fleet, Roster
@@ -31,6 +32,12 @@ async def known(url: str) -> AsyncIterator[tuple[Catalogue, Roster]]:
                 await connection.execute(text(f"DELETE FROM {table}"))
         await Catalogue(engine).ask(spec(), "somebody")
         yield Catalogue(engine), Roster(engine)
+
+
+@pytest.fixture
+async def progress(url: str) -> AsyncIterator[Progress]:
+    async with opened(url) as engine:
+        yield Progress(engine)
 
 
 async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
@@ -75,12 +82,12 @@ async def test_who_gives_a_job_back_is_not_lost(known):
     assert (await catalogue.get(spec().id)).tries == 1
 
 
-async def test_a_walk_that_gets_on_begins_its_tries_anew(known):
+async def test_a_walk_that_gets_on_begins_its_tries_anew(known, progress):
     """A long walk on a cluster that loses machines is none that kills them."""
     catalogue, roster = known
     await roster.claim("job", spec().id, "lost")
     await roster.claim("job", spec().id, "next")
-    await catalogue.land(await catalogue.get(spec().id), [0])
+    await progress.land(await catalogue.get(spec().id), [0])
     assert (await catalogue.get(spec().id)).tries == 0
 
 

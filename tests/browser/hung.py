@@ -9,10 +9,12 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageFilter
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.films import films
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
@@ -38,31 +40,35 @@ async def _hang(folder: Path, ways: Sequence[Way]) -> list[str]:
     bucket, films = FolderBucket(folder / "bucket"), dict[tuple[bytes, ...], dict[str, bytes]]()
     ids = []
     async with opened(f"sqlite:///{folder}/catalogue.sqlite") as engine:
-        catalogue = Catalogue(engine)
         for number, (stops, frames) in enumerate(ways):
             spec = _spec(stops, len(frames), seed=number)
             made = films.setdefault(tuple(frames), {}) or _films(frames)
             films[tuple(frames)] = made
-            ids.append(await _hang_one(catalogue, bucket, spec, frames, made))
+            ids.append(await _hang_one(engine, bucket, spec, frames, made))
     await bucket.aclose()
     return ids
 
 
 async def _hang_one(
-    catalogue: Catalogue, bucket: FolderBucket, spec: WalkSpec, frames: Sequence[bytes], films: dict[str, bytes]
+    engine: AsyncEngine,
+    bucket: FolderBucket,
+    spec: WalkSpec,
+    frames: Sequence[bytes],
+    films: dict[str, bytes],
 ) -> str:
     layout = first_layout(spec)
     for frame, png in zip(layout.frames(spec), frames, strict=True):
         await bucket.put(frame.key, png)
     for name, content in films.items():
         await bucket.put(f"walks/{spec.id}/{name}", content)
-    walk, _ = await catalogue.ask(spec, "cookie:somebody")
-    await catalogue.plan(walk, layout, range(spec.frames), [])
-    await catalogue.move(walk.id, State.WAITING, State.RENDERING)
-    await catalogue.move(walk.id, State.RENDERING, State.FILMING)
+    progress = Progress(engine)
+    walk, _ = await Catalogue(engine).ask(spec, "cookie:somebody")
+    await progress.plan(walk, layout, range(spec.frames), [])
+    await progress.move(walk.id, State.WAITING, State.RENDERING)
+    await progress.move(walk.id, State.RENDERING, State.FILMING)
     smoothness = measure(_readers(frames), [point.fraction for point in layout.points])
     done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
-    await catalogue.move(walk.id, State.FILMING, State.DONE, **done)
+    await progress.move(walk.id, State.FILMING, State.DONE, **done)
     return walk.id
 
 

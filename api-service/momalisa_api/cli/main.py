@@ -21,6 +21,7 @@ from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store import queue, schema
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import add_key, remove_key
 from momalisa_api.store.schema import SchemaOld, opened
 from momalisa_api.walks.spec import AUTO, Spacing
@@ -165,7 +166,7 @@ async def _change_wall(action: str, walk_id: str) -> str:
     settings = StoreSettings()
     async with opened(settings.database_url) as engine, aclosing(app.open_bucket(settings)) as bucket:
         if action == "hide":
-            await Catalogue(engine).hide(walk_id)
+            await Gallery(engine).hide(walk_id)
             return "off the wall; its url still works"
         return f"gone, with {await purge(Catalogue(engine), bucket, walk_id)} objects"
 

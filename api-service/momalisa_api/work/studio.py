@@ -20,6 +20,7 @@ from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
@@ -39,9 +40,18 @@ Begin = Callable[[], Awaitable[None]]
 class Studio:
     """Does what a walk lacks, one job at a time. Every job may be done twice: the second time changes nothing."""
 
-    def __init__(self, card: ModelCard, catalogue: Catalogue, bucket: Bucket, queue: Queue, replicas: Replicas) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        catalogue: Catalogue,
+        progress: Progress,
+        bucket: Bucket,
+        queue: Queue,
+        replicas: Replicas,
+    ) -> None:
         self._card = card
         self._catalogue = catalogue
+        self._progress = progress
         self._bucket = bucket
         self._queue = queue
         self._replicas = replicas
@@ -78,7 +88,7 @@ class Studio:
         """
         now = await self._catalogue.get(walk.id)
         while not now.ended and now.plans == walk.plans:
-            if await self._catalogue.move(walk.id, now.state, State.FAILED, of_plan=walk.plans, error=error):
+            if await self._progress.move(walk.id, now.state, State.FAILED, of_plan=walk.plans, error=error):
                 log.warning("walk failed", walk=walk.id, error=error)
                 return
             now = await self._catalogue.get(walk.id)
@@ -94,7 +104,7 @@ class Studio:
             [number for fraction in shard.fractions for number in places[Frame(shard.recipe, fraction)]]
             for shard in plan_shards(walk.id, lacking, self._card.micro_batch)
         ]
-        if await self._catalogue.plan(walk, layout, landed, shards):
+        if await self._progress.plan(walk, layout, landed, shards):
             found = {"frames": len(frames), "lacking": len(lacking), "shards": len(shards)}
             log.info("walk planned", walk=walk.id, settled=layout.settled, **found)
 
@@ -129,17 +139,17 @@ class Studio:
         recipe, places = frames[wanted[0]].recipe, _places(frames)
         log.debug("shard begun", walk=walk.id, shard=number, frames=len(wanted))
         held = await self._held(walk.id, recipe)
-        await self._catalogue.land(walk, [number for number in wanted if frames[number].key in held])
+        await self._progress.land(walk, [number for number in wanted if frames[number].key in held])
         lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not lacking:
-            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+            await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
         async with aclosing(self._replicas.render(Shard(walk.id, recipe, lacking), walk.tag)) as events:
             async for event in events:
                 match event:
                     case Head(warnings=warnings):
                         await begin()
-                        await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+                        await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction) as rendered:
                         await self._store(walk, Frame(recipe, fraction), places[Frame(recipe, fraction)], rendered)
@@ -148,9 +158,9 @@ class Studio:
         """What the bucket holds of a recipe. Tells the walk what is said there beside the frames."""
         held = await self._bucket.present(recipe.folder)
         if recipe.marked_key in held:
-            await self._catalogue.mark(walk_id, UNLISTED)
+            await self._progress.mark(walk_id, UNLISTED)
         if recipe.unheard_key in held:
-            await self._catalogue.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
+            await self._progress.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
         return held
 
     async def _store(self, walk: Walk, frame: Frame, places: list[int], rendered: RenderedFrame) -> None:
@@ -159,25 +169,25 @@ class Studio:
             await self._mark(walk.id, frame)
         await self._bucket.put(frame.key, rendered.png)
         log.debug("frame stored", walk=walk.id, frame=frame.key)
-        await self._catalogue.land(walk, places)
+        await self._progress.land(walk, places)
 
     async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
         """Tell the walk what went unheard, and lay it beside the frames, for walks that will find those there."""
         if warnings:
             await self._bucket.put(recipe.unheard_key, json.dumps(warnings).encode())
-            await self._catalogue.warn(walk_id, warnings)
+            await self._progress.warn(walk_id, warnings)
 
     async def _mark(self, walk_id: str, frame: Frame) -> None:
         """Before the frame is anywhere: whoever finds it finds the mark, and no wall shows it meanwhile."""
         await self._bucket.put(frame.recipe.marked_key, json.dumps({"fraction": frame.fraction}).encode())
-        await self._catalogue.mark(walk_id, UNLISTED)
+        await self._progress.mark(walk_id, UNLISTED)
 
     async def _film(self, walk: Walk, begin: Begin) -> None:
         """Make the films of a whole walk. The move to filming lets one through; who takes over goes on from there."""
         async with self._film_room:
             await begin()
-            await self._catalogue.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
-            filming = await self._catalogue.move(walk.id, State.RENDERING, State.FILMING, of_plan=walk.plans)
+            await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+            filming = await self._progress.move(walk.id, State.RENDERING, State.FILMING, of_plan=walk.plans)
             if not filming and walk.state is not State.FILMING:
                 return
             log.debug("walk filming", walk=walk.id)
@@ -186,16 +196,16 @@ class Studio:
             except NotInBucket as gone:
                 log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
                 with anyio.CancelScope(shield=True):  # this very job is outdated by it
-                    if await self._catalogue.plan_anew(walk):
+                    if await self._progress.plan_anew(walk):
                         await self.put_in_line(await self._catalogue.get(walk.id))
                 return
         await self._finish(walk, films, smoothness)
 
     async def _finish(self, walk: Walk, films: frozenset[str], smoothness: Smoothness) -> None:
         if smoothness.evenness is None:
-            await self._catalogue.warn(walk.id, [STILL])
+            await self._progress.warn(walk.id, [STILL])
         done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
-        if await self._catalogue.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
+        if await self._progress.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
             log.info("walk done", walk=walk.id, films=sorted(films))
 
     async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:

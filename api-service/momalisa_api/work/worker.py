@@ -16,6 +16,7 @@ from momalisa_api.fleet.fleet import Replicas
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, Unavailable, WalkFailed, WalkUnknown
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, NotNow, Queue
 from momalisa_api.store.workers import Fleet, Roster
 from momalisa_api.walks.walk import Standing, Walk
@@ -42,6 +43,7 @@ class Worker:
         self,
         studio: Studio,
         catalogue: Catalogue,
+        progress: Progress,
         roster: Roster,
         queue: Queue,
         replicas: Replicas,
@@ -54,6 +56,7 @@ class Worker:
         self.id = uuid4().hex
         self._studio = studio
         self._catalogue = catalogue
+        self._progress = progress
         self._roster = roster
         self._queue = queue
         self._replicas = replicas
@@ -180,7 +183,7 @@ class Worker:
         # is in line, and soon over.
         planning = (Kind.PLAN, Kind.MEASURE)
         held = [(scope, job) for scope, job in self._in_hand.items() if job.kind not in planning]
-        there = await self._catalogue.standings({job.walk_id for _, job in held})
+        there = await self._progress.standings({job.walk_id for _, job in held})
         for scope, job in held:
             if job.walk_id not in there or not _is_due(job, there[job.walk_id]):
                 scope.cancel()

@@ -11,6 +11,7 @@ from momalisa_api.settings import Settings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.workers import Roster
 from momalisa_api.walks.model_card import ModelCard
@@ -25,6 +26,7 @@ class Services:
     settings: Settings
     card: ModelCard
     catalogue: Catalogue
+    gallery: Gallery
     turns: Turns
     roster: Roster
     bucket: Bucket

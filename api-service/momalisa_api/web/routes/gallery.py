@@ -41,7 +41,7 @@ async def walks(
     """Walks, newest first, a page at a time."""
     # All who bring no name are one owner together: to them, what is off the wall is off this list as well.
     named = caller != ANONYMOUS
-    page = await services.catalogue.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
+    page = await services.gallery.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
     further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
     return GalleryPage(
         walks=await show_all(page.walks, services),

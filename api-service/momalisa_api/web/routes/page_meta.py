@@ -62,7 +62,7 @@ async def _walk_on_wall(path: str, services: Services) -> Walk | None:
     if not found:
         return None
     try:
-        walk = await services.catalogue.on_wall(found[1])
+        walk = await services.gallery.on_wall(found[1])
     except CatalogueUnavailable:
         return None
     return walk if walk and walk.state is State.DONE else None

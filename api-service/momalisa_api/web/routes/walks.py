@@ -167,7 +167,7 @@ async def your_ask(found: KnownWalk, services: Needs, caller: Caller, response: 
     """Whether you ask for the walk, and whether you let it hang on the wall."""
     response.headers["Cache-Control"] = "no-store"
     # Those who bring no name are one owner together: to them nothing is theirs.
-    listed = None if caller == ANONYMOUS else await services.catalogue.asked(found.id, caller)
+    listed = None if caller == ANONYMOUS else await services.gallery.asked(found.id, caller)
     return AskResource(mine=listed is not None, listed=bool(listed))
 
 
@@ -181,7 +181,7 @@ async def your_ask(found: KnownWalk, services: Needs, caller: Caller, response: 
 )
 async def change_your_ask(wish: Listing, found: KnownWalk, services: Needs, caller: Caller) -> AskResource:
     """List or unlist a walk that you ask for. It hangs on the wall while anybody lists it, unless it was taken off."""
-    listed = None if caller == ANONYMOUS else await services.catalogue.set_listed(found.id, caller, wish.listed)
+    listed = None if caller == ANONYMOUS else await services.gallery.set_listed(found.id, caller, wish.listed)
     if listed is None:
         raise NotYours(
             f"{WHO_ASKED} can list or unlist it. Whoever asks for it too, with POST /api/v1/walks, can as well."
