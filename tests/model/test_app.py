@@ -277,8 +277,8 @@ def test_pictures_that_are_no_numbers_are_refused_as_the_recipes_fault(server):
 
 
 def test_the_contracts_page_names_every_problem():
-    """docs/contract.md is what a client is written by."""
-    page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    """docs/model-contract.md is what a client is written by."""
+    page = (Path(__file__).parents[2] / "docs" / "model-contract.md").read_text()
     answered = [problem for problem in Problem.__subclasses__() if problem.slug != "unsuitable-model"]
     assert [problem.slug for problem in answered if f"`{problem.slug}`" not in page] == []
 

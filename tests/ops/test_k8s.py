@@ -90,10 +90,10 @@ def test_an_overlay_fits_kubernetes_and_its_controllers(name: str):
     assert schemas.wrong_for_controllers([found for found in manifests if schemas.is_custom(found)]) == []
 
 
-def test_every_component_stands_in_the_readme():
-    """Of a component that nobody knows nobody has anything."""
-    readme = (REPOSITORY / "README.md").read_text()
-    assert [name for name in COMPONENTS if f"`{name}`" not in readme] == []
+def test_every_component_is_documented():
+    """A component that nobody knows is of no use."""
+    page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    assert [name for name in COMPONENTS if f"`{name}`" not in page] == []
 
 
 def test_both_edges_let_the_same_paths_in(whole: list[Manifest]):
@@ -146,7 +146,7 @@ def test_alerts_ask_for_what_is_counted(whole: list[Manifest]):
 
 
 def test_every_alert_stands_in_the_operators_page(whole: list[Manifest]):
-    page = (REPOSITORY / "docs" / "operating.md").read_text()
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
     rules = [rule for group in one(whole, "Rules", "momalisa")["spec"]["groups"] for rule in group["rules"]]
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in page] == []
 
