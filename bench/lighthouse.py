@@ -1,11 +1,11 @@
-"""The gallery as Lighthouse and a scrolling visitor find it: / and /gallery through nginx, 200 real walks on the wall.
+"""Measures the gallery with Lighthouse and by scrolling: / and /gallery through nginx, with 200 real walks in it.
 
     python bench/lighthouse.py
 
-A deployment paints ORIGINALS walks; another has their frames on its wall WALKS times, each under another seed's id,
-with films made of them: written through the catalogue and the bucket, as the studio leaves them. Scores are medians of
-RUNS, on Lighthouse's own slow phone. Then CARDS cards are loaded and scrolled through: milliseconds between two frames
-of the screen, where 16.7 is as fast as it goes, drawn by this machine's cores.
+One deployment renders ORIGINALS walks; a second one shows WALKS copies of them, each with another seed, written through
+catalogue and bucket as the studio leaves them. Scores are medians of RUNS runs on Lighthouse's simulated slow phone.
+Then CARDS cards are loaded and scrolled through: milliseconds between two screen refreshes (16.7 is the minimum), drawn
+by this machine's CPU.
 """
 
 import json
@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from playwright.sync_api import Page
 
-from tests.browser.house import DIST, House, built, standing
-from tests.browser.hung import Way
-from tests.browser.test_serving import BUDGETS, sent
+from tests.browser.finished_walks import StopsAndFrames
+from tests.browser.gallery_deployment import DIST, GalleryDeployment, build_gallery, deployed_gallery
+from tests.browser.test_delivery import BUDGETS, sent
 from tests.browser.visitor import CHROMIUM, QUIET, browser
 from tests.journey.deployment import deployed
 from tests.journey.processes import REPOSITORY
@@ -32,32 +32,32 @@ CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 AUDITS = ("largest-contentful-paint", "total-blocking-time", "cumulative-layout-shift", "total-byte-weight")
 RUNS, ORIGINALS, WALKS, CARDS, FRAMES = 3, 8, 200, 1000, 13
 CARD = "ul[aria-label=Walks] > li:not(.bare)"
-# Down and up again as a wheel does it, a notch a frame of the screen.
+# Down and up again, one wheel notch per screen refresh.
 SCROLL = """async () => {
   const times = [], notch = 120;
-  let before = performance.now(), way = notch;
+  let before = performance.now(), step = notch;
   while (true) {
-    scrollBy(0, way);
+    scrollBy(0, step);
     await new Promise(requestAnimationFrame);
     const now = performance.now();
     times.push(now - before);
     before = now;
-    if (scrollY + innerHeight >= document.documentElement.scrollHeight - 1) way = -notch;
-    if (way < 0 && scrollY <= 0) return times.slice(1);
+    if (scrollY + innerHeight >= document.documentElement.scrollHeight - 1) step = -notch;
+    if (step < 0 && scrollY <= 0) return times.slice(1);
   }
 }"""
 
 
-def originals(folder: Path) -> list[Way]:
-    """Real walks between the model card's examples, and their frames."""
-    ways = []
-    with deployed(folder, proxied=False) as house:
-        card = json.loads(house.fetch("/api/v1/model"))["card"]
+def originals(folder: Path) -> list[StopsAndFrames]:
+    """Real walks between the model card's examples, with their frames."""
+    walks = []
+    with deployed(folder, proxied=False) as deployment:
+        card = json.loads(deployment.fetch("/api/v1/model"))["card"]
         for start, end in card["about"]["examples"][:ORIGINALS]:
-            walk = house.ended(house.ask(start=start, end=end, frames=FRAMES, spacing="uniform"))
-            frames = [house.fetch(f"{walk['url']}/frames/{frame}.png") for frame in range(FRAMES)]
-            ways.append(((start, end), frames))
-    return ways
+            walk = deployment.ended(deployment.ask(start=start, end=end, frames=FRAMES, spacing="uniform"))
+            frames = [deployment.fetch(f"{walk['url']}/frames/{frame}.png") for frame in range(FRAMES)]
+            walks.append(((start, end), frames))
+    return walks
 
 
 def lighthouse(url: str, folder: Path) -> dict[str, float]:
@@ -77,13 +77,13 @@ def lighthouse(url: str, folder: Path) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(done.stderr)
     report = json.loads(out.read_text())
-    _say_what_fails(report)
+    _print_failed_audits(report)
     scores = {name: 100 * report["categories"][name]["score"] for name in CATEGORIES}
     return scores | {name: report["audits"][name]["numericValue"] for name in AUDITS}
 
 
-def _say_what_fails(report: dict) -> None:
-    """Audits that cost points, on standard error: what to mend."""
+def _print_failed_audits(report: dict) -> None:
+    """Print audits that cost points to standard error."""
     for name in CATEGORIES:
         for reference in report["categories"][name]["auditRefs"]:
             audit = report["audits"][reference["id"]]
@@ -91,9 +91,9 @@ def _say_what_fails(report: dict) -> None:
                 print(f"  {name}: {audit['id']} {audit.get('displayValue', '')}", file=sys.stderr)
 
 
-def judge(house: House, folder: Path) -> None:
+def judge(deployment: GalleryDeployment, folder: Path) -> None:
     for path in ("/", "/gallery"):
-        runs = [lighthouse(house.url + path, folder) for _ in range(RUNS)]
+        runs = [lighthouse(deployment.url + path, folder) for _ in range(RUNS)]
         middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         print(f"{path:10}" + "   ".join(f"{name} {middle[name]:.0f}" for name in CATEGORIES))
         paint, blocked, shift, weight = (middle[name] for name in AUDITS)
@@ -103,7 +103,7 @@ def judge(house: House, folder: Path) -> None:
 
 
 def load_all(page: Page) -> int:
-    """Load pages until CARDS cards hang. Returns how many do."""
+    """Load pages until there are CARDS cards. Returns how many there are."""
     cards = page.locator(CARD)
     while (count := cards.count()) < CARDS:
         cards.last.scroll_into_view_if_needed()
@@ -114,10 +114,10 @@ def load_all(page: Page) -> int:
     return count
 
 
-def scroll(house: House) -> None:
+def scroll(deployment: GalleryDeployment) -> None:
     with browser() as running:
         page = running.new_page(viewport={"width": 1280, "height": 800})
-        page.goto(house.url + "/gallery")
+        page.goto(deployment.url + "/gallery")
         count = load_all(page)
         page.evaluate("() => scrollTo(0, 0)")
         page.wait_for_load_state("networkidle")
@@ -130,21 +130,21 @@ def scroll(house: House) -> None:
 
 
 def main() -> None:
-    built()
+    build_gallery()
     for ending, most in BUDGETS.items():
         size = sum(map(sent, DIST.rglob(f"*{ending}")))
         print(f"{ending:6} {size / 1024:5.1f} KB of {most / 1024:.0f}")
     with tempfile.TemporaryDirectory() as place:
-        folders = [Path(place) / name for name in ("originals", "wall", "many")]
+        folders = [Path(place) / name for name in ("originals", "gallery", "many")]
         for folder in folders:
             folder.mkdir()
         real = originals(folders[0])
-        ways = [real[at % len(real)] for at in range(WALKS)]
-        with standing(folders[1], ways) as house:
-            judge(house, folders[1])
+        walks = [real[at % len(real)] for at in range(WALKS)]
+        with deployed_gallery(folders[1], walks) as deployment:
+            judge(deployment, folders[1])
         few = [(stops, frames[:: FRAMES - 1]) for stops, frames in real]
-        with standing(folders[2], [few[at % len(few)] for at in range(CARDS)]) as house:
-            scroll(house)
+        with deployed_gallery(folders[2], [few[at % len(few)] for at in range(CARDS)]) as deployment:
+            scroll(deployment)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A package to pytest, so that what is of package scope ends with the last test of this folder."""
+"""A package, so that pytest tears down package-scoped fixtures after the last test of this folder."""

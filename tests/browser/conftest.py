@@ -1,7 +1,7 @@
-"""One house and one browser for all of these tests; a fresh visitor for each.
+"""One deployment and one browser for all of these tests; a fresh visitor for each test.
 
-Both end with the last test of this folder: while Playwright runs, its thread runs an event loop, and other tests start
-their own.
+Both stop after the last test of this folder: Playwright keeps an event loop running in its thread, and other tests
+start their own.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.house import House, standing, wall
+from tests.browser.gallery_deployment import GalleryDeployment, deployed_gallery, many_walks
 from tests.browser.visitor import Visitor
 from tests.browser.visitor import browser as chromium
 
@@ -19,34 +19,34 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture(scope="package")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with standing(tmp_path_factory.mktemp("house"), wall()) as running:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GalleryDeployment]:
+    with deployed_gallery(tmp_path_factory.mktemp("deployment"), many_walks()) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def browser(house: House) -> Iterator[Browser]:
+def browser(deployment: GalleryDeployment) -> Iterator[Browser]:
     with chromium() as running:
         yield running
 
 
 @pytest.fixture
-def visit(house: House, browser: Browser) -> Iterator[Visit]:
-    """Opens a page of the house in a browser that nobody has used. All consoles must be empty in the end."""
+def visit(deployment: GalleryDeployment, browser: Browser) -> Iterator[Visit]:
+    """Opens a page in a fresh browser profile. At the end every console must be empty."""
     visitors: list[Visitor] = []
 
-    def come(path: str = "/", url: str = house.url, **look: Any) -> Visitor:
-        visitor = Visitor(browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | look), url)
+    def open_page(path: str = "/", url: str = deployment.url, **options: Any) -> Visitor:
+        visitor = Visitor(browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options), url)
         visitors.append(visitor)
         visitor.go(path)
         return visitor
 
-    yield come
-    for leave in [partial(Visitor.leave, visitor) for visitor in visitors]:
-        leave()
+    yield open_page
+    for close in [partial(Visitor.close, visitor) for visitor in visitors]:
+        close()
 
 
 @pytest.fixture(scope="package")
-def walk(house: House) -> dict[str, Any]:
-    """A walk of thirteen frames that is done."""
-    return house.walked("a red sunburst on yellow", "a blue spiral on white")
+def walk(deployment: GalleryDeployment) -> dict[str, Any]:
+    """A finished walk of thirteen frames."""
+    return deployment.finished_walk("a red sunburst on yellow", "a blue spiral on white")

@@ -15,16 +15,16 @@ def load_three_pages(visitor):
         visitor.page.locator(CARDS).last.scroll_into_view_if_needed()
 
 
-def test_three_pages_come_by_themselves_and_then_one_is_asked(visit, house):
+def test_three_pages_come_by_themselves_and_then_one_is_asked(visit, deployment):
     """A footer that runs away from who wants to read it is none."""
     visitor = visit("/gallery")
     load_three_pages(visitor)
     more = visitor.page.get_by_role("button", name="Load more")
     more.wait_for()
-    assert len(visitor.urls("/api/v1/walks[?]")) == 3
+    assert len(visitor.requested_urls("/api/v1/walks[?]")) == 3
     more.click()
-    visitor.until_it_is(lambda: visitor.page.locator(CARDS).count() > 3 * PAGE)
-    visitor.assert_still()
+    visitor.wait_until(lambda: visitor.page.locator(CARDS).count() > 3 * PAGE)
+    visitor.assert_no_layout_shift()
 
 
 def test_a_search_stands_in_the_address_and_finds(visit):
@@ -48,19 +48,19 @@ def test_back_keeps_the_place_and_what_was_loaded(visit):
     visitor = visit("/gallery")
     load_three_pages(visitor)
     visitor.page.get_by_role("button", name="Load more").click()
-    visitor.until_it_is(lambda: visitor.page.locator(CARDS).count() > 3 * PAGE)
+    visitor.wait_until(lambda: visitor.page.locator(CARDS).count() > 3 * PAGE)
     count = visitor.page.locator(CARDS).count()
     card = visitor.page.locator(CARDS).nth(60)
     card.scroll_into_view_if_needed()
     visitor.page.mouse.wheel(0, 120)
     visitor.page.wait_for_timeout(300)  # for the wheel's own motion
-    before, asked = card.bounding_box(), len(visitor.urls("/api/v1/walks[?]"))
+    before, asked = card.bounding_box(), len(visitor.requested_urls("/api/v1/walks[?]"))
     card.get_by_role("link").click()
     visitor.page.get_by_role("slider").wait_for()
     visitor.page.go_back()
     expect(visitor.page.locator(CARDS)).to_have_count(count)
-    visitor.until_it_is(lambda: abs(card.bounding_box()["y"] - before["y"]) <= 2)
-    assert len(visitor.urls("/api/v1/walks[?]")) == asked
+    visitor.wait_until(lambda: abs(card.bounding_box()["y"] - before["y"]) <= 2)
+    assert len(visitor.requested_urls("/api/v1/walks[?]")) == asked
 
 
 def test_a_card_plays_its_preview_for_who_lingers_and_never_the_gif(visit, walk):
@@ -68,8 +68,8 @@ def test_a_card_plays_its_preview_for_who_lingers_and_never_the_gif(visit, walk)
     visitor = visit("/gallery")
     card = visitor.page.locator(f"{CARDS} a[href='/walks/{walk['id']}']")
     card.hover()
-    visitor.until("() => document.querySelector('video')?.currentTime > 0.1")
-    assert len(visitor.urls(r"preview\.mp4")) >= 1
+    visitor.wait_for("() => document.querySelector('video')?.currentTime > 0.1")
+    assert len(visitor.requested_urls(r"preview\.mp4")) >= 1
     visitor.page.mouse.move(2, 2)
     expect(visitor.page.locator("video")).to_have_count(0)
     visitor.page.get_by_role("searchbox").focus()
@@ -78,7 +78,7 @@ def test_a_card_plays_its_preview_for_who_lingers_and_never_the_gif(visit, walk)
         if card.evaluate("(link) => link === document.activeElement"):
             break
     expect(visitor.page.locator("video.moves")).to_have_count(1)
-    assert visitor.urls(r"\.gif|walk\.mp4") == []
+    assert visitor.requested_urls(r"\.gif|walk\.mp4") == []
 
 
 def test_who_only_passes_over_cards_fetches_no_film(visit):
@@ -89,7 +89,7 @@ def test_who_only_passes_over_cards_fetches_no_film(visit):
         visitor.page.locator(CARDS).nth(number).hover()
         visitor.page.mouse.move(2, 2)
     visitor.page.wait_for_timeout(400)
-    assert len(visitor.urls(r"\.mp4")) <= 1, "a slow machine may linger once"
+    assert len(visitor.requested_urls(r"\.mp4")) <= 1, "a slow machine may linger once"
 
 
 @pytest.mark.parametrize("page", ["/gallery"])
@@ -100,14 +100,14 @@ def test_reduced_motion_means_no_film_on_hover(visit, page):
     visitor.page.wait_for_timeout(600)
     visitor.page.locator(CARDS).nth(1).get_by_role("link").focus()
     visitor.page.wait_for_timeout(600)
-    assert visitor.urls(r"\.mp4|\.gif") == []
+    assert visitor.requested_urls(r"\.mp4|\.gif") == []
     expect(visitor.page.locator("video")).to_have_count(0)
 
 
-def test_a_walk_in_the_making_grows_on_the_wall(visit, house):
+def test_a_walk_in_the_making_grows_on_the_wall(visit, deployment):
     """First a bare square, then its poster, in the same place."""
-    with house.holding(after=2):
-        house.ask(start="a wall that grows", end="a roof", frames=13, spacing="uniform", steps=4)
+    with deployment.holding(after=2):
+        deployment.ask(start="a wall that grows", end="a roof", frames=13, spacing="uniform", steps=4)
         visitor = visit("/gallery")
         card = visitor.page.locator(CARDS).first
         expect(card).to_contain_text("a wall that grows to a roof")

@@ -36,7 +36,7 @@ def test_space_plays_and_stands_still_and_l_turns_the_manner(visitor):
     stage(visitor).focus()
     visitor.page.keyboard.press("Space")
     expect(visitor.page.get_by_role("button", name="Pause")).to_be_visible()
-    visitor.until("() => document.querySelector('[type=range]').value > 1")
+    visitor.wait_for("() => document.querySelector('[type=range]').value > 1")
     visitor.page.keyboard.press("Space")
     expect(visitor.page.get_by_role("button", name="Play")).to_be_visible()
     loop, back = (visitor.page.get_by_role("radio", name=name) for name in ("Loop", "There and back"))
@@ -60,7 +60,7 @@ def test_a_walk_plays_there_and_back(visitor):
     }""")
     visitor.page.get_by_text("2×", exact=True).click()
     visitor.page.get_by_role("button", name="Play").click()
-    visitor.until("() => frames_seen.lastIndexOf(12) > 0 && frames_seen.lastIndexOf(0) > frames_seen.indexOf(12)")
+    visitor.wait_for("() => frames_seen.lastIndexOf(12) > 0 && frames_seen.lastIndexOf(0) > frames_seen.indexOf(12)")
     seen = visitor.page.evaluate("() => frames_seen")
     turn = seen.index(12)
     assert seen[:turn] == sorted(seen[:turn])
@@ -86,7 +86,7 @@ def test_the_label_says_what_hangs_there(visitor, walk):
     expect(label.locator("time")).to_have_attribute("datetime", walk["created_at"])
 
 
-def test_the_link_is_copied_and_the_wall_is_mine_to_choose(visit, house):
+def test_the_link_is_copied_and_the_wall_is_mine_to_choose(visit, deployment):
     """Listed or not is the owner's to change, and nobody else's."""
     visitor = visit("/")
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -100,7 +100,7 @@ def test_the_link_is_copied_and_the_wall_is_mine_to_choose(visit, house):
     expect(visitor.page.get_by_role("status").get_by_text("Copied")).to_be_visible()
     assert visitor.page.evaluate("() => navigator.clipboard.readText()") == visitor.page.url
     visitor.page.get_by_role("checkbox", name="Hangs in the gallery").uncheck()
-    visitor.until_it_is(lambda: "a wave of mine" not in house.fetch("/api/v1/walks?q=mine").decode())
+    visitor.wait_until(lambda: "a wave of mine" not in deployment.fetch("/api/v1/walks?q=mine").decode())
     stranger = visit(f"/walks/{asked['id']}")
     stranger.await_state("done")
     stranger.page.get_by_role("button", name="Copy link").wait_for()

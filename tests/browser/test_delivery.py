@@ -8,17 +8,17 @@ import httpx
 import pytest
 
 from momalisa_api.web.routes.security_headers import SECURITY
-from tests.browser.house import DIST
+from tests.browser.gallery_deployment import DIST
 from tests.gallery import Head
 
 # Bytes; scripts and styles as gzip sends them.
 BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
 FIRST_SCREEN = 350 * 1024
-HOMES = ["nginx", "embedded"]
+SERVERS = ["nginx", "embedded"]
 
 
-def url_of(house, home):
-    return house.url if home == "nginx" else house.inside.url
+def url_of(deployment, server):
+    return deployment.url if server == "nginx" else deployment.direct.url
 
 
 def head_of(html):
@@ -32,19 +32,19 @@ def sent(path: Path) -> int:
 
 
 @pytest.mark.parametrize("ending", BUDGETS)
-def test_what_is_built_stays_within_its_budget(house, ending):
+def test_what_is_built_stays_within_its_budget(deployment, ending):
     """A budget that nobody looks at is spent."""
     files = {path.name: sent(path) for path in DIST.rglob(f"*{ending}")}
     assert files
     assert sum(files.values()) <= BUDGETS[ending], files
 
 
-def test_the_first_screen_of_the_gallery_is_light(visit, house):
+def test_the_first_screen_of_the_gallery_is_light(visit, deployment):
     """Everything that comes before anybody scrolls: page, script, style, font, list, posters."""
     visitor = visit("/gallery", viewport={"width": 1280, "height": 800})
     visitor.page.wait_for_load_state("networkidle")
     sizes = {}
-    for request in visitor.asked:
+    for request in visitor.requests:
         if request.response():
             size = request.sizes()
             sizes[request.url] = size["responseBodySize"] + size["responseHeadersSize"]
@@ -52,22 +52,24 @@ def test_the_first_screen_of_the_gallery_is_light(visit, house):
     assert sum(sizes.values()) <= FIRST_SCREEN, sizes
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_pages_and_assets_forbid_what_they_do_not_need(house, walk, home):
+@pytest.mark.parametrize("server", SERVERS)
+def test_pages_and_assets_forbid_what_they_do_not_need(deployment, walk, server):
     """Verified where a browser meets them: what real pages are sent with."""
     pages = ["/", "/gallery", "/about", f"/walks/{walk['id']}", f"/walks/{'0' * 32}", "/no/where"]
     pages += [f"/{path.relative_to(DIST).as_posix()}" for path in DIST.glob("assets/*")]
     for page in pages:
-        answer = httpx.get(url_of(house, home) + page, headers={"Accept": "text/html,*/*;q=0.8"}, trust_env=False)
+        answer = httpx.get(
+            url_of(deployment, server) + page, headers={"Accept": "text/html,*/*;q=0.8"}, trust_env=False
+        )
         assert answer.status_code == (404 if page == "/no/where" else 200)
         assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY, page
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_the_policy_holds_in_the_browser(visit, house, home):
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_policy_holds_in_the_browser(visit, deployment, server):
     """A header that is sent and not heeded would be none."""
-    visitor = visit("/about", url_of(house, home))
-    visitor.pardon("Content Security Policy|Trusted")
+    visitor = visit("/about", url_of(deployment, server))
+    visitor.allow_console("Content Security Policy|Trusted")
     done = visitor.page.evaluate("""() => {
       const tried = {};
       const attempt = (name, act) => {
@@ -85,15 +87,15 @@ def test_the_policy_holds_in_the_browser(visit, house, home):
       return tried;
     }""")
     assert done == {"markup": "TypeError", "policy": "TypeError", "script": "TypeError", "style": ""}
-    visitor.forgive_violations()
+    visitor.clear_violations()
 
 
-def test_crawlers_are_told_the_same_in_both_homes(house, walk):
+def test_crawlers_are_told_the_same_in_both_homes(deployment, walk):
     """A link that is sent to a friend shows what hangs there."""
     heads = []
-    for home in HOMES:
+    for server in SERVERS:
         html = httpx.get(
-            f"{url_of(house, home)}/walks/{walk['id']}", headers={"Host": "moma.example:81"}, trust_env=False
+            f"{url_of(deployment, server)}/walks/{walk['id']}", headers={"Host": "moma.example:81"}, trust_env=False
         ).text
         heads.append(head_of(html))
     assert heads[0].meta == heads[1].meta
@@ -104,7 +106,7 @@ def test_crawlers_are_told_the_same_in_both_homes(house, walk):
     assert meta["twitter:card"] == "summary_large_image"
     for name, media_type in (("og:image", "image/jpeg"), ("og:video", "video/mp4")):
         path = re.sub("^http://moma.example:81", "", meta[name])
-        found = httpx.get(house.url + path, trust_env=False)
+        found = httpx.get(deployment.url + path, trust_env=False)
         assert found.headers["content-type"] == media_type == meta[f"{name}:type"]
 
 

@@ -76,20 +76,20 @@ def violations(visitor):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_page(visit, house, pages, scheme):
+def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
     """WCAG 2.2 AA, as far as a machine can tell."""
     visitor = visit("/", color_scheme=scheme)
-    visitor.pardon("status of 404")
+    visitor.allow_console("status of 404")
     wrong = {}
     for name in opened(visitor, pages):
         wrong[name] = violations(visitor)
-    with house.holding(after=1):
-        asked = house.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
+    with deployment.holding(after=1):
+        asked = deployment.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
         visitor.go(f"/walks/{asked['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2)
         wrong["on its way"] = violations(visitor)
-    with house.refusing("No."):
-        failed = house.ended(house.ask(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform"))
+    with deployment.refusing("No."):
+        failed = deployment.ended(deployment.ask(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform"))
         visitor.go(f"/walks/{failed['id']}")
         visitor.await_state("failed")
         wrong["failed"] = violations(visitor)
@@ -119,26 +119,26 @@ def test_with_reduced_motion_nothing_plays_by_itself_and_play_still_does(visit, 
     moving = "() => document.getAnimations().filter((one) => one.playState === 'running').length"
     assert visitor.page.evaluate(moving) == 0
     expect(visitor.page.get_by_role("slider")).to_have_attribute("aria-valuetext", "Frame 1 of 13")
-    assert visitor.urls(r"\.mp4|\.gif") == []
+    assert visitor.requested_urls(r"\.mp4|\.gif") == []
     visitor.page.get_by_role("button", name="Play").click()
-    visitor.until("() => document.querySelector('[type=range]').value > 2")
+    visitor.wait_for("() => document.querySelector('[type=range]').value > 2")
 
 
-def test_only_quarters_are_announced(visit, house):
+def test_only_quarters_are_announced(visit, deployment):
     """Thirteen frames that each say so are noise to ears."""
-    with house.holding(after=0):
-        asked = house.ask(start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4)
+    with deployment.holding(after=0):
+        asked = deployment.ask(start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4)
         visitor = visit(f"/walks/{asked['id']}")
         expect(visitor.page.locator("[aria-live=polite]")).to_have_text("0 %. The walk has been asked for.")
         landed = visitor.page.locator("li[data-kind='frame']")
         while (before := landed.count()) < 11:
-            for proxy in house.inside.proxies:
+            for proxy in deployment.direct.proxies:
                 proxy.let(1)
-            visitor.until_it_is(lambda count=before: landed.count() > count)
+            visitor.wait_until(lambda count=before: landed.count() > count)
     visitor.await_state("done")
-    visitor.until("() => witness.announced.at(-1).startsWith('100 %')")
+    visitor.wait_for("() => observed.announced.at(-1).startsWith('100 %')")
     # What stands there when a page opens is read with it, not announced.
-    assert visitor.witnessed("announced") == [
+    assert visitor.observed("announced") == [
         "25 % of the walk is there.",
         "50 % of the walk is there.",
         "75 % of the walk is there.",
@@ -150,7 +150,7 @@ def test_a_phone_scrolls_down_only_and_everything_can_be_hit(visit, pages):
     """360 px, and a thumb."""
     look = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     visitor = visit("/", **look)
-    visitor.pardon("status of 404")
+    visitor.allow_console("status of 404")
     small = {}
     for name in opened(visitor, pages):
         if name == "first":
@@ -172,7 +172,7 @@ def test_the_strip_scrolls_by_itself_on_a_phone_and_the_stage_is_as_wide_as_it(v
     assert strip.evaluate("(list) => list.scrollWidth > list.clientWidth")
     visitor.page.get_by_role("slider").focus()
     visitor.page.keyboard.press("End")
-    visitor.until("() => document.querySelector('ol:has(> li[data-frame])').scrollLeft > 0")
+    visitor.wait_for("() => document.querySelector('ol:has(> li[data-frame])').scrollLeft > 0")
     assert visitor.page.evaluate("() => scrollX") == 0
 
 

@@ -43,26 +43,26 @@ def submit(visitor):
     visitor.page.wait_for_url(re.compile(r"/walks/[0-9a-f]{32}$"))
 
 
-@pytest.mark.parametrize("home", ["nginx", "embedded"])
-def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, house, home):
+@pytest.mark.parametrize("server", ["nginx", "embedded"])
+def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, deployment, server):
     """The one thing that this is for, in both homes."""
-    url = house.url if home == "nginx" else house.inside.url
+    url = deployment.url if server == "nginx" else deployment.direct.url
     visitor = visit("/", url)
-    fill_in(visitor, f"a calm wave in teal, {home}", "large stars, yellow on navy")
-    with house.holding(after=3):
+    fill_in(visitor, f"a calm wave in teal, {server}", "large stars, yellow on navy")
+    with deployment.holding(after=3):
         submit(visitor)
-        visitor.until("() => witness.filled.length > 0")
+        visitor.wait_for("() => observed.filled.length > 0")
         assert visitor.page.locator("[data-state]").get_attribute("data-state") in ("waiting", "rendering")
         assert visitor.page.locator("li[data-frame]").count() == 13
     visitor.await_state("done")
-    visitor.until(LOADED, 13)
-    said = visitor.witnessed("announced")
+    visitor.wait_for(LOADED, 13)
+    said = visitor.observed("announced")
     assert said[0] == "0 %. The walk has been asked for."
     assert said[-1] == "100 %. The walk is done."
     assert len(said) <= 5
-    filled = [slot["frame"] for slot in visitor.witnessed("filled") if slot["kind"] == "frame"]
+    filled = [slot["frame"] for slot in visitor.observed("filled") if slot["kind"] == "frame"]
     assert sorted(filled) == list(range(13))
-    visitor.assert_still()
+    visitor.assert_no_layout_shift()
     address = visitor.page.url.replace("/walks/", "/api/v1/walks/")
     for frame in range(13):
         told = httpx.get(f"{address}/frames/{frame}.png", trust_env=False).content
@@ -71,13 +71,13 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, house, hom
         assert base64.b64decode(visitor.slot(frame).evaluate(PAINTED)) == pixels, frame
 
 
-def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, house):
+def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
     """Many replicas render at once, coarse to fine; nobody waits for the frame before."""
-    with house.holding(after=2):
-        asked = house.ask(start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4)
+    with deployment.holding(after=2):
+        asked = deployment.ask(start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4)
         visitor = visit(f"/walks/{asked['id']}")
-        visitor.until("() => witness.filled.length === 4")
-        early = visitor.witnessed("filled")
+        visitor.wait_for("() => observed.filled.length === 4")
+        early = visitor.observed("filled")
         assert {slot["state"] for slot in early} <= {"waiting", "rendering", None}
         frames = sorted(slot["frame"] for slot in early)
         assert frames != list(range(4)), "they came in order"
@@ -85,13 +85,13 @@ def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, house):
         expect(visitor.page.locator(".progress[data-state]")).to_contain_text(re.compile("^4 of 13 · 2 replicas"))
     visitor.await_state("done")
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
-    visitor.assert_still()
+    visitor.assert_no_layout_shift()
 
 
-def test_an_even_walk_shows_probes_before_it_has_frames(visit, house):
+def test_an_even_walk_shows_probes_before_it_has_frames(visit, deployment):
     """Rounds take a while in which there is something to see."""
-    with house.holding(after=2):
-        asked = house.ask(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
+    with deployment.holding(after=2):
+        asked = deployment.ask(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
         visitor = visit(f"/walks/{asked['id']}")
         visitor.page.locator("li[data-kind='probe'] img.there").first.wait_for()
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(0)
@@ -100,7 +100,7 @@ def test_an_even_walk_shows_probes_before_it_has_frames(visit, house):
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
 
 
-def test_a_walk_may_pass_five_stops(visit, house):
+def test_a_walk_may_pass_five_stops(visit, deployment):
     """Up to eight; five show that every one is asked for and named."""
     visitor = visit("/")
     stops = ["a red square", "a blue circle", "a green star", "a black grid", "a white wave"]
@@ -108,7 +108,7 @@ def test_a_walk_may_pass_five_stops(visit, house):
     submit(visitor)
     visitor.await_state("done")
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text(re.compile(r"\s+by\s+|".join(stops), re.DOTALL))
-    asked = house.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})
+    asked = deployment.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})
     assert asked["spec"]["stops"] == stops
 
 
@@ -129,26 +129,26 @@ def test_both_films_come_home_under_good_names(visit, walk, tmp_path):
         assert len(list(mp4.decode(video=0))) == 13
 
 
-def test_cancel_stops_the_walk_for_good(visit, house):
+def test_cancel_stops_the_walk_for_good(visit, deployment):
     """What nobody wants any more takes nobody's GPU; and it can be wanted again."""
     visitor = visit("/")
     fill_in(visitor, "a target in turquoise", "a ladder at night")
-    with house.holding(after=1):
+    with deployment.holding(after=1):
         submit(visitor)
-        visitor.until("() => witness.filled.length > 0")
+        visitor.wait_for("() => observed.filled.length > 0")
         visitor.page.get_by_role("button", name="Cancel").click()
         visitor.await_state("cancelled")
-        assert house.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})["state"] == "cancelled"
+        assert deployment.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})["state"] == "cancelled"
     expect(visitor.page.get_by_role("button", name="Cancel")).to_have_count(0)
     visitor.page.get_by_role("button", name="Try again").click()
     visitor.await_state("done")
 
 
-def test_a_failed_walk_says_why_keeps_its_prompts_and_is_tried_again(visit, house):
+def test_a_failed_walk_says_why_keeps_its_prompts_and_is_tried_again(visit, deployment):
     """Whoever typed two long prompts must not type them again."""
     visitor = visit("/")
     fill_in(visitor, "a lantern in orange", "a rainbow in grey")
-    with house.refusing("This replica paints nothing today."):
+    with deployment.refusing("This replica paints nothing today."):
         submit(visitor)
         expect(visitor.page.get_by_role("alert")).to_have_text(re.compile("This replica paints nothing today"))
         visitor.await_state("failed")
@@ -174,13 +174,13 @@ def test_a_wish_that_cannot_be_is_explained_at_the_form(visit):
     visitor.page.get_by_label("Seed").fill("99999999999")
     visitor.page.get_by_role("button", name="Walk", exact=True).click()
     expect(visitor.page.get_by_role("alert")).to_contain_text("A whole number up to 4294967295")
-    assert visitor.urls("/api/v1/walks$") == []
+    assert visitor.requested_urls("/api/v1/walks$") == []
 
 
 def test_an_ask_that_the_api_refuses_is_explained_at_the_form(visit):
     """In the api's own words: it knows limits that the page does not."""
     visitor = visit("/")
-    visitor.pardon("status of 422")
+    visitor.allow_console("status of 422")
     fill_in(visitor, "a red square", "a blue circle")
     visitor.context.route("**/api/v1/walks", lambda route: route.continue_(post_data='{"stops": ["a", ""]}'))
     visitor.page.get_by_role("button", name="Walk", exact=True).click()
@@ -188,13 +188,13 @@ def test_an_ask_that_the_api_refuses_is_explained_at_the_form(visit):
     expect(visitor.page.get_by_label("From")).to_have_value("a red square")
 
 
-def test_surprise_me_fills_in_what_the_model_paints_well_and_swap_turns_it_round(visit, house):
+def test_surprise_me_fills_in_what_the_model_paints_well_and_swap_turns_it_round(visit, deployment):
     """Nobody knows at first what to ask for."""
     visitor = visit("/")
     visitor.page.get_by_role("button", name="Surprise me").click()
     fields = visitor.page.locator("textarea")
     start, end = (fields.nth(index).input_value() for index in range(2))
-    examples = httpx.get(f"{house.url}/api/v1/model", trust_env=False).json()["card"]["about"]["examples"]
+    examples = httpx.get(f"{deployment.url}/api/v1/model", trust_env=False).json()["card"]["about"]["examples"]
     assert [start, end] in examples
     visitor.page.get_by_role("button", name="Swap").click()
     assert [fields.nth(index).input_value() for index in range(2)] == [end, start]

@@ -1,4 +1,4 @@
-"""A wall full of walks, hung before the doors open: through the catalogue and the bucket, as the studio leaves them."""
+"""Puts finished walks into a deployment before it starts, through catalogue and bucket, as the studio leaves them."""
 
 import asyncio
 import json
@@ -23,33 +23,33 @@ from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State
 from tests.journey.processes import WEIGHTS
 
-Way = tuple[tuple[str, ...], Sequence[bytes]]
+StopsAndFrames = tuple[tuple[str, ...], Sequence[bytes]]
 NAMES = ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp", "poster.jpg")
 SIDE_PX = 128
 
 
-def hang(folder: Path, ways: Sequence[Way]) -> list[str]:
-    """Hang walks in a deployment's folder before it starts, the last of them as the newest. Returns their ids.
+def add_finished_walks(folder: Path, walks: Sequence[StopsAndFrames]) -> list[str]:
+    """Add finished walks to a deployment's folder before it starts, oldest first. Returns their ids.
 
-    ways: the stops of each, and its frames as PNG, all of SIDE_PX; equal frames are filmed once.
+    walks: the stops of each and its frames as PNG, SIDE_PX wide and high; equal frames are filmed once.
     """
-    return asyncio.run(_hang(folder, ways))
+    return asyncio.run(_add(folder, walks))
 
 
-async def _hang(folder: Path, ways: Sequence[Way]) -> list[str]:
+async def _add(folder: Path, walks: Sequence[StopsAndFrames]) -> list[str]:
     bucket, films = FolderBucket(folder / "bucket"), dict[tuple[bytes, ...], dict[str, bytes]]()
     ids = []
     async with opened(f"sqlite:///{folder}/catalogue.sqlite") as engine:
-        for number, (stops, frames) in enumerate(ways):
+        for number, (stops, frames) in enumerate(walks):
             spec = _spec(stops, len(frames), seed=number)
             made = films.setdefault(tuple(frames), {}) or _films(frames)
             films[tuple(frames)] = made
-            ids.append(await _hang_one(engine, bucket, spec, frames, made))
+            ids.append(await _add_one(engine, bucket, spec, frames, made))
     await bucket.aclose()
     return ids
 
 
-async def _hang_one(
+async def _add_one(
     engine: AsyncEngine,
     bucket: FolderBucket,
     spec: WalkSpec,
@@ -74,8 +74,8 @@ async def _hang_one(
 
 def _films(frames: Sequence[bytes]) -> dict[str, bytes]:
     readers, options = _readers(frames), films.FilmOptions()
-    with tempfile.TemporaryDirectory() as place:
-        gif, mp4, preview, poster, shared = (Path(place) / name for name in NAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        gif, mp4, preview, poster, shared = (Path(folder) / name for name in NAMES)
         films.make_gif(readers, gif, options, "")
         films.make_mp4(readers, mp4, options, "")
         films.make_preview(readers, preview, "", options)
@@ -109,17 +109,17 @@ def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
     )
 
 
-def painted(count: int, dice: int) -> list[bytes]:
-    """Frames from one grainy picture to another, as PNG. dice: other pictures for each number."""
+def noise_frames(count: int, seed: int) -> list[bytes]:
+    """Frames from one noisy picture to another, as PNG. seed: other pictures for each number."""
     ends = []
     for end in range(2):
         grain = Image.effect_noise((SIDE_PX, SIDE_PX), 90).filter(ImageFilter.GaussianBlur(1 + end))
-        turned = Image.linear_gradient("L").resize(grain.size).rotate(37 * dice + 90 * end)
+        turned = Image.linear_gradient("L").resize(grain.size).rotate(37 * seed + 90 * end)
         ends.append(Image.merge("RGB", (grain, turned, turned.transpose(Image.Transpose.ROTATE_90))))
     return [_png(Image.blend(*ends, number / (count - 1))) for number in range(count)]
 
 
 def _png(picture: Image.Image) -> bytes:
-    held = BytesIO()
-    picture.save(held, "PNG")
-    return held.getvalue()
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

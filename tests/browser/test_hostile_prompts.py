@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_serving import head_of
+from tests.browser.test_delivery import head_of
 
 HOSTILE = {
     "markup": ('<img src=x onerror="window.hit=1">', '"><script>window.hit=1</script>'),
@@ -16,9 +16,9 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="package")
-def hostile(house):
+def hostile(deployment):
     """A finished walk of each kind."""
-    return {name: house.walked(*stops, frames=3) for name, stops in HOSTILE.items()}
+    return {name: deployment.finished_walk(*stops, frames=3) for name, stops in HOSTILE.items()}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -51,15 +51,15 @@ def assert_untouched(visitor):
     assert visitor.page.evaluate("() => window.hit") is None
     assert visitor.page.locator("main img[src='x'], main script, main b").count() == 0
     # Who asks for its own origin's pictures alone has not been led elsewhere.
-    assert visitor.urls("/x$") == []
+    assert visitor.requested_urls("/x$") == []
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_prompt_is_text_to_crawlers(house, hostile, name):
+def test_a_hostile_prompt_is_text_to_crawlers(deployment, hostile, name):
     """Included by nginx, put there by the api: the same, and nothing breaks out of its attribute."""
     path = f"/walks/{hostile[name]['id']}"
     heads = []
-    for url in (house.url, house.inside.url):
+    for url in (deployment.url, deployment.direct.url):
         html = httpx.get(url + path, headers={"Host": "moma.example"}, trust_env=False).text
         head = head_of(html)
         assert set(head.tags) == {"title", "meta", "link"}
@@ -68,7 +68,7 @@ def test_a_hostile_prompt_is_text_to_crawlers(house, hostile, name):
     assert heads[0].split() == heads[1].split()
 
 
-def test_a_hostile_address_is_text(visit, house):
+def test_a_hostile_address_is_text(visit, deployment):
     """Searches and drafts come from links that others made."""
     visitor = visit("/gallery?q=%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.hit%3D1%3E")
     expect(visitor.page.locator("main p.empty")).to_contain_text('“"><img src=x onerror=window.hit=1>”')

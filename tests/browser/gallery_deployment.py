@@ -1,0 +1,76 @@
+"""A complete deployment: two replicas, the api behind nginx, and a gallery that already holds walks."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.browser.finished_walks import StopsAndFrames, add_finished_walks, noise_frames
+from tests.journey.client import Client
+from tests.journey.deployment import Deployment, deployed
+from tests.journey.processes import REPOSITORY
+from tests.nginx import nginx
+
+DIST = REPOSITORY / "frontend" / "dist"
+# More than the three pages of 24 that load automatically; every tenth walk can be found by a word of its own.
+WALK_COUNT = 84
+# For walks whose rendering is not under test: fast.
+QUICK = {"frames": 13, "spacing": "uniform", "steps": 4}
+
+
+def prompts(number: int) -> tuple[str, str]:
+    """The stops of a walk that is in the gallery from the start."""
+    return (f"a {'zeppelin' if number % 10 == 0 else 'spiral'} numbered {number}", f"a square numbered {number}")
+
+
+class GalleryDeployment(Client):
+    """A deployment as visitors reach it, through nginx; `direct` is the same one without nginx."""
+
+    def __init__(self, url: str, direct: Deployment, walk_ids: list[str]) -> None:
+        super().__init__(url)
+        self.direct, self.walk_ids = direct, walk_ids
+
+    def finished_walk(self, start: str, end: str, **options: Any) -> dict[str, Any]:
+        """Request a walk and wait until it has ended."""
+        return self.ended(self.ask(**QUICK | {"start": start, "end": end} | options))
+
+    @contextmanager
+    def holding(self, after: int = 2) -> Iterator[None]:
+        """Each replica sends only that many frames until the block ends: a walk stays unfinished."""
+        with ExitStack() as stack:
+            for proxy in self.direct.proxies:
+                stack.enter_context(proxy.holding(after))
+            yield
+
+    @contextmanager
+    def refusing(self, detail: str) -> Iterator[None]:
+        """Every replica refuses every render request."""
+        with ExitStack() as stack:
+            for proxy in self.direct.proxies:
+                stack.enter_context(proxy.refusing(detail))
+            yield
+
+
+def build_gallery() -> Path:
+    """The gallery as `make gallery` builds it; built here if it is missing or older than its sources."""
+    # A test installs nothing: the environment that runs it is taken as it is.
+    command = ["make", "--silent", "gallery", "--old-file", ".venv/ready-cpu"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return DIST
+
+
+@contextmanager
+def deployed_gallery(folder: Path, walks: Sequence[StopsAndFrames]) -> Iterator[GalleryDeployment]:
+    """A running deployment in a folder, with these walks in its gallery."""
+    gallery = build_gallery()
+    walk_ids = add_finished_walks(folder, walks)
+    with deployed(folder) as direct, nginx(folder, gallery, direct.url.removeprefix("http://")) as url:
+        yield GalleryDeployment(url, direct, walk_ids)
+
+
+def many_walks() -> list[StopsAndFrames]:
+    """WALK_COUNT walks that share a few sets of frames."""
+    pictures = [noise_frames(3, seed) for seed in range(4)]
+    return [(prompts(number), pictures[number % 4]) for number in range(WALK_COUNT)]
