@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
@@ -94,7 +94,7 @@ def start(sleepers: list[Sleeper]) -> None:
 async def ours(sleepers: list[Sleeper], shards: list[Shard]) -> float:
     """Seconds until the last frame of all shards, by the api's own fleet, which has met its replicas before."""
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client, anyio.create_task_group() as run:
-        fleet = Replicas(
+        fleet = Fleet(
             " ".join(sleeper.url for sleeper in sleepers),
             client,
             ModelCard.model_validate(CARD),

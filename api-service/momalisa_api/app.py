@@ -16,7 +16,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import __version__
-from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings, StoreSettings
@@ -29,7 +29,7 @@ from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue
 from momalisa_api.store.schema import opened
-from momalisa_api.store.workers import Roster
+from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web import problem_json
 from momalisa_api.web.blocklist import Blocklist
@@ -105,7 +105,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 yield
                 if worker:
                     worker.stop()
-                    await worker.gone_home()
+                    await worker.wait_stopped()
                 tasks.cancel_scope.cancel()
 
     app = FastAPIOffline(
@@ -155,22 +155,22 @@ def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
 def _assemble(
     settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
 ) -> tuple[Services, Worker | None]:
-    catalogue, progress, turns, roster, metrics = (
+    catalogue, progress, turns, registry, metrics = (
         Catalogue(engine),
         Progress(engine),
         Turns(engine),
-        Roster(engine),
+        WorkerRegistry(engine),
         Metrics(),
     )
     queue = Queue(engine, settings.lease_s)
     desk = Desk(card, catalogue, Budgets(settings), bucket, queue)
     watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
     services = Services(
-        settings, card, catalogue, Gallery(engine), turns, roster, bucket, desk, watch, owners, metrics, blocklist
+        settings, card, catalogue, Gallery(engine), turns, registry, bucket, desk, watch, owners, metrics, blocklist
     )
     if settings.role == "web":
         return services, None
-    replicas = Replicas(
+    fleet = Fleet(
         settings.replicas,
         client,
         card,
@@ -179,16 +179,16 @@ def _assemble(
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
-    studio = Studio(card, catalogue, progress, bucket, queue, replicas)
+    studio = Studio(card, catalogue, progress, bucket, queue, fleet)
     worker = Worker(
         studio,
         catalogue,
         progress,
-        roster,
+        registry,
         queue,
-        replicas,
+        fleet,
         metrics,
-        shards_in_hand=settings.shards_in_hand,
+        max_shards_in_flight=settings.shards_in_hand,
         reconcile_s=settings.reconcile_s,
     )
     return services, worker

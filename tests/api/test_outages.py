@@ -31,7 +31,7 @@ from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.gcs import GcsBucket
 from momalisa_api.store.progress import Progress
-from momalisa_api.store.queue import migrate as migrate_queue
+from momalisa_api.store.queue import migrate_queue
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.tables import keys
 from momalisa_api.walks.walk import State

@@ -14,7 +14,7 @@ from pgqueuer.types import QueueEntrypoint, QueueManagerId
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.queue import Job, Kind, NotNow, Queue, migrate
+from momalisa_api.store.queue import Job, Kind, Queue, RetryLater, migrate_queue
 from momalisa_api.store.queue_driver import EngineDriver
 from momalisa_api.store.schema import opened
 
@@ -101,7 +101,7 @@ async def test_a_job_that_is_given_back_is_done_later(queue):
 
     async def handle(job: Job) -> None:
         if next(tries) == 0:
-            raise NotNow("the bucket is away", 0.1)
+            raise RetryLater("the bucket is away", 0.1)
 
     await queue.put([shard(0)], tag=0)
     async with working(queue, handle):
@@ -166,7 +166,7 @@ async def test_migrating_the_queue_again_and_at_once_is_harmless(engine):
     """Every process of a roll-out may do it."""
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
-            tasks.start_soon(migrate, engine)
+            tasks.start_soon(migrate_queue, engine)
 
 
 async def test_the_queues_log_does_not_grow_for_ever(queue, engine):

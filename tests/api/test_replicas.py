@@ -9,13 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
-from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.api.conftest import CARD, Fleet, painted
+from tests.api.conftest import CARD, painted
+from tests.api.conftest import Fleet as FakeFleet
 from tests.api.test_walk import frames_of, spec
 
 pytestmark = pytest.mark.anyio
@@ -25,29 +26,29 @@ HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
 
 
 @asynccontextmanager
-async def dispatching(fleet: Fleet, addresses: str | None = None, **options: Any) -> AsyncIterator[Replicas]:
+async def dispatching(fleet: FakeFleet, addresses: str | None = None, **options: Any) -> AsyncIterator[Fleet]:
     settings: dict[str, Any] = {"refresh_s": 0.05, "shard_tries": 3, "backups": False, **options}
     async with fleet.client() as client, anyio.create_task_group() as tasks:
-        replicas = Replicas(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), Metrics(), **settings)
+        replicas = Fleet(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), Metrics(), **settings)
         tasks.start_soon(replicas.run)
         yield replicas
         tasks.cancel_scope.cancel()
 
 
-async def awake(replicas: Replicas, count: int) -> None:
+async def awake(replicas: Fleet, count: int) -> None:
     """Wait until so many replicas can take work."""
     with anyio.fail_after(10):
         while replicas.awake < count:
             await anyio.sleep(0.01)
 
 
-async def collect(replicas: Replicas, shard: Shard) -> list[float]:
+async def collect(replicas: Fleet, shard: Shard) -> list[float]:
     """The fractions that come back for a shard."""
     with anyio.fail_after(10):
         return [event.fraction async for event in replicas.render(shard) if isinstance(event, RenderedFrame)]
 
 
-async def collect_all(replicas: Replicas, shards: list[Shard] = SHARDS) -> list[float]:
+async def collect_all(replicas: Fleet, shards: list[Shard] = SHARDS) -> list[float]:
     came: list[float] = []
 
     async def one(shard: Shard) -> None:

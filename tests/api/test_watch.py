@@ -17,7 +17,7 @@ from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.notifications import News
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate
-from momalisa_api.store.workers import Roster
+from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import Tell, Watch
 from momalisa_api.web.routes.events import events_of
@@ -211,7 +211,7 @@ async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
         async with watching(engine, 0.01) as watch:
-            parts = {"watch": watch, "roster": Roster(engine), "turns": Turns(engine)}
+            parts = {"watch": watch, "worker_registry": WorkerRegistry(engine), "turns": Turns(engine)}
             services: Any = SimpleNamespace(**parts, card=SimpleNamespace(micro_batch=4))
             with anyio.fail_after(20):
                 events = events_of(walk, 0, services, ping_s=0.02)

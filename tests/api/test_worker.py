@@ -14,7 +14,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
-from momalisa_api.store.workers import Fleet, Roster
+from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.work.worker import MAX_TRIES
 from tests.api.conftest import ended, landing, running
 from tests.api.test_walk import spec
@@ -24,14 +24,14 @@ WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "un
 
 
 @pytest.fixture
-async def known(url: str) -> AsyncIterator[tuple[Catalogue, Roster]]:
-    """A catalogue that knows one walk, and its roster."""
+async def known(url: str) -> AsyncIterator[tuple[Catalogue, WorkerRegistry]]:
+    """A catalogue that knows one walk, and its registry."""
     async with opened(url) as engine:
         async with engine.begin() as connection:
             for table in ("claims", "workers", "asks", "landings", "walks"):
                 await connection.execute(text(f"DELETE FROM {table}"))
         await Catalogue(engine).ask(spec(), "somebody")
-        yield Catalogue(engine), Roster(engine)
+        yield Catalogue(engine), WorkerRegistry(engine)
 
 
 @pytest.fixture
@@ -42,64 +42,64 @@ async def progress(url: str) -> AsyncIterator[Progress]:
 
 async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
     """One process died over the walk, not four."""
-    catalogue, roster = known
+    catalogue, registry = known
     for number in range(4):
-        assert not await roster.claim(f"job {number}", spec().id, "lost")
-    assert [await roster.claim(f"job {number}", spec().id, "next") for number in range(4)] == [True, *[False] * 3]
+        assert not await registry.claim(f"job {number}", spec().id, "lost")
+    assert [await registry.claim(f"job {number}", spec().id, "next") for number in range(4)] == [True, *[False] * 3]
     assert (await catalogue.get(spec().id)).tries == 1
 
 
 async def test_a_slow_worker_that_goes_on_claiming_is_lost_once(known):
     """Its heartbeats are late, it is alive: five shards of it taken over are no five deaths."""
-    catalogue, roster = known
+    catalogue, registry = known
     for number in range(5):
-        await roster.claim(f"job {number}", spec().id, "slow")
-        assert await roster.claim(f"job {number}", spec().id, "next")
+        await registry.claim(f"job {number}", spec().id, "slow")
+        assert await registry.claim(f"job {number}", spec().id, "next")
     assert (await catalogue.get(spec().id)).tries == 1
 
 
 async def test_a_worker_that_reports_again_was_not_lost(known):
     """All workers fall silent together while the catalogue is away: what they take from each other then is no death."""
-    catalogue, roster = known
-    await roster.claim("job", spec().id, "silent")
-    await roster.claim("job", spec().id, "next")
-    await roster.report("next", Fleet(1, None))
+    catalogue, registry = known
+    await registry.claim("job", spec().id, "silent")
+    await registry.claim("job", spec().id, "next")
+    await registry.report("next", FleetStatus(1, None))
     assert (await catalogue.get(spec().id)).tries == 1
-    await roster.report("silent", Fleet(1, None))
-    await roster.report("silent", Fleet(1, None))
+    await registry.report("silent", FleetStatus(1, None))
+    await registry.report("silent", FleetStatus(1, None))
     assert (await catalogue.get(spec().id)).tries == 0
 
 
 async def test_who_gives_a_job_back_is_not_lost(known):
     """Nor is one who claims again what it has."""
-    catalogue, roster = known
-    assert not await roster.claim("job", spec().id, "first")
-    assert not await roster.claim("job", spec().id, "first")
-    await roster.release("job", "first")
-    assert not await roster.claim("job", spec().id, "second")
-    await roster.release("job", "first")
-    assert await roster.claim("job", spec().id, "third"), "another's claim was not first's to take back"
+    catalogue, registry = known
+    assert not await registry.claim("job", spec().id, "first")
+    assert not await registry.claim("job", spec().id, "first")
+    await registry.release("job", "first")
+    assert not await registry.claim("job", spec().id, "second")
+    await registry.release("job", "first")
+    assert await registry.claim("job", spec().id, "third"), "another's claim was not first's to take back"
     assert (await catalogue.get(spec().id)).tries == 1
 
 
 async def test_a_walk_that_gets_on_begins_its_tries_anew(known, progress):
     """A long walk on a cluster that loses machines is none that kills them."""
-    catalogue, roster = known
-    await roster.claim("job", spec().id, "lost")
-    await roster.claim("job", spec().id, "next")
+    catalogue, registry = known
+    await registry.claim("job", spec().id, "lost")
+    await registry.claim("job", spec().id, "next")
     await progress.land(await catalogue.get(spec().id), [0])
     assert (await catalogue.get(spec().id)).tries == 0
 
 
 async def test_every_process_knows_what_the_workers_see(known):
     """A web process talks to no replica, yet says how many are awake."""
-    _, roster = known
-    assert await roster.fleet() == Fleet(0, None)
-    await roster.report("one", Fleet(3, 2.0))
-    await roster.report("two", Fleet(2, 4.0))
-    assert await roster.fleet() == Fleet(3, 3.0)
-    await roster.leave("one")
-    assert await roster.fleet() == Fleet(2, 4.0)
+    _, registry = known
+    assert await registry.fleet_status() == FleetStatus(0, None)
+    await registry.report("one", FleetStatus(3, 2.0))
+    await registry.report("two", FleetStatus(2, 4.0))
+    assert await registry.fleet_status() == FleetStatus(3, 3.0)
+    await registry.leave("one")
+    assert await registry.fleet_status() == FleetStatus(2, 4.0)
 
 
 async def test_a_walk_that_kills_one_worker_after_another_is_given_up(settings, fleet):

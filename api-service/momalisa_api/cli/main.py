@@ -176,7 +176,7 @@ def _migrate(_: argparse.Namespace) -> int:
         engine = open_engine(url)
         try:
             await schema.migrate(engine)
-            await queue.migrate(engine)
+            await queue.migrate_queue(engine)
         finally:
             await engine.dispose()
 

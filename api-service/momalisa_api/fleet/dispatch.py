@@ -1,9 +1,13 @@
-"""Jobs for the fleet and who gets the next: the line itself, and backups for what is late. Knows no HTTP."""
+"""The queue of shards inside one worker process: which replica renders which shard next, and backups for late shards.
+
+Not the job queue of the deployment (store/queue.py), and no HTTP.
+"""
 
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -14,28 +18,32 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem
 from momalisa_api.walks.spec import Recipe
 
-LATE_LOOK_S = 0.2
-# A run that has outlasted its replica's usual time by this much is late; a backup must promise to be this much sooner.
-LATE_FACTOR, WORTH_FACTOR = 1.5, 1.25
-WEIGHT_OF_THE_NEWEST = 0.3
+LATE_CHECK_S: Final = 0.2
+# A run is late once it takes this much longer than its replica usually does. A backup must be faster by this factor.
+LATE_FACTOR: Final = 1.5
+WORTH_FACTOR: Final = 1.25
+WEIGHT_OF_THE_NEWEST: Final = 0.3
 
 
-Event = Head | RenderedFrame
+RenderEvent = Head | RenderedFrame
 
 
 @dataclass(eq=False)
-class Worker:
-    """A replica as the fleet sees it."""
+class ReplicaSlot:
+    """A replica and its state in the fleet.
+
+    shard_s: seconds that it takes per shard, None before the first; checked_at: time.monotonic() of the last check.
+    """
 
     replica: Replica
     fit: bool = False
-    looked_at: float = float("-inf")
+    checked_at: float = float("-inf")
     shard_s: float | None = None
     losses_in_a_row: int = 0
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
-    def took(self, seconds: float) -> None:
-        """Remember how long a shard took: a moving average, so that a replica may become slow, or fast again."""
+    def finished(self, seconds: float) -> None:
+        """Record how long a shard took, as a moving average: a replica may become slower or faster."""
         self.losses_in_a_row = 0
         newest = WEIGHT_OF_THE_NEWEST
         self.shard_s = seconds if self.shard_s is None else (1 - newest) * self.shard_s + newest * seconds
@@ -43,30 +51,30 @@ class Worker:
 
 @dataclass(eq=False)
 class Run:
-    """One worker's try at a job."""
+    """One attempt of one replica at a task. started: time.monotonic()."""
 
     started: float
     scope: anyio.CancelScope
 
 
 @dataclass(eq=False)
-class Job:
-    """A shard on its way through the fleet: what it lacks, who has it, and where its events go.
+class ShardTask:
+    """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
-    tag: its turn; the lowest is rendered first.
+    tag: its position in the fair queue; the lowest is rendered first.
     """
 
     recipe: Recipe
     lacking: set[float]
-    events: MemoryObjectSendStream[Event]
+    events: MemoryObjectSendStream[RenderEvent]
     tag: int = 0
-    runs: dict[Worker, Run] = field(default_factory=dict)
-    losses: list[Worker] = field(default_factory=list)
+    runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
+    losses: list[ReplicaSlot] = field(default_factory=list)
     problem: Problem | None = None
     over: bool = False
 
     def end(self, problem: Problem | None = None) -> None:
-        """Tell the asker that nothing more comes, and every replica that still renders to stop."""
+        """Close the stream of events and cancel all runs. problem: why the shard failed, if it did."""
         if self.over:
             return
         self.over, self.problem = True, problem
@@ -75,88 +83,88 @@ class Job:
             run.scope.cancel()
 
 
-class Line:
-    """Jobs that wait, in their order, and jobs that run."""
+class ShardQueue:
+    """Tasks that wait, in order of their tags, and tasks that run."""
 
     def __init__(
-        self, fit: Callable[[], Iterable[Worker]], metrics: Metrics, *, backups: bool, first_guess_s: float
+        self, fit: Callable[[], Iterable[ReplicaSlot]], metrics: Metrics, *, backups: bool, first_guess_s: float
     ) -> None:
-        """fit: the workers that can take jobs just now; backups: whether an idle one is given a late job a second time;
-        first_guess_s: how long a shard is thought to take before any has been seen.
+        """fit: returns the slots that can take tasks now; backups: whether an idle slot gets a late task a second time;
+        first_guess_s: expected seconds per shard before any was measured.
         """
         self._fit = fit
         self._metrics = metrics
         self._backups = backups
         self._first_guess_s = first_guess_s
-        self._waiting: list[Job] = []
-        self._running: set[Job] = set()
+        self._waiting: list[ShardTask] = []
+        self._running: set[ShardTask] = set()
         self._changed = anyio.Event()
 
-    def add(self, job: Job) -> None:
-        """Put a new job behind all whose turn is not later."""
-        insort(self._waiting, job, key=lambda waiting: waiting.tag)
+    def add(self, task: ShardTask) -> None:
+        """Queue a new task, after all with the same tag or a lower one."""
+        insort(self._waiting, task, key=lambda waiting: waiting.tag)
         self._wake()
 
-    def drop(self, job: Job) -> None:
-        """Take back a job that nobody asks for any more."""
-        job.end()
-        if job in self._waiting:
-            self._waiting.remove(job)
+    def drop(self, task: ShardTask) -> None:
+        """End a task and remove it from the queue. Does nothing to one that has ended."""
+        task.end()
+        if task in self._waiting:
+            self._waiting.remove(task)
 
-    async def next_for(self, worker: Worker, wait_s: float) -> Job | None:
-        """The next job for an idle worker; None where there is none for a while."""
+    async def next_for(self, slot: ReplicaSlot, wait_s: float) -> ShardTask | None:
+        """The next task for an idle slot; None if there is none for `wait_s` seconds."""
         with anyio.move_on_after(wait_s):
             while True:
-                if job := self._first_for(worker):
-                    self._waiting.remove(job)
-                    return job
-                if late := self._late_for(worker):
+                if task := self._first_for(slot):
+                    self._waiting.remove(task)
+                    return task
+                if late := self._late_for(slot):
                     self._metrics.backups.inc()
                     return late
-                with anyio.move_on_after(LATE_LOOK_S if self._running else None):
+                with anyio.move_on_after(LATE_CHECK_S if self._running else None):
                     await self._changed.wait()
         return None
 
-    def begin(self, job: Job, worker: Worker) -> Run:
-        """Note that a worker has a job."""
-        self._running.add(job)
-        run = job.runs[worker] = Run(time.monotonic(), anyio.CancelScope())
+    def begin(self, task: ShardTask, slot: ReplicaSlot) -> Run:
+        """Record that a slot runs a task."""
+        self._running.add(task)
+        run = task.runs[slot] = Run(time.monotonic(), anyio.CancelScope())
         return run
 
-    def settle(self, job: Job, worker: Worker) -> None:
-        """After a run: the job is over, or another worker has it, or it goes back to the head of the line."""
-        del job.runs[worker]
-        if not job.lacking:
-            job.end()
-        if not job.runs:
-            self._running.discard(job)
-            if not job.over:
-                # Before those of the same turn: it was there first.
-                self._waiting.insert(bisect_left(self._waiting, job.tag, key=lambda waiting: waiting.tag), job)
+    def settle(self, task: ShardTask, slot: ReplicaSlot) -> None:
+        """Record that a run is over. A task that lacks fractions and has no other run goes back into the queue."""
+        del task.runs[slot]
+        if not task.lacking:
+            task.end()
+        if not task.runs:
+            self._running.discard(task)
+            if not task.over:
+                # Before tasks with the same tag: it was queued before them.
+                self._waiting.insert(bisect_left(self._waiting, task.tag, key=lambda waiting: waiting.tag), task)
         self._wake()
 
-    def _first_for(self, worker: Worker) -> Job | None:
-        """The first job in line, but none that this worker has lost while there is one who has not."""
-        for job in self._waiting:
-            if worker not in job.losses or all(other in job.losses for other in self._fit()):
-                return job
+    def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
+        """The first task in the queue, except those that this slot has lost while another fit slot has not."""
+        for task in self._waiting:
+            if slot not in task.losses or all(other in task.losses for other in self._fit()):
+                return task
         return None
 
-    def _late_for(self, worker: Worker) -> Job | None:
-        """A job that this worker would finish clearly sooner than the one that has it."""
+    def _late_for(self, slot: ReplicaSlot) -> ShardTask | None:
+        """A late task that this slot would finish clearly sooner than the slot that runs it."""
         if not self._backups:
             return None
         now = time.monotonic()
-        for job in self._running:
-            if len(job.runs) != 1 or job.over or worker in job.losses:
+        for task in self._running:
+            if len(task.runs) != 1 or task.over or slot in task.losses:
                 continue
-            [(holder, run)] = job.runs.items()
-            usual_s = holder.shard_s or worker.shard_s or self._first_guess_s
+            [(holder, run)] = task.runs.items()
+            usual_s = holder.shard_s or slot.shard_s or self._first_guess_s
             elapsed_s = now - run.started
-            # Past its time, a run is thought to need as long again as it has taken so far.
+            # A late run is expected to need as long again as it has taken so far.
             left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
-            if left_s > WORTH_FACTOR * (worker.shard_s or usual_s):
-                return job
+            if left_s > WORTH_FACTOR * (slot.shard_s or usual_s):
+                return task
         return None
 
     def _wake(self) -> None:

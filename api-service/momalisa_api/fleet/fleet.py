@@ -1,22 +1,24 @@
-"""The fleet: every idle replica takes the next shard in line, so the fast take more and nobody waits for the slow.
+"""The fleet: every idle replica takes the next shard in the queue, so fast replicas render more than slow ones.
 
-When the line is empty, an idle replica renders a late shard a second time and the first frames win (the backup tasks
-of Dean and Ghemawat, "MapReduce", 2004, section 3.6). A frame is a pure function of recipe and fraction, so it does
-not matter whose copy stays.
+When the queue is empty, an idle replica renders a late shard a second time and the first frames are kept (the backup
+tasks of Dean and Ghemawat, "MapReduce", 2004, section 3.6). A frame is a pure function of recipe and fraction, so
+either copy is correct.
 """
 
 import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Final
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 import structlog
 
+from momalisa_api.backoff import delay_s
 from momalisa_api.fleet import vertex
-from momalisa_api.fleet.dispatch import Event, Job, Line, Worker
+from momalisa_api.fleet.dispatch import RenderEvent, ReplicaSlot, ShardQueue, ShardTask
 from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
 from momalisa_api.fleet.wire import Head
 from momalisa_api.metrics import Metrics
@@ -26,13 +28,14 @@ from momalisa_api.walks.spec import Shard
 
 log = structlog.get_logger()
 
-DNS_PREFIX = "dns+"
-FIRST_GUESS_S = 10.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+DNS_PREFIX: Final = "dns+"
+FIRST_GUESS_S: Final = 10.0
+FIRST_LOSS_PAUSE_S: Final = 0.25
+LONGEST_LOSS_PAUSE_S: Final = 30.0
 
 
-class Replicas:
-    """All replicas of a deployment. `run` keeps the fleet; `render` has a shard rendered by it."""
+class Fleet:
+    """All replicas of a deployment. `run` keeps the list of them current; `render` has one shard rendered."""
 
     def __init__(
         self,
@@ -47,8 +50,11 @@ class Replicas:
         first_guess_s: float = FIRST_GUESS_S,
         token: vertex.Token | None = None,
     ) -> None:
-        """addresses: urls separated by spaces; dns+http://NAME:PORT is every address of a name, vertex+https://… an
-        endpoint of Vertex AI. token: what to call that with; None takes this process's own account.
+        """addresses: URLs separated by spaces; dns+http://NAME:PORT stands for all addresses of a name,
+        vertex+https://… for an endpoint of Vertex AI. refresh_s: seconds between two checks of addresses and replicas.
+        shard_tries: failed attempts at a shard before it fails. backups: whether late shards are rendered twice.
+        first_guess_s: expected seconds per shard before any was measured. token: returns access tokens for Vertex AI;
+        by default those of this process's own Google account.
         """
         self._addresses = addresses.split()
         self._client = client
@@ -57,8 +63,8 @@ class Replicas:
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
         self._token = token or vertex.GoogleToken()
-        self._workers: dict[str, Worker] = {}
-        self._line = Line(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
+        self._slots: dict[str, ReplicaSlot] = {}
+        self._queue = ShardQueue(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
 
     @property
     def awake(self) -> int:
@@ -67,50 +73,50 @@ class Replicas:
 
     @property
     def shard_s(self) -> float | None:
-        """Seconds that a shard takes of late, averaged over the fleet; None before the first."""
-        known = [worker.shard_s for worker in self._workers.values() if worker.shard_s is not None]
-        return sum(known) / len(known) if known else None
+        """Seconds that a shard takes at present, averaged over the fleet; None before the first."""
+        measured = [slot.shard_s for slot in self._slots.values() if slot.shard_s is not None]
+        return sum(measured) / len(measured) if measured else None
 
-    def _fit(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.fit]
+    def _fit(self) -> list[ReplicaSlot]:
+        return [slot for slot in self._slots.values() if slot.fit]
 
     async def run(self) -> None:
-        """Keep one worker a replica, for ever; addresses are looked up again every few seconds."""
+        """Serve one slot per replica until cancelled. Addresses are resolved again every `refresh_s`."""
         async with anyio.create_task_group() as tasks:
             while True:
                 urls = await self._resolve()
-                for url in urls - self._workers.keys():
-                    worker = self._workers[url] = Worker(self._dial(url))
-                    tasks.start_soon(self._serve, worker)
-                for url in self._workers.keys() - urls:
-                    self._workers.pop(url).scope.cancel()
+                for url in urls - self._slots.keys():
+                    slot = self._slots[url] = ReplicaSlot(self._replica_at(url))
+                    tasks.start_soon(self._serve, slot)
+                for url in self._slots.keys() - urls:
+                    self._slots.pop(url).scope.cancel()
                 await anyio.sleep(self._refresh_s)
 
-    async def render(self, shard: Shard, tag: int = 0) -> AsyncGenerator[Event]:
-        """What happens to a shard, to its last frame, however many replicas it takes. The lowest tag is next.
+    async def render(self, shard: Shard, tag: int = 0) -> AsyncGenerator[RenderEvent]:
+        """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
-        Waits where no replica is awake. Raises WalkFailed where no replica can render the shard.
-        Closing the iterator takes the shard back.
+        Waits while no replica is awake. Raises WalkFailed if no replica can render the shard.
+        Closing the iterator cancels the shard.
         """
-        send, receive = anyio.create_memory_object_stream[Event](0)
-        job = Job(shard.recipe, set(shard.fractions), send, tag)
-        self._line.add(job)
+        send, receive = anyio.create_memory_object_stream[RenderEvent](0)
+        task = ShardTask(shard.recipe, set(shard.fractions), send, tag)
+        self._queue.add(task)
         try:
             async with receive:
                 async for event in receive:
                     yield event
-            if job.problem:
-                raise job.problem
+            if task.problem:
+                raise task.problem
         finally:
-            self._line.drop(job)
+            self._queue.drop(task)
 
-    def _dial(self, url: str) -> Replica:
+    def _replica_at(self, url: str) -> Replica:
         if url.startswith(vertex.PREFIX):
             return vertex.VertexReplica(url, self._client, self._card, self._token)
         return Replica(url, self._client, self._card)
 
     async def _resolve(self) -> set[str]:
-        """The urls of all replicas. A name that cannot be looked up just now keeps the addresses it had."""
+        """The URLs of all replicas. While a name cannot be resolved, its last addresses stay."""
         urls: set[str] = set()
         for address in self._addresses:
             if address.startswith(vertex.PREFIX):
@@ -123,87 +129,90 @@ class Replicas:
             try:
                 found = await anyio.getaddrinfo(where.hostname, where.port or 80, type=socket.SOCK_STREAM)
             except (OSError, UnicodeError) as error:
-                log.warning("name not found", name=where.hostname, error=str(error))
-                return urls | self._workers.keys()
+                log.warning("cannot resolve the replicas' name", name=where.hostname, error=str(error))
+                return urls | self._slots.keys()
             urls |= {f"{where.scheme}://{_host(str(place[0]))}:{place[1]}" for *_, place in found}
         return urls
 
-    async def _serve(self, worker: Worker) -> None:
-        """A replica's life: look whether it is fit, give it a shard, again."""
-        with worker.scope:
+    async def _serve(self, slot: ReplicaSlot) -> None:
+        """Check whether a replica is fit, give it a task, repeat."""
+        with slot.scope:
             while True:
-                if time.monotonic() - worker.looked_at > self._refresh_s:
-                    worker.fit = await self._look_at(worker)
-                    worker.looked_at = time.monotonic()
-                if not worker.fit:
+                if time.monotonic() - slot.checked_at > self._refresh_s:
+                    slot.fit = await self._check(slot)
+                    slot.checked_at = time.monotonic()
+                if not slot.fit:
                     await anyio.sleep(self._refresh_s)
-                elif job := await self._line.next_for(worker, self._refresh_s):
-                    await self._work(worker, job)
+                elif task := await self._queue.next_for(slot, self._refresh_s):
+                    await self._work(slot, task)
 
-    async def _look_at(self, worker: Worker) -> bool:
+    async def _check(self, slot: ReplicaSlot) -> bool:
         try:
-            return await worker.replica.is_fit()
+            return await slot.replica.is_fit()
         except Exception:
-            # One odd answer must not end the fleet.
-            log.exception("look broke", url=worker.replica.url)
+            # One unreadable answer must not end the fleet.
+            log.exception("check of a replica failed", url=slot.replica.url)
             return False
 
-    async def _work(self, worker: Worker, job: Job) -> None:
-        """Have one replica render what a job lacks, and see to the job whatever comes of it."""
-        run = self._line.begin(job, worker)
+    async def _work(self, slot: ReplicaSlot, task: ShardTask) -> None:
+        """Have one replica render what a task lacks. Whatever the outcome, the task is settled."""
+        run = self._queue.begin(task, slot)
         pause_s = 0.0
         try:
             with run.scope:
-                await self._carry(worker, job)
-                worker.looked_at = time.monotonic()
-                if not job.over:
-                    worker.took(worker.looked_at - run.started)
-                    self._metrics.shard_seconds.observe(worker.looked_at - run.started)
+                await self._pass_on(slot, task)
+                slot.checked_at = time.monotonic()
+                if not task.over:
+                    slot.finished(slot.checked_at - run.started)
+                    self._metrics.shard_seconds.observe(slot.checked_at - run.started)
         except ReplicaBusy as busy:
             pause_s = busy.pause_s
         except ReplicaAway as away:
-            log.warning("replica away", url=worker.replica.url, reason=str(away))
-            worker.fit, worker.looked_at = False, time.monotonic()
+            log.warning("replica unreachable", url=slot.replica.url, reason=str(away))
+            slot.fit, slot.checked_at = False, time.monotonic()
         except (ReplicaLost, Problem) as loss:
-            pause_s = self._lose(worker, job, loss)
+            pause_s = self._lose(slot, task, loss)
         except Exception as bug:
-            log.exception("conversation broke", url=worker.replica.url)
-            pause_s = self._lose(worker, job, bug)
+            log.exception("unexpected error while a replica rendered", url=slot.replica.url)
+            pause_s = self._lose(slot, task, bug)
         finally:
-            self._line.settle(job, worker)
+            self._queue.settle(task, slot)
         await anyio.sleep(pause_s)
 
-    async def _carry(self, worker: Worker, job: Job) -> None:
-        """Pass on what a replica answers. Raises what Replica.render raises; ReplicaLost where it leaves frames out."""
+    async def _pass_on(self, slot: ReplicaSlot, task: ShardTask) -> None:
+        """Send a replica's answer to the task's stream, line by line.
+
+        Raises what Replica.render raises, and ReplicaLost for an answer that lacks frames.
+        """
         try:
-            async with aclosing(worker.replica.render(job.recipe, tuple(sorted(job.lacking)))) as answer:
+            async with aclosing(slot.replica.render(task.recipe, tuple(sorted(task.lacking)))) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
-                        await job.events.send(line)
-                    elif line.fraction in job.lacking:
-                        # Sent first: were this run cancelled in between, the frame would be nobody's.
-                        await job.events.send(line)
-                        job.lacking.discard(line.fraction)
+                        await task.events.send(line)
+                    elif line.fraction in task.lacking:
+                        # Sent first: if this run were cancelled in between, the frame would be lost.
+                        await task.events.send(line)
+                        task.lacking.discard(line.fraction)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
-        if job.lacking and len(job.runs) == 1:
+        if task.lacking and len(task.runs) == 1:
             raise ReplicaLost("the answer ended before its last frame")
 
-    def _lose(self, worker: Worker, job: Job, loss: Exception) -> float:
-        """Note that a replica failed a job; past its tries, or past hope, the job fails.
+    def _lose(self, slot: ReplicaSlot, task: ShardTask, loss: Exception) -> float:
+        """Record that a replica failed a task; after `shard_tries` failures, or one that is final, the task fails.
 
-        Returns seconds for the replica to pause, more with each loss: one that fails fast must not eat the line.
+        Returns seconds for the replica to pause, longer with each loss: one that fails fast must not drain the queue.
         """
-        log.warning("shard lost", url=worker.replica.url, reason=str(loss))
-        worker.looked_at = float("-inf")
+        log.warning("shard lost", url=slot.replica.url, reason=str(loss))
+        slot.checked_at = float("-inf")
         self._metrics.shards_lost.inc()
-        job.losses.append(worker)
-        worker.losses_in_a_row += 1
+        task.losses.append(slot)
+        slot.losses_in_a_row += 1
         if isinstance(loss, Problem):
-            job.end(loss)
-        elif len(job.losses) >= self._shard_tries:
-            job.end(WalkFailed(f"{len(job.losses)} tries at these frames failed, the last of them with: {loss}"))
-        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (worker.losses_in_a_row - 1))
+            task.end(loss)
+        elif len(task.losses) >= self._shard_tries:
+            task.end(WalkFailed(f"{len(task.losses)} tries at these frames failed, the last of them with: {loss}"))
+        return delay_s(slot.losses_in_a_row, FIRST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S)
 
 
 def _host(address: str) -> str:

@@ -66,7 +66,7 @@ class Job:
         return cls(Kind(content["kind"]), content["walk_id"], content["plan"], content["shard"])
 
 
-class NotNow(Exception):
+class RetryLater(Exception):
     """Raised by whoever does a job: it goes back into the queue, for any worker, after some seconds."""
 
     def __init__(self, reason: str, after_s: float) -> None:
@@ -108,7 +108,7 @@ class Queue:
         )
 
     async def run(self, handlers: Mapping[Kind, Handler], in_hand: int) -> None:
-        """Have jobs of these kinds done, `in_hand` at a time, until `end`. Handlers may raise NotNow, and nothing else.
+        """Have jobs of these kinds done, `in_hand` at a time, until `end`. Handlers raise only RetryLater.
 
         pgqueuer's own loop ends when something unforeseen happens to it; then it begins anew.
         """
@@ -164,13 +164,13 @@ def _entrypoint(handle: Handler) -> Callable[[QueuedJob], Awaitable[None]]:
     async def do(queued: QueuedJob) -> None:
         try:
             await handle(Job.from_bytes(queued.payload or b"{}"))
-        except NotNow as later:
+        except RetryLater as later:
             raise RetryRequested(timedelta(seconds=later.after_s), str(later)) from later
 
     return do
 
 
-async def migrate(engine: AsyncEngine) -> None:
+async def migrate_queue(engine: AsyncEngine) -> None:
     """Bring the queue's schema up to date; in memory there is none. Safe to run again, and twice at once."""
     if engine.dialect.name != "postgresql":
         return

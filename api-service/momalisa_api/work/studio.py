@@ -15,7 +15,7 @@ import anyio
 import structlog
 
 from momalisa_api.films import films
-from momalisa_api.fleet.fleet import Replicas
+from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
@@ -47,14 +47,14 @@ class Studio:
         progress: Progress,
         bucket: Bucket,
         queue: Queue,
-        replicas: Replicas,
+        fleet: Fleet,
     ) -> None:
         self._card = card
         self._catalogue = catalogue
         self._progress = progress
         self._bucket = bucket
         self._queue = queue
-        self._replicas = replicas
+        self._fleet = fleet
         # One walk is filmed at a time: encoders take memory and cores.
         self._film_room = anyio.Lock()
 
@@ -144,7 +144,7 @@ class Studio:
         if not lacking:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
-        async with aclosing(self._replicas.render(Shard(walk.id, recipe, lacking), walk.tag)) as events:
+        async with aclosing(self._fleet.render(Shard(walk.id, recipe, lacking), walk.tag)) as events:
             async for event in events:
                 match event:
                     case Head(warnings=warnings):

@@ -13,7 +13,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import Turns
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import Owners
-from momalisa_api.store.workers import Roster
+from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
@@ -28,7 +28,7 @@ class Services:
     catalogue: Catalogue
     gallery: Gallery
     turns: Turns
-    roster: Roster
+    worker_registry: WorkerRegistry
     bucket: Bucket
     desk: Desk
     watch: Watch

@@ -53,7 +53,7 @@ async def walks(
 async def model(services: Needs) -> ModelResource:
     """The model card: what it is, what it paints well, its limits."""
     try:
-        awake = (await services.roster.fleet()).awake
+        awake = (await services.worker_registry.fleet_status()).awake
     except CatalogueUnavailable:
         awake = None
     return ModelResource(card=services.card, replicas=ReplicasResource(awake=awake))

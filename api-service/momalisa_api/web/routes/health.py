@@ -34,7 +34,7 @@ async def readyz(services: Needs) -> Response:
 async def metrics(services: Needs) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
     text = services.metrics.scrape(
-        replicas_awake=(await services.roster.fleet()).awake,
+        replicas_awake=(await services.worker_registry.fleet_status()).awake,
         frames_pending=await services.turns.frames_pending(),
         walks=await services.turns.counts(),
     )

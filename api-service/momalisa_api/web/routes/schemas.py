@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from momalisa_api.store.fair_queue import Ahead
-from momalisa_api.store.workers import Fleet
+from momalisa_api.store.workers import FleetStatus
 from momalisa_api.walks.rounds import nearest
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
@@ -121,13 +121,13 @@ async def show(walk: Walk, services: Services) -> WalkResource:
 
 async def show_all(walks: Sequence[Walk], services: Services) -> list[WalkResource]:
     """Snapshots of walks as `show` shows them, for no more looks at the catalogue than one."""
-    fleet = await services.roster.fleet()
+    fleet = await services.worker_registry.fleet_status()
     waiting = [walk.id for walk in walks if walk.state is State.WAITING]
     lines = await services.turns.lines_before(waiting)
     return [_shown(walk, lines.get(walk.id), fleet, services.card.micro_batch) for walk in walks]
 
 
-def _shown(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> WalkResource:
+def _shown(walk: Walk, ahead: Ahead | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -164,7 +164,7 @@ def walk_url(walk_id: str) -> str:
     return f"/api/v1/walks/{walk_id}"
 
 
-def _seconds_left(walk: Walk, ahead: Ahead | None, fleet: Fleet, micro_batch: int) -> float | None:
+def _seconds_left(walk: Walk, ahead: Ahead | None, fleet: FleetStatus, micro_batch: int) -> float | None:
     """Rounds of shards until the walk's last, each as long as shards take of late."""
     lacking = walk.frames_expected - len(walk.landed)
     if walk.ended or fleet.shard_s is None or not fleet.awake or not lacking:
