@@ -1,7 +1,7 @@
-"""Makes the pictures of the docs through a real deployment: `make pictures`.
+"""Makes the pictures of the documents with a real deployment: `make pictures`.
 
-walk.gif and walk-2.gif: two walks. even.webp: ten, uniform above even, between frames a bar as high as the step is big;
-even.gif: three of them. The sheets of painter and model (painter.png, atelier.png) come from `python -m atelier.sheet`.
+walk.gif and walk-2.gif: two walks. even.webp: ten walks, uniform above even; below each gap between two frames a bar as
+high as the step is large. even.gif: three of them. `python -m atelier.sheet` makes painter.png and atelier.png.
 """
 
 import io
@@ -26,10 +26,10 @@ INK = "#c8102e"
 
 def make_walk(client: httpx.Client, start: str, end: str, spacing: str = "even") -> dict[str, Any]:
     """A finished walk."""
-    wish = {"start": start, "end": end, "frames": FRAMES, "seed": SEED, "spacing": spacing}
-    # One of each hangs in the gallery, which screens.py shows.
-    wish["listed"] = spacing == "even"
-    walk: dict[str, Any] = client.post("/api/v1/walks", json=wish).json()
+    request = {"start": start, "end": end, "frames": FRAMES, "seed": SEED, "spacing": spacing}
+    # The gallery shows one walk of each pair, which screens.py photographs.
+    request["listed"] = spacing == "even"
+    walk: dict[str, Any] = client.post("/api/v1/walks", json=request).json()
     while walk["state"] not in ("done", "failed"):
         time.sleep(0.2)
         walk = client.get(walk["url"]).json()
@@ -45,7 +45,7 @@ def frames_of(client: httpx.Client, walk: dict[str, Any]) -> list[Image.Image]:
 
 
 def strip(frames: list[Image.Image], largest: float) -> Image.Image:
-    """All frames in a row, and under each gap a bar as high as the step is large."""
+    """All frames in a row, and below each gap a bar as high as the step is large."""
     sheet = Image.new("RGB", (len(frames) * SMALL_PX, SMALL_PX + BAR_PX), "white")
     draw = ImageDraw.Draw(sheet)
     for column, frame in enumerate(frames):
@@ -58,7 +58,7 @@ def strip(frames: list[Image.Image], largest: float) -> Image.Image:
 
 
 def comparison(pairs: list[tuple[list[Image.Image], list[Image.Image]]]) -> Image.Image:
-    """Uniform above even, walk by walk, each pair on one scale."""
+    """Uniform above even for each walk; both of a pair have the same scale."""
     high = 2 * (SMALL_PX + BAR_PX) + 4 * GAP_PX
     sheet = Image.new("RGB", (FRAMES * SMALL_PX, len(pairs) * high), "white")
     for row, pair in enumerate(pairs):
@@ -69,7 +69,7 @@ def comparison(pairs: list[tuple[list[Image.Image], list[Image.Image]]]) -> Imag
 
 
 def side_by_side(pairs: list[tuple[list[Image.Image], list[Image.Image]]], out: Path) -> None:
-    """A film of some walks: uniform above even."""
+    """A GIF of some walks: uniform above even."""
     side = FILM_PX
     size = (len(pairs) * (side + GAP_PX) - GAP_PX, 2 * side + GAP_PX)
     pages = []

@@ -1,6 +1,7 @@
-"""Shows the gallery for the docs, in a real browser before a real deployment: `make pictures`, after pictures.py.
+"""Screenshots of the gallery for the documents, with a real browser and a real deployment: `make pictures`.
 
-gallery.webp and walk-page.webp: the wall and a walk on it; phone.webp: the same walk in the dark, on a phone.
+gallery.webp, walk-page.webp: the gallery and a walk; phone.webp: the same walk on a phone, in the dark theme. Needs the
+walks that pictures.py makes.
 """
 
 import io
@@ -20,7 +21,7 @@ SAFE_ALONE = ["--no-sandbox", "--disable-gpu"]
 
 
 def keep(page: Page, name: str) -> None:
-    """What a page shows, once all of its pictures are there."""
+    """Save what a page shows once all of its pictures are loaded."""
     page.wait_for_load_state("networkidle")
     picture = Image.open(io.BytesIO(page.screenshot()))
     picture.convert("RGB").save(DOCS / name, quality=85, method=6)
@@ -32,7 +33,7 @@ def main() -> None:
         found = httpx.get(url + "/api/v1/walks?limit=100").json()["walks"]
         done = [walk for walk in found if walk["state"] == "done" and walk["spec"]["spacing"] == "even"]
         if not done:
-            raise SystemExit("no walk hangs in the gallery yet: run pictures.py first")
+            raise SystemExit("There is no walk in the gallery yet. Run docs/pictures.py first.")
         walk = done[-1]["url"].removeprefix("/api/v1")
         chromium = shutil.which("chromium")
         with playwright.chromium.launch(executable_path=chromium, args=[*SAFE_ALONE, *QUIET]) as browser:
