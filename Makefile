@@ -32,10 +32,23 @@ WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
 NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
+# Chromium or Google Chrome on the PATH; else Playwright's build (Ubuntu's Chromium is a snap).
+BROWSER := $(VENV)/ready-browser
 
-.PHONY: up walk gallery api-types test test-containers test-vm check lint check-k8s check-ansible bench
+# What the tests of an area need beyond Python and Node; requirements/system-packages installs it.
+NEEDS_api := postgresql
+NEEDS_web := nginx chromium
+NEEDS_ops := postgresql nginx
+NEEDS_containers := docker
+NEEDS_vm := docker vm
+SYSTEM_PACKAGES := $(addprefix system-packages-,api web ops containers vm)
+
+.PHONY: up walk gallery api-types test test-api test-model test-web test-ops test-containers test-vm
+.PHONY: check lint check-k8s check-ansible bench system-packages $(SYSTEM_PACKAGES)
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
+# System packages come first: without them nothing is downloaded.
+.NOTPARALLEL:
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
 	@exec $(BIN)/momalisa up
@@ -48,18 +61,36 @@ gallery: $(GALLERY) ## what browsers get, in frontend/dist
 api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its OpenAPI document
 	@$(NPM) run --silent types
 
-test: $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) ## the whole suite, over real processes
-	$(pytest)
+test: system-packages $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) $(BROWSER) ## all tests but those that need Docker
+	$(test)
 
-test-containers: $(VENV)/ready-dev ## the images and the compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 goes without
-	$(BIN)/python -m pytest tests/ops/containers.py
+test-api: system-packages-api $(VENV)/ready-dev
+	$(PYTEST) tests/api
 
-test-vm: $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 goes without
-	$(BIN)/python -m pytest tests/ops/vm.py
+test-model: $(VENV)/ready-dev
+	$(PYTEST) tests/model
 
-check: lint $(K8S_TYPES) ## what CI runs: linters, types and all tests
+test-web: system-packages-web $(VENV)/ready-dev $(GALLERY) $(BROWSER)
 	$(NPM) test
-	$(pytest)
+	$(PYTEST) tests/browser
+
+test-ops: system-packages-ops $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES)
+	$(PYTEST) tests/ops $(PARALLEL)
+
+test-containers: system-packages-containers $(VENV)/ready-dev ## images and compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 skips them
+	$(PYTEST) tests/ops/containers.py
+
+test-vm: system-packages-vm $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 skips them
+	$(PYTEST) tests/ops/vm.py
+
+system-packages: ## what the tests need beyond Python, installed by apt
+	@requirements/system-packages postgresql nginx chromium
+
+$(SYSTEM_PACKAGES): system-packages-%:
+	@requirements/system-packages $(NEEDS_$*)
+
+check: system-packages lint $(K8S_TYPES) $(BROWSER) ## what CI runs: linters, types and all tests
+	$(test)
 
 lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	$(BIN)/ruff check
@@ -72,10 +103,13 @@ lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	@$(api_types_hold)
 	$(MAKE) check-ansible
 
-# Playbooks mostly wait for themselves: two at a time. All else has the machine's cores for itself.
-define pytest
-$(BIN)/python -m pytest --ignore=tests/ops
-$(BIN)/python -m pytest tests/ops --numprocesses=2 --dist=loadfile
+PYTEST := $(BIN)/python -m pytest --durations=20
+PARALLEL := --numprocesses=2 --dist=loadfile
+# Playbooks mostly wait: two at a time. The other tests use all cores by themselves.
+define test
+$(NPM) test
+$(PYTEST) --ignore=tests/ops
+$(PYTEST) tests/ops $(PARALLEL)
 endef
 
 # pairs builds each two components together; all, in some minutes, whatever can be combined.
@@ -122,6 +156,10 @@ $(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyprojec
 
 $(VENV)/ready-dev: $(READY) requirements/dev.lock
 	@$(UV) --require-hashes --no-deps -r requirements/dev.lock
+	@touch $@
+
+$(BROWSER): $(VENV)/ready-dev
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install --with-deps --only-shell chromium
 	@touch $@
 
 # torch stands beside the lock: its CPU build has an index of its own, which uv knows by name.

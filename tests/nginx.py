@@ -36,14 +36,14 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
 
 def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
     """What `nginx -t` says of a configuration."""
-    assert NGINX, "no nginx here; install one: apt-get install nginx-light"
+    assert NGINX, "no nginx here: make system-packages installs it"
     return subprocess.run([NGINX, "-t", "-e", "stderr", "-c", config], capture_output=True, text=True, check=False)
 
 
 @contextmanager
 def nginx(folder: Path, gallery: Path, api: str, **settings: str) -> Iterator[str]:
     """The url of an nginx that answers. What it logs lies in the folder."""
-    assert NGINX, "no nginx here; install one: apt-get install nginx-light"
+    assert NGINX, "no nginx here: make system-packages installs it"
     port = free_port()
     config = render(folder, gallery, api, port=port, **settings)
     # In the foreground, as a container runs it; not as somebody else, whom the folders of a test are shut to.

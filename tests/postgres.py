@@ -83,11 +83,18 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
         if found is None:
-            raise FileNotFoundError(f"the tests need PostgreSQL's {program}: apt-get install postgresql")
-        as_postgres = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid} if os.getuid() == 0 else {}
+            raise FileNotFoundError(f"the tests need PostgreSQL's {program}: make system-packages installs it")
+        owner = _owner()
+        as_owner = {"user": owner.pw_uid, "group": owner.pw_gid} if os.getuid() == 0 else {}
         command = [str(found), "-D", str(self._data), *arguments]
-        done = subprocess.run(command, capture_output=True, cwd="/", check=False, **as_postgres)
+        done = subprocess.run(command, capture_output=True, cwd="/", check=False, **as_owner)
         assert done.returncode == 0, done.stderr.decode()
+
+
+def _owner() -> pwd.struct_passwd:
+    """The account for PostgreSQL, which refuses to run as root, when root runs the tests."""
+    users = {user.pw_name: user for user in pwd.getpwall()}
+    return users.get("postgres") or users["nobody"]
 
 
 @asynccontextmanager
@@ -104,8 +111,8 @@ def server() -> Iterator[Postgres]:
     """A server that runs when the block begins. Raises FileNotFoundError where none is installed."""
     with tempfile.TemporaryDirectory(prefix="momalisa-postgres-") as folder:
         if os.getuid() == 0:
-            # PostgreSQL refuses to run as root; Debian's package brings a user for it.
-            shutil.chown(folder, "postgres")
+            owner = _owner()
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
         postgres = Postgres(Path(folder))
         postgres.start()
         try:

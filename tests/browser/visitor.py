@@ -130,8 +130,7 @@ class Visitor:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """The installed Chromium, headless."""
-    assert CHROMIUM, "no Chromium here; install one: apt-get install chromium"
+    """Chromium or Google Chrome from the PATH, or Playwright's own build where neither is installed."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield running

@@ -17,7 +17,7 @@ from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
 from tests.ops.base_images import NGINX, PYTHON, have_bases, torch_index
 from tests.ops.docker_engine import FOLDER, DockerEngine, engine
-from tests.ops.test_compose import SERVICES
+from tests.ops.test_compose import COMPOSE, NEEDED, OVERRIDES, SERVICES
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: no container is tried"
@@ -72,6 +72,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             FOLDER.mkdir(parents=True, exist_ok=True)
             (FOLDER / "containers.log").write_text(stack.compose("logs", "--no-color", "--timestamps"))
             stack.compose("down", "--volumes", "--timeout", "20")
+
+
+@pytest.mark.parametrize("override", [None, *OVERRIDES], ids=lambda path: path.name if path else "alone")
+def test_compose_reads_it(override: Path | None) -> None:
+    """Compose is stricter than YAML."""
+    files = [argument for file in (COMPOSE, override) if file for argument in ("--file", str(file))]
+    DockerEngine({}, ours=False).docker("compose", *files, "config", "--quiet", **NEEDED)
 
 
 @pytest.mark.parametrize(("image", "base", "limit"), [("frontend", NGINX, 30 * MB), ("api", PYTHON, 350 * MB)])

@@ -115,7 +115,7 @@ class DebianHost:
 @contextmanager
 def machine(engine: DockerEngine, folder: Path) -> Iterator[DebianHost]:
     """A machine of our own, for as long as it is needed. /srv is a volume: no engine works upon layers of another."""
-    assert shutil.which("ssh"), "no ssh here: .ci/engine installs it"
+    assert shutil.which("ssh"), "no ssh here: make system-packages-vm installs it"
     if not engine.has(IMAGE):
         _make(engine)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key")

@@ -14,7 +14,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 def debian(root: Path, release: str, packages: str) -> Path:
     """A folder with a Debian in it, and with the packages, whose names stand between commas."""
     debootstrap = shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert debootstrap, "a Debian needs debootstrap: .ci/engine installs it"
+    assert debootstrap, "a Debian needs debootstrap: make system-packages-vm installs it"
     shutil.rmtree(root, ignore_errors=True)
     run(debootstrap, "--variant=minbase", f"--include={packages}", release, root)
     for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):

@@ -13,7 +13,7 @@ from tests.journey.processes import REPOSITORY, wait_until
 
 # Kept from one run to the next: base images take minutes.
 FOLDER = Path(os.environ.get("MOMALISA_ENGINE_FOLDER", REPOSITORY / ".run" / "engine"))
-INSTALL = "the containers need a Docker engine and Compose v2: .ci/engine installs Debian's"
+INSTALL = "the containers need a Docker engine and Compose v2: make system-packages-containers installs them"
 
 
 @dataclass

@@ -163,20 +163,3 @@ def test_nothing_secret_stands_in_a_compose_file() -> None:
     for file in (COMPOSE, *OVERRIDES):
         for found in re.findall(r"(?:PASSWORD|SECRET|TOKEN)\w*: *(.+)", file.read_text()):
             assert found == "${POSTGRES_PASSWORD:-}" or found.startswith("/run/"), found
-
-
-@pytest.mark.skipif(
-    os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: compose is not asked"
-)
-@pytest.mark.parametrize("override", [None, *OVERRIDES], ids=lambda path: path.name if path else "alone")
-def test_compose_reads_it(override: Path | None) -> None:
-    """Compose is stricter than YAML."""
-    compose = ["docker", "compose"]
-    there = shutil.which("docker") and not subprocess.run([*compose, "version"], capture_output=True).returncode
-    assert there, "no docker compose here: .ci/engine installs Debian's; MOMALISA_SKIP_CONTAINERS=1 goes without"
-    files = [argument for file in (COMPOSE, override) if file for argument in ("--file", str(file))]
-    environment = os.environ | NEEDED
-    done = subprocess.run(
-        [*compose, *files, "config", "--quiet"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from tests.ops.certificates import certificate
 from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 from tests.ops.fake_kubernetes.cluster import FakeCluster
 from tests.ops.fake_kubernetes.controllers import ADDRESS
-from tests.ops.k8s.kustomize import Manifest, build, build_with
+from tests.ops.k8s.kustomize import Manifest, build, build_with, tool
 from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, customer
 
 # As KEDA's own manifests begin, and no more of them than makes its kind known.
@@ -63,7 +63,7 @@ def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path
         "deploy-k8s-cluster.yml", "--tags", "overlay", momalisa_database="in-cluster", k8s_release_folder=str(folder)
     )
     assert played.code == 0, played.why
-    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    built = subprocess.run([*tool(), str(folder)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     things = [thing for thing in yaml.safe_load_all(built.stdout) if thing]
     pods = [thing["spec"]["template"]["spec"] for thing in things if "template" in thing.get("spec", {})]
@@ -189,7 +189,7 @@ def test_what_does_not_come_through_is_named(release: Release) -> None:
 
 def version() -> tuple[int, ...]:
     """Of the nginx that is here."""
-    assert NGINX, "no nginx here; install one: apt-get install nginx-light"
+    assert NGINX, "no nginx here: make system-packages installs it"
     said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
     return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
 

@@ -70,7 +70,7 @@ class Site:
 def registry(folder: Path) -> Iterator[int]:
     """A registry of our own on loopback, of which engines want no certificate. Gives its port."""
     program = shutil.which("docker-registry")
-    assert program, "no docker-registry here: .ci/engine installs it"
+    assert program, "no docker-registry here: make system-packages-vm installs it"
     port = free_port()
     settings = {
         "version": 0.1,

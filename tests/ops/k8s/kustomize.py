@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,25 @@ import yaml
 Manifest = dict[str, Any]
 
 REPOSITORY = Path(__file__).parents[3]
+# The environment's own kubectl comes first: Debian 12's is too old.
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 K8S = REPOSITORY / "k8s"
 SKIP = "MOMALISA_SKIP_KUSTOMIZE"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
-def tool() -> tuple[str, ...]:
+def tool(path: str = PATH) -> tuple[str, ...]:
     """The command that builds a folder: kubectl's kustomize 5 or newer, or kustomize. Fails where there is none."""
-    for command, version in (
-        (("kubectl", "kustomize"), ("kubectl", "version", "--client")),
-        (("kustomize", "build"), ("kustomize", "version")),
+    for name, build, version in (
+        ("kubectl", ["kustomize"], ["version", "--client"]),
+        ("kustomize", ["build"], ["version"]),
     ):
-        if shutil.which(command[0]):
-            said = subprocess.run(version, capture_output=True, text=True, check=False).stdout
-            found = re.search(r"(?:Kustomize Version: |^)v(\d+)\.", said, re.MULTILINE)
+        if program := shutil.which(name, path=path):
+            printed = subprocess.run([program, *version], capture_output=True, text=True, check=False).stdout
+            found = re.search(r"(?:Kustomize Version: |^)v(\d+)\.", printed, re.MULTILINE)
             if found and int(found[1]) >= 5:
-                return command
+                return (program, *build)
     if os.environ.get(SKIP):
         pytest.skip(f"no kustomize 5 here, and {SKIP} is set: no manifest was built")
     pytest.fail(f"No kustomize 5 here: install kubectl 1.27 or newer, or kustomize; {SKIP}=1 goes without.")
