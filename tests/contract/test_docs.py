@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
+from momalisa_api.problems import Problem
 from momalisa_api.settings import Settings as ApiSettings
+from momalisa_api.web.request import WalkRequest
+from momalisa_api.web.routes.schemas import WalkResource
 from momalisa_model.settings import Settings as ModelSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+API_GUIDE = ROOT / "docs" / "api.md"
 DECISIONS = ROOT / "docs" / "adr"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 API, MODEL = ROOT / "api-service" / "momalisa_api", ROOT / "model-service" / "momalisa_model"
@@ -33,6 +38,8 @@ API_MODULE = re.compile(r"`((?:cli|web|work|store|fleet|films|walks)/[\w/]+\.py)
 AWAITED = {
     *("test-api", "test-model", "test-web", "test-ops", "openapi", "system-packages"),
     *("../../actions/workflows/check.yml", "../../actions/workflows/check.yml/badge.svg"),
+    *("says", "landed", "place_in_line", "message", "frames_ready", "queue_position"),
+    *("invalid", "key-unknown", "not-yours", "walk-unknown", "not-there-yet", "too-many-waiting", "budget-spent"),
     *("tests/support", "docs/contract.md", "docs/operating.md"),
     *("queue_driver", "head", "answer", "card", "checker", "door", "lane", "places", "replica"),
 }
@@ -128,6 +135,26 @@ def test_every_make_target_that_the_documents_name_exists():
     assert {"check", "bench"} <= targets["CONTRIBUTING.md"]
     for target in set().union(*targets.values()) - AWAITED:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(("model", "heading"), [(WalkRequest, "## Request a walk"), (WalkResource, "## Follow a walk")])
+def test_every_field_of_the_api_is_documented(model: type[BaseModel], heading: str):
+    """Neither more nor less: a field of an older version misleads as well."""
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section(API_GUIDE, heading), re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"\w+", row)}
+    assert documented ^ set(model.model_fields) <= AWAITED
+
+
+def test_every_problem_of_the_api_is_documented():
+    """A client compares these words."""
+    documented = set(re.findall(r"`([a-z-]+)`", section(API_GUIDE, "## Errors")))
+    answered = {problem.slug for problem in every_kind(Problem)} | {Problem.slug}
+    assert answered - documented - AWAITED == set()
+
+
+def every_kind(kind: type[Problem]) -> Iterator[type[Problem]]:
+    for narrower in kind.__subclasses__():
+        yield from (narrower, *every_kind(narrower))
 
 
 def test_the_readme_is_short():
