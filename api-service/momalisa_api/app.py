@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -22,7 +23,7 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket, FolderBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.notifications import News
 from momalisa_api.store.owners import Owners, read_secret
@@ -34,13 +35,14 @@ from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web import problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.head import HeadAsGet
-from momalisa_api.web.intake import Desk
-from momalisa_api.web.live import Watch
+from momalisa_api.web.intake import Intake
+from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit
-from momalisa_api.web.quotas import Budgets
+from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.routes import gallery, health, media, page_meta, walks
-from momalisa_api.web.routes.deps import Services
+from momalisa_api.web.routes.deps import ZipLimiter, provide
 from momalisa_api.web.routes.events import event_of
+from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import site
 from momalisa_api.work.studio import Studio
 from momalisa_api.work.worker import Worker
@@ -95,11 +97,15 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             opened(settings.database_url) as engine,
         ):
             owners = Owners(engine, await read_secret(engine))
-            services, worker = _assemble(settings, card, bucket, client, engine, owners)
-            app.state.services, app.state.worker = services, worker
+            queue, metrics = Queue(engine, settings.lease_s), Metrics()
+            parts = _web_parts(settings, card, bucket, engine, queue, metrics, owners)
+            worker = None
+            if settings.role != "web":
+                worker = _make_worker(settings, card, bucket, client, engine, queue, metrics)
+            provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
-                tell = partial(event_of, services=services)
-                tasks.start_soon(_run_or_stop, partial(services.watch.run, tell))
+                views = WalkViews(card, parts[WorkerRegistry], parts[FairQueue])
+                tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 if worker:
                     tasks.start_soon(_run_or_stop, worker.run)
                 yield
@@ -152,24 +158,44 @@ def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
         app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
 
 
-def _assemble(
-    settings: Settings, card: ModelCard, bucket: Bucket, client: httpx.AsyncClient, engine: AsyncEngine, owners: Owners
-) -> tuple[Services, Worker | None]:
-    catalogue, progress, turns, registry, metrics = (
-        Catalogue(engine),
-        Progress(engine),
-        Turns(engine),
-        WorkerRegistry(engine),
-        Metrics(),
-    )
-    queue = Queue(engine, settings.lease_s)
-    desk = Desk(card, catalogue, Budgets(settings), bucket, queue)
-    watch, blocklist = Watch(catalogue, settings.watch_s, News(engine)), Blocklist(settings.blocklist)
-    services = Services(
-        settings, card, catalogue, Gallery(engine), turns, registry, bucket, desk, watch, owners, metrics, blocklist
-    )
-    if settings.role == "web":
-        return services, None
+def _web_parts(
+    settings: Settings,
+    card: ModelCard,
+    bucket: Bucket,
+    engine: AsyncEngine,
+    queue: Queue,
+    metrics: Metrics,
+    owners: Owners,
+) -> dict[type[Any], Any]:
+    """What the routes depend on, by type."""
+    catalogue = Catalogue(engine)
+    return {
+        Settings: settings,
+        ModelCard: card,
+        Bucket: bucket,
+        Catalogue: catalogue,
+        Gallery: Gallery(engine),
+        FairQueue: FairQueue(engine),
+        WorkerRegistry: WorkerRegistry(engine),
+        Owners: owners,
+        Metrics: metrics,
+        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
+        LiveUpdates: LiveUpdates(catalogue, settings.watch_s, News(engine)),
+        Blocklist: Blocklist(settings.blocklist),
+        ZipLimiter: ZipLimiter(),
+    }
+
+
+def _make_worker(
+    settings: Settings,
+    card: ModelCard,
+    bucket: Bucket,
+    client: httpx.AsyncClient,
+    engine: AsyncEngine,
+    queue: Queue,
+    metrics: Metrics,
+) -> Worker:
+    catalogue, progress = Catalogue(engine), Progress(engine)
     fleet = Fleet(
         settings.replicas,
         client,
@@ -179,19 +205,17 @@ def _assemble(
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
     )
-    studio = Studio(card, catalogue, progress, bucket, queue, fleet)
-    worker = Worker(
-        studio,
+    return Worker(
+        Studio(card, catalogue, progress, bucket, queue, fleet),
         catalogue,
         progress,
-        registry,
+        WorkerRegistry(engine),
         queue,
         fleet,
         metrics,
         max_shards_in_flight=settings.shards_in_hand,
         reconcile_s=settings.reconcile_s,
     )
-    return services, worker
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:

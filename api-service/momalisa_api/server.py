@@ -12,6 +12,9 @@ from fastapi import FastAPI
 from momalisa_api.app import create_app
 from momalisa_api.settings import Settings
 from momalisa_api.store.schema import opened
+from momalisa_api.web.live import LiveUpdates
+from momalisa_api.web.routes.deps import part
+from momalisa_api.work.worker import Worker
 
 SHUTDOWN_S = 3
 
@@ -65,10 +68,11 @@ class _Server(uvicorn.Server):
     """A server that lets its watchers go and gives its shards back as soon as it is told to stop."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        state = self.config.app.state  # type: ignore[union-attr]
+        app = self.config.app
+        assert isinstance(app, FastAPI)
         soon = asyncio.get_running_loop().call_soon_threadsafe
-        if services := getattr(state, "services", None):
-            soon(services.watch.end)
-        if worker := getattr(state, "worker", None):
+        if live := part(app, LiveUpdates):
+            soon(live.end)
+        if worker := part(app, Worker):
             soon(worker.stop)
         super().handle_exit(sig, frame)

@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api.problems import WalkUnknown
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
-from momalisa_api.store.fair_queue import Ahead, Turns
+from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.gallery import FEW, Gallery
 from momalisa_api.store.notifications import News
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate, opened
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import MOVES, State, Walk
-from momalisa_api.web.live import Watch
+from momalisa_api.web.live import LiveUpdates
 from tests.api.test_walk import spec
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +50,8 @@ def progress(engine: AsyncEngine) -> Progress:
 
 
 @pytest.fixture
-def turns(engine: AsyncEngine) -> Turns:
-    return Turns(engine)
+def turns(engine: AsyncEngine) -> FairQueue:
+    return FairQueue(engine)
 
 
 async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
@@ -153,7 +153,7 @@ async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, galler
     assert [found.id for found in (await gallery.page(owner=OWNER, hidden=True)).walks] == [walk.id]
 
 
-async def test_no_warning_is_lost_among_frames_that_land(catalogue, gallery):
+async def test_no_warning_is_lost_among_frames_that_land(catalogue, progress, gallery):
     """A warning is added to those that are there; a walk changes many times a second meanwhile."""
     walk, _ = await catalogue.ask(spec(frames=25), OWNER)
     async with anyio.create_task_group() as tasks:
@@ -213,21 +213,21 @@ async def test_a_rare_word_is_looked_for_as_one_however_often_it_was_asked_for(c
 async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
     first, second, third = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
-    line = {first: Ahead(0, 0), second: Ahead(1, 9), third: Ahead(2, 18)}
+    line = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
     assert await turns.lines_before([first, second, third]) == line
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.land(await catalogue.get(first), range(4))
-    assert await turns.lines_before([second, third]) == {second: Ahead(0, 5), third: Ahead(1, 14)}
+    assert await turns.lines_before([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
-    assert await turns.lines_before([third]) == {third: Ahead(1, 9)}
+    assert await turns.lines_before([third]) == {third: AheadInQueue(1, 9)}
     assert await turns.lines_before([first]) == {}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
     assert await line_of(catalogue) == [second, third]
 
 
 async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue, progress):
-    """Turns are dealt to owners, not to walks: a newcomer is next after what has begun."""
+    """FairQueue are dealt to owners, not to walks: a newcomer is next after what has begun."""
     many = [(await catalogue.ask(spec(seed=seed), "many"))[0].id for seed in range(20)]
     await progress.move(many[0], State.WAITING, State.RENDERING)
     newcomer, _ = await catalogue.ask(spec(seed=100), "newcomer")
@@ -254,7 +254,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Progress(engine)
-        watch = Watch(catalogue, 0.01, News(engine))
+        watch = LiveUpdates(catalogue, 0.01, News(engine))
         tasks.start_soon(watch.run, tell)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:

@@ -28,7 +28,7 @@ from momalisa_api.store import gcs as gcs_module
 from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine, transaction
-from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gcs import GcsBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import migrate_queue
@@ -224,7 +224,7 @@ async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path, monkeypa
 async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_is_back(postgres):
     """Every pooled connection is dead by then, and nobody may meet it."""
     async with migrated(postgres.url) as engine:
-        turns = Turns(engine)
+        turns = FairQueue(engine)
         with capture_logs() as said:
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
@@ -253,14 +253,14 @@ async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
 
         with pytest.raises(CatalogueUnavailable):
             await cut()
-        assert await Turns(engine).counts()
+        assert await FairQueue(engine).counts()
 
 
 async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
     """A machine that is gone breaks no connection; callers must not hang on it for as long as TCP does."""
     monkeypatch.setattr(database, "ANSWER_S", 0.5)
     async with migrated(postgres.url) as engine:
-        turns = Turns(engine)
+        turns = FairQueue(engine)
         await turns.counts()
         with postgres.frozen():
             for _ in range(2):

@@ -13,14 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
-from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.notifications import News
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.live import Tell, Watch
+from momalisa_api.web.live import LiveUpdates, Tell
 from momalisa_api.web.routes.events import events_of
+from momalisa_api.web.routes.schemas import WalkViews
 from tests.api.test_walk import spec
 from tests.postgres import Postgres, server
 
@@ -53,9 +54,9 @@ async def plainly(walk: Walk) -> bytes:
 
 
 @asynccontextmanager
-async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[Watch]:
+async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[LiveUpdates]:
     """A watch that looks; where PostgreSQL tells of changes, it listens when the block begins."""
-    watch = Watch(Catalogue(engine), every_s, News(engine))
+    watch = LiveUpdates(Catalogue(engine), every_s, News(engine))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch.run, tell)
         if engine.dialect.name == "postgresql":
@@ -81,7 +82,7 @@ async def waiting_walk(catalogue: Catalogue) -> Walk:
     return walk
 
 
-async def told_of(watch: Watch, walk: Walk, *changes: Awaitable[Any]) -> Walk | None:
+async def told_of(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -> Walk | None:
     """What somebody who watches a walk is given when changes are made to it."""
     told: list[Walk | None] = []
 
@@ -211,10 +212,10 @@ async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
         async with watching(engine, 0.01) as watch:
-            parts = {"watch": watch, "worker_registry": WorkerRegistry(engine), "turns": Turns(engine)}
-            services: Any = SimpleNamespace(**parts, card=SimpleNamespace(micro_batch=4))
+            card: Any = SimpleNamespace(micro_batch=4)
+            views = WalkViews(card, WorkerRegistry(engine), FairQueue(engine))
             with anyio.fail_after(20):
-                events = events_of(walk, 0, services, ping_s=0.02)
+                events = events_of(walk, 0, views, watch, ping_s=0.02)
                 assert (await anext(events)).startswith(b"event: walk\ndata: {")
                 assert [await anext(events) for _ in range(3)] == [b": ping\n\n"] * 3
                 await Progress(engine).move(walk.id, State.WAITING, State.CANCELLED)
@@ -242,11 +243,11 @@ async def test_who_leaves_is_not_looked_for(tmp_path):
                     while len(looks) < 3:
                         await anyio.sleep(0.01)
                     watchers.cancel_scope.cancel()
-            await Turns(engine).counts()
+            await FairQueue(engine).counts()
             before = len(looks)
             # A look would be due after each of these.
             for _ in range(50):
-                await Turns(engine).counts()
+                await FairQueue(engine).counts()
     assert len(looks) == before
 
 

@@ -11,13 +11,10 @@ import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-FILMS = {
-    ".gif": "walk.gif",
-    ".mp4": "walk.mp4",
-    ".webp": "poster.webp",
-    ".jpg": "poster.jpg",
-    ".zip": "frames.zip",
-}
+from momalisa_api.films.kinds import FilmName
+
+# What can be saved, by the ending of the file.
+FILMS = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW} | {".zip": "frames.zip"}
 LOOK_EVERY_S = 0.25
 WITHDRAW_S = 10.0
 Walk = dict[str, Any]

@@ -31,14 +31,14 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class AheadInQueue:
     """What comes before a walk: walks that wait, and frames that are lacking."""
 
     walks: int
     frames: int
 
 
-class Turns:
+class FairQueue:
     """Reads the catalogue's tables as a whole. Everything raises CatalogueUnavailable."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -57,7 +57,7 @@ class Turns:
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def lines_before(self, walk_ids: Sequence[str]) -> dict[str, Ahead]:
+    async def lines_before(self, walk_ids: Sequence[str]) -> dict[str, AheadInQueue]:
         """What will be rendered before each of some walks, of those that are open. One look, however many they are."""
         if not walk_ids:
             return {}
@@ -71,7 +71,7 @@ class Turns:
         line = select(*columns).where(walks.c.state.in_(OPEN)).subquery()
         async with transaction(self._engine) as connection:
             found = await connection.execute(select(line).where(line.c.id.in_(walk_ids)))
-            return {row.id: Ahead(int(row.walks or 0), int(row.frames or 0)) for row in found}
+            return {row.id: AheadInQueue(int(row.walks or 0), int(row.frames or 0)) for row in found}
 
 
 async def next_tag(connection: AsyncConnection, owner: str) -> int:

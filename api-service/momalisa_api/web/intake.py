@@ -9,19 +9,19 @@ from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.quotas import Budgets
+from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.request import unknown_words
 
 log = structlog.get_logger()
 
 
-class Desk:
+class Intake:
     """Where visitors ask. What is taken in here is finished, whatever happens to this process."""
 
-    def __init__(self, card: ModelCard, catalogue: Catalogue, budgets: Budgets, bucket: Bucket, queue: Queue) -> None:
+    def __init__(self, card: ModelCard, catalogue: Catalogue, quotas: Quotas, bucket: Bucket, queue: Queue) -> None:
         self._card = card
         self._catalogue = catalogue
-        self._budgets = budgets
+        self._quotas = quotas
         self._bucket = bucket
         self._queue = queue
 
@@ -34,7 +34,7 @@ class Desk:
         Raises TooManyWaiting, BudgetSpent, Unavailable.
         """
         told = unknown_words(spec, self._card)
-        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=told, door=self._budgets.check)
+        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=told, door=self._quotas.check)
         if again and not started:
             started = await self._start_again(walk, owner)
         if started:
@@ -51,7 +51,7 @@ class Desk:
         return await self._catalogue.get(walk_id)
 
     async def _start_again(self, walk: Walk, owner: str) -> bool:
-        door = self._budgets.check
+        door = self._quotas.check
         if walk.state in (State.FAILED, State.CANCELLED):
             return await self._catalogue.start_again(walk, owner, door=door)
         if walk.state is not State.DONE:

@@ -20,7 +20,7 @@ Tell = Callable[[Walk], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Update:
     """A snapshot, and what all who watch are told of it."""
 
     walk: Walk
@@ -33,10 +33,10 @@ class _Wait:
 
     seen: int
     watchers: set[anyio.Event] = field(default_factory=set)
-    told: Told | None = None
+    told: Update | None = None
 
 
-class Watch:
+class LiveUpdates:
     """Gives watchers the newest snapshot when a walk's revision has grown, whichever process let it grow."""
 
     def __init__(self, catalogue: Catalogue, every_s: float, news: News) -> None:
@@ -75,7 +75,7 @@ class Watch:
                 except CatalogueUnavailable:
                     await anyio.sleep(PAUSE_S)
 
-    async def newer(self, walk_id: str, seen: int) -> Told | None:
+    async def newer(self, walk_id: str, seen: int) -> Update | None:
         """Wait for a snapshot above the revision seen. None: the walk is gone, or this process ends."""
         while not self._ending:
             wait = self._waiting.setdefault(walk_id, _Wait(seen))
@@ -112,7 +112,7 @@ class Watch:
         walks = await self._catalogue.read(grown) if grown else {}
         for walk_id in grown:
             wait, walk = looked[walk_id], walks.get(walk_id)
-            wait.told = Told(walk, await tell(walk)) if walk else None
+            wait.told = Update(walk, await tell(walk)) if walk else None
             if self._waiting.get(walk_id) is wait:
                 self._forget(walk_id)
             await self._wake(wait)

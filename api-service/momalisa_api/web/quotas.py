@@ -11,7 +11,7 @@ from momalisa_api.store.fair_queue import load_of, waiting
 DAY = timedelta(days=1)
 
 
-class Budgets:
+class Quotas:
     """Says no before a walk is taken in. A walk that is known already costs nothing and is never refused."""
 
     def __init__(self, settings: Settings) -> None:

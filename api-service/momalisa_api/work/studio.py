@@ -14,7 +14,7 @@ from threading import Event
 import anyio
 import structlog
 
-from momalisa_api.films import films
+from momalisa_api.films.make import make_films
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable
@@ -24,7 +24,7 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
-from momalisa_api.walks.smoothness import Sight, Smoothness, measure
+from momalisa_api.walks.smoothness import Sight, Smoothness
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
 
@@ -217,7 +217,7 @@ class Studio:
             try:
                 # A worker that goes home does not wait for an encoder, which ends at its next frame.
                 made, smoothness = await anyio.to_thread.run_sync(
-                    _make_films,
+                    make_films,
                     pictures,
                     walk,
                     copies[0].parent,
@@ -255,22 +255,3 @@ def _read_unless(stopped: Event, copy: Path) -> bytes:
     if stopped.is_set():
         raise InterruptedError("the film is not wanted any more")
     return copy.read_bytes()
-
-
-def _make_films(frames: films.Frames, walk: Walk, folder: Path) -> tuple[list[Path], Smoothness]:
-    """All films of a walk that this installation can make, in a folder. Each says how it was made, and how it moves."""
-    spec = walk.spec
-    smoothness = measure(frames, [point.fraction for point in walk.layout.points])
-    how = {"seed": walk.seed, "fractions": [point.fraction for point in walk.layout.points]}
-    moves = {"smoothness": smoothness.model_dump(mode="json")}
-    metadata = json.dumps({**spec.model_dump(mode="json"), **how, **moves})
-    gif, mp4, preview = (folder / name for name in ("walk.gif", "walk.mp4", "preview.mp4"))
-    poster, shared = folder / "poster.webp", folder / "poster.jpg"
-    films.make_gif(frames, gif, films.FilmOptions(spec.frame_ms, spec.gif_there_and_back), metadata)
-    films.make_poster(frames, poster, metadata)
-    films.make_shared_poster(frames, shared, metadata)
-    if not films.can_make_video():
-        return [gif, poster, shared], smoothness
-    films.make_mp4(frames, mp4, films.FilmOptions(spec.frame_ms, spec.mp4_there_and_back), metadata)
-    films.make_preview(frames, preview, metadata, films.FilmOptions(spec.frame_ms))
-    return [gif, poster, shared, mp4, preview], smoothness

@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.web.routes.deps import Needs
+from momalisa_api.web.routes.deps import OwnersDep
 
 COOKIE = "momalisa_owner"
 COOKIE_AGE_S = 400 * 24 * 3600
@@ -18,23 +18,23 @@ Key = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 Cookie = Annotated[str | None, Security(_cookie)]
 
 
-async def _caller(services: Needs, key: Key, cookie: Cookie) -> str:
+async def _caller(owners: OwnersDep, key: Key, cookie: Cookie) -> str:
     """Whoever calls; those who bring nothing are one owner together."""
     if key:
-        return await services.owners.of_key(key.credentials)
-    return (services.owners.of_cookie(cookie) if cookie else None) or ANONYMOUS
+        return await owners.of_key(key.credentials)
+    return (owners.of_cookie(cookie) if cookie else None) or ANONYMOUS
 
 
 async def _asker(
-    services: Needs, caller: Annotated[str, Depends(_caller)], request: Request, response: Response
+    owners: OwnersDep, caller: Annotated[str, Depends(_caller)], request: Request, response: Response
 ) -> str:
     """Whoever calls; who brings nothing becomes somebody, and is told by a cookie."""
     if caller != ANONYMOUS:
         return caller
-    cookie = services.owners.new_cookie()
+    cookie = owners.new_cookie()
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, cookie, COOKIE_AGE_S, path="/api", httponly=True, samesite="lax", secure=secure)
-    return services.owners.of_cookie(cookie) or ANONYMOUS
+    return owners.of_cookie(cookie) or ANONYMOUS
 
 
 Caller = Annotated[str, Depends(_caller)]

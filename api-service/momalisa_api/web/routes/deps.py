@@ -1,54 +1,75 @@
-"""What routes need: the parts of this app, made by app.py, handed out by FastAPI."""
+"""What routes need, handed out by FastAPI one by one: each route names its own dependencies."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import anyio
-from fastapi import Depends, Path, Request
+from fastapi import Depends, FastAPI, Path, Request
 
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.fair_queue import Turns
+from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
-from momalisa_api.web.intake import Desk
-from momalisa_api.web.live import Watch
+from momalisa_api.web.intake import Intake
+from momalisa_api.web.live import LiveUpdates
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Services:
-    settings: Settings
-    card: ModelCard
-    catalogue: Catalogue
-    gallery: Gallery
-    turns: Turns
-    worker_registry: WorkerRegistry
-    bucket: Bucket
-    desk: Desk
-    watch: Watch
-    owners: Owners
-    metrics: Metrics
-    blocklist: Blocklist
-    packing_room: anyio.Lock = field(default_factory=anyio.Lock)
+class ZipLimiter:
+    """Lets one archive of frames be packed at a time: each takes disk space for all frames of its walk."""
+
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
+def provide(app: FastAPI, parts: Mapping[type[Any], Any]) -> None:
+    """Give the app the parts that its routes depend on, by type; done once, by whoever assembles the app."""
+    app.state.parts = dict(parts)
 
 
-Needs = Annotated[Services, Depends(_services)]
+def part(app: FastAPI, kind: type[T]) -> T | None:
+    """A part of a running app; None before `provide`."""
+    found: T | None = getattr(app.state, "parts", {}).get(kind)
+    return found
+
+
+def _dependency(kind: type[T]) -> Callable[[Request], T]:
+    def of_request(request: Request) -> T:
+        found: T = request.app.state.parts[kind]
+        return found
+
+    return of_request
+
+
+SettingsDep = Annotated[Settings, Depends(_dependency(Settings))]
+CardDep = Annotated[ModelCard, Depends(_dependency(ModelCard))]
+CatalogueDep = Annotated[Catalogue, Depends(_dependency(Catalogue))]
+GalleryDep = Annotated[Gallery, Depends(_dependency(Gallery))]
+FairQueueDep = Annotated[FairQueue, Depends(_dependency(FairQueue))]
+WorkersDep = Annotated[WorkerRegistry, Depends(_dependency(WorkerRegistry))]
+# The bucket has two implementations: Protocol classes serve as keys like any other type.
+BucketDep = Annotated[Bucket, Depends(_dependency(Bucket))]
+IntakeDep = Annotated[Intake, Depends(_dependency(Intake))]
+LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
+OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
+MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]
+BlocklistDep = Annotated[Blocklist, Depends(_dependency(Blocklist))]
+ZipLimiterDep = Annotated[ZipLimiter, Depends(_dependency(ZipLimiter))]
+
 WalkId = Annotated[str, Path(description="The walk's id: a hash of its spec.", pattern="^[0-9a-f]{32}$")]
 
 
-async def _walk(walk_id: WalkId, services: Needs) -> Walk:
-    return await services.catalogue.get(walk_id)
+async def _walk(walk_id: WalkId, catalogue: CatalogueDep) -> Walk:
+    return await catalogue.get(walk_id)
 
 
 KnownWalk = Annotated[Walk, Depends(_walk)]

@@ -14,8 +14,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from momalisa_api.problems import CatalogueUnavailable
 from momalisa_api.walks.walk import Walk
-from momalisa_api.web.routes.deps import Services
-from momalisa_api.web.routes.schemas import show
+from momalisa_api.web.live import LiveUpdates
+from momalisa_api.web.routes.schemas import WalkViews
 
 RECONNECT_MS: Final = 2000
 # Whatever stands between us and a browser takes a line that is silent for long for a dead one.
@@ -40,13 +40,15 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-async def event_of(walk: Walk, services: Services) -> bytes:
+async def event_of(walk: Walk, views: WalkViews) -> bytes:
     """A snapshot as an event, its id the revision. Raises CatalogueUnavailable."""
-    shown = (await show(walk, services)).model_dump_json()
+    shown = (await views.show(walk)).model_dump_json()
     return format_sse_event(data_str=shown, event="walk", id=str(walk.revision), retry=RECONNECT_MS)
 
 
-async def events_of(found: Walk, seen: int, services: Services, ping_s: float = PING_S) -> AsyncIterator[bytes]:
+async def events_of(
+    found: Walk, seen: int, views: WalkViews, live: LiveUpdates, ping_s: float = PING_S
+) -> AsyncIterator[bytes]:
     """Events of a walk above the revision seen, the last one when it, or this process, ends.
 
     ping_s: seconds of silence after which a comment is sent.
@@ -54,14 +56,14 @@ async def events_of(found: Walk, seen: int, services: Services, ping_s: float = 
     # In an outage the stream stays open, and the snapshot is told when it is over.
     with suppress(CatalogueUnavailable):
         if found.revision > seen:
-            first = await event_of(found, services)
+            first = await event_of(found, views)
             seen = found.revision
             yield first
         if found.ended:
             return
     while True:
         with anyio.move_on_after(ping_s) as silence:
-            told = await services.watch.newer(found.id, seen)
+            told = await live.newer(found.id, seen)
         if silence.cancelled_caught:
             yield KEEPALIVE_COMMENT
             continue

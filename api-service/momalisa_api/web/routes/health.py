@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from momalisa_api.problems import CatalogueUnavailable, Stopping
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.deps import Needs
+from momalisa_api.web.routes.deps import FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
 
 router = APIRouter(tags=["health"])
 
@@ -17,13 +17,13 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", summary="Requests should come here", response_class=Response, responses=documented(Stopping))
-async def readyz(services: Needs) -> Response:
+async def readyz(live: LiveUpdatesDep) -> Response:
     """Requests should come here: the process has started, and does not stop.
 
     Not whether bucket and catalogue answer: all processes share them, and were each taken away for their sake, nobody
     would be left to say what is wrong.
     """
-    if services.watch.ending:
+    if live.ending:
         raise Stopping("This process stops. Ask again: another answers.")
     return Response("ready\n", media_type="text/plain")
 
@@ -31,11 +31,11 @@ async def readyz(services: Needs) -> Response:
 @router.get(
     "/metrics", summary="What Prometheus reads", response_class=Response, responses=documented(CatalogueUnavailable)
 )
-async def metrics(services: Needs) -> Response:
+async def scrape(metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep) -> Response:
     """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
-    text = services.metrics.scrape(
-        replicas_awake=(await services.worker_registry.fleet_status()).awake,
-        frames_pending=await services.turns.frames_pending(),
-        walks=await services.turns.counts(),
+    text = metrics.scrape(
+        replicas_awake=(await workers.fleet_status()).awake,
+        frames_pending=await fair_queue.frames_pending(),
+        walks=await fair_queue.counts(),
     )
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Header, Response
@@ -14,6 +14,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
+from momalisa_api.films.kinds import FILM_KINDS, FilmName
 from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
@@ -29,20 +30,11 @@ from momalisa_api.walks.rounds import seeds_of
 from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.deps import KnownWalk, Needs
+from momalisa_api.web.routes.deps import BucketDep, KnownWalk, ZipLimiterDep
 
-MEDIA_TYPES = {
-    "walk.gif": "image/gif",
-    "walk.mp4": "video/mp4",
-    "preview.mp4": "video/mp4",
-    "poster.webp": "image/webp",
-    "poster.jpg": "image/jpeg",
-    "frames.zip": "application/zip",
-}
 NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
 ETAG = {"ETag": {"description": "Names these bytes.", "schema": {"type": "string"}}}
 CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}}}
-FILM_TYPES = ("image/gif", "image/webp", "image/jpeg", "video/mp4")
 FOR_EVER = "public, max-age=31536000, immutable"
 
 GONE = "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
@@ -52,11 +44,9 @@ RangeHeader = Annotated[str | None, Header(alias="Range", description="One range
 NoneMatch = Annotated[
     str | None, Header(alias="If-None-Match", description="The ETag you have: 304 where it is still right.")
 ]
-FilmName = Annotated[
-    Literal["walk.gif", "walk.mp4", "preview.mp4", "poster.webp", "poster.jpg"],
-    PathParameter(
-        description="The GIF, the MP4, a small MP4 for galleries, a small still, or one as large as a frame."
-    ),
+FilmPath = Annotated[
+    FilmName,
+    PathParameter(description=" ".join(f"{kind.name}: {kind.description}" for kind in FILM_KINDS.values())),
 ]
 
 
@@ -81,7 +71,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
 async def frame(
     walk: KnownWalk,
     index: Annotated[int, PathParameter(ge=0, description="The frame, counted from 0.")],
-    services: Needs,
+    bucket: BucketDep,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
 ) -> Response:
@@ -92,7 +82,7 @@ async def frame(
         raise NotThereYet(f"Frame {index} has not landed. Watch the walk's events, then ask again.")
     key = walk.frames[index].key
     name = file_name(walk, f"{index:03}.png")
-    return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
+    return await stored(bucket, key, "image/png", name, byte_range, none_match)
 
 
 @router.get(
@@ -106,7 +96,7 @@ async def probe(
     seed: Annotated[int, PathParameter(description="The noise that it starts from.")],
     leg: Annotated[int, PathParameter(description="The leg it stands on, counted from 0.")],
     fraction: Annotated[float, PathParameter(description="Where on that leg, 0 to 1.")],
-    services: Needs,
+    bucket: BucketDep,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
 ) -> Response:
@@ -116,7 +106,7 @@ async def probe(
     key = Frame(walk.spec.recipes(seed)[leg], fraction).key
     name = file_name(walk, f"{leg}-{fraction!r}.png")
     try:
-        return await stored(services.bucket, key, "image/png", name, byte_range, none_match)
+        return await stored(bucket, key, "image/png", name, byte_range, none_match)
     except Gone:
         raise NotThereYet("No picture of this place has landed. Take the urls that the walk names.") from None
 
@@ -125,36 +115,40 @@ async def probe(
     "/walks/{walk_id}/frames.zip", summary="All frames", response_class=Response, responses=_bytes_of("application/zip")
 )
 async def frames_zip(
-    walk: KnownWalk, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
+    walk: KnownWalk,
+    bucket: BucketDep,
+    limiter: ZipLimiterDep,
+    byte_range: RangeHeader = None,
+    none_match: NoneMatch = None,
 ) -> Response:
     """All frames of a finished walk, numbered, in one archive."""
     _only_when_done(walk)
     key = f"walks/{walk.id}/frames.zip"
-    async with services.packing_room:
-        if key not in await services.bucket.present(f"walks/{walk.id}/"):
+    async with limiter.lock:
+        if key not in await bucket.present(f"walks/{walk.id}/"):
             try:
-                await _pack(walk, services.bucket, key)
+                await _pack(walk, bucket, key)
             except NotInBucket:
                 raise Gone(GONE) from None
     name = file_name(walk, "zip")
-    return await stored(services.bucket, key, "application/zip", name, byte_range, none_match)
+    return await stored(bucket, key, "application/zip", name, byte_range, none_match)
 
 
 @router.get(
     "/walks/{walk_id}/{name}",
     summary="A film",
     response_class=Response,
-    responses=_bytes_of(*FILM_TYPES) | documented(NotAcceptable),
+    responses=_bytes_of(*dict.fromkeys(kind.media_type for kind in FILM_KINDS.values())) | documented(NotAcceptable),
 )
 async def film(
-    walk: KnownWalk, name: FilmName, services: Needs, byte_range: RangeHeader = None, none_match: NoneMatch = None
+    walk: KnownWalk, name: FilmPath, bucket: BucketDep, byte_range: RangeHeader = None, none_match: NoneMatch = None
 ) -> Response:
     """A film of a finished walk."""
-    return await film_of(walk, name, services, byte_range, none_match)
+    return await film_of(walk, name, bucket, byte_range, none_match)
 
 
 async def film_of(
-    walk: Walk, name: str, services: Needs, byte_range: str | None = None, none_match: str | None = None
+    walk: Walk, name: FilmName, bucket: Bucket, byte_range: str | None = None, none_match: str | None = None
 ) -> Response:
     """The answer that carries a film; one that was made stays, also while lost frames of its walk are rendered again.
 
@@ -165,7 +159,7 @@ async def film_of(
         raise NotAcceptable(NO_VIDEO)
     download = file_name(walk, name.rpartition(".")[2])
     key = f"walks/{walk.id}/{name}"
-    return await stored(services.bucket, key, MEDIA_TYPES[name], download, byte_range, none_match)
+    return await stored(bucket, key, FILM_KINDS[name].media_type, download, byte_range, none_match)
 
 
 async def stored(

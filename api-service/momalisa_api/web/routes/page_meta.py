@@ -12,9 +12,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from momalisa_api.films.films import mp4_size, shared_poster_size
+from momalisa_api.films.kinds import FILM_KINDS, FilmName
 from momalisa_api.problems import CatalogueUnavailable
+from momalisa_api.store.gallery import Gallery
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.routes.deps import Needs, Services
+from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.schemas import walk_url
 
 NAME: Final = "MoMALisa"
@@ -35,14 +37,16 @@ router = APIRouter()
 
 
 @router.get("/head", include_in_schema=False)
-async def head(request: Request, services: Needs, path: Annotated[str, Query(max_length=2000)] = "/") -> HTMLResponse:
+async def head(
+    request: Request, gallery: GalleryDep, path: Annotated[str, Query(max_length=2000)] = "/"
+) -> HTMLResponse:
     """A page's part of <head>, for nginx to include."""
     # What nginx names the first page by.
     path = path.removesuffix("index.html")
-    return HTMLResponse(await head_of(path, str(request.base_url), services), headers={"Cache-Control": "no-store"})
+    return HTMLResponse(await head_of(path, str(request.base_url), gallery), headers={"Cache-Control": "no-store"})
 
 
-async def head_of(path: str, base_url: str, services: Services) -> str:
+async def head_of(path: str, base_url: str, gallery: Gallery) -> str:
     """A page's part of <head> as HTML: a walk's own where it hangs finished on the wall, else a plain one.
 
     base_url: where the visitor finds this deployment, with a slash at its end. Raises nothing: a page is shown whatever
@@ -52,17 +56,17 @@ async def head_of(path: str, base_url: str, services: Services) -> str:
     if path in PAGES:
         title, said = PAGES[path]
         return "\n".join([*_described(title, said), *_at(base + path, title, said)])
-    walk = await _walk_on_wall(path, services)
+    walk = await _walk_on_wall(path, gallery)
     # A walk that is not on the wall is for those who were given its url.
     return "\n".join(_of_walk(walk, base) if walk else [*_described(*PAGES["/"]), _meta("name", "robots", "noindex")])
 
 
-async def _walk_on_wall(path: str, services: Services) -> Walk | None:
+async def _walk_on_wall(path: str, gallery: Gallery) -> Walk | None:
     found = WALK_PAGE.fullmatch(path)
     if not found:
         return None
     try:
-        walk = await services.gallery.on_wall(found[1])
+        walk = await gallery.on_wall(found[1])
     except CatalogueUnavailable:
         return None
     return walk if walk and walk.state is State.DONE else None
@@ -73,15 +77,20 @@ def _of_walk(walk: Walk, base: str) -> list[str]:
     title = f"{_short(spec.stops[0])} → {_short(spec.stops[-1])}"
     said = f"A walk of {spec.frames} frames between {len(spec.stops)} prompts in the latent space of {spec.model}."
     tags = [*_described(f"{title} · {NAME}", said), *_at(f"{base}/walks/{walk.id}", title, said)]
-    if "poster.jpg" in walk.films:
-        poster = f"{base}{walk_url(walk.id)}/poster.jpg"
+    if FilmName.SHARED_POSTER in walk.films:
+        poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}"
         alt = f"Halfway from {_short(spec.stops[0])} to {_short(spec.stops[-1])}"
-        tags += _properties("og:image", poster, "image/jpeg", shared_poster_size(spec.width, spec.height))
+        tags += _properties(
+            "og:image",
+            poster,
+            FILM_KINDS[FilmName.SHARED_POSTER].media_type,
+            shared_poster_size(spec.width, spec.height),
+        )
         tags += [_meta("property", "og:image:alt", alt), _meta("name", "twitter:card", "summary_large_image")]
         tags += [_meta("name", "twitter:image", poster), _meta("name", "twitter:image:alt", alt)]
-    if "walk.mp4" in walk.films:
-        film = f"{base}{walk_url(walk.id)}/walk.mp4"
-        tags += _properties("og:video", film, "video/mp4", mp4_size(spec.width, spec.height))
+    if FilmName.MP4 in walk.films:
+        film = f"{base}{walk_url(walk.id)}/{FilmName.MP4}"
+        tags += _properties("og:video", film, FILM_KINDS[FilmName.MP4].media_type, mp4_size(spec.width, spec.height))
     return tags
 
 

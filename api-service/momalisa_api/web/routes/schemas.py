@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated
 
+from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from momalisa_api.store.fair_queue import Ahead
+from momalisa_api.store.fair_queue import AheadInQueue
 from momalisa_api.store.workers import FleetStatus
 from momalisa_api.walks.rounds import nearest
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.routes.deps import Services
+from momalisa_api.web.routes.deps import CardDep, FairQueueDep, WorkersDep
 
 NOBODY_AWAKE = "No replica is awake. One is being woken, which can take some minutes; the walk waits for it."
 
@@ -113,21 +115,31 @@ class ReplicasResource(BaseModel):
     awake: int | None = Field(description="How many can take work; null while the catalogue is away.")
 
 
-async def show(walk: Walk, services: Services) -> WalkResource:
-    """A snapshot of a walk with what only this moment knows: its place, who is awake, how long it may take."""
-    [shown] = await show_all([walk], services)
-    return shown
+class WalkViews:
+    """Shows walks as resources: a snapshot, and what changes without the walk: its place, the fleet, the time left."""
+
+    def __init__(self, card: CardDep, workers: WorkersDep, fair_queue: FairQueueDep) -> None:
+        self._micro_batch = card.micro_batch
+        self._workers = workers
+        self._fair_queue = fair_queue
+
+    async def show(self, walk: Walk) -> WalkResource:
+        """One walk as it is now. Raises CatalogueUnavailable."""
+        [shown] = await self.show_all([walk])
+        return shown
+
+    async def show_all(self, walks: Sequence[Walk]) -> list[WalkResource]:
+        """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
+        fleet = await self._workers.fleet_status()
+        waiting = [walk.id for walk in walks if walk.state is State.WAITING]
+        lines = await self._fair_queue.lines_before(waiting)
+        return [_shown(walk, lines.get(walk.id), fleet, self._micro_batch) for walk in walks]
 
 
-async def show_all(walks: Sequence[Walk], services: Services) -> list[WalkResource]:
-    """Snapshots of walks as `show` shows them, for no more looks at the catalogue than one."""
-    fleet = await services.worker_registry.fleet_status()
-    waiting = [walk.id for walk in walks if walk.state is State.WAITING]
-    lines = await services.turns.lines_before(waiting)
-    return [_shown(walk, lines.get(walk.id), fleet, services.card.micro_batch) for walk in walks]
+WalkViewsDep = Annotated[WalkViews, Depends()]
 
 
-def _shown(walk: Walk, ahead: Ahead | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
+def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -164,7 +176,7 @@ def walk_url(walk_id: str) -> str:
     return f"/api/v1/walks/{walk_id}"
 
 
-def _seconds_left(walk: Walk, ahead: Ahead | None, fleet: FleetStatus, micro_batch: int) -> float | None:
+def _seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
     """Rounds of shards until the walk's last, each as long as shards take of late."""
     lacking = walk.frames_expected - len(walk.landed)
     if walk.ended or fleet.shard_s is None or not fleet.awake or not lacking:

@@ -13,7 +13,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from momalisa_api.web.routes.deps import Needs
+from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.negotiation import preferred
 from momalisa_api.web.routes.page_meta import PAGES, WALK_PAGE, head_of
 from momalisa_api.web.routes.security_headers import IMMUTABLE, LOOK_AGAIN, SECURITY
@@ -67,14 +67,14 @@ def site(folder: Path) -> APIRouter:
     shell, files = _read(folder)
     router = APIRouter(include_in_schema=False)
 
-    async def page(request: Request, services: Needs, path: str = "") -> Response:
+    async def page(request: Request, gallery: GalleryDep, path: str = "") -> Response:
         path = f"/{path}"
         if found := files.get(path):
             return found.answer(request)
         known = path in PAGES or WALK_PAGE.fullmatch(path)
         if not known and (_is_not_the_gallery_s(path) or not _wants_page(request)):
             raise HTTPException(404)
-        content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), services)).encode()
+        content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), gallery)).encode()
         headers = {"Cache-Control": LOOK_AGAIN, "Content-Type": TYPES[".html"]}
         return _packed(content, gzip.compress(content), request, headers, 200 if known else 404)
 
