@@ -38,13 +38,14 @@ BROWSER := $(VENV)/ready-browser
 # What the tests of an area need beyond Python and Node; requirements/system-packages installs it.
 NEEDS_api := postgresql
 NEEDS_web := nginx chromium
+NEEDS_journey := postgresql nginx
 NEEDS_ops := postgresql nginx
 NEEDS_containers := docker
 NEEDS_vm := docker vm
-SYSTEM_PACKAGES := $(addprefix system-packages-,api web ops containers vm)
+SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers vm)
 
-.PHONY: up walk gallery api-types test test-api test-model test-web test-ops test-containers test-vm
-.PHONY: check lint check-k8s check-ansible bench system-packages $(SYSTEM_PACKAGES)
+.PHONY: up walk gallery api-types test test-api test-model test-web test-journey test-ops test-containers test-vm
+.PHONY: check lint coverage check-k8s check-ansible bench system-packages $(SYSTEM_PACKAGES)
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
 # System packages come first: without them nothing is downloaded.
@@ -73,6 +74,9 @@ test-model: $(VENV)/ready-dev
 test-web: system-packages-web $(VENV)/ready-dev $(GALLERY) $(BROWSER)
 	$(NPM) test
 	$(PYTEST) tests/browser
+
+test-journey: system-packages-journey $(VENV)/ready-dev $(GALLERY)
+	$(PYTEST) tests/contract tests/journey
 
 test-ops: system-packages-ops $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES)
 	$(PYTEST) tests/ops $(PARALLEL)
@@ -111,6 +115,12 @@ $(NPM) test
 $(PYTEST) --ignore=tests/ops
 $(PYTEST) tests/ops $(PARALLEL)
 endef
+
+coverage: system-packages-api $(VENV)/ready-dev ## what share of the services' code the tests of api and model run; takes twice their time
+	@rm -rf .run/coverage && mkdir -p .run/coverage
+	$(BIN)/coverage run -m pytest tests/api tests/model
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 # pairs builds each two components together; all, in some minutes, whatever can be combined.
 COMBINATIONS ?= pairs

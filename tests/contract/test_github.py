@@ -70,6 +70,17 @@ def test_every_make_target_that_a_workflow_runs_exists():
                 assert {target.replace("$AREA", area) for area in areas} <= make_targets()
 
 
+def test_the_areas_cover_all_tests():
+    """A folder that is in no area would be tried by `make check` alone."""
+    [areas] = [
+        job["strategy"]["matrix"]["area"] for job in jobs() if "area" in job.get("strategy", {}).get("matrix", {})
+    ]
+    makefile = (ROOT / "Makefile").read_text()
+    recipes = [re.search(rf"^test-{area}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1] for area in areas]
+    folders = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert {folder for recipe in recipes for folder in re.findall(r"tests/\w+", recipe)} == folders
+
+
 def test_every_make_target_that_the_pull_request_template_names_exists():
     """A checklist with a command that fails is not ticked, but ignored."""
     named = set(re.findall(r"`make ([a-z-]+)`", (GITHUB / "PULL_REQUEST_TEMPLATE.md").read_text()))
