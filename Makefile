@@ -142,7 +142,7 @@ atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where
 	$(MAKE) atelier-card
 
 atelier-eval: $(READY) ## what the weights know, over HTTP, on captions they never saw
-	cd model-service && ../$(BIN)/python -m atelier.examine
+	cd model-service && ../$(BIN)/python -m atelier.evaluate
 
 pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, by a real deployment
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
@@ -150,8 +150,8 @@ pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, by a real de
 	$(BIN)/python docs/screens.py
 
 atelier-card: $(READY) ## the model card of the weights that are there
-	cd model-service && ../$(BIN)/python -m atelier.wishes > ../.run/wishes.json
-	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/wishes.json $(BIN)/momalisa-model card > .run/card.json
+	cd model-service && ../$(BIN)/python -m atelier.card_overrides > ../.run/overrides.json
+	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
 	mv .run/card.json model-service/$(WEIGHTS)/card.json
 
 $(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml

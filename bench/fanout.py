@@ -14,7 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from momalisa_api.walks.spec import WalkSpec
-from momalisa_model.replica import Ready, get_ready
+from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
 from tests.journey.deployment import WEIGHTS, Deployment, deployed, wait_until
@@ -23,7 +23,7 @@ PAIRS = 5
 START, END = "a red sunburst on yellow", "a blue spiral on white"
 
 
-def direct(ready: Ready, spec: dict[str, Any]) -> float:
+def direct(ready: LoadedModel, spec: dict[str, Any]) -> float:
     """Seconds for all frames of a walk of one leg, by the sampler alone."""
     [leg] = WalkSpec.model_validate(spec).recipes(spec["seed"])
     recipe = leg.model_dump()
@@ -46,7 +46,7 @@ def through_the_api(deployment: Deployment, frames: int, seed: int) -> tuple[flo
 
 
 def main() -> None:
-    ready = get_ready(Settings(model_id=str(WEIGHTS), threads=2))
+    ready = load_model(Settings(model_id=str(WEIGHTS), threads=2))
     micro_batch = ready.answer.card.micro_batch
     frames = 8 * micro_batch
     print(f"{frames} frames in 8 shards of {micro_batch}; {PAIRS} pairs")

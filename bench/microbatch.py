@@ -23,11 +23,11 @@ def replica(sizes: list[int], threads: int, together, results) -> None:
     """Measure each size in step with the other replicas; puts (size, seconds of each round) into results."""
     from sampler import recipe_for
 
-    from momalisa_model.replica import get_ready
+    from momalisa_model.lifecycle import load_model
     from momalisa_model.sampler import Sampler
     from momalisa_model.settings import Settings
 
-    ready = get_ready(Settings(threads=threads))
+    ready = load_model(Settings(threads=threads))
     recipe = recipe_for(ready)
     for size in sizes:
         sampler = Sampler(ready.sampler.weights, size)

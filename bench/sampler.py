@@ -15,28 +15,28 @@ from time import perf_counter
 import torch
 
 from momalisa_model.interpolation import initial_latents, slerp
-from momalisa_model.replica import Ready, get_ready
+from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
 
 CARD_DEFAULTS = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
 
 
-def recipe_for(ready: Ready) -> Recipe:
+def recipe_for(ready: LoadedModel) -> Recipe:
     card = ready.answer.card
     start, end = card.about.examples[0] if card.about.examples else ("a red spiral on white", "a blue wave on yellow")
     defaults = {name: getattr(card, name) for name in CARD_DEFAULTS}
     return Recipe(start=start, end=end, seed=7, model=card.model, revision=card.revision, **defaults)
 
 
-def ours(ready: Ready, recipe: Recipe, fractions: list[float]) -> float:
+def ours(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float:
     began = perf_counter()
     assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))) == len(fractions)
     return perf_counter() - began
 
 
 @torch.inference_mode()
-def stock(ready: Ready, recipe: Recipe, fractions: list[float]) -> float:
+def stock(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float:
     weights = ready.sampler.weights
     leg, factor = ready.sampler.encode(recipe), weights.vae_scale_factor
     noise = initial_latents(recipe.seed, weights.latent_channels, recipe.height // factor, recipe.width // factor)
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--pairs", type=int, default=5)
     chosen = parser.parse_args()
-    ready = get_ready(Settings(threads=chosen.threads))
+    ready = load_model(Settings(threads=chosen.threads))
     recipe = recipe_for(ready)
     fractions = [i / (chosen.frames - 1) for i in range(chosen.frames)]
     card = ready.answer.card

@@ -6,7 +6,7 @@ from random import Random
 from typing import Final
 
 from atelier.families import FAMILIES
-from atelier.palette import COLOURS, stand_apart
+from atelier.palette import COLOURS, are_distinct
 
 HELD_OUT_ONE_IN: Final = 10
 
@@ -32,7 +32,7 @@ def held_out(family: str, colours: tuple[str, ...]) -> bool:
     return int(digest, 16) % HELD_OUT_ONE_IN == 0
 
 
-def listed(words: tuple[str, ...]) -> str:
+def join_words(words: tuple[str, ...]) -> str:
     """red; red and blue; red, blue and green."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
@@ -48,15 +48,15 @@ def phrase(family: str, colours: tuple[str, ...], kind: int | None, rng: Random)
     """One of the ways to say it. kind None leaves the layout open."""
     article, noun = rng.choice(FAMILIES[family].names)
     noun_kind = noun if kind is None else f"{FAMILIES[family].kinds[kind]} {noun}"
-    figure, ground = listed(colours[:-1]), colours[-1]
+    figure, ground = join_words(colours[:-1]), colours[-1]
     adjective = "" if kind is None else f"{FAMILIES[family].kinds[kind]} "
     return rng.choice(
         (
-            f"{with_article(article, noun_kind)} in {listed(colours)}",
-            f"{noun_kind}, {listed(colours)}",
+            f"{with_article(article, noun_kind)} in {join_words(colours)}",
+            f"{noun_kind}, {join_words(colours)}",
             with_article(article, f"{adjective}{figure} {noun} on {ground}"),
-            f"a painting of {with_article(article, noun_kind)} in {listed(colours)}",
-            f"{listed(colours)} {noun_kind}",
+            f"a painting of {with_article(article, noun_kind)} in {join_words(colours)}",
+            f"{join_words(colours)} {noun_kind}",
         )
     )
 
@@ -66,7 +66,7 @@ def draw_caption(rng: Random, from_held_out: bool = False) -> Caption:
     family = rng.choice(tuple(FAMILIES))
     while True:
         colours = tuple(rng.sample(tuple(COLOURS), rng.choice(FAMILIES[family].counts)))
-        if stand_apart(colours) and held_out(family, colours) is from_held_out:
+        if are_distinct(colours) and held_out(family, colours) is from_held_out:
             break
     kind = rng.randrange(2)
     return Caption(family, colours, kind, phrase(family, colours, rng.choice((kind, None)), rng))

@@ -16,10 +16,10 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from atelier import checkpoint
-from atelier.card import TRAINING, write_card
 from atelier.checkpoint import Tally
 from atelier.network import build_networks, build_sampler
-from atelier.tokenizer import keep_tokenizer
+from atelier.readme import TRAINING, write_readme
+from atelier.tokenizer import load_or_build_tokenizer
 
 LARGEST_FILE: Final = "10MB"
 
@@ -47,7 +47,7 @@ def write_weights(networks: nn.ModuleDict, tokenizer: CLIPTokenizer, tally: Tall
     tokenizer.backend_tokenizer.no_padding()
     assemble(networks, tokenizer).save_pretrained(fresh, safe_serialization=True, max_shard_size=LARGEST_FILE)
     (fresh / TRAINING).write_text(json.dumps(vars(tally), indent=2) + "\n")
-    write_card(fresh)
+    write_readme(fresh)
     for path in fresh.rglob("*"):
         # save_pretrained writes files that only their owner may read; an image runs as somebody else.
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -66,12 +66,12 @@ def load_weights(folder: Path) -> StableDiffusionPipeline:
     return pipeline
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the training's folder")
     parser.add_argument("--weights", type=Path, required=True, help="folder to write the pipeline to")
     options = parser.parse_args()
-    tokenizer = keep_tokenizer(options.out / "tokenizer", 0)
+    tokenizer = load_or_build_tokenizer(options.out / "tokenizer", 0)
     networks = build_networks(tokenizer)
     state = checkpoint.load(options.out / "checkpoint.pt")
     networks.load_state_dict(state["average"])
@@ -79,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

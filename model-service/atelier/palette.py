@@ -32,7 +32,7 @@ COLOURS: Final[dict[str, Rgb]] = {
     "coral": (250, 114, 96),
 }
 
-LEAST_CONTRAST: Final = 90.0
+MIN_CONTRAST: Final = 90.0
 
 
 def contrast(first: str, second: str) -> float:
@@ -40,8 +40,8 @@ def contrast(first: str, second: str) -> float:
     return math.dist(COLOURS[first], COLOURS[second])
 
 
-def stand_apart(colours: tuple[str, ...]) -> bool:
+def are_distinct(colours: tuple[str, ...]) -> bool:
     """Whether the eye tells every one of these colours from every other."""
     return all(
-        contrast(first, second) >= LEAST_CONTRAST for i, first in enumerate(colours) for second in colours[i + 1 :]
+        contrast(first, second) >= MIN_CONTRAST for i, first in enumerate(colours) for second in colours[i + 1 :]
     )

@@ -16,8 +16,8 @@ from atelier.captions import Caption, held_out, phrase
 from atelier.export import load_weights
 from atelier.families import FAMILIES
 from atelier.painter import Picture, paint
-from atelier.palette import COLOURS, stand_apart
-from atelier.reverie import STRANGE, imagine
+from atelier.palette import COLOURS, are_distinct
+from atelier.unknown_words import UNKNOWN_PHRASES, substitute_caption
 
 STEPS: Final = 12
 GUIDANCE: Final = 4.0
@@ -32,18 +32,18 @@ def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
         for kind in (0, 1):
             while True:
                 colours = tuple(rng.sample(tuple(COLOURS), rng.choice(family.counts)))
-                if stand_apart(colours) and held_out(name, colours) is held_out_only:
+                if are_distinct(colours) and held_out(name, colours) is held_out_only:
                     break
             captions.append(Caption(name, colours, kind, phrase(name, colours, kind, rng)))
     return captions
 
 
-def painted(captions: list[Caption]) -> list[Picture]:
+def paint_captions(captions: list[Caption]) -> list[Picture]:
     """The painter's pictures."""
     return [paint(caption.family, caption.colours, caption.kind) for caption in captions]
 
 
-def dreamt(
+def sample_images(
     pipeline: StableDiffusionPipeline, texts: list[str], seed: int = 0, steps: int = STEPS, guidance: float = GUIDANCE
 ) -> list[Image.Image]:
     """The model's pictures, each from noise of its own."""
@@ -70,20 +70,20 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True, help="folder for painter.png and atelier.png")
     options = parser.parse_args()
-    captions = [*sheet_captions(), *map(imagine, STRANGE[:SHEET_COLUMNS])]
+    captions = [*sheet_captions(), *map(substitute_caption, UNKNOWN_PHRASES[:SHEET_COLUMNS])]
     save_sheet(
-        lay_out([Image.fromarray(picture) for picture in painted(captions)], SHEET_COLUMNS),
+        lay_out([Image.fromarray(picture) for picture in paint_captions(captions)], SHEET_COLUMNS),
         options.docs / "painter.png",
     )
     pipeline = load_weights(options.weights)
-    images = dreamt(pipeline, [caption.text for caption in captions])
+    images = sample_images(pipeline, [caption.text for caption in captions])
     save_sheet(lay_out(images, SHEET_COLUMNS), options.docs / "atelier.png")
 
 
 if __name__ == "__main__":
-    main()
+    _main()

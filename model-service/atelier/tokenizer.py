@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from atelier.captions import draw_caption
 
-MOST_TOKENS: Final = 32
+MAX_TOKENS: Final = 32
 VOCABULARY: Final = 860
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -50,12 +50,12 @@ def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab={token: i for i, token in enumerate(tokens)},
         merges=merges,
-        model_max_length=MOST_TOKENS,
+        model_max_length=MAX_TOKENS,
         padding_side="right",
     )
 
 
-def keep_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
+def load_or_build_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
     """The folder's tokenizer, learnt first where there is none: weights are worth nothing with another one."""
     if not folder.exists():
         build_tokenizer(seed).save_pretrained(folder)

@@ -32,7 +32,7 @@ def run(training: Training) -> None:
         act()
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the sample sheets")
     parser.add_argument("--weights", type=Path, nargs="*", default=[], help="folders to write the pipeline to")
@@ -56,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -9,12 +9,12 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import Tensor, nn
 
-from atelier import checkpoint, lessons
+from atelier import checkpoint, training_batches
 from atelier.export import assemble, load_weights, write_weights
 from atelier.latents import fit_pca
 from atelier.network import build_networks, build_noise_schedule
-from atelier.sheet import SHEET_COLUMNS, dreamt, lay_out, save_sheet, sheet_captions
-from atelier.tokenizer import keep_tokenizer
+from atelier.sheet import SHEET_COLUMNS, lay_out, sample_images, save_sheet, sheet_captions
+from atelier.tokenizer import load_or_build_tokenizer
 
 AVERAGE: Final = 0.997
 RATE: Final = 1e-3
@@ -53,7 +53,7 @@ class Training:
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer = keep_tokenizer(plan.out / "tokenizer", plan.seed)
+        self.tokenizer = load_or_build_tokenizer(plan.out / "tokenizer", plan.seed)
         self.networks = build_networks(self.tokenizer).to(self.device)
         for network in self.networks.values():
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,7 +69,9 @@ class Training:
             self._restore()
         elif plan.start:
             self._start_from(plan.start)
-        self.lessons = iter(lessons.painted_ahead(self.tokenizer, self._course, self.tally.step, plan.painters))
+        self.batches = iter(
+            training_batches.prefetched_batches(self.tokenizer, self._batch_settings, self.tally.step, plan.painters)
+        )
 
     def _restore(self) -> None:
         state = checkpoint.load(self.path)
@@ -87,8 +89,8 @@ class Training:
                 network.load_state_dict(getattr(pipeline, name).state_dict())
 
     @property
-    def _course(self) -> lessons.Course:
-        return lessons.Course(self.plan.seed, self.plan.batch, self.plan.variations)
+    def _batch_settings(self) -> training_batches.BatchSettings:
+        return training_batches.BatchSettings(self.plan.seed, self.plan.batch, self.plan.variations)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -121,19 +123,19 @@ class Training:
         self._follow()
 
     def _loss(self) -> Tensor:
-        dice, lesson = next(self.lessons)
-        generator, lesson = torch.Generator().manual_seed(dice), lesson.to(self.device)
-        latents = self.pca.encode(lesson.pictures)
+        dice, batch = next(self.batches)
+        generator, batch = torch.Generator().manual_seed(dice), batch.to(self.device)
+        latents = self.pca.encode(batch.pictures)
         vae: AutoencoderTiny = self.networks["vae"]
         unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
-        velocity = lessons.velocity_loss(unet, text_encoder, lesson, latents, self.alphas_cumprod, generator)
-        noisy, pixels = lessons.noisy_crops(lesson.pictures[:CROPS], latents[:CROPS], CROP_CELLS, generator)
-        picture, error = lessons.picture_loss(vae, noisy, pixels)
+        velocity = training_batches.velocity_loss(unet, text_encoder, batch, latents, self.alphas_cumprod, generator)
+        noisy, pixels = training_batches.noisy_crops(batch.pictures[:CROPS], latents[:CROPS], CROP_CELLS, generator)
+        picture, error = training_batches.picture_loss(vae, noisy, pixels)
         self.tally.loss += 0.01 * (velocity.item() - self.tally.loss)
         self.tally.error += 0.01 * (error.item() - self.tally.error)
         total = velocity + picture
         if self.tally.step % ENCODER_EVERY == 0:
-            total = total + nn.functional.mse_loss(vae.encode(lesson.pictures[:4]).latents, latents[:4])
+            total = total + nn.functional.mse_loss(vae.encode(batch.pictures[:4]).latents, latents[:4])
         return total
 
     def _follow(self) -> None:
@@ -146,7 +148,7 @@ class Training:
         """Paint a sheet of held-out captions."""
         pipeline: StableDiffusionPipeline = assemble(self.average, self.tokenizer).to(torch.float32)
         pipeline.set_progress_bar_config(disable=True)
-        images = dreamt(pipeline, [caption.text for caption in sheet_captions()])
+        images = sample_images(pipeline, [caption.text for caption in sheet_captions()])
         save_sheet(lay_out(images, SHEET_COLUMNS), self.plan.out / f"sheet-{self.tally.samples:08d}.png")
 
     def export(self) -> None:

@@ -1,4 +1,4 @@
-"""The one assembler: settings, weights, sampler, lane and routes become a running replica."""
+"""The one assembler: settings, weights, sampler, queue and routes become a running replica."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from fastapi import Depends, FastAPI, Request, Response
 from pydantic import ValidationError
 
 from momalisa_model import __version__
-from momalisa_model.answer import FramesResponse, shard_of
-from momalisa_model.card import card_file, derive_card, read_wishes
-from momalisa_model.door import BodyLimit
+from momalisa_model.body_limit import BodyLimit
+from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.logs import configure_logs
+from momalisa_model.model_card import card_file, derive_card, read_overrides
 from momalisa_model.predict import PredictAnswer, PredictRequest, predict
 from momalisa_model.problems import (
     BodyTooLarge,
     Invalid,
-    LaneFull,
     NotANumber,
     NotReady,
     OutOfMemory,
     Problem,
+    QueueFull,
     Stopping,
     Unreadable,
     WrongModel,
     documented,
     install,
 )
-from momalisa_model.replica import Ready, Replica
 from momalisa_model.server import run
 from momalisa_model.settings import Settings
+from momalisa_model.streaming import FramesResponse, shard_for
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
@@ -47,12 +47,12 @@ def replica_of(request: Request) -> Replica:
     return replica
 
 
-def ready_of(request: Request) -> Ready:
+def ready_of(request: Request) -> LoadedModel:
     return replica_of(request).ready()
 
 
 TheReplica = Annotated[Replica, Depends(replica_of)]
-WhatIsReady = Annotated[Ready, Depends(ready_of)]
+WhatIsReady = Annotated[LoadedModel, Depends(ready_of)]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
 def add_routes(app: FastAPI) -> None:
     """The contract: docs/contract.md tells it with examples."""
     refusals = documented(
-        Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory, NotANumber
+        Unreadable, WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber
     )
     lines = {"description": LINES, "content": {"application/jsonl": {"schema": {"type": "string"}}}}
 
@@ -91,8 +91,8 @@ def add_routes(app: FastAPI) -> None:
     async def render(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
         """Render the frames of one recipe at these fractions. Hanging up cancels, between two denoising steps."""
         check(body, ready.answer.card, replica.settings.max_fractions)
-        shard = shard_of(body, ready.sampler, ready.answer, replica.metrics)
-        return FramesResponse(shard, replica.lane, replica.settings.send_timeout_s)
+        shard = shard_for(body, ready.sampler, ready.answer, replica.metrics)
+        return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
     @app.get("/v1/model", responses=documented(NotReady))
     async def model(ready: WhatIsReady) -> ModelAnswer:
@@ -118,7 +118,7 @@ def add_routes(app: FastAPI) -> None:
 def add_platform_routes(app: FastAPI, settings: Settings) -> None:
     """What Vertex AI and KServe call, under the paths that they choose."""
     refusals = documented(
-        Unreadable, WrongModel, BodyTooLarge, Invalid, LaneFull, NotReady, Stopping, OutOfMemory, NotANumber
+        Unreadable, WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber
     )
     if settings.predict_route:
 
@@ -144,14 +144,14 @@ class PrometheusText(Response):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     app = create_app(settings)
-    run(app, app.state.replica.lane, settings)
+    run(app, app.state.replica.queue, settings)
 
 
 def print_card(settings: Settings) -> None:
-    """Print a card for what is loaded: derived, but with the wishes of a card file where there is one."""
+    """Print a card for what is loaded: derived, but with the overrides of a card file where there is one."""
     weights = load(settings)
     file = card_file(weights, settings)
-    print(derive_card(weights, read_wishes(file) if file else None).model_dump_json(indent=2))
+    print(derive_card(weights, read_overrides(file) if file else None).model_dump_json(indent=2))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,11 +14,11 @@ import anyio.lowlevel
 from pydantic import Field
 from starlette.requests import Request
 
-from momalisa_model.answer import Line, Shard, cancel_when_gone, shard_of
-from momalisa_model.lane import Lane
+from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.problems import Problem, Stopping
-from momalisa_model.replica import Ready, Replica
 from momalisa_model.sampler import Cancelled, ShouldStop
+from momalisa_model.streaming import Line, Shard, cancel_when_gone, shard_for
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
 
 
@@ -42,7 +42,7 @@ class PredictAnswer(Wire):
     predictions: tuple[FrameLine, ...]
 
 
-async def predict(body: PredictRequest, request: Request, replica: Replica, ready: Ready) -> PredictAnswer:
+async def predict(body: PredictRequest, request: Request, replica: Replica, ready: LoadedModel) -> PredictAnswer:
     """All frames, once all are rendered: such platforms know no streams. Hanging up cancels.
 
     Raises what rendering raises, before or after it began: nothing has been sent by then.
@@ -50,13 +50,13 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, read
     requests = _shards(body.instances)
     for one in requests:
         check(one, ready.answer.card, replica.settings.max_fractions)
-    shards = [shard_of(one, ready.sampler, ready.answer, replica.metrics) for one in requests]
+    shards = [shard_for(one, ready.sampler, ready.answer, replica.metrics) for one in requests]
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("Whoever asked has gone.")
-    with replica.lane.place():
+    with replica.queue.slot():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_when_gone, request.receive, tasks.cancel_scope)
-            problem = await _render(replica.lane, shards, frames)
+            problem = await _render(replica.queue, shards, frames)
             tasks.cancel_scope.cancel()
     # Out here, since a task group would wrap it.
     if problem:
@@ -72,7 +72,7 @@ def _shards(instances: Sequence[Instance]) -> list[RenderRequest]:
     ]
 
 
-async def _render(lane: Lane, shards: Sequence[Shard], frames: list[FrameLine]) -> Problem | None:
+async def _render(queue: DeviceQueue, shards: Sequence[Shard], frames: list[FrameLine]) -> Problem | None:
     """One shard after another in one turn on the device. Returns what went wrong."""
 
     def keep(line: Line) -> None:
@@ -84,7 +84,7 @@ async def _render(lane: Lane, shards: Sequence[Shard], frames: list[FrameLine]) 
             yield from shard(should_stop)
 
     try:
-        await lane.run(work, keep)
+        await queue.run(work, keep)
     except Cancelled:
         return Stopping("Whoever asked has gone.")
     except Problem as problem:

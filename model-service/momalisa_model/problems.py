@@ -53,8 +53,8 @@ class WrongModel(Problem):
     status, slug, title = 409, "wrong-model", "Another model is loaded here"
 
 
-class LaneFull(Problem):
-    status, slug, title = 503, "lane-full", "The line before the device is full"
+class QueueFull(Problem):
+    status, slug, title = 503, "queue-full", "The line before the device is full"
 
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})

@@ -114,10 +114,10 @@ class Sampler:
 
     def _marks(self, pictures: Tensor) -> list[bool]:
         """Which of one micro-batch's pictures the safety checker marks, if there is one; padded as they were."""
-        if not self.weights.checker:
+        if not self.weights.safety_checker:
             return [False] * len(pictures)
         padding = pictures[-1:].repeat(self._micro_batch - len(pictures), 1, 1, 1)
-        return self.weights.checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
+        return self.weights.safety_checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
         """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents, float32.

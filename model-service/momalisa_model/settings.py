@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         le=1024,
         description="CPU threads torch computes with; unset: a power of two, as the cores allow.",
     )
-    lane_length: int = Field(
+    queue_length: int = Field(
         default=2, ge=0, le=1000, description="Shards that may wait for the device before one more is told 503."
     )
     max_fractions: int = Field(default=256, ge=1, le=256, description="Frames one request may ask for.")

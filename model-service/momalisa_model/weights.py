@@ -12,9 +12,9 @@ import structlog
 import torch
 from diffusers import StableDiffusionPipeline
 
-from momalisa_model.checker import CHECKER_PARTS, Checker, load_checker, names_checker
-from momalisa_model.places import even_threads, make_places_equal
+from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.safety_checker import SAFETY_CHECKER_PARTS, SafetyChecker, has_safety_checker, load_safety_checker
 from momalisa_model.settings import Settings
 
 PARTS = {
@@ -35,7 +35,7 @@ class Weights:
     folder: Path
     device: torch.device
     dtype: torch.dtype
-    checker: Checker | None = None
+    safety_checker: SafetyChecker | None = None
 
     @property
     def token_limit(self) -> int:
@@ -64,7 +64,7 @@ def load(settings: Settings) -> Weights:
     Raises UnsuitableModel where there are none, where they are not what was pinned, or not a Stable Diffusion 1.x,
     2.x or Turbo. A hub model is downloaded first unless the hub's cache has it.
     """
-    torch.set_num_threads(settings.threads or even_threads(torch.get_num_threads()))
+    torch.set_num_threads(settings.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
     folder, model, revision = locate(settings.model_id, settings.model_revision)
     checked = _check_parts(folder, model)
@@ -85,9 +85,9 @@ def load(settings: Settings) -> Weights:
         raise UnsuitableModel(f"{model} could not be loaded from safetensors; the replica's log says why.") from error
     _check_shapes(pipeline, model)
     if device.type == "cpu":
-        make_places_equal(pipeline.unet, pipeline.vae)
+        make_batch_invariant(pipeline.unet, pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
-    checker = load_checker(folder, model, device) if checked else None
+    checker = load_safety_checker(folder, model, device) if checked else None
     return Weights(pipeline.to(device), model, revision, folder, device, number, checker)
 
 
@@ -157,8 +157,8 @@ def _check_parts(folder: Path, model: str) -> bool:
     kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":
         raise UnsuitableModel(f"{model} is a {kind}; only Stable Diffusion 1.x, 2.x and Turbo can be walked yet.")
-    checked = names_checker(index)
-    for part, (library, kinds) in (PARTS | CHECKER_PARTS if checked else PARTS).items():
+    checked = has_safety_checker(index)
+    for part, (library, kinds) in (PARTS | SAFETY_CHECKER_PARTS if checked else PARTS).items():
         if index.get(part) not in [[library, kind] for kind in kinds]:
             wanted = f"{' or '.join(kinds)} of {library}"
             raise UnsuitableModel(f"{model} has {json.dumps(index.get(part))} as {part}; it must be {wanted}.")

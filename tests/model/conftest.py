@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
 
-from momalisa_model.replica import Ready, get_ready
+from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from tests.model.running import Server
 from tests.model.small_models import save, small_kl, small_tiny, small_unet
@@ -64,13 +64,13 @@ def settings_for(models: dict[str, Path]) -> Callable[..., Settings]:
 
 
 @pytest.fixture(scope="session")
-def ready_with(settings_for: Callable[..., Settings]) -> Callable[[str], Ready]:
+def loaded_model(settings_for: Callable[..., Settings]) -> Callable[[str], LoadedModel]:
     """A loaded and warmed model, loaded once a session: nothing in it changes while it renders."""
-    loaded: dict[str, Ready] = {}
+    loaded: dict[str, LoadedModel] = {}
 
-    def ready(model: str) -> Ready:
+    def ready(model: str) -> LoadedModel:
         if model not in loaded:
-            loaded[model] = get_ready(settings_for(model))
+            loaded[model] = load_model(settings_for(model))
         return loaded[model]
 
     return ready

@@ -12,11 +12,11 @@ import torch
 import uvicorn
 
 from momalisa_model.app import create_app
-from momalisa_model.replica import Ready
+from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.settings import Settings
 
 
-def recipe_for(ready: Ready, **changes: Any) -> dict[str, Any]:
+def recipe_for(ready: LoadedModel, **changes: Any) -> dict[str, Any]:
     """A valid recipe for what is loaded, as JSON."""
     card = ready.answer.card
     recipe = {"start": "a red sun", "end": "blue waves", "negative_prompt": "", "seed": 7, "guidance_scale": 4.0}
@@ -58,7 +58,7 @@ class Server:
         return f"http://127.0.0.1:{port}"
 
     @property
-    def ready(self) -> Ready:
+    def ready(self) -> LoadedModel:
         return self.app.state.replica.ready()
 
     @property

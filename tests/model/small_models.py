@@ -86,7 +86,7 @@ def save(folder: Path, tokens: int, unet: Any, vae: Any, scheduler: Any) -> Path
     return folder
 
 
-def with_checker(folder: Path, target: Path, threshold: float, dislikes: Image.Image | None = None) -> Path:
+def with_safety_checker(folder: Path, target: Path, threshold: float, dislikes: Image.Image | None = None) -> Path:
     """The pipeline of a folder once more, with a safety checker that objects to what it finds alike.
 
     threshold: the cosine from which on it does: 1.1 is above all that there are, -1.1 below. dislikes: what pictures

@@ -312,19 +312,19 @@ def test_what_breaks_after_the_first_frame_is_the_last_line(server):
     assert last["problem"]["status"] == 507
 
 
-def test_a_full_lane_is_503_with_a_time_to_come_back(settings_for):
+def test_a_full_queue_is_503_with_a_time_to_come_back(settings_for):
     """One shard on the device, one in line, and the third asks elsewhere."""
-    with Server(settings_for("plain", lane_length=1)) as server:
+    with Server(settings_for("plain", queue_length=1)) as server:
         answers: list[httpx.Response] = []
         with held_device(server) as begun:
             shards = [in_background(lambda: answers.append(server.render([0.5]))) for _ in range(2)]
             assert begun.wait(20)
-            wait_until(lambda: server.metric("lane_depth") == 2)
+            wait_until(lambda: server.metric("queue_depth") == 2)
             refused = server.render([0.5])
             assert server.get("/healthz").status_code == 200
         for shard in shards:
             shard.join()
-        problem_of(refused, 503, "lane-full")
+        problem_of(refused, 503, "queue-full")
         assert int(refused.headers["retry-after"]) >= 1
         assert [answer.status_code for answer in answers] == [200, 200]
 
@@ -346,7 +346,7 @@ def test_hanging_up_cancels_between_two_steps(server):
         post_and_hang_up(server, lambda: wait_until(lambda: len(steps) >= 2))
         wait_until(lambda: server.metric("cancelled_total") == before + 1)
     assert len(steps) < 100
-    wait_until(lambda: server.metric("lane_depth") == 0)
+    wait_until(lambda: server.metric("queue_depth") == 0)
     assert server.render([0.5]).status_code == 200
 
 
@@ -355,8 +355,8 @@ def test_hanging_up_in_line_gives_the_place_back(server):
     with held_device(server) as begun:
         first = in_background(lambda: server.render([0.5]))
         assert begun.wait(20)
-        post_and_hang_up(server, lambda: wait_until(lambda: server.metric("lane_depth") == 2))
-        wait_until(lambda: server.metric("lane_depth") == 1)
+        post_and_hang_up(server, lambda: wait_until(lambda: server.metric("queue_depth") == 2))
+        wait_until(lambda: server.metric("queue_depth") == 1)
     first.join()
 
 
@@ -382,7 +382,7 @@ def test_metrics_count_what_happened(server):
         "momalisa_model_frame_seconds_bucket",
     }
     assert after["momalisa_model_ready"] == 1
-    assert after["momalisa_model_lane_depth"] == 0
+    assert after["momalisa_model_queue_depth"] == 0
 
 
 @contextmanager
@@ -400,14 +400,14 @@ def who_never_reads(server: Server) -> Iterator[None]:
 
 def test_answers_that_nobody_reads_are_bounded_and_end(settings_for):
     """Frames wait in memory for their reader: no more of them than the line is long, and not for ever."""
-    with Server(settings_for("plain", lane_length=1, send_timeout_s=2)) as server, ExitStack() as callers:
+    with Server(settings_for("plain", queue_length=1, send_timeout_s=2)) as server, ExitStack() as callers:
         callers.enter_context(who_never_reads(server))
         callers.enter_context(who_never_reads(server))
-        wait_until(lambda: server.metric("lane_depth") == 2)
-        problem_of(server.render([0.5]), 503, "lane-full")
+        wait_until(lambda: server.metric("queue_depth") == 2)
+        problem_of(server.render([0.5]), 503, "queue-full")
         wait_until(lambda: server.metric("shards_total", outcome="done") == 1)
-        assert server.metric("lane_depth") == 2, "its frames are still here, and so is its place"
-        wait_until(lambda: server.metric("lane_depth") == 0, 60)
+        assert server.metric("queue_depth") == 2, "its frames are still here, and so is its place"
+        wait_until(lambda: server.metric("queue_depth") == 0, 60)
         held = [thing for thing in gc.get_objects() if type(thing) is FrameLine]
         assert len(held) < 10, "but for one that was being sent, they are gone"
         assert server.metric("shards_total", outcome="done") == 2

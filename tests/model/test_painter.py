@@ -5,13 +5,13 @@ from random import Random
 import numpy as np
 import pytest
 
-from atelier import captions, lessons, painter
+from atelier import captions, painter, training_batches
 from atelier.captions import Caption, draw_caption, held_out, phrase
-from atelier.connoisseur import LEAST_SHARE, share_of
+from atelier.classifier import MIN_SHARE, share_of
 from atelier.families import FAMILIES
-from atelier.palette import COLOURS, stand_apart
-from atelier.reverie import COMPOSITIONS, PALETTES, draw_strange, imagine, strange_words
+from atelier.palette import COLOURS, are_distinct
 from atelier.tokenizer import build_tokenizer
+from atelier.unknown_words import COMPOSITIONS, PALETTES, draw_unknown_caption, substitute_caption, unknown_words_of
 
 EVERY_LAYOUT = [(name, count, kind) for name, family in FAMILIES.items() for count in family.counts for kind in (0, 1)]
 
@@ -22,7 +22,7 @@ def test_every_family_paints_every_colour_it_is_given(family: str, count: int, k
     colours = ("red", "sky blue", "white", "purple")[:count]
     picture = painter.paint(family, colours, kind)
     assert picture.shape == (128, 128, 3)
-    assert all(share_of(picture, colour) >= LEAST_SHARE for colour in colours)
+    assert all(share_of(picture, colour) >= MIN_SHARE for colour in colours)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,9 +70,9 @@ def test_held_out_captions_never_come_from_the_training_side() -> None:
 def test_a_leak_in_the_split_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loader checks each caption itself, whatever drew it."""
     leak = draw_caption(Random(0), from_held_out=True)
-    monkeypatch.setattr(lessons, "draw_caption", lambda rng: leak)
-    with pytest.raises(lessons.HeldOutPainted):
-        lessons.paint_lesson(build_tokenizer(), Random(0), 1)
+    monkeypatch.setattr(training_batches, "draw_caption", lambda rng: leak)
+    with pytest.raises(training_batches.HeldOutLeak):
+        training_batches.paint_batch(build_tokenizer(), Random(0), 1)
 
 
 def test_one_pairing_in_ten_is_held_out() -> None:
@@ -111,26 +111,26 @@ def test_a_caption_is_told_by_its_family_and_colours_alone() -> None:
 
 def test_a_word_that_nobody_knows_has_a_picture_of_its_own():
     """Its letters decide, so that it is the same again, and another word's is another."""
-    giraffe, battleship = imagine("a giraffe"), imagine("A painting of the BATTLESHIP")
-    assert imagine("the giraffe") == Caption(giraffe.family, giraffe.colours, giraffe.kind, "the giraffe")
+    giraffe, battleship = substitute_caption("a giraffe"), substitute_caption("A painting of the BATTLESHIP")
+    assert substitute_caption("the giraffe") == Caption(giraffe.family, giraffe.colours, giraffe.kind, "the giraffe")
     assert (giraffe.family, giraffe.kind, giraffe.colours) != (battleship.family, battleship.kind, battleship.colours)
-    assert imagine("a navy giraffe").colours[0] == "navy"
+    assert substitute_caption("a navy giraffe").colours[0] == "navy"
     with pytest.raises(ValueError, match="knows every word"):
-        imagine("a red spiral on white")
+        substitute_caption("a red spiral on white")
 
 
 def test_every_letter_gives_colours_that_stand_apart():
     """And every composition has room for so many."""
     assert len(PALETTES) == 26
-    assert all(stand_apart(palette) for palette in PALETTES)
+    assert all(are_distinct(palette) for palette in PALETTES)
     assert all(len(PALETTES[0]) in FAMILIES[family].counts for family, _ in COMPOSITIONS)
 
 
 def test_strange_captions_are_strange_and_from_the_training_side():
     """Or the evaluation would know them."""
     rng = Random(0)
-    captions = [draw_strange(rng) for _ in range(500)]
+    captions = [draw_unknown_caption(rng) for _ in range(500)]
     assert not any(caption.held_out for caption in captions)
-    assert all(strange_words(caption.text) for caption in captions)
-    ends = {(words[0][0], words[-1][-1]) for caption in captions if (words := strange_words(caption.text))}
+    assert all(unknown_words_of(caption.text) for caption in captions)
+    ends = {(words[0][0], words[-1][-1]) for caption in captions if (words := unknown_words_of(caption.text))}
     assert {first for first, _ in ends} >= set("abcdefghijklmnopqrstuvw")

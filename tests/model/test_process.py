@@ -88,13 +88,13 @@ def test_a_mistake_at_the_terminal_is_answered_with_a_sentence(models, command, 
     assert "Traceback" not in told.stderr
 
 
-def test_wishes_for_a_card_are_kept_with_their_examples_and_words(models, tmp_path):
+def test_overrides_for_a_card_are_kept_with_their_examples_and_words(models, tmp_path):
     """How the embedded model's card is made: what a person chose from a file, the rest from the weights."""
     about = {"title": "Small", "examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
-    wishes = tmp_path / "wishes.json"
-    wishes.write_text(json.dumps({"model": "small", "micro_batch": 5, "about": about}))
+    overrides = tmp_path / "overrides.json"
+    overrides.write_text(json.dumps({"model": "small", "micro_batch": 5, "about": about}))
     environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu"}
-    environment |= {"MOMALISA_MODEL_CARD": str(wishes)}
+    environment |= {"MOMALISA_MODEL_CARD": str(overrides)}
     arguments = [sys.executable, "-m", "momalisa_model.app", "card"]
     told = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert told.returncode == 0, told.stderr

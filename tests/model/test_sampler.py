@@ -13,8 +13,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.problems import NotANumber, UnsuitableModel
-from momalisa_model.replica import Ready, get_ready
 from momalisa_model.sampler import Cancelled, Sampler
 from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
 from momalisa_model.settings import embedded_model
@@ -44,7 +44,7 @@ def slerp_by_the_book(start: np.ndarray, end: np.ndarray, fraction: float) -> np
 class Stock:
     """What StableDiffusionPipeline.__call__ paints for the same recipe."""
 
-    def __init__(self, ready: Ready, recipe: Recipe) -> None:
+    def __init__(self, ready: LoadedModel, recipe: Recipe) -> None:
         weights = ready.sampler.weights
         self.pipeline = StableDiffusionPipeline.from_pretrained(weights.folder, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
@@ -81,7 +81,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png))).astype(int)
 
 
-def recipe_of(ready: Ready, **changes: object) -> Recipe:
+def recipe_of(ready: LoadedModel, **changes: object) -> Recipe:
     return Recipe(**recipe_for(ready, **changes))
 
 
@@ -98,9 +98,9 @@ def torch_with(threads: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("guidance_scale", [0.0, 4.0])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_batch_is_what_the_stock_pipeline_paints(ready_with, model, guidance_scale):
+def test_a_batch_is_what_the_stock_pipeline_paints(loaded_model, model, guidance_scale):
     """The whole promise: our loop is Stable Diffusion, with guidance and without, in every shape we could think of."""
-    ready = ready_with(model)
+    ready = loaded_model(model)
     # Steps and guidance as the atelier is walked by default; for models that paint noise, few are enough.
     steps = 12 if model == str(ATELIER) else 3
     recipe = recipe_of(ready, guidance_scale=guidance_scale, negative_prompt="grey", num_inference_steps=steps)
@@ -111,9 +111,9 @@ def test_a_batch_is_what_the_stock_pipeline_paints(ready_with, model, guidance_s
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_frame_is_what_the_stock_pipeline_paints_alone(ready_with, model):
+def test_a_frame_is_what_the_stock_pipeline_paints_alone(loaded_model, model):
     """Batching may change a value by one level of 255, and no more."""
-    ready = ready_with(model)
+    ready = loaded_model(model)
     recipe = recipe_of(ready)
     stock = Stock(ready, recipe)
     for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), FRACTIONS):
@@ -122,9 +122,9 @@ def test_a_frame_is_what_the_stock_pipeline_paints_alone(ready_with, model):
 
 
 @pytest.mark.parametrize("scheduler", OFFERED)
-def test_every_scheduler_is_the_stock_one(ready_with, scheduler):
+def test_every_scheduler_is_the_stock_one(loaded_model, scheduler):
     """They keep state between steps; a copy that is set up in another way paints another picture."""
-    ready = ready_with("wide")
+    ready = loaded_model("wide")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=5)
     ours = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
     assert np.abs(ours.numpy() - Stock(ready, recipe).paint(FRACTIONS)).max() <= 1e-5
@@ -132,21 +132,21 @@ def test_every_scheduler_is_the_stock_one(ready_with, scheduler):
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("scheduler", ["PNDM", *OFFERED])
-def test_few_steps_are_enough_for_every_scheduler(ready_with, scheduler, steps):
+def test_few_steps_are_enough_for_every_scheduler(loaded_model, scheduler, steps):
     """The contract allows one step; multistep solvers must not stumble over it."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=steps)
     assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))) == 1
 
 
 @pytest.mark.parametrize(("threads", "micro_batch"), [(1, 5), (2, 5), (2, 3), (2, 4)])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(ready_with, model, threads, micro_batch):
+def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(loaded_model, model, threads, micro_batch):
     """Frames are kept by recipe and fraction for ever: whatever shard they came in, they must be the same.
 
     Held before rounding, where a difference shows that 255 levels would hide in most pictures and not in all.
     """
-    ready = ready_with(model)
+    ready = loaded_model(model)
     recipe = recipe_of(ready, num_inference_steps=1)
     with torch_with(threads):
         sampler = Sampler(ready.sampler.weights, micro_batch)
@@ -162,9 +162,9 @@ def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(ready_with,
         assert not torch.equal(alone, painted([0.9], 0))
 
 
-def test_a_second_micro_batch_gives_the_same_bytes(ready_with):
+def test_a_second_micro_batch_gives_the_same_bytes(loaded_model):
     """A shard may be longer than a micro-batch, and its end is padded."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     recipe = recipe_of(ready)
     leg = ready.sampler.encode(recipe)
     (alone,) = ready.sampler.frames(recipe, leg, [0.3])
@@ -174,7 +174,7 @@ def test_a_second_micro_batch_gives_the_same_bytes(ready_with):
 
 def test_a_replica_whose_places_matter_does_not_get_ready(settings_for):
     """Where a library breaks the promise of equal bytes, an operator is told what to set."""
-    ready = get_ready(settings_for("plain"))
+    ready = load_model(settings_for("plain"))
     unet = ready.sampler.weights.pipeline.unet
     unet.register_forward_hook(
         lambda _unet, _given, noise: (noise[0] + 1e-4 * torch.eye(len(noise[0]))[0, :, None, None, None],)
@@ -183,9 +183,9 @@ def test_a_replica_whose_places_matter_does_not_get_ready(settings_for):
         ready.sampler.warm_up(ready.answer.card)
 
 
-def test_another_instance_gives_the_same_bytes(ready_with, settings_for):
+def test_another_instance_gives_the_same_bytes(loaded_model, settings_for):
     """Two replicas with equal fingerprints are interchangeable."""
-    one, other = ready_with("wide"), get_ready(settings_for("wide"))
+    one, other = loaded_model("wide"), load_model(settings_for("wide"))
     recipe = recipe_of(one)
     assert one.answer == other.answer
     first, second = (
@@ -195,17 +195,17 @@ def test_another_instance_gives_the_same_bytes(ready_with, settings_for):
     assert first == second
 
 
-def test_sizes_that_are_not_the_models_own_are_rendered(ready_with):
+def test_sizes_that_are_not_the_models_own_are_rendered(loaded_model):
     """Any size the card allows, wide or high."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     recipe = recipe_of(ready, width=48, height=20)
     (frame,) = ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])
     assert Image.open(io.BytesIO(frame.png)).size == (48, 20)
 
 
-def test_a_seed_decides_the_picture(ready_with):
+def test_a_seed_decides_the_picture(loaded_model):
     """Same prompts, another seed: another walk."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     one, other = (
         next(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])).png
         for recipe in (recipe_of(ready, seed=1), recipe_of(ready, seed=2))
@@ -213,9 +213,9 @@ def test_a_seed_decides_the_picture(ready_with):
     assert one != other
 
 
-def test_rendering_stops_between_two_steps(ready_with):
+def test_rendering_stops_between_two_steps(loaded_model):
     """Who hung up must not hold the device for the rest of a batch."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     recipe = recipe_of(ready, num_inference_steps=10)
     asked = iter([False, False, True])
     calls = []
@@ -228,9 +228,9 @@ def test_rendering_stops_between_two_steps(ready_with):
     assert len(calls) == 2
 
 
-def test_prompts_are_encoded_once_a_leg(ready_with):
+def test_prompts_are_encoded_once_a_leg(loaded_model):
     """Three encodings for a shard of any length: start, end and the negative prompt."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     recipe = recipe_of(ready)
     calls = []
     hook = ready.sampler.weights.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -242,9 +242,9 @@ def test_prompts_are_encoded_once_a_leg(ready_with):
     assert len(calls) == 3
 
 
-def test_the_part_of_a_prompt_beyond_the_limit_is_named(ready_with):
+def test_the_part_of_a_prompt_beyond_the_limit_is_named(loaded_model):
     """plain hears 20 tokens, begin and end included, and a letter is a token: 18 letters are heard."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     leg = ready.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
     (warning,) = leg.unheard
     assert (warning.prompt, warning.unheard) == ("start", "stu vw")
@@ -253,10 +253,10 @@ def test_the_part_of_a_prompt_beyond_the_limit_is_named(ready_with):
 
 @pytest.mark.parametrize("scheduler", OFFERED)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_paints_with_every_scheduler(ready_with, settings_for, dtype, scheduler):
+def test_half_precision_paints_with_every_scheduler(loaded_model, settings_for, dtype, scheduler):
     """What GPUs use. A cosine schedule begins at a sigma of 20,291, where float16 noise would have run over."""
-    weights, whole = load(settings_for("wide", dtype=dtype)), ready_with("wide").sampler
-    recipe = recipe_of(ready_with("wide"), scheduler=scheduler, width=128, height=128, num_inference_steps=6)
+    weights, whole = load(settings_for("wide", dtype=dtype)), loaded_model("wide").sampler
+    recipe = recipe_of(loaded_model("wide"), scheduler=scheduler, width=128, height=128, num_inference_steps=6)
     half = Sampler(weights, 2)
     ours = half.pictures(recipe, half.encode(recipe), [0.0, 1.0], lambda: False)
     exact = whole.pictures(recipe, whole.encode(recipe), [0.0, 1.0], lambda: False)
@@ -267,7 +267,7 @@ def test_half_precision_paints_with_every_scheduler(ready_with, settings_for, dt
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
 def test_a_picture_of_no_numbers_is_never_handed_out(settings_for, lost):
     """Infinity too, of which clamping would make a white picture that is kept for ever."""
-    ready = get_ready(settings_for("plain"))
+    ready = load_model(settings_for("plain"))
     ready.sampler.weights.pipeline.vae.decoder.register_forward_hook(lambda *given: torch.full_like(given[-1], lost))
     recipe = recipe_of(ready)
     with pytest.raises(NotANumber, match="MOMALISA_DTYPE"):

@@ -18,9 +18,9 @@ import torch
 from diffusers import DDIMScheduler
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from momalisa_model import card as card_module
-from momalisa_model.card import derive_card, fingerprint, made_of, read_card
-from momalisa_model.places import even_threads
+from momalisa_model import model_card as card_module
+from momalisa_model.batch_invariance import largest_power_of_two
+from momalisa_model.model_card import derive_card, fingerprint, made_of, read_card
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.weights import folder_name, folder_revision, load
 from momalisa_model.wire import ModelCard
@@ -36,16 +36,16 @@ def copy_of(models, tmp_path):
     return copied
 
 
-def test_everything_is_read_from_the_weights(ready_with):
+def test_everything_is_read_from_the_weights(loaded_model):
     """Neither 77 tokens nor 4 channels nor 8 pixels a latent are assumed."""
-    plain, wide = (ready_with(model).sampler.weights for model in ("plain", "wide"))
+    plain, wide = (loaded_model(model).sampler.weights for model in ("plain", "wide"))
     assert (plain.token_limit, plain.latent_channels, plain.vae_scale_factor) == (20, 4, 2)
     assert (wide.token_limit, wide.latent_channels, wide.vae_scale_factor) == (77, 12, 8)
 
 
-def test_a_card_is_derived_where_none_is_given(ready_with):
+def test_a_card_is_derived_where_none_is_given(loaded_model):
     """Any Stable Diffusion can be walked with MODEL_ID alone."""
-    card = derive_card(ready_with("wide").sampler.weights)
+    card = derive_card(loaded_model("wide").sampler.weights)
     assert (card.width, card.height, card.size_multiple) == (48, 32, 16)
     assert (card.model, card.scheduler, card.token_limit) == ("wide", "UniPC", 77)
     assert set(card.schedulers) >= {"DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun"}
@@ -90,9 +90,9 @@ def test_a_revision_follows_the_weights_and_not_what_is_written_about_them(copy_
     assert folder_revision(folder) != before
 
 
-def test_a_pinned_revision_is_held(settings_for, ready_with):
+def test_a_pinned_revision_is_held(settings_for, loaded_model):
     """Whoever pins weights wants these or none."""
-    revision = ready_with("plain").answer.card.revision
+    revision = loaded_model("plain").answer.card.revision
     assert load(settings_for("plain", model_revision=revision)).revision == revision
     with pytest.raises(UnsuitableModel, match=revision):
         load(settings_for("plain", model_revision="f" * 64))
@@ -100,7 +100,7 @@ def test_a_pinned_revision_is_held(settings_for, ready_with):
 
 def test_threads_are_a_power_of_two_where_nobody_sets_them(settings_for):
     """With three, torch cuts tensors in the midst of a vector register, and a frame's place shows in its last bits."""
-    assert [even_threads(cores) for cores in (1, 2, 3, 4, 6, 8, 12, 64, 96)] == [1, 2, 2, 4, 4, 8, 8, 64, 64]
+    assert [largest_power_of_two(cores) for cores in (1, 2, 3, 4, 6, 8, 12, 64, 96)] == [1, 2, 2, 4, 4, 8, 8, 64, 64]
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -200,9 +200,9 @@ def test_a_device_that_is_not_there_is_a_sentence(settings_for):
         load(settings_for("plain", device="cuda"))
 
 
-def test_a_card_for_other_weights_is_refused(ready_with, settings_for, tmp_path):
+def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_path):
     """The api would take in walks that this replica paints otherwise."""
-    ready = ready_with("plain")
+    ready = loaded_model("plain")
     other = ready.answer.card.model_copy(update={"revision": "f" * 64})
     file = tmp_path / "card.json"
     file.write_text(other.model_dump_json())
@@ -213,13 +213,13 @@ def test_a_card_for_other_weights_is_refused(ready_with, settings_for, tmp_path)
 @pytest.mark.parametrize(
     "promise", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}, {"token_limit": 77}, {"max_steps": 1000}]
 )
-def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(ready_with, settings_for, tmp_path, promise):
+def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(loaded_model, settings_for, tmp_path, promise):
     """Better at start than as a failure of each walk that takes the promise up."""
-    weights = ready_with("plain").sampler.weights
+    weights = loaded_model("plain").sampler.weights
     # One that was trained on fewer steps than most.
     scheduler = DDIMScheduler.from_config(weights.pipeline.scheduler.config, num_train_timesteps=500)
     file = tmp_path / "card.json"
-    file.write_text(json.dumps(ready_with("plain").answer.card.model_dump() | promise))
+    file.write_text(json.dumps(loaded_model("plain").answer.card.model_dump() | promise))
     settings = settings_for("plain", model_card=file)
     (field,) = promise
     with pytest.raises(UnsuitableModel, match=field):
@@ -228,44 +228,44 @@ def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(ready_with, 
         )
 
 
-def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, ready_with):
+def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, loaded_model):
     """The embedded model brings its own defaults."""
     folder = copy_of("wide")
-    card = ready_with("wide").answer.card.model_copy(update={"model": "the wide one", "num_inference_steps": 12})
+    card = loaded_model("wide").answer.card.model_copy(update={"model": "the wide one", "num_inference_steps": 12})
     (folder / "card.json").write_text(card.model_dump_json())
     card = read_card(load(settings_for(str(folder))), settings_for("wide"))
     assert (card.num_inference_steps, card.model) == (12, "the wide one"), "a card names its model as it likes"
 
 
-def test_a_card_whose_defaults_it_forbids_itself_is_refused(ready_with):
+def test_a_card_whose_defaults_it_forbids_itself_is_refused(loaded_model):
     """Better found at start than by the first visitor."""
-    card = ready_with("plain").answer.card.model_dump()
+    card = loaded_model("plain").answer.card.model_dump()
     with pytest.raises(ValueError, match="width"):
         ModelCard.model_validate({**card, "width": card["width"] + 1})
 
 
-def test_wishes_are_kept_and_what_the_weights_say_is_not_theirs_to_change(ready_with):
+def test_overrides_are_kept_and_what_the_weights_say_is_not_theirs_to_change(loaded_model):
     """A card for new weights from the words and defaults of the old one."""
-    wishes = {"num_inference_steps": 12, "about": {"title": "Small"}, "revision": "f" * 40, "token_limit": 1}
-    weights = ready_with("plain").sampler.weights
-    card = derive_card(weights, wishes)
+    overrides = {"num_inference_steps": 12, "about": {"title": "Small"}, "revision": "f" * 40, "token_limit": 1}
+    weights = loaded_model("plain").sampler.weights
+    card = derive_card(weights, overrides)
     assert (card.num_inference_steps, card.about.title, card.model) == (12, "Small", "plain")
     assert (card.revision, card.token_limit) == (weights.revision, 20)
     assert derive_card(weights, {"model": "small"}).model == "small"
 
 
-def test_examples_and_words_are_wishes_too(ready_with):
+def test_examples_and_words_are_overrides_too(loaded_model):
     """A card is JSON, where a walk is a list: the strict tuples of Python must not stand in its way."""
     about = {"examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
-    card = derive_card(ready_with("plain").sampler.weights, {"about": about})
+    card = derive_card(loaded_model("plain").sampler.weights, {"about": about})
     assert (card.about.examples, card.about.words) == ((("a red sun", "blue waves"),), ("red", "sun"))
-    again = derive_card(ready_with("plain").sampler.weights, json.loads(card.model_dump_json()))
+    again = derive_card(loaded_model("plain").sampler.weights, json.loads(card.model_dump_json()))
     assert again == card
 
 
-def test_a_wish_that_cannot_be_is_a_sentence(ready_with):
+def test_a_wish_that_cannot_be_is_a_sentence(loaded_model):
     with pytest.raises(UnsuitableModel, match="num_inference_steps"):
-        derive_card(ready_with("plain").sampler.weights, {"num_inference_steps": "many"})
+        derive_card(loaded_model("plain").sampler.weights, {"num_inference_steps": "many"})
 
 
 @pytest.mark.parametrize(
@@ -287,9 +287,9 @@ def test_a_turbo_model_is_guessed_by_its_name_and_the_log_says_so(copy_of, setti
     assert any("Turbo" in line["event"] and line["model"] == "sd-turbo" for line in log)
 
 
-def test_a_fingerprint_changes_with_anything_that_decides_pixels(ready_with, settings_for, monkeypatch):
+def test_a_fingerprint_changes_with_anything_that_decides_pixels(loaded_model, settings_for, monkeypatch):
     """Equal fingerprints are a promise of equal bytes."""
-    weights, threads = ready_with("plain").sampler.weights, torch.get_num_threads()
+    weights, threads = loaded_model("plain").sampler.weights, torch.get_num_threads()
     parts = made_of(weights, 3)
     libraries = {"torch", "diffusers", "transformers", "pillow"}
     assert set(parts) == {"weights", "device", "dtype", "threads", "micro_batch", "processor"} | libraries

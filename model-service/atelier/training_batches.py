@@ -15,72 +15,78 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from atelier.captions import draw_caption
 from atelier.latents import PATCH, to_tensor
 from atelier.painter import paint
-from atelier.reverie import draw_strange
+from atelier.unknown_words import draw_unknown_caption
 
-DROPPED_CAPTIONS: Final = 0.1
-STRANGE: Final = 0.2
+DROPPED_CAPTION_SHARE: Final = 0.1
+UNKNOWN_CAPTION_SHARE: Final = 0.2
 LATENT_NOISE: Final = 0.15
 HIGH_NOISE_SKEW: Final = 0.5
-LONGEST_TRAINING: Final = 100_000_000
+MAX_STEPS: Final = 100_000_000
 
 
-class HeldOutPainted(AssertionError):
+class HeldOutLeak(AssertionError):
     """A caption that is kept for evaluation was about to be trained on."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingBatch:
     """token_ids: (n, 32) int64; pictures: (n, 3, size, size) float32 in [-1, 1]."""
 
     token_ids: Tensor
     pictures: Tensor
 
-    def to(self, device: torch.device) -> "Lesson":
-        """The same lesson on another device."""
-        return Lesson(self.token_ids.to(device), self.pictures.to(device))
+    def to(self, device: torch.device) -> "TrainingBatch":
+        """The same batch on another device."""
+        return TrainingBatch(self.token_ids.to(device), self.pictures.to(device))
 
 
-def paint_lesson(tokenizer: CLIPTokenizer, rng: Random, count: int, variations: int = 1, size: int = 128) -> Lesson:
+def paint_batch(
+    tokenizer: CLIPTokenizer, rng: Random, count: int, variations: int = 1, size: int = 128
+) -> TrainingBatch:
     """Pictures of the training side and their captions, one in ten left empty, one in five of made-up words.
 
-    variations: how many layouts of each kind; 1 is the fixed one. Raises HeldOutPainted where the split leaks.
+    variations: how many layouts of each kind; 1 is the fixed one. Raises HeldOutLeak where the split leaks.
     """
-    captions = [draw_strange(rng) if rng.random() < STRANGE else draw_caption(rng) for _ in range(count)]
+    captions = [
+        draw_unknown_caption(rng) if rng.random() < UNKNOWN_CAPTION_SHARE else draw_caption(rng) for _ in range(count)
+    ]
     if any(caption.held_out for caption in captions):
-        raise HeldOutPainted("draw_caption gave a held-out caption to training")
+        raise HeldOutLeak("draw_caption gave a held-out caption to training")
     painted = [paint(c.family, c.colours, c.kind, rng.randrange(variations), size) for c in captions]
-    texts = ["" if rng.random() < DROPPED_CAPTIONS else caption.text for caption in captions]
-    return Lesson(tokenize(tokenizer, texts), to_tensor(np.stack(painted)))
+    texts = ["" if rng.random() < DROPPED_CAPTION_SHARE else caption.text for caption in captions]
+    return TrainingBatch(tokenize(tokenizer, texts), to_tensor(np.stack(painted)))
 
 
 @dataclass(frozen=True)
-class Course:
-    """What decides every lesson of a training."""
+class BatchSettings:
+    """What decides every batch of a training."""
 
     seed: int
     batch: int
     variations: int
 
 
-class Lessons(Dataset[tuple[int, Lesson]]):
-    """Lessons by the number of the step: what a step sees depends on nothing else, so it can be painted anywhere."""
+class TrainingBatches(Dataset[tuple[int, TrainingBatch]]):
+    """Batches by the number of the step: what a step sees depends on nothing else, so it can be painted anywhere."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, course: Course) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, settings: BatchSettings) -> None:
         self._tokenizer = tokenizer
-        self._course = course
+        self._settings = settings
 
-    def __getitem__(self, step: int) -> tuple[int, Lesson]:
-        """A seed for the step's own dice, and its lesson."""
-        rng = Random(f"{self._course.seed}/{step}")
-        return rng.getrandbits(48), paint_lesson(self._tokenizer, rng, self._course.batch, self._course.variations)
+    def __getitem__(self, step: int) -> tuple[int, TrainingBatch]:
+        """A seed for the step's own dice, and its batch."""
+        rng = Random(f"{self._settings.seed}/{step}")
+        return rng.getrandbits(48), paint_batch(self._tokenizer, rng, self._settings.batch, self._settings.variations)
 
 
-def painted_ahead(tokenizer: CLIPTokenizer, course: Course, first_step: int, painters: int) -> Iterable[Any]:
-    """(seed, lesson) for each step from `first_step` on, by so many processes; 0: by this one, when asked."""
+def prefetched_batches(
+    tokenizer: CLIPTokenizer, settings: BatchSettings, first_step: int, painters: int
+) -> Iterable[Any]:
+    """(seed, batch) for each step from `first_step` on, by so many processes; 0: by this one, when asked."""
     ahead: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if painters else {}
-    steps = range(first_step, first_step + LONGEST_TRAINING)
+    steps = range(first_step, first_step + MAX_STEPS)
     loader: DataLoader[Any] = DataLoader(
-        Lessons(tokenizer, course), batch_size=None, sampler=steps, num_workers=painters, **ahead
+        TrainingBatches(tokenizer, settings), batch_size=None, sampler=steps, num_workers=painters, **ahead
     )
     return loader
 
@@ -102,7 +108,7 @@ def draw_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor
 def velocity_loss(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    lesson: Lesson,
+    batch: TrainingBatch,
     latents: Tensor,
     alphas_cumprod: Tensor,
     generator: torch.Generator,
@@ -112,7 +118,7 @@ def velocity_loss(
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     kept = alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
     signal, spread = kept.sqrt(), (1 - kept).sqrt()
-    words = text_encoder(lesson.token_ids)[0]
+    words = text_encoder(batch.token_ids)[0]
     foreseen = unet(signal * latents + spread * noise, timesteps, words).sample
     return nn.functional.mse_loss(foreseen, signal * noise - spread * latents)
 

@@ -13,9 +13,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from momalisa_model.lane import Lane
+from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import LaneFull, Problem, problem_response
+from momalisa_model.problems import Problem, QueueFull, problem_response
 from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
 from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
 
@@ -23,8 +23,8 @@ Line = Head | FrameLine
 Shard = Callable[[ShouldStop], Iterator[Line]]
 
 
-def shard_of(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metrics: Metrics) -> Shard:
-    """The work of one request, for the lane: encode once, then the frames."""
+def shard_for(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metrics: Metrics) -> Shard:
+    """The work of one request, for the queue: encode once, then the frames."""
 
     def shard(should_stop: ShouldStop) -> Iterator[Line]:
         leg = sampler.encode(request.recipe)
@@ -53,21 +53,21 @@ class FramesResponse(Response):
 
     media_type = "application/jsonl"
 
-    def __init__(self, shard: Shard, lane: Lane, send_timeout_s: float) -> None:
+    def __init__(self, shard: Shard, queue: DeviceQueue, send_timeout_s: float) -> None:
         super().__init__()
         # Not known before the last frame: the answer goes out in chunks.
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self._shard = shard
-        self._lane = lane
+        self._queue = queue
         self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             # Kept until all is sent: frames that nobody reads are then as bounded as the line is.
-            with self._lane.place():
+            with self._queue.slot():
                 await self._answer(scope, receive, send)
-        except LaneFull as problem:
+        except QueueFull as problem:
             await problem_response(problem)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +91,7 @@ class FramesResponse(Response):
     async def _render(self, outbox: MemoryObjectSendStream[Line | Problem], answer: anyio.CancelScope) -> None:
         with outbox:
             try:
-                await self._lane.run(self._shard, outbox.send_nowait)
+                await self._queue.run(self._shard, outbox.send_nowait)
             except Cancelled:
                 structlog.get_logger().info("caller hung up, shard cancelled")
             except Problem as problem:

@@ -1,4 +1,4 @@
-"""Examines a replica over HTTP, on captions kept from training: `python -m atelier.examine`.
+"""Examines a replica over HTTP, on captions kept from training: `python -m atelier.evaluate`.
 
 What is asked: is the family right, are the named colours there, in their order, does a walk's way look like a walk.
 The painter's own pictures and shuffled captions stand beside every figure, as its ceiling and its floor.
@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atelier.captions import Caption, draw_caption
-from atelier.card import FIGURES, write_card
-from atelier.connoisseur import Connoisseur, colours_present, families_right, share_of, train_connoisseur
+from atelier.classifier import FamilyClassifier, colours_present, family_accuracy, share_of, train_classifier
 from atelier.export import load_weights
 from atelier.latents import fit_pca, to_tensor
 from atelier.painter import Picture, paint
-from atelier.reverie import STRANGE, imagine
-from atelier.sheet import painted
+from atelier.readme import FIGURES, write_readme
+from atelier.sheet import paint_captions
+from atelier.unknown_words import UNKNOWN_PHRASES, substitute_caption
 
 TIMEOUT_S: Final = 600
 PCA_SEED: Final = 0
@@ -109,7 +109,7 @@ def make_walks(replica: Replica, count: int, frames: int, seed: int = 99) -> lis
     return walks
 
 
-def order_right(picture: Picture, caption: Caption) -> bool:
+def colours_in_order(picture: Picture, caption: Caption) -> bool:
     """Whether the picture is nearer to the painter's own than to any with the colours in another order."""
 
     def distance(colours: tuple[str, ...]) -> float:
@@ -148,23 +148,25 @@ def _laplacian_variance(picture: Picture) -> float:
     return float((grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner).var())
 
 
-def examine(walks: Sequence[Walk], connoisseur: Connoisseur) -> dict[str, tuple[float, float, float]]:
+def compare_with_baselines(
+    walks: Sequence[Walk], classifier: FamilyClassifier
+) -> dict[str, tuple[float, float, float]]:
     """Each figure for the replica, for the painter himself, and for the replica with the captions shuffled."""
     captions = [caption for walk in walks for caption in (walk.start, walk.end)]
     pictures = [picture for walk in walks for picture in (walk.pictures[0], walk.pictures[-1])]
     shuffled = captions[1:] + captions[:1]
 
     def three(figure: Any) -> tuple[float, float, float]:
-        return figure(pictures, captions), figure(painted(captions), captions), figure(pictures, shuffled)
+        return figure(pictures, captions), figure(paint_captions(captions), captions), figure(pictures, shuffled)
 
     def mean_of(judge: Any) -> Any:
         return lambda shown, said: float(np.mean([judge(p, c) for p, c in zip(shown, said, strict=True)]))
 
     return {
-        "family right": three(lambda shown, said: families_right(connoisseur, shown, said)),
+        "family right": three(lambda shown, said: family_accuracy(classifier, shown, said)),
         "named colours present": three(colours_present),
         "pixels in named colours": three(mean_of(share_in_colours)),
-        "colour order right": three(mean_of(order_right)),
+        "colour order right": three(mean_of(colours_in_order)),
     }
 
 
@@ -173,36 +175,36 @@ def decoder_db(weights: Path, count: int = 64, seed: int = 99) -> float:
     """How well the decoder carries the latents of held-out pictures: peak signal to noise ratio, in dB."""
     rng = Random(seed)
     captions = [draw_caption(rng, from_held_out=True) for _ in range(count)]
-    whole, vae = to_tensor(np.stack(painted(captions))), load_weights(weights).vae
+    whole, vae = to_tensor(np.stack(paint_captions(captions))), load_weights(weights).vae
     latents = fit_pca(PCA_SEED).encode(whole)
     again = torch.cat([vae.decode(some).sample for some in torch.split(latents, 8)])
     return float(-10 * ((again.clamp(-1, 1) - whole) / 2).square().mean().log10())
 
 
-def both_ends_right(walks: Sequence[Walk], connoisseur: Connoisseur) -> float:
+def both_ends_correct(walks: Sequence[Walk], classifier: FamilyClassifier) -> float:
     """The share of walks whose first and last pictures are both taken for what their captions say."""
     right = [
-        families_right(connoisseur, [walk.pictures[0], walk.pictures[-1]], [walk.start, walk.end]) == 1
+        family_accuracy(classifier, [walk.pictures[0], walk.pictures[-1]], [walk.start, walk.end]) == 1
         for walk in walks
     ]
     return sum(right) / len(right)
 
 
-def strange_right(replica: Replica, connoisseur: Connoisseur) -> tuple[float, float]:
-    """For texts of words that it does not know: family right and colours present, by what atelier/reverie.py says."""
-    captions = [imagine(text) for text in STRANGE]
-    pictures = [replica.render(text, text, number, [0.0])[0] for number, text in enumerate(STRANGE)]
-    return families_right(connoisseur, pictures, captions), colours_present(pictures, captions)
+def unknown_words_accuracy(replica: Replica, classifier: FamilyClassifier) -> tuple[float, float]:
+    """For texts of unknown words: family right and colours present, by what atelier/unknown_words.py says."""
+    captions = [substitute_caption(text) for text in UNKNOWN_PHRASES]
+    pictures = [replica.render(text, text, number, [0.0])[0] for number, text in enumerate(UNKNOWN_PHRASES)]
+    return family_accuracy(classifier, pictures, captions), colours_present(pictures, captions)
 
 
 def measure(replica: Replica, count: int, frames: int, weights: Path) -> dict[str, tuple[float, ...]]:
     """Every figure by its name: the replica's, and for some the painter's own and that of shuffled captions."""
-    walks, connoisseur = make_walks(replica, count, frames), train_connoisseur()
-    family, colours = strange_right(replica, connoisseur)
+    walks, classifier = make_walks(replica, count, frames), train_classifier()
+    family, colours = unknown_words_accuracy(replica, classifier)
     return {
-        **examine(walks, connoisseur),
+        **compare_with_baselines(walks, classifier),
         "decoder, dB": (decoder_db(weights),),
-        "both ends right": (both_ends_right(walks, connoisseur),),
+        "both ends right": (both_ends_correct(walks, classifier),),
         "1 - Gini of steps": (float(np.mean([evenness(walk.pictures) for walk in walks])),),
         "sharpness of the middle": (float(np.mean([sharpness(walk.pictures) for walk in walks])),),
         "strange words, family right": (family,),
@@ -210,7 +212,7 @@ def measure(replica: Replica, count: int, frames: int, weights: Path) -> dict[st
     }
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a running replica, such as http://127.0.0.1:8100; else one is started")
     parser.add_argument("--walks", type=int, default=60)
@@ -230,8 +232,8 @@ def main() -> None:
         print(f"{name:32}" + "".join(f"{value:10.2f}" for value in values))
     if options.keep:
         (options.weights / FIGURES).write_text(json.dumps({"recipe": recipe, "figures": figures}, indent=2) + "\n")
-        write_card(options.weights)
+        write_readme(options.weights)
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -47,7 +47,8 @@ It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3 to
 - A word for the layout may stand before the family ("a wide spiral"): {kinds}.
 
 Words outside these it does not know. Their letters choose what comes instead: the first letter of the first one a
-palette, the last letter of the last one a calm composition (`atelier/reverie.py`). Colours that are named are heeded.
+palette, the last letter of the last one a calm composition (`atelier/unknown_words.py`). Colours that are named are
+heeded.
 
 ## Walks that look good
 
@@ -97,7 +98,7 @@ def _figure_lines(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def write_card(folder: Path) -> None:
+def write_readme(folder: Path) -> None:
     """Write README.md from what stands in the folder."""
     training: dict[str, Any] = json.loads((folder / TRAINING).read_text())
     kinds = "; ".join(f"{' or '.join(family.kinds)} {name}" for name, family in FAMILIES.items())

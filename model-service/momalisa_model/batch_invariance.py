@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 
-def make_places_equal(*parts: nn.Module) -> None:
+def make_batch_invariant(*parts: nn.Module) -> None:
     """Let group norms see channels-first tensors only.
 
     With channels last, torch deals a batch's pixels over the threads and sums up what each has found, so that a
@@ -23,7 +23,7 @@ def make_places_equal(*parts: nn.Module) -> None:
                 module.register_forward_pre_hook(_channels_first)
 
 
-def even_threads(cores: int) -> int:
+def largest_power_of_two(cores: int) -> int:
     """The largest power of two that so many cores allow.
 
     Torch deals the numbers of a tensor evenly over its threads, and computes what is left over of a vector register

@@ -9,8 +9,8 @@ from random import Random
 from string import ascii_lowercase
 from typing import Final
 
-from atelier.captions import Caption, listed, vocabulary
-from atelier.palette import COLOURS, stand_apart
+from atelier.captions import Caption, join_words, vocabulary
+from atelier.palette import COLOURS, are_distinct
 
 COMPOSITIONS: Final[tuple[tuple[str, int], ...]] = (
     ("landscape", 0),
@@ -54,12 +54,12 @@ PALETTES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 # Words that say nothing of their own. They stand for themselves: "the giraffe" is "a giraffe".
-LITTLE: Final = frozenset(
+FUNCTION_WORDS: Final = frozenset(
     {"the", "my", "your", "his", "her", "our", "their", "its", "this", "that", "at", "by", "for", "from", "to", "with"}
 )
-KNOWN: Final = vocabulary() | LITTLE
+KNOWN_WORDS: Final = vocabulary() | FUNCTION_WORDS
 # None of these was ever in a lesson: strange words there are made up.
-STRANGE: Final = (
+UNKNOWN_PHRASES: Final = (
     "a giraffe",
     "a battleship",
     "an old man at sea",
@@ -118,17 +118,17 @@ ENDS: Final[tuple[str, ...]] = (
 )
 
 
-def strange_words(text: str) -> list[str]:
+def unknown_words_of(text: str) -> list[str]:
     """The words of a text that the atelier does not know, in order."""
-    return [word for word in re.findall(r"[^\W\d_]+", text.casefold()) if word not in KNOWN]
+    return [word for word in re.findall(r"[^\W\d_]+", text.casefold()) if word not in KNOWN_WORDS]
 
 
-def imagine(text: str) -> Caption:
+def substitute_caption(text: str) -> Caption:
     """What to paint for a text with strange words. Colours that it names come first.
 
     Raises ValueError where the atelier knows every word.
     """
-    words = strange_words(text)
+    words = unknown_words_of(text)
     if not words:
         raise ValueError(f"the atelier knows every word of {text!r}")
     palette = PALETTES[(ord(words[0][0]) - ord("a")) % len(PALETTES)]
@@ -145,35 +145,35 @@ def named_colours(text: str) -> list[str]:
 def _three(named: list[str], palette: tuple[str, ...]) -> tuple[str, ...]:
     chosen: tuple[str, ...] = ()
     for colour in (*named, *palette, *COLOURS):
-        if len(chosen) < len(palette) and stand_apart((*chosen, colour)):
+        if len(chosen) < len(palette) and are_distinct((*chosen, colour)):
             chosen += (colour,)
     return chosen
 
 
-def made_up_word(rng: Random) -> str:
+def random_word(rng: Random) -> str:
     """A word of no language, with every letter at either end."""
     while True:
         middle = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 1, 2, 2, 3))))
         word = middle + rng.choice(ENDS)
-        if word not in KNOWN:
+        if word not in KNOWN_WORDS:
             return word
 
 
-def draw_strange(rng: Random) -> Caption:
+def draw_unknown_caption(rng: Random) -> Caption:
     """A caption of one to four made-up words, some with colours, from the training side."""
     while True:
-        caption = imagine(_say(rng))
+        caption = substitute_caption(_draw_phrase(rng))
         if not caption.held_out:
             return caption
 
 
-def _say(rng: Random) -> str:
-    words = [made_up_word(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4)))]
+def _draw_phrase(rng: Random) -> str:
+    words = [random_word(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4)))]
     colours = rng.sample(tuple(COLOURS), rng.choice((0, 0, 0, 1, 2)))
     if colours and rng.random() < 0.5:
-        words[0] = f"{listed(tuple(colours))} {words[0]}"
+        words[0] = f"{join_words(tuple(colours))} {words[0]}"
         colours = []
     little = rng.choice(("a ", "an ", "the ", "", "a painting of a ", "a painting of the "))
     joined = "".join(word + rng.choice((" ", " ", " in a ", " and a ", " on the ", " of ")) for word in words[:-1])
-    ending = f" in {listed(tuple(colours))}" if colours else ""
+    ending = f" in {join_words(tuple(colours))}" if colours else ""
     return f"{little}{joined}{words[-1]}{ending}"

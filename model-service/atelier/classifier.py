@@ -14,29 +14,29 @@ from atelier.families import FAMILIES
 from atelier.latents import to_tensor
 from atelier.painter import Picture
 from atelier.palette import COLOURS
-from atelier.sheet import painted
+from atelier.sheet import paint_captions
 
-NEAR: Final = 60.0
-LEAST_SHARE: Final = 0.01
+MAX_COLOUR_DISTANCE: Final = 60.0
+MIN_SHARE: Final = 0.01
 
 
 def share_of(picture: Picture, colour: str) -> float:
     """The share of pixels within 60 of the named colour, in RGB."""
     gaps = picture.astype(np.float32) - np.array(COLOURS[colour], np.float32)
-    return float((np.sqrt((gaps**2).sum(-1)) < NEAR).mean())
+    return float((np.sqrt((gaps**2).sum(-1)) < MAX_COLOUR_DISTANCE).mean())
 
 
 def colours_present(pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
     """The share of named colours that cover at least a hundredth of their picture."""
     found = [
-        share_of(picture, colour) >= LEAST_SHARE
+        share_of(picture, colour) >= MIN_SHARE
         for picture, caption in zip(pictures, captions, strict=True)
         for colour in caption.colours
     ]
     return sum(found) / len(found)
 
 
-class Connoisseur(nn.Module):
+class FamilyClassifier(nn.Module):
     """Tells families apart: pictures (n, 3, 128, 128) in [-1, 1] to scores (n, families)."""
 
     def __init__(self) -> None:
@@ -52,26 +52,26 @@ class Connoisseur(nn.Module):
         return scores
 
 
-def train_connoisseur(pictures: int = 6000, batch: int = 40, seed: int = 1) -> Connoisseur:
+def train_classifier(pictures: int = 6000, batch: int = 40, seed: int = 1) -> FamilyClassifier:
     """Trained on the painter alone; with noise, so that a blurred edge does not sway it."""
     torch.manual_seed(seed)
-    rng, connoisseur, names = Random(seed), Connoisseur(), list(FAMILIES)
-    optimiser = torch.optim.AdamW(connoisseur.parameters(), 2e-3)
+    rng, classifier, names = Random(seed), FamilyClassifier(), list(FAMILIES)
+    optimiser = torch.optim.AdamW(classifier.parameters(), 2e-3)
     for _ in range(pictures // batch):
         captions = [draw_caption(rng) for _ in range(batch)]
-        shown = to_tensor(np.stack(painted(captions)))
+        shown = to_tensor(np.stack(paint_captions(captions)))
         shown = shown + torch.randn_like(shown) * 0.2 * torch.rand(batch, 1, 1, 1)
         labels = torch.tensor([names.index(caption.family) for caption in captions])
         optimiser.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(connoisseur(shown), labels))
+        torch.autograd.backward(nn.functional.cross_entropy(classifier(shown), labels))
         optimiser.step()
-    return connoisseur.eval()
+    return classifier.eval()
 
 
 @torch.inference_mode()
-def families_right(connoisseur: Connoisseur, pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
+def family_accuracy(classifier: FamilyClassifier, pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
     """The share of pictures that are taken for what their caption says."""
     names = list(FAMILIES)
-    found: list[int] = connoisseur(to_tensor(np.stack(pictures))).argmax(1).tolist()
+    found: list[int] = classifier(to_tensor(np.stack(pictures))).argmax(1).tolist()
     right = sum(names[i] == caption.family for i, caption in zip(found, captions, strict=True))
     return right / len(captions)

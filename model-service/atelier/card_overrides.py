@@ -1,21 +1,22 @@
 """What only the atelier knows of its model card, as JSON; `momalisa-model card` fills in what the weights say.
 
-`python -m atelier.wishes > wishes.json`, then `MOMALISA_MODEL_CARD=wishes.json momalisa-model card > card.json`.
+`python -m atelier.card_overrides > overrides.json`, then
+`MOMALISA_MODEL_CARD=overrides.json momalisa-model card > card.json`.
 """
 
 import json
 from typing import Any, Final
 
 from atelier.captions import vocabulary
-from atelier.card import WALKS
 from atelier.palette import COLOURS
+from atelier.readme import WALKS
 from atelier.sheet import GUIDANCE, STEPS
 
 # Chosen by bench/microbatch.py: two replicas of one thread each, a first frame well within 1.5 s.
 MICRO_BATCH: Final = 5
 
 
-def wishes() -> dict[str, Any]:
+def card_overrides() -> dict[str, Any]:
     """A model card without the fields that follow from the weights."""
     return {
         "model": "atelier",
@@ -35,4 +36,4 @@ def wishes() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(wishes(), indent=2))
+    print(json.dumps(card_overrides(), indent=2))

@@ -17,13 +17,13 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from momalisa_model.checker import Checker
+from momalisa_model.lifecycle import load_model
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.replica import get_ready
+from momalisa_model.safety_checker import SafetyChecker
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
 from tests.model.running import Server
-from tests.model.small_models import with_checker
+from tests.model.small_models import with_safety_checker
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 ALL, NONE = -1.1, 1.1
@@ -43,10 +43,10 @@ def picture_of(frame: dict) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def checked(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A folder with the plain model and a checker: see with_checker. Named like the plain one, whose place it takes."""
+    """A folder with the plain model and a checker: see with_safety_checker. It has the plain model's name."""
 
     def folder(threshold: float, dislikes: Image.Image | None = None) -> Path:
-        return with_checker(models["plain"], tmp_path_factory.mktemp("checked") / "plain", threshold, dislikes)
+        return with_safety_checker(models["plain"], tmp_path_factory.mktemp("checked") / "plain", threshold, dislikes)
 
     return folder
 
@@ -97,7 +97,7 @@ def test_a_mark_is_its_frames_own_whatever_the_shard(checked, settings_for, unch
 def test_the_checker_sees_whole_micro_batches_only(strict):
     """Its last bits change with the batch's size, as the painter's do: a verdict near the line would with them."""
     seen = []
-    network = strict.ready.sampler.weights.checker.network
+    network = strict.ready.sampler.weights.safety_checker.network
     hook = network.vision_model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     try:
         strict.render([0.5])
@@ -135,8 +135,8 @@ def test_a_checker_changes_neither_card_nor_fingerprint_but_by_the_revision(stri
 
 def test_a_checker_computes_in_float32_whatever_the_weights_do(checked, settings_for):
     """Half precision would move pictures over the line."""
-    ready = get_ready(settings_for(str(checked(ALL)), dtype="bfloat16"))
-    network = ready.sampler.weights.checker.network
+    ready = load_model(settings_for(str(checked(ALL)), dtype="bfloat16"))
+    network = ready.sampler.weights.safety_checker.network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
@@ -174,7 +174,7 @@ def test_a_checker_that_is_not_there_whole_is_a_sentence(checked, settings_for, 
         load(settings_for(str(folder)))
     assert str(folder) not in str(told.value)
     in_index(folder, safety_checker=[None, None])
-    assert load(settings_for(str(folder))).checker is None
+    assert load(settings_for(str(folder))).safety_checker is None
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_checker_of_another_kind_is_refused_by_name(checked, settings_for, cha
         load(settings_for(str(folder)))
 
 
-def checker_of(folder: Path) -> Checker:
-    checker = load(Settings(model_id=str(folder), device="cpu", threads=1)).checker
+def checker_of(folder: Path) -> SafetyChecker:
+    checker = load(Settings(model_id=str(folder), device="cpu", threads=1)).safety_checker
     assert checker
     return checker
 

@@ -15,7 +15,7 @@ import torch
 from anyio import from_thread, to_thread
 
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import LaneFull, OutOfMemory, Stopping
+from momalisa_model.problems import OutOfMemory, QueueFull, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ NO_MEMORY = (
 )
 
 
-class Lane:
+class DeviceQueue:
     """Hands the device to one shard after another, in the order they came."""
 
     def __init__(self, length: int, metrics: Metrics) -> None:
@@ -63,19 +63,19 @@ class Lane:
         await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place on the device or in line, for as long as the block lasts. Raises LaneFull where all are taken."""
+    def slot(self) -> Iterator[None]:
+        """A place on the device or in line, for as long as the block lasts. Raises QueueFull where all are taken."""
         if self._inside > self._length:
             self._metrics.turned_away.inc()
             waiting_s = self._usual_s * self._inside
-            raise LaneFull(f"{self._inside} shards are here already; come back in {waiting_s:.0f} s.", waiting_s)
+            raise QueueFull(f"{self._inside} shards are here already; come back in {waiting_s:.0f} s.", waiting_s)
         self._inside += 1
-        self._metrics.lane_depth.set(self._inside)
+        self._metrics.queue_depth.set(self._inside)
         try:
             yield
         finally:
             self._inside -= 1
-            self._metrics.lane_depth.set(self._inside)
+            self._metrics.queue_depth.set(self._inside)
 
     def _work(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
         """In the worker thread: drive one shard to its end, and write down how it ended."""

@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessorPil
 
 from momalisa_model.problems import UnsuitableModel
 
-CHECKER_PARTS = {
+SAFETY_CHECKER_PARTS = {
     "safety_checker": ("stable_diffusion", ["StableDiffusionSafetyChecker"]),
     "feature_extractor": (
         "transformers",
@@ -27,7 +27,7 @@ CHECKER_PARTS = {
 
 
 @dataclass(frozen=True)
-class Checker:
+class SafetyChecker:
     """What sees to it that equal pictures get equal marks: float32 on every device, images scaled by Pillow."""
 
     network: Any  # StableDiffusionSafetyChecker
@@ -46,12 +46,12 @@ class Checker:
         return [bool(mark) for mark in marked]
 
 
-def names_checker(index: dict[str, Any]) -> bool:
+def has_safety_checker(index: dict[str, Any]) -> bool:
     """Whether a model_index.json has a safety checker."""
     return index.get("safety_checker") not in (None, [None, None])
 
 
-def load_checker(folder: Path, model: str, device: torch.device) -> Checker:
+def load_safety_checker(folder: Path, model: str, device: torch.device) -> SafetyChecker:
     """The checker in a folder in diffusers format, from safetensors only.
 
     Raises UnsuitableModel where it is not there whole: a network with a layer missing would be filled up with random
@@ -74,4 +74,4 @@ def load_checker(folder: Path, model: str, device: torch.device) -> Checker:
             "Complete it; or, to go without, set safety_checker to [null, null] in the folder's model_index.json."
         ) from error
     structlog.get_logger().info("safety checker kept", model=model)
-    return Checker(network.to(device), extractor)
+    return SafetyChecker(network.to(device), extractor)

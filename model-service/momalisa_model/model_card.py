@@ -26,10 +26,10 @@ from momalisa_model.wire import ModelCard
 log = structlog.get_logger()
 
 
-def derive_card(weights: Weights, wishes: Mapping[str, Any] | None = None) -> ModelCard:
+def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
     """A card for weights that came without one: sizes and limits as loaded, the customary steps and guidance.
 
-    wishes: fields that somebody chose; all but what only the weights can say are taken from there. Raises
+    overrides: fields that somebody chose; all but what only the weights can say are taken from there. Raises
     UnsuitableModel where there is no such card.
     """
     unet = weights.pipeline.unet.config
@@ -56,7 +56,7 @@ def derive_card(weights: Weights, wishes: Mapping[str, Any] | None = None) -> Mo
     scheduler = _own_scheduler(weights)
     derived |= {"scheduler": scheduler, "schedulers": list(dict.fromkeys([scheduler, *OFFERED]))}
     loaded = {"revision": weights.revision, "token_limit": weights.token_limit}
-    return _card_from(json.dumps({**derived, **(wishes or {}), **loaded}))
+    return _card_from(json.dumps({**derived, **(overrides or {}), **loaded}))
 
 
 def _own_scheduler(weights: Weights) -> str:
@@ -98,7 +98,7 @@ def read_card(weights: Weights, settings: Settings) -> ModelCard:
     return card
 
 
-def read_wishes(file: Path) -> dict[str, Any]:
+def read_overrides(file: Path) -> dict[str, Any]:
     """A card file that may lack fields. Raises UnsuitableModel where it is no JSON object."""
     try:
         return dict(json.loads(_text_of(file)))

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from atelier.captions import held_out
-from atelier.connoisseur import share_of
+from atelier.classifier import share_of
 from atelier.export import load_weights
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "model-service" / "atelier" / "weights"
