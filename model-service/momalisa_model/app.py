@@ -37,7 +37,7 @@ from momalisa_model.streaming import FramesResponse, shard_for
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
-LINES = """The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "unheard", "detail"}]}`; then
+LINES = """The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`; then
 one `{"fraction", "png", "seconds", "marked"}` a frame, in the order asked for, `png` in base64 and `marked` where the
 model's safety checker objects; and where rendering broke off, a last line `{"problem": {...}}`."""
 

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from momalisa_model.weights import Weights
-from momalisa_model.wire import Recipe, Unheard
+from momalisa_model.wire import Recipe, Truncated
 
 
 @dataclass(frozen=True)
 class Leg:
-    """What two prompts and a negative one became: (tokens, width) each, on the CPU; and what went unheard."""
+    """What two prompts and a negative one became: (tokens, width) each, on the CPU; and what was cut off."""
 
     start: Tensor
     end: Tensor
     negative: Tensor
-    unheard: tuple[Unheard, ...]
+    truncated: tuple[Truncated, ...]
 
 
 def encode_leg(weights: Weights, recipe: Recipe) -> Leg:
@@ -29,7 +29,7 @@ def encode_leg(weights: Weights, recipe: Recipe) -> Leg:
     return Leg(start, end, negative, tuple(warning for _, warning in heard.values() if warning))
 
 
-def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Unheard | None]:
+def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Truncated | None]:
     """(tokens, width) on the CPU, and a warning where the encoder's limit cut the prompt."""
     tokenizer, text_encoder = weights.pipeline.tokenizer, weights.pipeline.text_encoder
     limit = weights.token_limit
@@ -41,6 +41,6 @@ def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Unheard |
     whole = tokenizer(prompt).input_ids
     if len(whole) <= limit:
         return embeds, None
-    unheard = tokenizer.decode(whole[limit - 1 : -1])
+    truncated = tokenizer.decode(whole[limit - 1 : -1])
     detail = f"The model hears {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
-    return embeds, Unheard(prompt=name, unheard=unheard, detail=detail)
+    return embeds, Truncated(prompt=name, truncated=truncated, detail=detail)

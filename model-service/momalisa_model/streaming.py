@@ -29,7 +29,7 @@ def shard_for(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, met
     def shard(should_stop: ShouldStop) -> Iterator[Line]:
         leg = sampler.encode(request.recipe)
         card = loaded.card
-        yield Head(model=card.model, revision=card.revision, fingerprint=loaded.fingerprint, warnings=leg.unheard)
+        yield Head(model=card.model, revision=card.revision, fingerprint=loaded.fingerprint, warnings=leg.truncated)
         for frame in sampler.frames(request.recipe, leg, request.fractions, should_stop):
             metrics.frames.inc()
             metrics.frame_seconds.observe(frame.seconds)

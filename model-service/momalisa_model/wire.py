@@ -45,11 +45,11 @@ class RenderRequest(Wire):
     fractions: Annotated[list[Fraction], Field(min_length=1, max_length=256)]
 
 
-class Unheard(Wire):
+class Truncated(Wire):
     """The part of a prompt beyond the text encoder's limit."""
 
     prompt: str = Field(description="start, end or negative_prompt")
-    unheard: str = Field(description="the words that had no say in the picture")
+    truncated: str = Field(description="the words that had no effect on the picture")
     detail: str
 
 
@@ -59,7 +59,7 @@ class Head(Wire):
     model: str
     revision: str
     fingerprint: str
-    warnings: tuple[Unheard, ...]
+    warnings: tuple[Truncated, ...]
 
 
 class FrameLine(Wire):

@@ -268,11 +268,11 @@ async def test_a_walk_outlives_the_process_that_began_it(settings, fleet):
 
 async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
     """A prompt beyond the encoder's limit is not cut in silence."""
-    fleet.add(warnings=[{"prompt": "start", "unheard": "with a hat", "detail": "Not heard: 'with a hat'."}])
+    fleet.add(warnings=[{"prompt": "start", "truncated": "with a hat", "detail": "Ignored: 'with a hat'."}])
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
         slower = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frame_ms": 200})).json())
-    assert walk["warnings"] == ["Not heard: 'with a hat'."]
+    assert walk["warnings"] == ["Ignored: 'with a hat'."]
     assert slower["warnings"] == walk["warnings"], "frames that are there already were not heard either"
 
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from momalisa_api.fleet import wire as api
+from momalisa_api.walks.model_card import About, ModelCard
 from momalisa_model import wire as model
 from tests.api.conftest import CARD
 from tests.api.test_walk import spec
@@ -37,12 +38,12 @@ def test_fractions_survive_the_way_there_and_back_bit_for_bit():
 
 def test_the_api_reads_what_a_replica_answers():
     """Head with warnings, frames, and the problem that ends an answer too early."""
-    unheard = model.Unheard(prompt="start", unheard="with a hat", detail="Not heard: with a hat.")
-    head = model.Head(model="m", revision="r", fingerprint="f", warnings=(unheard,))
+    truncated = model.Truncated(prompt="start", truncated="with a hat", detail="Ignored: with a hat.")
+    head = model.Head(model="m", revision="r", fingerprint="f", warnings=(truncated,))
     frame = model.FrameLine(fraction=0.5, png=base64.b64encode(b"png").decode(), seconds=0.1)
     trouble = model.ProblemLine(problem={"title": "Out of memory", "detail": "Ask for less."})
     read_head = api.Head.model_validate_json(head.model_dump_json())
-    assert read_head.warnings[0].detail == "Not heard: with a hat."
+    assert read_head.warnings[0].detail == "Ignored: with a hat."
     read_frame = api.read_line(json.loads(frame.model_dump_json()))
     assert isinstance(read_frame, api.RenderedFrame)
     assert (read_frame.fraction, read_frame.png) == (0.5, b"png")
@@ -61,12 +62,12 @@ def test_a_mark_is_read_and_its_absence_is_none():
 
 def test_both_halves_know_the_same_card():
     """One file is given to both: each must read all of it that the other needs."""
-    assert set(api.ModelCard.model_fields) == set(model.ModelCard.model_fields)
-    assert set(api.About.model_fields) == set(model.About.model_fields)
+    assert set(ModelCard.model_fields) == set(model.ModelCard.model_fields)
+    assert set(About.model_fields) == set(model.About.model_fields)
     card = {**CARD, "schedulers": ["DDIMScheduler"], "about": {"examples": [["a", "b"]], "title": "t"}}
     theirs = model.ModelCard.model_validate_json(json.dumps(card))
-    ours = api.ModelCard.model_validate_json(theirs.model_dump_json())
-    assert ours == api.ModelCard.model_validate(card)
+    ours = ModelCard.model_validate_json(theirs.model_dump_json())
+    assert ours == ModelCard.model_validate(card)
     answer = model.ModelAnswer(card=theirs, fingerprint="f" * 16, made_of={"threads": 1})
     assert api.ModelAnswer.model_validate_json(answer.model_dump_json()).card == ours
 

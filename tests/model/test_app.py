@@ -235,11 +235,11 @@ def test_prompts_are_data(server):
         assert server.render([0.5], start=prompt).status_code == 200
 
 
-def test_the_unheard_part_of_a_prompt_is_in_the_first_line(server):
+def test_the_truncated_part_of_a_prompt_is_in_the_first_line(server):
     """Nothing is cut silently."""
-    answer = server.render([0.5], end="abcdefghijklmnopqr unheard")
+    answer = server.render([0.5], end="abcdefghijklmnopqr ignored")
     (warning,) = json.loads(answer.text.splitlines()[0])["warnings"]
-    assert (warning["prompt"], warning["unheard"]) == ("end", "unheard")
+    assert (warning["prompt"], warning["truncated"]) == ("end", "ignored")
 
 
 @pytest.mark.parametrize(

@@ -246,8 +246,8 @@ def test_the_part_of_a_prompt_beyond_the_limit_is_named(loaded_model):
     """plain hears 20 tokens, begin and end included, and a letter is a token: 18 letters are heard."""
     ready = loaded_model("plain")
     leg = ready.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
-    (warning,) = leg.unheard
-    assert (warning.prompt, warning.unheard) == ("start", "stu vw")
+    (warning,) = leg.truncated
+    assert (warning.prompt, warning.truncated) == ("start", "stu vw")
     assert "18 tokens" in warning.detail
 
 

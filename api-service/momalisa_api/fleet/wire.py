@@ -20,11 +20,11 @@ class ModelAnswer(BaseModel):
     fingerprint: str
 
 
-class Unheard(BaseModel):
+class Truncated(BaseModel):
     """A prompt's tail that the text encoder has no room for."""
 
     prompt: str
-    unheard: str
+    truncated: str
     detail: str
 
 
@@ -34,7 +34,7 @@ class Head(BaseModel):
     model: str
     revision: str
     fingerprint: str
-    warnings: tuple[Unheard, ...] = ()
+    warnings: tuple[Truncated, ...] = ()
 
 
 class RenderedFrame(BaseModel):
