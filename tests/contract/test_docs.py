@@ -36,8 +36,7 @@ API_MODULE = re.compile(r"`((?:cli|web|work|store|fleet|films|walks)/[\w/]+\.py)
 
 # Not merged yet; this list must be empty before a release.
 AWAITED = {
-    *("test-api", "test-model", "test-web", "test-ops", "openapi", "system-packages"),
-    *("../../actions/workflows/check.yml", "../../actions/workflows/check.yml/badge.svg"),
+    "openapi",
     *("says", "landed", "place_in_line", "message", "frames_ready", "queue_position"),
     *("invalid", "key-unknown", "not-yours", "walk-unknown", "not-there-yet", "too-many-waiting", "budget-spent"),
     *("tests/support", "docs/contract.md", "docs/operating.md"),
