@@ -1,4 +1,4 @@
-"""A certificate authority of our own, good for a day and for loopback alone."""
+"""A certificate authority for tests. Its certificates are valid for two days and for 127.0.0.1 only."""
 
 import datetime
 import ipaddress
@@ -12,34 +12,36 @@ DAY = datetime.timedelta(days=1)
 
 
 def certificate(folder: Path) -> Path:
-    """A file of key and certificate for 127.0.0.1; beside it, ca.pem vouches for it."""
-    ours, theirs = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root, leaf = _name("Made-up authority"), _name("127.0.0.1")
-    above = _begun(root, root, ours).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    above = above.add_extension(_signs(), critical=True)
-    above = above.add_extension(x509.SubjectKeyIdentifier.from_public_key(ours.public_key()), critical=False)
-    below = _begun(leaf, root, theirs).add_extension(
+    """A file with a private key and a certificate for 127.0.0.1. Its authority's certificate is ca.pem beside it."""
+    ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = _name("Fake authority")
+    ca = _builder(ca_name, ca_name, ca_key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    ca = ca.add_extension(_ca_key_usage(), critical=True)
+    ca = ca.add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+    server = _builder(_name("127.0.0.1"), ca_name, server_key).add_extension(
         x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
     )
-    below = below.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ours.public_key()), critical=False)
+    server = server.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+    )
     pem = serialization.Encoding.PEM
-    key = theirs.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "ca.pem").write_bytes(above.sign(ours, hashes.SHA256()).public_bytes(pem))
-    (folder / "google.pem").write_bytes(key + below.sign(ours, hashes.SHA256()).public_bytes(pem))
-    return folder / "google.pem"
+    key = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    (folder / "server.pem").write_bytes(key + server.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    return folder / "server.pem"
 
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
     return builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
 
 
-def _signs() -> x509.KeyUsage:
+def _ca_key_usage() -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,

@@ -1,4 +1,4 @@
-"""Made-up servers on loopback: JSON over TLS with an authority of their own, for who brings the made-up token."""
+"""JSON APIs over TLS on localhost, for the fakes: they accept one bearer token and stream where a call asks for it."""
 
 import json
 import ssl
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from tests.ops.certificates import certificate
 
-TOKEN = "made-up-token"
+TOKEN = "fake-token"
 
 
 class ReceivedCall(NamedTuple):
-    """One call, as it came."""
+    """One HTTP request as it was received."""
 
     method: str
     url: str
@@ -25,22 +25,24 @@ class ReceivedCall(NamedTuple):
 
 
 class ApiError(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-@contextmanager
-def served(
-    answer: Callable[[ReceivedCall], tuple[int, Any]], refusal: Callable[[ApiError], Any], folder: Path
-) -> Iterator[str]:
-    """Serve in a thread on a free port; yields the url. `folder` gets ca.pem, which a caller must trust.
+Respond = Callable[[ReceivedCall], tuple[int, Any]]
 
-    answer: status and body of a call, or raises ApiError; refusal: the body that says so.
+
+@contextmanager
+def serving(respond: Respond, error_body: Callable[[ApiError], Any], folder: Path) -> Iterator[str]:
+    """Serve in a thread on a free port; yields the URL. Writes ca.pem, which clients must trust, to `folder`.
+
+    respond: returns the status and the body of a response, or raises ApiError. A body that is an iterator is streamed,
+    one JSON document per line. error_body: the body of an error response.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answer, refusal))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(respond, error_body))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(folder))
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -54,9 +56,7 @@ def served(
         thread.join(20)
 
 
-def _handler(
-    answer: Callable[[ReceivedCall], tuple[int, Any]], refusal: Callable[[ApiError], Any]
-) -> type[BaseHTTPRequestHandler]:
+def _handler(respond: Respond, error_body: Callable[[ApiError], Any]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -64,20 +64,35 @@ def _handler(
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    raise ApiError(401, "who are you?")
-                status, body = answer(ReceivedCall(self.command, self.path, self.headers, content))
-            except ApiError as refused:
-                status, body = refused.status, refusal(refused)
-            sent = json.dumps(body).encode()
+                    raise ApiError(401, "Unauthorized")
+                status, body = respond(ReceivedCall(self.command, self.path, self.headers, content))
+            except ApiError as error:
+                status, body = error.status, error_body(error)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            if isinstance(body, Iterator):
+                self._stream(body)
+                return
+            sent = json.dumps(body).encode()
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)
 
+        def _stream(self, documents: Iterator[Any]) -> None:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for document in documents:
+                    line = json.dumps(document).encode() + b"\n"
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.write(b"0\r\n\r\n")
+            except OSError:
+                # The client has what it wanted and closed the connection.
+                self.close_connection = True
+
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: pytest has no use for it."""
+            """Log nothing."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""ansible-playbook as an operator runs it, and what it says of itself."""
+"""Run ansible-playbook as an operator does, and read its results."""
 
 import json
 import os
@@ -18,29 +18,30 @@ LIMIT_S = 600
 
 @dataclass
 class PlaybookRun:
-    """One run. `tasks`: (name, result) of every task on every host, loops' items one by one."""
+    """One run. `tasks`: (name, result) of every task on every host; loops give one result per item."""
 
     code: int
     text: str
     tasks: list[tuple[str, dict[str, Any]]]
 
     @property
-    def why(self) -> str:
-        """What went wrong, if anything did."""
+    def error(self) -> str:
+        """The messages of failed tasks, or the end of the output; empty after a success."""
         failed = [f"{name}: {result.get('msg')}" for name, result in self.tasks if result.get("failed")]
         return "; ".join(failed) or (self.text[-2000:] if self.code else "")
 
     @property
     def changed(self) -> list[str]:
+        """The names of the tasks that changed something."""
         return [name for name, result in self.tasks if result.get("changed")]
 
 
 class Operator:
-    """Who calls, with a home and a key of their own. environment: what else their shell holds."""
+    """Someone who runs playbooks, with a home folder and an SSH key. environment: further environment variables."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         (folder / ".ssh").mkdir(exist_ok=True)
-        (folder / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAA made up\n")
+        (folder / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAA fake\n")
         self.folder = folder
         self._environment = {
             "PATH": f"{ANSIBLE.parent}:{os.environ['PATH']}",
@@ -52,12 +53,12 @@ class Operator:
         } | environment
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> PlaybookRun:
-        """Run a playbook. Succeeds or not: `code` says it."""
-        # Never the operator's own cluster, which a kubeconfig in the checkout would lead to.
+        """Run a playbook, which may fail."""
+        # Never a real cluster, to which a kubeconfig in the checkout may point.
         kubeconfig = str(self.folder / "kubeconfig")
-        here = {"gke_cluster_kubeconfig": kubeconfig, "k8s_release_kubeconfig": kubeconfig} | variables
+        variables = {"gke_cluster_kubeconfig": kubeconfig, "k8s_release_kubeconfig": kubeconfig} | variables
         done = subprocess.run(
-            [ANSIBLE, DEPLOYMENT / playbook, "-e", json.dumps(here), *arguments],
+            [ANSIBLE, DEPLOYMENT / playbook, "-e", json.dumps(variables), *arguments],
             env=self._environment,
             cwd=DEPLOYMENT,
             stdin=subprocess.DEVNULL,
@@ -67,12 +68,12 @@ class Operator:
             check=False,
         )
         start = done.stdout.find("{")
-        told = json.loads(done.stdout[start:]) if start >= 0 else {"plays": []}
-        return PlaybookRun(done.returncode, done.stdout + done.stderr, list(_results(told)))
+        report = json.loads(done.stdout[start:]) if start >= 0 else {"plays": []}
+        return PlaybookRun(done.returncode, done.stdout + done.stderr, list(_results(report)))
 
 
-def customer(google: FakeGoogleCloud, folder: Path, **environment: str) -> Operator:
-    """An operator with a project at the fake Google Cloud, a token for it, and its authority trusted."""
+def google_operator(google: FakeGoogleCloud, folder: Path, **environment: str) -> Operator:
+    """An operator with a project at the fake Google Cloud and a token for it, who trusts its certificate."""
     return Operator(
         folder,
         GCP_PROJECT=PROJECT,
@@ -83,8 +84,8 @@ def customer(google: FakeGoogleCloud, folder: Path, **environment: str) -> Opera
     )
 
 
-def _results(told: dict[str, Any]) -> Any:
-    for play in told["plays"]:
+def _results(report: dict[str, Any]) -> Any:
+    for play in report["plays"]:
         for task in play["tasks"]:
             for result in task["hosts"].values():
                 for each in result.get("results", [result]):

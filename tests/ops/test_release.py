@@ -1,9 +1,10 @@
-"""What the playbooks hand to kustomize and to nginx, read by kustomize and nginx themselves, and what they do to a
-made-up Kubernetes."""
+"""The release on Kubernetes: what the playbook gives to kustomize, and what it does to a fake cluster. And the nginx
+configuration of the VM, checked by nginx itself."""
 
 import base64
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 from tests.ops.fake_kubernetes.cluster import FakeCluster
 from tests.ops.fake_kubernetes.controllers import ADDRESS
 from tests.ops.k8s.kustomize import Manifest, build, build_with, tool
-from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, customer
+from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, google_operator
 
-# As KEDA's own manifests begin, and no more of them than makes its kind known.
+# The beginning of KEDA's own manifests: just enough to define its resource type.
 KEDA: list[Manifest] = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}},
     {
@@ -53,20 +54,20 @@ KEDA: list[Manifest] = [
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
     with FakeGoogleCloud().running(tmp_path) as google:
-        yield customer(google, tmp_path)
+        yield google_operator(google, tmp_path)
 
 
-def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path: Path) -> None:
-    """An image or a bucket that is still somebody's example would be found out by the cluster, half an hour later."""
-    folder = DEPLOYMENT.parent / ".run" / "overlay-tried"
+def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator) -> None:
+    """An image or bucket that kept its example name would fail in the cluster, half an hour later."""
+    folder = DEPLOYMENT.parent / ".run" / "overlay-test"
     played = operator.play(
         "deploy-k8s-cluster.yml", "--tags", "overlay", momalisa_database="in-cluster", k8s_release_folder=str(folder)
     )
-    assert played.code == 0, played.why
+    assert played.code == 0, played.error
     built = subprocess.run([*tool(), str(folder)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
-    things = [thing for thing in yaml.safe_load_all(built.stdout) if thing]
-    pods = [thing["spec"]["template"]["spec"] for thing in things if "template" in thing.get("spec", {})]
+    manifests = [manifest for manifest in yaml.safe_load_all(built.stdout) if manifest]
+    pods = [manifest["spec"]["template"]["spec"] for manifest in manifests if "template" in manifest.get("spec", {})]
     images = {container["image"] for pod in pods for container in pod["containers"]}
     home = f"us-central1-docker.pkg.dev/{PROJECT}/momalisa"
     assert images - {
@@ -76,15 +77,15 @@ def test_a_release_is_the_overlay_with_what_is_ours(operator: Operator, tmp_path
     } == {image for image in images if image.startswith("postgres:")}
     assert "your-" not in built.stdout
     assert f"gs://{PROJECT}-momalisa" in built.stdout
-    assert any(thing["kind"] == "StatefulSet" for thing in things)
+    assert any(manifest["kind"] == "StatefulSet" for manifest in manifests)
 
 
-class Release:
-    """The playbook's part that speaks to a cluster, with PostgreSQL in it and its folders in `folder`."""
+class ReleasePlaybook:
+    """The release part of the playbook, with PostgreSQL in the cluster and all its files in `folder`."""
 
     def __init__(self, google: FakeGoogleCloud, cluster: FakeCluster, folder: Path) -> None:
         self.cluster = cluster
-        self._operator = customer(google, folder, TMPDIR=str(folder))
+        self._operator = google_operator(google, folder, TMPDIR=str(folder))
         self.overlay = folder / "overlay"
         (folder / "keda.yaml").write_text(yaml.safe_dump_all(KEDA))
         self._options = {
@@ -93,7 +94,6 @@ class Release:
             "k8s_release_folder": str(self.overlay),
             "k8s_release_keda": str(folder / "keda.yaml"),
             "k8s_release_wait_s": 20,
-            "k8s_release_pause_s": 1,
         }
 
     def play(self, *arguments: str, **variables: Any) -> PlaybookRun:
@@ -102,34 +102,34 @@ class Release:
         )
 
     def secret(self) -> dict[str, str]:
-        held = self.cluster.things["momalisa/Secret/momalisa-database"]["data"]
-        return {name: base64.b64decode(value).decode() for name, value in held.items()}
+        data = self.cluster.objects["momalisa/Secret/momalisa-database"]["data"]
+        return {name: base64.b64decode(value).decode() for name, value in data.items()}
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Iterator[Release]:
+def release(tmp_path: Path) -> Iterator[ReleasePlaybook]:
     manifests = build(DEPLOYMENT.parent / "k8s/overlays/gke") + build_with(tmp_path, ["in-cluster-postgres"])
     (tmp_path / "cluster").mkdir()
     kinds = [manifest for manifest in manifests if manifest["kind"] != "ScaledObject"]
     with FakeGoogleCloud().running(tmp_path) as google, FakeCluster(kinds).running(tmp_path / "cluster") as cluster:
-        yield Release(google, cluster, tmp_path)
+        yield ReleasePlaybook(google, cluster, tmp_path)
 
 
-def name_of(manifest: Manifest) -> str:
-    """As a cluster keeps it."""
+def key_of(manifest: Manifest) -> str:
+    """A manifest's key in FakeCluster.objects."""
     return "/".join((manifest["metadata"].get("namespace", ""), manifest["kind"], manifest["metadata"]["name"]))
 
 
-def test_a_release_is_made_once_and_goes_again(release: Release) -> None:
-    """A second run changes nothing, a look beforehand even less, and nobody reads the password."""
+def test_a_release_is_made_once_and_removed(release: ReleasePlaybook) -> None:
+    """A second run and a dry run change nothing, and no output contains the password."""
     cluster = release.cluster
-    looked = release.play("--check")
-    assert (looked.code, looked.changed[-1], cluster.changes) == (0, "Have the namespace", []), looked.why
+    dry = release.play("--check")
+    assert (dry.code, dry.changed[-1], cluster.changes) == (0, "Create the namespace", []), dry.error
 
     first = release.play("-vvv")
-    assert first.code == 0, first.why
+    assert first.code == 0, first.error
     assert f"MoMALisa is at http://{ADDRESS}" in first.text
-    assert {name_of(manifest) for manifest in build(release.overlay)} < set(cluster.things)
+    assert {key_of(manifest) for manifest in build(release.overlay)} < set(cluster.objects)
     secret = release.secret()
     assert secret["url"] == f"postgresql://momalisa:{secret['password']}@postgres/momalisa"
     assert len(secret["password"]) == 40
@@ -137,26 +137,26 @@ def test_a_release_is_made_once_and_goes_again(release: Release) -> None:
 
     done = len(cluster.changes)
     again = release.play()
-    assert (again.code, again.changed, cluster.changes[done:]) == (0, [], []), again.why
-    gone = release.play(momalisa_state="absent")
-    assert gone.changed == ["Have no MoMALisa in it", "Have no kubeconfig"], gone.why
-    assert not [key for key in cluster.things if "momalisa" in key]
+    assert (again.code, again.changed, cluster.changes[done:]) == (0, [], []), again.error
+    removed = release.play(momalisa_state="absent")
+    assert removed.changed == ["Delete MoMALisa from the cluster", "Delete the kubeconfig"], removed.error
+    assert not [key for key in cluster.objects if "momalisa" in key]
 
 
-def test_a_new_tag_migrates_anew_and_waits_for_new_pods(release: Release) -> None:
-    """A Deployment stays Available by its old pods, so that it can be called through before it has begun."""
+def test_a_new_tag_migrates_again_and_waits_for_new_pods(release: ReleasePlaybook) -> None:
+    """A Deployment stays Available with its old pods, so that condition does not show that the rollout is complete."""
     cluster = release.cluster
     assert release.play().code == 0
     done = len(cluster.changes)
-    looked = release.play("--check", momalisa_image_tag="0.2.0")
-    assert looked.changed == ["Write it", "Have it gone otherwise, for a Job cannot be changed", "Have all of it"]
-    assert (looked.code, cluster.changes[done:]) == (0, []), looked.why
+    dry = release.play("--check", momalisa_image_tag="0.2.0")
+    assert dry.changed == ["Write the overlay", "Delete the previous migration", "Apply the manifests"]
+    assert (dry.code, cluster.changes[done:]) == (0, []), dry.error
 
-    cluster.controllers.looks = {"web": 4}
+    cluster.controllers.rollout_observations = {"web": 4}
     secret = release.secret()
     newer = release.play(momalisa_image_tag="0.2.0")
-    assert newer.code == 0, newer.why
-    assert cluster.controllers.left["web"] == 0
+    assert newer.code == 0, newer.error
+    assert cluster.controllers.observations_left["web"] == 0
     assert [(method, key.partition("/")[2]) for method, key in cluster.changes[done:]] == [
         ("DELETE", "Job/migrate"),
         *[("PATCH", f"Deployment/{name}") for name in ("frontend", "model", "web", "worker")],
@@ -165,57 +165,67 @@ def test_a_new_tag_migrates_anew_and_waits_for_new_pods(release: Release) -> Non
     assert release.secret() == secret
 
 
-def test_what_does_not_come_through_is_named(release: Release) -> None:
-    """What to look at next, instead of a playbook that ends well, or for no reason that it could tell."""
+def test_a_failed_release_says_what_failed_and_where_to_look(release: ReleasePlaybook) -> None:
+    """A playbook that reports success, or fails without a reason, would leave the operator searching."""
     controllers = release.cluster.controllers
     controllers.failing = {"migrate"}
     failed = release.play()
     assert failed.code == 2
-    assert "kubectl -n momalisa logs job/migrate" in failed.why
+    assert "kubectl -n momalisa logs job/migrate" in failed.error
 
-    # The same release again: the Job that failed is in its way.
-    controllers.failing, controllers.gateways = set(), False
-    del release.cluster.things["momalisa/Gateway/momalisa"]
-    homeless = release.play(k8s_release_wait_s=1)
-    assert homeless.code == 2
-    assert "its Gateway has no address" in homeless.why
+    # The same release again: it must replace the failed Job.
+    controllers.failing, controllers.gateways_work = set(), False
+    del release.cluster.objects["momalisa/Gateway/momalisa"]
+    without_address = release.play(k8s_release_wait_s=1)
+    assert without_address.code == 2
+    assert "its Gateway has no address" in without_address.error
 
-    controllers.stuck, controllers.looks = {"worker"}, {"frontend": 1_000_000}
+    controllers.stuck, controllers.rollout_observations = {"worker"}, {"frontend": 1_000_000}
     stuck = release.play(momalisa_image_tag="0.2.0", k8s_release_database_password="p@ss/word")
     assert stuck.code == 2
-    assert "Not all pods of frontend, worker are new and ready" in stuck.why
+    assert "Not all pods of frontend, worker are new and ready" in stuck.error
     assert release.secret()["url"] == "postgresql://momalisa:p%40ss%2Fword@postgres/momalisa"
 
 
-def version() -> tuple[int, ...]:
-    """Of the nginx that is here."""
-    assert NGINX, "no nginx here: make system-packages installs it"
-    said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
-    return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
+def test_a_release_without_kubectl_stops_before_anything_else(tmp_path: Path) -> None:
+    """The playbook needs it only after the cluster is created, twenty minutes later."""
+    with FakeGoogleCloud().running(tmp_path) as google:
+        operator = google_operator(google, tmp_path, PATH=str(Path(sys.executable).parent))
+        played = operator.play("deploy-k8s-cluster.yml")
+        assert played.code == 2
+        assert "needs kubectl 1.27 or newer on this machine; found: none" in played.error
+        assert google.changes == []
+
+
+def nginx_version() -> tuple[int, ...]:
+    """The version of the installed nginx."""
+    assert NGINX, "nginx is not installed: make system-packages installs it"
+    output = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
+    return tuple(int(part) for part in re.findall(r"\d+", output)[:3])
 
 
 @pytest.mark.parametrize("domain", ["", "momalisa.example.org"])
-def test_nginx_takes_the_door(tmp_path: Path, domain: str) -> None:
-    """A door that nginx refuses leaves the old one, or none."""
+def test_nginx_accepts_the_configuration(tmp_path: Path, domain: str) -> None:
+    """With a configuration that nginx rejects, the site would keep the old one, or have none."""
     template = (DEPLOYMENT / "roles/webserver/templates/momalisa.conf.j2").read_text()
-    door = (
+    site = (
         jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
         .from_string(template)
         .render(
-            ansible_managed="made up",
+            ansible_managed="test",
             webserver_domain=domain,
-            webserver_certified=bool(domain),
+            webserver_has_certificate=bool(domain),
             webserver_upstream="127.0.0.1:8080",
         )
     )
-    if version() < (1, 25, 1):
-        # Debian 13's nginx takes it; this one does not know the word.
-        door = door.replace("http2 on;", "")
-    held = certificate(tmp_path)
+    if nginx_version() < (1, 25, 1):
+        # The directive is newer than this nginx; Debian 13's supports it.
+        site = site.replace("http2 on;", "")
+    pem = certificate(tmp_path)
     for name in ("fullchain", "privkey"):
-        door = door.replace(f"/etc/letsencrypt/live/{domain}/{name}.pem", str(held))
-    whole = tmp_path / "nginx.conf"
-    whole.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{door}\n}}\n")
-    done = read_by_nginx(whole)
+        site = site.replace(f"/etc/letsencrypt/live/{domain}/{name}.pem", str(pem))
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{site}\n}}\n")
+    done = read_by_nginx(config)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr

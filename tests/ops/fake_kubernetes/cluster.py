@@ -1,9 +1,13 @@
-"""A made-up Kubernetes on loopback: it keeps what it is given, defaults it, and refuses what Kubernetes' schemas do not
-know. Its controllers act at once, or when they were looked at as often as a test wants. There are no watches, no pods
-and no owners of fields, and no schemas for custom kinds: those are held against their types elsewhere."""
+"""A fake Kubernetes API on localhost, for Ansible's modules and for kubectl.
+
+It stores objects, fills in defaults, rejects what Kubernetes' schemas reject, and streams watches. Its controllers act
+at once, or after as many observations as a test sets. It has no pods, no field ownership, no delete events in watches,
+and no schemas for custom resources: other tests validate those.
+"""
 
 import copy
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,23 +17,24 @@ from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 
-from tests.ops.fake_api_server import TOKEN, ApiError, ReceivedCall, served
+from tests.ops.fake_api_server import TOKEN, ApiError, ReceivedCall, serving
 from tests.ops.fake_kubernetes import controllers, patches
-from tests.ops.fake_kubernetes.kinds import Kind, Kinds, defaulted
+from tests.ops.fake_kubernetes.kinds import ResourceKind, ResourceKinds, with_defaults
 from tests.ops.k8s.kustomize import Manifest
 from tests.ops.k8s.schemas import is_custom, wrong_for_kubernetes
 
 REASONS = {400: "BadRequest", 401: "Unauthorized", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
+WATCH_INTERVAL_S = 0.1
 
 
-class Request:
-    """One call, as it came. `kind` is None for what is asked of the server itself, such as what it serves."""
+class KubernetesCall:
+    """One API call. `version`, `plural` and `name` say which resource it is about."""
 
     def __init__(self, method: str, url: str, headers: Any, body: Any) -> None:
         parts = urlsplit(url)
         self.method, self.path, self.body = method, parts.path, body
         self.query = dict(parse_qsl(parts.query))
-        self.dry = self.query.get("dryRun") == "All"
+        self.dry_run = self.query.get("dryRun") == "All"
         self.patch = str(headers.get("Content-Type", "")).removeprefix("application/").removesuffix("+json")
         words = parts.path.strip("/").split("/")
         size = 2 if words[0] == "api" else 3
@@ -41,147 +46,179 @@ class Request:
 
 
 class FakeCluster:
-    """What there is. `things`: "namespace/Kind/name" to manifest; `changes`: each (method, thing) that changed one."""
+    """The cluster's state. `objects`: "namespace/Kind/name" -> manifest; `changes`: (method, key) of every change."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
-        self.kinds = Kinds(manifests)
-        self.things: dict[str, Manifest] = {}
+        self.kinds = ResourceKinds(manifests)
+        self.objects: dict[str, Manifest] = {}
         self.changes: list[tuple[str, str]] = []
         self.controllers = controllers.Controllers()
         self._lock = threading.Lock()
-        self._count = 0
+        self._stopped = threading.Event()
+        self._version = 0
         self.url = ""
 
-    def answer(self, request: Request) -> tuple[int, Any]:
-        """What Kubernetes says. Raises ApiError."""
+    def respond(self, call: KubernetesCall) -> tuple[int, Any]:
+        """Status and body of the response; of a watch, an iterator of events. Raises ApiError."""
         with self._lock:
-            told = self.kinds.told(request.path)
-            if told is not None:
-                return 200, told
-            kind = self.kinds.of(request.version, request.plural)
+            discovery = self.kinds.discovery(call.path)
+            if discovery is not None:
+                return 200, discovery
+            kind = self.kinds.get(call.version, call.plural)
             if kind is None:
                 raise ApiError(404, "the server could not find the requested resource")
-            if request.method == "GET" and not request.name:
-                return 200, self._list(request, kind)
-            if request.method == "POST":
-                return 201, self._create(request, kind, request.body)
-            key = f"{request.namespace}/{kind.name}/{request.name}"
-            applies = request.patch == "apply-patch+yaml"
-            if applies and not request.query.get("fieldManager"):
+            if call.method == "GET" and not call.name:
+                return 200, self._watch(call, kind) if call.query.get("watch") == "true" else self._list(call, kind)
+            if call.method == "POST":
+                return 201, self._create(call, kind, call.body)
+            key = f"{call.namespace}/{kind.name}/{call.name}"
+            is_apply = call.patch == "apply-patch+yaml"
+            if is_apply and not call.query.get("fieldManager"):
                 raise ApiError(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
-            if key not in self.things:
-                if applies:
-                    return 201, self._create(request, kind, request.body)
-                raise ApiError(404, f'{kind.plural} "{request.name}" not found')
-            if request.method == "GET":
-                self.controllers.looked_at(self.things[key])
-                return 200, copy.deepcopy(self.things[key])
-            return 200, self._delete(request, key) if request.method == "DELETE" else self._change(request, key)
+            if key not in self.objects:
+                if is_apply:
+                    return 201, self._create(call, kind, call.body)
+                raise ApiError(404, f'{kind.plural} "{call.name}" not found')
+            if call.method == "GET":
+                self._observe(self.objects[key])
+                return 200, copy.deepcopy(self.objects[key])
+            return 200, self._delete(call, key) if call.method == "DELETE" else self._change(call, key)
 
-    def _list(self, request: Request, kind: Kind) -> Any:
-        there = [thing for key, thing in self.things.items() if key.startswith(f"{request.namespace}/{kind.name}/")]
-        wanted = dict(parse_qsl(request.query.get("labelSelector", "").replace(",", "&")))
-        there = [thing for thing in there if thing["metadata"].get("labels", {}).items() >= wanted.items()]
-        for thing in there:
-            self.controllers.looked_at(thing)
-        return {"apiVersion": kind.version, "kind": f"{kind.name}List", "metadata": {}, "items": copy.deepcopy(there)}
+    def _list(self, call: KubernetesCall, kind: ResourceKind) -> Any:
+        found = self._selected(call, kind)
+        metadata = {"resourceVersion": str(self._version)}
+        return {"apiVersion": kind.version, "kind": f"{kind.name}List", "metadata": metadata, "items": found}
 
-    def _create(self, request: Request, kind: Kind, body: Manifest) -> Manifest:
-        made = defaulted(self._fitting(request, kind, body))
-        key = f"{request.namespace}/{kind.name}/{made['metadata']['name']}"
-        if key in self.things:
+    def _watch(self, call: KubernetesCall, kind: ResourceKind) -> Iterator[Any]:
+        """What changes after the resource version that the client has read, until its time limit."""
+        seen = int(call.query["resourceVersion"])
+        end = time.monotonic() + float(call.query.get("timeoutSeconds", 300))
+        while time.monotonic() < end and not self._stopped.is_set():
+            with self._lock:
+                found = self._selected(call, kind)
+                changed = [each for each in found if int(each["metadata"]["resourceVersion"]) > seen]
+                seen = self._version
+            yield from ({"type": "MODIFIED", "object": each} for each in changed)
+            self._stopped.wait(WATCH_INTERVAL_S)
+
+    def _selected(self, call: KubernetesCall, kind: ResourceKind) -> list[Manifest]:
+        """Copies of the objects that the call's selectors match, each observed once."""
+        found = [one for key, one in self.objects.items() if key.startswith(f"{call.namespace}/{kind.name}/")]
+        labels = dict(parse_qsl(call.query.get("labelSelector", "").replace(",", "&")))
+        found = [one for one in found if one["metadata"].get("labels", {}).items() >= labels.items()]
+        if fields := call.query.get("fieldSelector"):
+            found = [one for one in found if f"metadata.name={one['metadata']['name']}" == fields]
+        for one in found:
+            self._observe(one)
+        return copy.deepcopy(found)
+
+    def _observe(self, observed: Manifest) -> None:
+        if self.controllers.observed(observed):
+            self._count_version(observed)
+
+    def _count_version(self, changed: Manifest) -> None:
+        self._version += 1
+        changed["metadata"]["resourceVersion"] = str(self._version)
+
+    def _create(self, call: KubernetesCall, kind: ResourceKind, body: Manifest) -> Manifest:
+        created = with_defaults(self._validated(call, kind, body))
+        key = f"{call.namespace}/{kind.name}/{created['metadata']['name']}"
+        if key in self.objects:
             raise ApiError(409, f"{key} already exists")
-        made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z"}
-        if "spec" in made and not kind.is_core:
-            made["metadata"]["generation"] = 1
-        return self._kept(request, key, made)
+        created["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        if "spec" in created and not kind.is_core:
+            created["metadata"]["generation"] = 1
+        return self._store(call, key, created)
 
-    def _change(self, request: Request, key: str) -> Manifest:
-        before = self.things[key]
-        kind = self.kinds.of(request.version, request.plural)
+    def _change(self, call: KubernetesCall, key: str) -> Manifest:
+        before = self.objects[key]
+        kind = self.kinds.get(call.version, call.plural)
         assert kind is not None
-        after = request.body
-        if request.method == "PATCH":
+        after = call.body
+        if call.method == "PATCH":
             try:
-                after = patches.patched(request.patch, before, request.body)
-            except patches.Unknown as unknown:
-                raise ApiError(415, str(unknown)) from unknown
-        after = defaulted(self._fitting(request, kind, after))
+                after = patches.patched(call.patch, before, call.body)
+            except patches.UnsupportedPatch as unsupported:
+                raise ApiError(415, str(unsupported)) from unsupported
+        after = with_defaults(self._validated(call, kind, after))
         if "status" in before:
             after["status"] = copy.deepcopy(before["status"])
-        for field in patches.cannot_change(before, after):
+        for field in patches.immutable_changes(before, after):
             raise ApiError(422, f"{key}: {field}: Invalid value: field is immutable")
         if after == before:
             return copy.deepcopy(before)
         if after.get("spec") != before.get("spec") and "generation" in before["metadata"]:
             after["metadata"]["generation"] += 1
-        return self._kept(request, key, after)
+        return self._store(call, key, after)
 
-    def _fitting(self, request: Request, kind: Kind, body: Manifest) -> Manifest:
-        """A copy of a body, where it is one that this address takes."""
+    def _validated(self, call: KubernetesCall, kind: ResourceKind, body: Manifest) -> Manifest:
+        """A copy of the body of a valid call. Raises ApiError."""
         body = copy.deepcopy(body)
-        said = (body.get("apiVersion"), body.get("kind"))
-        if said != (kind.version, kind.name):
-            raise ApiError(400, f"{said} was sent to {request.path}")
+        given = (body.get("apiVersion"), body.get("kind"))
+        if given != (kind.version, kind.name):
+            raise ApiError(400, f"{given} was sent to {call.path}")
         if kind.namespaced:
-            if f"/Namespace/{request.namespace}" not in self.things:
-                raise ApiError(404, f'namespaces "{request.namespace}" not found')
-            if body["metadata"].setdefault("namespace", request.namespace) != request.namespace:
-                raise ApiError(400, "the namespace of the object is not the namespace of the request")
-        if request.name and body["metadata"].get("name") != request.name:
-            raise ApiError(400, "the name of the object is not the name of the request")
+            if f"/Namespace/{call.namespace}" not in self.objects:
+                raise ApiError(404, f'namespaces "{call.namespace}" not found')
+            if body["metadata"].setdefault("namespace", call.namespace) != call.namespace:
+                raise ApiError(400, "the namespace of the object does not match the namespace of the request")
+        if call.name and body["metadata"].get("name") != call.name:
+            raise ApiError(400, "the name of the object does not match the name of the request")
         wrong = [] if is_custom(body) or kind.is_definition else wrong_for_kubernetes([body])
         if wrong:
             raise ApiError(400, "; ".join(wrong))
         return body
 
-    def _kept(self, request: Request, key: str, thing: Manifest) -> Manifest:
-        if request.dry:
-            return thing
-        self._count += 1
-        thing["metadata"]["resourceVersion"] = str(self._count)
-        before = self.things.get(key)
-        self.things[key] = thing
-        self.changes.append((request.method, key))
-        if thing["kind"] == "CustomResourceDefinition":
-            self.kinds.defined(thing)
-        answered = copy.deepcopy(thing)
-        self.controllers.told(before, thing)
-        return answered
+    def _store(self, call: KubernetesCall, key: str, stored: Manifest) -> Manifest:
+        if call.dry_run:
+            return stored
+        self._count_version(stored)
+        before = self.objects.get(key)
+        self.objects[key] = stored
+        self.changes.append((call.method, key))
+        if stored["kind"] == "CustomResourceDefinition":
+            self.kinds.define(stored)
+        response = copy.deepcopy(stored)
+        if self.controllers.changed(before, stored):
+            self._count_version(stored)
+        return response
 
-    def _delete(self, request: Request, key: str) -> Manifest:
-        gone = copy.deepcopy(self.things[key])
-        if not request.dry:
-            below = f"{request.name}/" if gone["kind"] == "Namespace" else key
-            for each in [each for each in self.things if each == key or each.startswith(below)]:
-                del self.things[each]
-            self.changes.append((request.method, key))
-        return gone | {"metadata": gone["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    def _delete(self, call: KubernetesCall, key: str) -> Manifest:
+        deleted = copy.deepcopy(self.objects[key])
+        if not call.dry_run:
+            below = f"{call.name}/" if deleted["kind"] == "Namespace" else key
+            for each in [each for each in self.objects if each == key or each.startswith(below)]:
+                del self.objects[each]
+            self.changes.append((call.method, key))
+        return deleted | {"metadata": deleted["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
 
-    def _answered(self, asked: ReceivedCall) -> tuple[int, Any]:
-        body = yaml.safe_load(asked.content) if asked.content else None
-        return self.answer(Request(asked.method, asked.url, asked.headers, body))
+    def _respond(self, received: ReceivedCall) -> tuple[int, Any]:
+        body = yaml.safe_load(received.content) if received.content else None
+        return self.respond(KubernetesCall(received.method, received.url, received.headers, body))
 
     @contextmanager
     def running(self, folder: Path) -> Iterator["FakeCluster"]:
-        """Serve on loopback. `folder` gets ca.pem and kubeconfig."""
-        with served(self._answered, _refusal, folder) as self.url:
+        """Serve on localhost. Writes ca.pem and kubeconfig to `folder`."""
+        with serving(self._respond, _status, folder) as self.url:
             (folder / "kubeconfig").write_text(yaml.safe_dump(self._kubeconfig(folder)))
-            yield self
+            try:
+                yield self
+            finally:
+                self._stopped.set()
 
     def _kubeconfig(self, folder: Path) -> Any:
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "made-up",
-            "contexts": [{"name": "made-up", "context": {"cluster": "made-up", "user": "made-up"}}],
+            "current-context": "fake",
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
             "clusters": [
-                {"name": "made-up", "cluster": {"server": self.url, "certificate-authority": str(folder / "ca.pem")}}
+                {"name": "fake", "cluster": {"server": self.url, "certificate-authority": str(folder / "ca.pem")}}
             ],
-            "users": [{"name": "made-up", "user": {"token": TOKEN}}],
+            "users": [{"name": "fake", "user": {"token": TOKEN}}],
         }
 
 
-def _refusal(refused: ApiError) -> Any:
-    said = {"message": str(refused), "reason": REASONS.get(refused.status, "Unknown"), "code": refused.status}
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"} | said
+def _status(error: ApiError) -> Any:
+    status = {"message": str(error), "reason": REASONS.get(error.status, "Unknown"), "code": error.status}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"} | status

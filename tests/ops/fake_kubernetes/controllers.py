@@ -1,5 +1,6 @@
-"""What the controllers of the made-up Kubernetes do: rollouts, Jobs, Gateways, told by names how slow they are."""
+"""The controllers of the fake Kubernetes: rollouts, Jobs and Gateways, as fast or as slow as a test sets."""
 
+import copy
 from typing import Any
 
 from tests.ops.k8s.kustomize import Manifest
@@ -9,56 +10,61 @@ SINCE = "2026-01-01T00:00:00Z"
 
 
 class Controllers:
-    """`looks`: how often a Deployment is looked at, from a change of it, until its rollout is through; else none.
-    `stuck`: Deployments whose rollout Kubernetes gives up on. `failing`: Jobs that fail. `gateways`: whether those get
-    an address."""
+    """`rollout_observations`: how often a Deployment is observed until its rollout is complete; default none.
+    `stuck`: Deployments that exceed their progress deadline. `failing`: Jobs that fail. `gateways_work`: whether
+    Gateways get an address."""
 
     def __init__(self) -> None:
-        self.looks: dict[str, int] = {}
+        self.rollout_observations: dict[str, int] = {}
         self.stuck: set[str] = set()
         self.failing: set[str] = set()
-        self.gateways = True
-        self.left: dict[str, int] = {}
+        self.gateways_work = True
+        self.observations_left: dict[str, int] = {}
 
-    def told(self, before: Manifest | None, thing: Manifest) -> None:
-        """Something was made or changed."""
-        kind, name = thing["kind"], thing["metadata"]["name"]
-        if kind == "Deployment" and (before is None or before["spec"] != thing["spec"]):
-            self.left[name] = self.looks.get(name, 0)
-            thing.setdefault("status", {})
-            self._rolls(thing)
+    def changed(self, before: Manifest | None, after: Manifest) -> bool:
+        """React to a created or changed object. Returns whether that changed its status."""
+        kind, name = after["kind"], after["metadata"]["name"]
+        status = copy.deepcopy(after.get("status"))
+        if kind == "Deployment" and (before is None or before["spec"] != after["spec"]):
+            self.observations_left[name] = self.rollout_observations.get(name, 0)
+            after.setdefault("status", {})
+            self._roll_out(after)
         elif kind == "Job" and before is None:
             end = "Failed" if name in self.failing else "Complete"
-            thing["status"] = {"conditions": [condition(end, "True")]}
-        elif kind == "Gateway" and self.gateways:
+            after["status"] = {"conditions": [condition(end, "True")]}
+        elif kind == "Gateway" and self.gateways_work:
             address = {"type": "IPAddress", "value": ADDRESS}
-            thing["status"] = {"addresses": [address], "conditions": [condition("Programmed", "True")]}
+            after["status"] = {"addresses": [address], "conditions": [condition("Programmed", "True")]}
+        return after.get("status") != status
 
-    def looked_at(self, thing: Manifest) -> None:
-        """Time goes by with each look."""
-        if thing["kind"] == "Deployment" and self.left[thing["metadata"]["name"]] > 0:
-            self.left[thing["metadata"]["name"]] -= 1
-            self._rolls(thing)
+    def observed(self, observed: Manifest) -> bool:
+        """Make progress: observations stand for time. Returns whether the status changed."""
+        if observed["kind"] != "Deployment" or self.observations_left[observed["metadata"]["name"]] == 0:
+            return False
+        status = copy.deepcopy(observed["status"])
+        self.observations_left[observed["metadata"]["name"]] -= 1
+        self._roll_out(observed)
+        return bool(observed["status"] != status)
 
-    def _rolls(self, thing: Manifest) -> None:
-        """First nobody has seen the change; then one pod of two is new and no third is there yet; then all are new."""
-        name, replicas = thing["metadata"]["name"], thing["spec"]["replicas"]
-        if self.left[name] > 1:
+    def _roll_out(self, deployment: Manifest) -> None:
+        """First the status is of the last generation; then one pod of two is new; then all are new."""
+        name, replicas = deployment["metadata"]["name"], deployment["spec"]["replicas"]
+        if self.observations_left[name] > 1:
             return
-        through = self.left[name] == 0 and name not in self.stuck
-        progress = condition("Progressing", "True", "NewReplicaSetAvailable" if through else "ReplicaSetUpdated")
+        complete = self.observations_left[name] == 0 and name not in self.stuck
+        progress = condition("Progressing", "True", "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated")
         if name in self.stuck:
             progress = condition("Progressing", "False", "ProgressDeadlineExceeded")
-        thing["status"] = {
-            "observedGeneration": thing["metadata"]["generation"],
+        deployment["status"] = {
+            "observedGeneration": deployment["metadata"]["generation"],
             "replicas": replicas,
-            "updatedReplicas": replicas if through else replicas - 1,
+            "updatedReplicas": replicas if complete else replicas - 1,
             "readyReplicas": replicas,
             "availableReplicas": replicas,
             "conditions": [condition("Available", "True"), progress],
         }
 
 
-def condition(kind: str, status: str, reason: str = "MadeUp") -> dict[str, Any]:
-    """As Kubernetes writes one."""
-    return {"type": kind, "status": status, "reason": reason, "message": "made up", "lastTransitionTime": SINCE}
+def condition(kind: str, status: str, reason: str = "Fake") -> dict[str, Any]:
+    """A status condition as Kubernetes writes it."""
+    return {"type": kind, "status": status, "reason": reason, "message": "fake", "lastTransitionTime": SINCE}

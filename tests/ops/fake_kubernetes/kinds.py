@@ -1,4 +1,4 @@
-"""What the made-up Kubernetes serves, and what a real one adds to what it is given."""
+"""The resource kinds of the fake Kubernetes, and the defaults that a real one fills in."""
 
 import copy
 import uuid
@@ -8,16 +8,16 @@ from typing import Any
 
 from tests.ops.k8s.kustomize import Manifest
 
-# Beside what the manifests are of: there in every cluster.
+# Beside the manifests' kinds: those that every cluster has.
 ALWAYS = (("v1", "Namespace"), ("v1", "Secret"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition"))
 CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition"}
 PLURALS = {"Gateway": "gateways", "Rules": "rules"}
-VERBS = ["create", "delete", "get", "list", "patch", "update"]
+VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """`version`: group and version, as apiVersion has them."""
+class ResourceKind:
+    """`version`: group and version, in the form of apiVersion."""
 
     version: str
     name: str
@@ -33,29 +33,33 @@ class Kind:
         return self.name == "CustomResourceDefinition"
 
 
-class Kinds:
-    """The kinds of these manifests, and what definitions add to them."""
+class ResourceKinds:
+    """The kinds of some manifests, and those that custom resource definitions add."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
-        self._all: dict[tuple[str, str], Kind] = {}
+        self._all: dict[tuple[str, str], ResourceKind] = {}
         for version, name in {*ALWAYS, *((manifest["apiVersion"], manifest["kind"]) for manifest in manifests)}:
-            self._add(Kind(version, name, plural(name), name not in CLUSTER_WIDE))
+            self._add(ResourceKind(version, name, plural(name), name not in CLUSTER_WIDE))
 
-    def _add(self, kind: Kind) -> None:
+    def _add(self, kind: ResourceKind) -> None:
         self._all[kind.version, kind.plural] = kind
 
-    def of(self, version: str, plural: str) -> Kind | None:
+    def get(self, version: str, plural: str) -> ResourceKind | None:
         return self._all.get((version, plural))
 
-    def defined(self, definition: Manifest) -> None:
-        """Serve a custom kind from now on."""
+    def define(self, definition: Manifest) -> None:
+        """Add a custom kind."""
         spec = definition["spec"]
         for version in spec["versions"]:
             names, scope = spec["names"], spec["scope"]
-            self._add(Kind(f"{spec['group']}/{version['name']}", names["kind"], names["plural"], scope == "Namespaced"))
+            self._add(
+                ResourceKind(
+                    f"{spec['group']}/{version['name']}", names["kind"], names["plural"], scope == "Namespaced"
+                )
+            )
 
-    def told(self, path: str) -> Any:
-        """What is said of what there is to ask for; None where the path is none of that."""
+    def discovery(self, path: str) -> Any:
+        """The discovery document at a path; None for any other path."""
         if path == "/version":
             return {"major": "1", "minor": "33", "gitVersion": "v1.33.0"}
         if path == "/api":
@@ -80,35 +84,35 @@ class Kinds:
 
 
 def plural(name: str) -> str:
-    """As Kubernetes' kinds have it."""
+    """The plural of a kind's name in URLs."""
     lower = name.lower()
     return PLURALS.get(name) or (lower[:-1] + "ies" if lower.endswith("y") else lower + "s")
 
 
-def defaulted(thing: Manifest) -> Manifest:
-    """With what Kubernetes adds where nothing is said: enough of it to see who takes it for a difference."""
-    spec = thing.get("spec")
-    if thing["kind"] in ("Deployment", "StatefulSet", "Job"):
-        _fill(spec, WORKLOADS[thing["kind"]])
+def with_defaults(manifest: Manifest) -> Manifest:
+    """A manifest with Kubernetes' defaults: enough of them to detect clients that report them as differences."""
+    spec = manifest.get("spec")
+    if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
+        _fill(spec, WORKLOADS[manifest["kind"]])
         _pod(spec["template"])
         for claim in spec.get("volumeClaimTemplates", []):
             _fill(claim, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}})
             _fill(claim["spec"], {"volumeMode": "Filesystem"})
-    if thing["kind"] == "Job" and "selector" not in spec:
+    if manifest["kind"] == "Job" and "selector" not in spec:
         owner = {"batch.kubernetes.io/controller-uid": str(uuid.uuid4())}
         spec["selector"] = {"matchLabels": owner}
-        spec["template"]["metadata"]["labels"] |= owner | {"batch.kubernetes.io/job-name": thing["metadata"]["name"]}
-    if thing["kind"] == "Service":
+        spec["template"]["metadata"]["labels"] |= owner | {"batch.kubernetes.io/job-name": manifest["metadata"]["name"]}
+    if manifest["kind"] == "Service":
         _fill(spec, {"type": "ClusterIP", "sessionAffinity": "None", "clusterIP": "192.0.2.1"})
         for port in spec["ports"]:
             _fill(port, {"protocol": "TCP"})
-    if thing["kind"] == "HTTPRoute":
+    if manifest["kind"] == "HTTPRoute":
         for rule in spec["rules"]:
             for reference in rule.get("backendRefs", []):
                 _fill(reference, {"group": "", "kind": "Service", "weight": 1})
         for reference in spec["parentRefs"]:
             _fill(reference, {"group": "gateway.networking.k8s.io", "kind": "Gateway"})
-    return thing
+    return manifest
 
 
 WORKLOADS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How Kubernetes takes a change: the three patches that Ansible sends, and what may not be changed at all."""
+"""How the fake Kubernetes applies patches: the three types that Ansible sends, and which fields are immutable."""
 
 import copy
 from collections.abc import Iterator
@@ -6,27 +6,27 @@ from typing import Any
 
 from tests.ops.k8s.kustomize import Manifest
 
-FIXED = {"Job": ("selector", "template", "completionMode"), "Deployment": ("selector",), "Service": ("clusterIP",)}
-# What a StatefulSet lets go of; the rest of it stays as it was made.
-CHANGEABLE_IN_SETS = {"replicas", "template", "updateStrategy", "minReadySeconds", "revisionHistoryLimit"}
+IMMUTABLE = {"Job": ("selector", "template", "completionMode"), "Deployment": ("selector",), "Service": ("clusterIP",)}
+# A StatefulSet's mutable fields; all others are immutable.
+MUTABLE_IN_SETS = {"replicas", "template", "updateStrategy", "minReadySeconds", "revisionHistoryLimit"}
 
 
-class Unknown(Exception):
-    """A patch that is not made up here."""
+class UnsupportedPatch(Exception):
+    """The fake does not implement this patch."""
 
 
 def patched(content: str, before: Manifest, patch: Any) -> Manifest:
-    """A copy of an object after a patch. Raises Unknown."""
+    """A copy of an object after a patch. Raises UnsupportedPatch."""
     if content == "strategic-merge-patch" and _has_lists(patch):
-        raise Unknown("A strategic merge of lists is not made up.")
+        raise UnsupportedPatch("The fake Kubernetes does not merge lists strategically.")
     if content not in ("strategic-merge-patch", "merge-patch", "apply-patch+yaml"):
-        raise Unknown(f"{content} is not made up.")
+        raise UnsupportedPatch(f"The fake Kubernetes does not implement {content}.")
     merged: Manifest = merge(copy.deepcopy(before), patch)
     return merged
 
 
 def merge(before: Any, patch: Any) -> Any:
-    """RFC 7396. An apply is taken as the same: lists whole, and nobody owns a field."""
+    """RFC 7396. A server-side apply is treated the same: lists are replaced, fields have no owners."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     merged = before if isinstance(before, dict) else {}
@@ -38,12 +38,12 @@ def merge(before: Any, patch: Any) -> Any:
     return merged
 
 
-def cannot_change(before: Manifest, after: Manifest) -> Iterator[str]:
-    """The fields that were changed, though their kind does not let them be."""
-    fixed = FIXED.get(before["kind"], ())
+def immutable_changes(before: Manifest, after: Manifest) -> Iterator[str]:
+    """The immutable fields that a change would alter."""
+    immutable = IMMUTABLE.get(before["kind"], ())
     if before["kind"] == "StatefulSet":
-        fixed = tuple(sorted((set(before["spec"]) | set(after["spec"])) - CHANGEABLE_IN_SETS))
-    for name in fixed:
+        immutable = tuple(sorted((set(before["spec"]) | set(after["spec"])) - MUTABLE_IN_SETS))
+    for name in immutable:
         if before["spec"].get(name) != after["spec"].get(name):
             yield f"spec.{name}"
     if before["kind"] == "Secret" and before.get("type") != after.get("type"):
