@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Who may do what with one resource of a Google API: grants are added, or taken away. No other is touched."""
+"""Grant or revoke IAM roles on one resource of a Google API. Other grants stay unchanged."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import copy
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gcp_rest import OPTIONS, Google, GoogleError
+from ansible.module_utils.gcp_rest import OPTIONS, GoogleApi, GoogleError
 
 DOCUMENTATION = r"""
 module: gcp_grants
-short_description: Grant roles on one resource of a Google API
+short_description: Grant or revoke roles on one resource of a Google API
 description:
-  - Reads the resource's IAM policy, adds or takes away the grants, and writes it back under its etag.
+  - Reads the resource's IAM policy, adds or removes the grants, and writes the policy back with its etag.
+  - Without access_token and service_account_file it uses Google's application default credentials.
 options:
   api: {description: "The API's host name before .googleapis.com.", type: str, required: true}
-  path: {description: "The resource, from the API's version on.", type: str, required: true}
-  grants: {description: "A list of role and member.", type: list, elements: dict, required: true}
-  state: {description: "Whether the grants should be.", type: str, choices: [present, absent], default: present}
+  path: {description: "The path of the resource, starting with the API's version.", type: str, required: true}
+  grants: {description: "The grants, each with role and member.", type: list, elements: dict, required: true}
+  state: {description: "present grants, absent revokes.", type: str, choices: [present, absent], default: present}
   style:
-    description: colon is GET :getIamPolicy, post the same by POST, storage is /iam.
+    description: How the API exposes policies. colon - GET :getIamPolicy; post - POST :getIamPolicy; storage - /iam.
     type: str
     choices: [colon, post, storage]
     default: colon
-  api_endpoint: {description: "In place of https://{api}.googleapis.com. GCP_API_ENDPOINT.", type: str}
-  service_account_file: {description: "A key file. GCP_SERVICE_ACCOUNT_FILE. Unset: application default.", type: path}
-  access_token: {description: "A token, before all else. GCP_ACCESS_TOKEN.", type: str}
-  wait_s: {description: "Seconds to wait for an operation.", type: int, default: 3600}
+  api_endpoint: {description: "Replaces https://{api}.googleapis.com. Default: GCP_API_ENDPOINT.", type: str}
+  service_account_file: {description: "A service account key file. Default: GCP_SERVICE_ACCOUNT_FILE.", type: path}
+  access_token: {description: "An access token, instead of other credentials. Default: GCP_ACCESS_TOKEN.", type: str}
+  wait_s: {description: "Time limit in seconds of an operation.", type: int, default: 3600}
 requirements: [google-auth, requests]
 author: [MoMALisa]
 """
 EXAMPLES = r"""
-- name: Let the api write frames
+- name: Allow the api to write frames
   gcp_grants:
     api: storage
     path: storage/v1/b/pictures
@@ -58,8 +59,8 @@ SPEC: dict[str, Any] = {
 Policy = dict[str, Any]
 
 
-def policy_of(google: Google, path: str, style: str) -> Policy | None:
-    """The resource's policy, conditions and all; None where there is no such resource."""
+def policy_of(google: GoogleApi, path: str, style: str) -> Policy | None:
+    """The resource's policy, with conditions; None if there is no such resource."""
     found: Policy | None
     if style == "storage":
         found = google.read(f"{path}/iam", {"optionsRequestedPolicyVersion": 3})
@@ -71,7 +72,7 @@ def policy_of(google: Google, path: str, style: str) -> Policy | None:
 
 
 def granted(policy: Policy, grants: list[dict[str, str]], present: bool) -> Policy:
-    """The policy with the grants in it, or without them. Bindings under a condition are left alone."""
+    """The policy with the grants added or removed. Bindings that have a condition stay unchanged."""
     after = copy.deepcopy(policy)
     bindings = after.setdefault("bindings", [])
     for grant in grants:
@@ -87,8 +88,8 @@ def granted(policy: Policy, grants: list[dict[str, str]], present: bool) -> Poli
     return after
 
 
-def write(google: Google, path: str, style: str, policy: Policy) -> None:
-    """Replace the policy. Its etag makes Google refuse where somebody else was quicker."""
+def write(google: GoogleApi, path: str, style: str, policy: Policy) -> None:
+    """Replace the policy. Its etag makes Google reject the call if the policy was changed in the meantime."""
     if style == "storage":
         google.call("PUT", f"{path}/iam", policy)
     else:
@@ -99,7 +100,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     params = module.params
     try:
-        google = Google(params)
+        google = GoogleApi(params)
         found = policy_of(google, params["path"], params["style"])
         before = found or {}
         after = granted(before, params["grants"], params["state"] == "present")

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""One resource of any of Google's REST APIs: read, compare, create or update, wait. Knows no resource by name."""
+"""One resource of any Google REST API: read, compare, create, update or delete it, and wait."""
 
 from __future__ import annotations
 
@@ -7,54 +7,55 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.gcp_compare import at, differences, holds, merged, nested
-from ansible.module_utils.gcp_rest import OPTIONS, Google, GoogleError
+from ansible.module_utils.gcp_rest import OPTIONS, GoogleApi, GoogleError
 
 DOCUMENTATION = r"""
 module: gcp_resource
-short_description: Bring one resource of a Google API to a wanted state
+short_description: Bring one resource of a Google API to the wanted state
 description:
-  - Reads the resource, compares the wanted body with it, and creates, updates or deletes it if need be.
-  - Waits for the operation that Google begins. Has check mode and diff.
+  - Reads the resource, compares it with the wanted body, and creates, updates or deletes it if necessary.
+  - Waits for long-running operations. Supports check mode and diff.
+  - Without access_token and service_account_file it uses Google's application default credentials.
 options:
   api: {description: "The API's host name before .googleapis.com.", type: str, required: true}
-  path: {description: "The resource, from the API's version on.", type: str, required: true}
+  path: {description: "The path of the resource, starting with the API's version.", type: str, required: true}
   state:
-    description: What should be; read changes nothing.
+    description: The wanted state. read only returns the resource.
     type: str
     choices: [present, absent, read]
     default: present
-  body: {description: "The wanted resource. Fields that it does not name stay.", type: dict, default: {}}
-  collection: {description: "Where to POST to. Default: the path without its last part.", type: str}
-  create_query: {description: "The query of that POST.", type: dict, default: {}}
-  create_body: {description: "Its body, where that is not the resource itself.", type: dict}
-  create_only: {description: "Fields that matter at creation alone.", type: list, elements: str, default: []}
+  body: {description: "The wanted fields. Other fields of the resource stay unchanged.", type: dict, default: {}}
+  collection: {description: "The path to POST a new resource to. Default: the path without its last part.", type: str}
+  create_query: {description: "The query parameters of that POST.", type: dict, default: {}}
+  create_body: {description: "The body of that POST. Default: body.", type: dict}
+  create_only: {description: "Fields that are used at creation only.", type: list, elements: str, default: []}
   update:
-    description: mask is PATCH with updateMask, patch is PATCH without, verbs is what is in verbs.
+    description: How to update. mask - PATCH with updateMask; patch - PATCH without; verbs - the calls in verbs.
     type: str
     choices: [mask, patch, verbs]
     default: mask
   verbs:
-    description: How single fields are changed. A field that is not listed cannot be, and the task fails saying so.
+    description: The calls that change single fields. The task fails if a field differs that is not listed here.
     type: list
     elements: dict
     default: []
     suboptions:
-      field: {description: "The field of the body, dotted.", type: str, required: true}
+      field: {description: "The field of the body, as a dotted path.", type: str, required: true}
       method: {description: "The HTTP method.", type: str, default: PUT}
-      suffix: {description: "What follows the path, such as :setAutoscaling.", type: str, default: ""}
-      place: {description: "Where the value stands in the request, dotted; default is the field.", type: str}
-      request: {description: "What is sent, where that is not the value.", type: dict}
-  delete_query: {description: "The query of DELETE.", type: dict, default: {}}
-  delete_path: {description: "Where to DELETE, where that is not the path.", type: str}
-  api_endpoint: {description: "In place of https://{api}.googleapis.com. GCP_API_ENDPOINT.", type: str}
-  service_account_file: {description: "A key file. GCP_SERVICE_ACCOUNT_FILE. Unset: application default.", type: path}
-  access_token: {description: "A token, before all else. GCP_ACCESS_TOKEN.", type: str}
-  wait_s: {description: "Seconds to wait for an operation.", type: int, default: 3600}
+      suffix: {description: "Appended to the path, such as :setAutoscaling.", type: str, default: ""}
+      target: {description: "The value's dotted path in the request. Default: field.", type: str}
+      request: {description: "The body of the request. Default: the value at target.", type: dict}
+  delete_query: {description: "The query parameters of DELETE.", type: dict, default: {}}
+  delete_path: {description: "The path to DELETE. Default: path.", type: str}
+  api_endpoint: {description: "Replaces https://{api}.googleapis.com. Default: GCP_API_ENDPOINT.", type: str}
+  service_account_file: {description: "A service account key file. Default: GCP_SERVICE_ACCOUNT_FILE.", type: path}
+  access_token: {description: "An access token, instead of other credentials. Default: GCP_ACCESS_TOKEN.", type: str}
+  wait_s: {description: "Time limit in seconds of an operation.", type: int, default: 3600}
 requirements: [google-auth, requests]
 author: [MoMALisa]
 """
 EXAMPLES = r"""
-- name: Have a repository for images
+- name: Create a repository for images
   gcp_resource:
     api: artifactregistry
     path: v1/projects/p/locations/us-central1/repositories/momalisa
@@ -62,13 +63,13 @@ EXAMPLES = r"""
     body: {format: DOCKER}
 """
 RETURN = r"""
-resource: {description: "The resource as Google has it; empty where there is none.", type: dict, returned: always}
+resource: {description: "The resource as Google returns it; empty if there is none.", type: dict, returned: always}
 """
 VERB = {
     "field": {"type": "str", "required": True},
     "method": {"type": "str", "default": "PUT"},
     "suffix": {"type": "str", "default": ""},
-    "place": {"type": "str"},
+    "target": {"type": "str"},
     "request": {"type": "dict"},
 }
 SPEC: dict[str, Any] = {
@@ -88,12 +89,12 @@ SPEC: dict[str, Any] = {
 Found = dict[str, Any]
 
 
-class Refusal(Exception):
-    """The wanted state cannot be reached from the found one."""
+class CannotUpdate(Exception):
+    """The resource cannot be changed to the wanted state."""
 
 
-def converge(params: dict[str, Any], google: Google, dry: bool) -> tuple[bool, Found, Found]:
-    """Bring the resource to its state. Returns whether that took a change, and the resource before and after."""
+def converge(params: dict[str, Any], google: GoogleApi, dry: bool) -> tuple[bool, Found, Found]:
+    """Bring the resource to its state. Returns whether it changed, and the resource before and after."""
     before = google.read(params["path"]) or {}
     if params["state"] == "read":
         return False, before, before
@@ -111,7 +112,7 @@ def _compared(params: dict[str, Any]) -> Found:
     return {field: value for field, value in params["body"].items() if field not in params["create_only"]}
 
 
-def _created(params: dict[str, Any], google: Google, dry: bool) -> Found:
+def _created(params: dict[str, Any], google: GoogleApi, dry: bool) -> Found:
     if dry:
         return dict(params["body"])
     collection = params["collection"] or params["path"].rpartition("/")[0]
@@ -120,9 +121,9 @@ def _created(params: dict[str, Any], google: Google, dry: bool) -> Found:
     return google.read(params["path"]) or {}
 
 
-def _updated(params: dict[str, Any], google: Google, before: Found, changed: list[str], dry: bool) -> Found:
+def _updated(params: dict[str, Any], google: GoogleApi, before: Found, changed: list[str], dry: bool) -> Found:
     if params["update"] == "verbs":
-        return _told(params, google, before, dry)
+        return _updated_by_verbs(params, google, before, dry)
     wanted = {field: merged(before.get(field), params["body"][field]) for field in changed}
     if dry:
         return before | wanted
@@ -131,8 +132,8 @@ def _updated(params: dict[str, Any], google: Google, before: Found, changed: lis
     return google.read(params["path"]) or {}
 
 
-def _told(params: dict[str, Any], google: Google, before: Found, dry: bool) -> Found:
-    """Change field by field, each by its verb; nothing at all where one has none."""
+def _updated_by_verbs(params: dict[str, Any], google: GoogleApi, before: Found, dry: bool) -> Found:
+    """Change each differing field by its verb; nothing at all if one of them has none."""
     wanted, after, steps = _compared(params), before, []
     for verb in params["verbs"]:
         value, found = at(wanted, verb["field"]), at(before, verb["field"])
@@ -140,20 +141,20 @@ def _told(params: dict[str, Any], google: Google, before: Found, dry: bool) -> F
             steps.append((verb, merged(found, value)))
             after = merged(after, nested(verb["field"], value))
     if stuck := differences(wanted, after):
-        raise Refusal(
-            f"{params['path']} differs in {', '.join(stuck)}, which cannot be changed in place: "
-            "set it as it is, or delete the resource and run the playbook again"
+        raise CannotUpdate(
+            f"{params['path']} differs in {', '.join(stuck)}, which cannot be changed in place. "
+            "Set the variable to the current value, or delete the resource and run the playbook again"
         )
     if dry:
         return after
     for verb, value in steps:
-        body = verb["request"] if verb["request"] is not None else nested(verb["place"] or verb["field"], value)
+        body = verb["request"] if verb["request"] is not None else nested(verb["target"] or verb["field"], value)
         google.call(verb["method"], params["path"] + verb["suffix"], body)
     return google.read(params["path"]) or {}
 
 
 def diff(params: dict[str, Any], before: Found, after: Found) -> dict[str, Any]:
-    """Before and after, of the fields that are wanted: Google's own would drown them."""
+    """Before and after, of the wanted fields only: Google's other fields would hide the difference."""
     fields = params["body"] if params["state"] == "present" else before
     return {
         "before": {field: before[field] for field in fields if field in before},
@@ -166,8 +167,8 @@ def diff(params: dict[str, Any], before: Found, after: Found) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
-        changed, before, after = converge(module.params, Google(module.params), module.check_mode)
-    except (GoogleError, Refusal) as error:
+        changed, before, after = converge(module.params, GoogleApi(module.params), module.check_mode)
+    except (GoogleError, CannotUpdate) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=changed, resource=after, diff=diff(module.params, before, after))
 

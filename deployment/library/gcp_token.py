@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""A token for Google's registry and clusters, an hour at most, from the credentials that gcp_resource uses too."""
+"""An access token for Google's registries and clusters, from the same credentials that gcp_resource uses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ DOCUMENTATION = r"""
 module: gcp_token
 short_description: A short-lived access token
 description:
-  - Signs in and returns the token. Register it under no_log.
+  - Returns a token that is valid for an hour at most. Register it with no_log.
+  - Without access_token and service_account_file it uses Google's application default credentials.
 options:
-  service_account_file: {description: "A key file. GCP_SERVICE_ACCOUNT_FILE. Unset: application default.", type: path}
-  access_token: {description: "A token to hand on. GCP_ACCESS_TOKEN.", type: str}
+  service_account_file: {description: "A service account key file. Default: GCP_SERVICE_ACCOUNT_FILE.", type: path}
+  access_token: {description: "An access token to return. Default: GCP_ACCESS_TOKEN.", type: str}
 requirements: [google-auth, requests]
 author: [MoMALisa]
 """
 EXAMPLES = r"""
-- name: Have a token
+- name: Get a token
   gcp_token:
   register: token
   no_log: true
@@ -38,8 +39,8 @@ def main() -> None:
         if not signed_in.token:
             signed_in.refresh(google.auth.transport.requests.Request())
     except google.auth.exceptions.GoogleAuthError as error:
-        module.fail_json(msg=f"Cannot sign in: {error}")
-    # Not by exit_json's no_log alone: what is handed on must reach the task that asked.
+        module.fail_json(msg=f"Cannot authenticate to Google: {error}")
+    # exit_json would mask the token, which the next task needs. no_log on the task keeps it out of the output.
     module.no_log_values.clear()
     module.exit_json(changed=False, token=signed_in.token)
 

@@ -1,7 +1,7 @@
-"""Whether what Google has is what is wanted: pure comparison of a wanted body with a found one.
+"""Comparison of a wanted resource with the one that Google returns.
 
-Wanted bodies are partial. Google adds fields of its own, leaves out what is at its zero, writes 64-bit numbers as
-strings, and names neighbours by their full urls; none of that is a difference.
+The wanted body is partial. Google adds fields, omits fields with zero values, writes 64-bit numbers as strings, and
+refers to other resources by full URLs; none of these is a difference.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """The top-level fields of `wanted` that `found` does not hold, in their order."""
+    """The top-level fields of `wanted` whose values `found` does not have, in their order."""
     return [field for field, value in wanted.items() if not holds(found.get(field), value)]
 
 
 def holds(found: Any, wanted: Any) -> bool:
-    """Whether `found` has all of `wanted`. Lists must agree in length and order; of objects more may be there."""
+    """Whether `found` has all values of `wanted`. Lists must match in length and order; objects may have more keys."""
     if isinstance(wanted, dict) and (isinstance(found, dict) or not found):
         return all(holds((found or {}).get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(found, list):
@@ -28,14 +28,14 @@ def holds(found: Any, wanted: Any) -> bool:
 
 
 def merged(found: Any, wanted: Any) -> Any:
-    """`found` with `wanted` laid over it: what to send where fields are replaced whole."""
+    """`found` updated with `wanted`: the value to send where Google replaces whole fields."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return found | {key: merged(found.get(key), value) for key, value in wanted.items()}
     return wanted
 
 
 def at(body: dict[str, Any], path: str) -> Any:
-    """What stands at a dotted path; None where nothing does."""
+    """The value at a dotted path, or None."""
     found: Any = body
     for part in path.split("."):
         found = found.get(part) if isinstance(found, dict) else None
@@ -43,7 +43,7 @@ def at(body: dict[str, Any], path: str) -> Any:
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """A body that holds nothing but `value`, at a dotted path."""
+    """A body with only `value`, at a dotted path."""
     for part in reversed(path.split(".")):
         value = {part: value}
     body: dict[str, Any] = value
@@ -55,5 +55,5 @@ def _is_zero(value: Any) -> bool:
 
 
 def _is_same_text(found: str, wanted: str) -> bool:
-    # projects/p/zones/z/disks/d is found as https://www.googleapis.com/compute/v1/projects/p/zones/z/disks/d
+    # projects/p/zones/z/disks/d is returned as https://www.googleapis.com/compute/v1/projects/p/zones/z/disks/d
     return found == wanted or (found.startswith("https://") and found.endswith("/" + wanted.lstrip("/")))

@@ -1,6 +1,6 @@
-"""One of Google's REST APIs: calls with credentials, and waiting for the operations that they begin.
+"""A client for one Google REST API: authenticated calls, and waiting for long-running operations.
 
-Knows nothing of what it sends. google-auth and requests do the work; both come with any Google client.
+It is generic for all resources, and built on google-auth and requests.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ OPTIONS: dict[str, Any] = {
 
 
 class GoogleError(Exception):
-    """Google refused, or an operation failed. str() is Google's own sentence after what was asked."""
+    """A call or an operation failed. The message has the call and Google's error message."""
 
 
 def credentials(params: dict[str, Any]) -> Any:
-    """What to sign in with: a token, a service account's file, or the application default, in this order."""
+    """The given token, the service account's key or the application default credentials, in this order."""
     if params.get("access_token"):
         return google.oauth2.credentials.Credentials(params["access_token"])
     if params.get("service_account_file"):
@@ -45,86 +45,94 @@ def credentials(params: dict[str, Any]) -> Any:
     return found
 
 
-class Google:
-    """One API, with credentials. Paths have no leading slash and begin with the API's version."""
+class GoogleApi:
+    """One API with credentials. Paths start with the API's version, without a leading slash."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         api = params["api"]
         self._base = (params.get("api_endpoint") or "https://{api}.googleapis.com").replace("{api}", api).rstrip("/")
         self._wait_s = params["wait_s"]
         self._session = google.auth.transport.requests.AuthorizedSession(credentials(params))
-        again = urllib3.util.Retry(total=5, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
-        self._session.mount("https://", requests.adapters.HTTPAdapter(max_retries=again))
+        retry = urllib3.util.Retry(total=5, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
+        self._session.mount("https://", requests.adapters.HTTPAdapter(max_retries=retry))
 
     def read(
         self, path: str, query: dict[str, Any] | None = None, body: dict[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """What stands at `path`; None where there is nothing. With a body it is asked for by POST."""
-        answer = self._send("GET" if body is None else "POST", path, body, query)
-        return None if answer.status_code == 404 else self._body(answer)
+        """The resource at `path`, or None. With a body it is read by POST instead of GET."""
+        response = self._send("GET" if body is None else "POST", path, body, query)
+        return None if response.status_code == 404 else self._body(response)
 
     def call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Do it, wait until it is done, and return the answer. Raises GoogleError. Gone already is deleted."""
-        answer = self._send(method, path, body, query)
-        if method == "DELETE" and answer.status_code == 404:
+        """Make a call, wait for its operation, and return the response. Raises GoogleError.
+
+        DELETE succeeds if there is nothing to delete.
+        """
+        response = self._send(method, path, body, query)
+        if method == "DELETE" and response.status_code == 404:
             return {}
-        return self._awaited(self._body(answer), path)
+        return self._result(self._body(response), path)
 
     def _send(self, method: str, path: str, body: Any, query: Any) -> requests.Response:
         url = f"{self._base}/{path}"
-        answer: requests.Response = self._session.request(method, url, json=body, params=query, timeout=CALL_TIMEOUT_S)
-        return answer
+        response: requests.Response = self._session.request(
+            method, url, json=body, params=query, timeout=CALL_TIMEOUT_S
+        )
+        return response
 
-    def _body(self, answer: requests.Response) -> dict[str, Any]:
-        if answer.ok:
-            found: dict[str, Any] = answer.json() if answer.content else {}
+    def _body(self, response: requests.Response) -> dict[str, Any]:
+        if response.ok:
+            found: dict[str, Any] = response.json() if response.content else {}
             return found
         try:
-            said = answer.json()["error"]["message"]
+            message = response.json()["error"]["message"]
         except (ValueError, KeyError, TypeError):
-            said = answer.text[:500]
-        request = answer.request
-        raise GoogleError(f"{request.method} {request.url} was answered {answer.status_code}: {said}")
+            message = response.text[:500]
+        request = response.request
+        raise GoogleError(f"{request.method} {request.url} failed with status {response.status_code}: {message}")
 
-    def _awaited(self, answer: dict[str, Any], path: str) -> dict[str, Any]:
-        if not is_operation(answer):
-            return answer
-        place, pause_s, until = operation_path(answer, path), 0.1, time.monotonic() + self._wait_s
-        while not is_done(answer):
+    def _result(self, operation: dict[str, Any], path: str) -> dict[str, Any]:
+        """The result of a call, once its operation is done."""
+        if not is_operation(operation):
+            return operation
+        path, pause_s, until = operation_path(operation, path), 0.1, time.monotonic() + self._wait_s
+        while not is_done(operation):
             if time.monotonic() > until:
-                raise GoogleError(f"{place} still runs after {self._wait_s} s: look at it, then run the playbook again")
+                raise GoogleError(
+                    f"{path} is still running after {self._wait_s} s. Check its state, then run the playbook again"
+                )
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            answer = self._body(self._send("GET", place, None, None))
-        if answer.get("error"):
-            raise GoogleError(f"{place} failed: {reason(answer['error'])}")
-        response: dict[str, Any] = answer.get("response", {})
+            operation = self._body(self._send("GET", path, None, None))
+        if operation.get("error"):
+            raise GoogleError(f"{path} failed: {error_message(operation['error'])}")
+        response: dict[str, Any] = operation.get("response", {})
         return response
 
 
-def is_operation(answer: dict[str, Any]) -> bool:
-    """Whether an answer is the beginning of something longer. Three kinds are about: AIP-151, GKE's, and Compute's."""
-    if answer.get("kind") in ("compute#operation", "sql#operation"):
+def is_operation(operation: dict[str, Any]) -> bool:
+    """Whether a response is a long-running operation. There are three kinds: AIP-151's, GKE's and Compute's."""
+    if operation.get("kind") in ("compute#operation", "sql#operation"):
         return True
-    name = str(answer.get("name", ""))
-    return "/operations/" in f"/{name}" or ("operationType" in answer and "status" in answer)
+    name = str(operation.get("name", ""))
+    return "/operations/" in f"/{name}" or ("operationType" in operation and "status" in operation)
 
 
-def is_done(answer: dict[str, Any]) -> bool:
-    return bool(answer.get("done")) or answer.get("status") == "DONE" or bool(answer.get("error"))
+def is_done(operation: dict[str, Any]) -> bool:
+    return bool(operation.get("done")) or operation.get("status") == "DONE" or bool(operation.get("error"))
 
 
-def operation_path(answer: dict[str, Any], path: str) -> str:
-    """Where to ask after an operation: its selfLink's path, or its name under the version that `path` begins with."""
-    link = str(answer.get("selfLink", ""))
+def operation_path(operation: dict[str, Any], path: str) -> str:
+    """The path to poll an operation at: that of its selfLink, or its name after the version that `path` starts with."""
+    link = str(operation.get("selfLink", ""))
     if link:
         return link.split("/", 3)[3]
-    return f"{path.split('/', 1)[0]}/{answer['name']}"
+    return f"{path.split('/', 1)[0]}/{operation['name']}"
 
 
-def reason(error: dict[str, Any]) -> str:
-    """What an operation's error says; Compute and Cloud SQL have lists of them."""
+def error_message(error: dict[str, Any]) -> str:
+    """The message of an operation's error. Compute and Cloud SQL have lists of errors."""
     each = error.get("errors") or [error]
     return "; ".join(str(one.get("message", one)) for one in each)

@@ -1,4 +1,4 @@
-"""Dumps of a real PostgreSQL into a bucket and a folder, and back."""
+"""Backups of a real PostgreSQL to a bucket and to a folder, and their restore."""
 
 import asyncio
 import json
@@ -20,8 +20,8 @@ COMMAND = Path(__file__).parents[2] / "deployment/roles/backups/files/momalisa-b
 
 @pytest.fixture(params=["bucket", "folder"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, str]]:
-    """What the command is told, of each place that dumps can go to."""
-    told = {
+    """The command's environment, for each kind of destination."""
+    common = {
         "PATH": os.environ["PATH"],
         "MOMALISA_BACKUP_DUMP": json.dumps([program("pg_dump"), "-Fc", postgres.url]),
         "MOMALISA_BACKUP_LOAD": json.dumps(
@@ -29,10 +29,10 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgr
         ),
     }
     if request.param == "folder":
-        yield told | {"MOMALISA_BACKUP_PLACE": str(tmp_path / "dumps")}
+        yield common | {"MOMALISA_BACKUP_DESTINATION": str(tmp_path / "dumps")}
         return
     with FakeGcs("dumps").running() as gcs:
-        yield told | {"MOMALISA_BACKUP_PLACE": "gs://dumps/nightly", "STORAGE_EMULATOR_HOST": gcs.url}
+        yield common | {"MOMALISA_BACKUP_DESTINATION": "gs://dumps/nightly", "STORAGE_EMULATOR_HOST": gcs.url}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 def program(name: str) -> str:
-    """A program of the newest PostgreSQL that is installed."""
+    """The path of a program of the newest installed PostgreSQL."""
     found = max(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), default=None)
     return str(found or shutil.which(name))
 
@@ -53,7 +53,8 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-async def told(postgres: Postgres, statement: str) -> list[str]:
+async def execute(postgres: Postgres, statement: str) -> list[str]:
+    """Run a statement. Returns the first column of its rows."""
     connection = await asyncpg.connect(postgres.url)
     try:
         return [row[0] for row in await connection.fetch(statement)]
@@ -61,27 +62,27 @@ async def told(postgres: Postgres, statement: str) -> list[str]:
         await connection.close()
 
 
-def test_a_restore_brings_back_what_a_dump_had(postgres: Postgres, environment: dict[str, str]) -> None:
-    """A backup that was never restored is a hope."""
-    asyncio.run(told(postgres, "DROP TABLE IF EXISTS walks"))
-    asyncio.run(told(postgres, "CREATE TABLE walks AS SELECT 'a giraffe' AS stop"))
+def test_a_restore_brings_back_the_backed_up_data(postgres: Postgres, environment: dict[str, str]) -> None:
+    """A backup is worth nothing before a restore was tested."""
+    asyncio.run(execute(postgres, "DROP TABLE IF EXISTS walks"))
+    asyncio.run(execute(postgres, "CREATE TABLE walks AS SELECT 'a giraffe' AS stop"))
     first = run(environment, "dump")
     assert first.returncode == 0, first.stderr
-    asyncio.run(told(postgres, "UPDATE walks SET stop = 'a battleship'"))
+    asyncio.run(execute(postgres, "UPDATE walks SET stop = 'a battleship'"))
     second = run(environment, "dump")
     assert run(environment, "list").stdout.split() == [first.stdout.strip(), second.stdout.strip()]
 
-    asyncio.run(told(postgres, "DROP TABLE walks"))
+    asyncio.run(execute(postgres, "DROP TABLE walks"))
     assert run(environment, "restore", "latest").returncode == 0
-    assert asyncio.run(told(postgres, "SELECT stop FROM walks")) == ["a battleship"]
+    assert asyncio.run(execute(postgres, "SELECT stop FROM walks")) == ["a battleship"]
     assert run(environment, "restore", first.stdout.strip()).returncode == 0
-    assert asyncio.run(told(postgres, "SELECT stop FROM walks")) == ["a giraffe"]
+    assert asyncio.run(execute(postgres, "SELECT stop FROM walks")) == ["a giraffe"]
 
 
-def test_a_dump_that_fails_leaves_none(environment: dict[str, str]) -> None:
-    """Half a dump under a good name would be found on the day when it is needed."""
+def test_a_failed_backup_leaves_no_file(environment: dict[str, str]) -> None:
+    """An incomplete dump under a valid name would be noticed only when it is needed."""
     broken = run(environment | {"MOMALISA_BACKUP_DUMP": json.dumps(["false"])}, "dump")
     assert broken.returncode == 1
     assert "momalisa-backup:" in broken.stderr
     assert run(environment, "list").stdout.split() == []
-    assert run(environment, "restore", "latest").stderr == "momalisa-backup: there is no dump yet\n"
+    assert run(environment, "restore", "latest").stderr == "momalisa-backup: there are no dumps to restore\n"

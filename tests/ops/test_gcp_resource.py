@@ -1,4 +1,4 @@
-"""What gcp_resource takes for a difference, and what it says to Google. No Ansible, no network."""
+"""The comparison in gcp_resource, without Ansible and without a network."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 DEPLOYMENT = Path(__file__).parents[2] / "deployment"
 
 
-def loaded(path: str) -> ModuleType:
+def load(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(Path(path).stem, DEPLOYMENT / path)
     assert spec is not None
     assert spec.loader is not None
@@ -18,7 +18,7 @@ def loaded(path: str) -> ModuleType:
     return module
 
 
-compare = loaded("module_utils/gcp_compare.py")
+compare = load("module_utils/gcp_compare.py")
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ compare = loaded("module_utils/gcp_compare.py")
         ({"list": [{"name": "a", "id": 1}]}, {"list": [{"name": "a"}]}),
     ],
 )
-def test_what_google_adds_or_leaves_out_is_no_difference(found: object, wanted: object) -> None:
-    """A playbook that changes something at every run is one that nobody dares to run."""
+def test_what_google_adds_or_omits_is_no_difference(found: object, wanted: object) -> None:
+    """Nobody dares to run a playbook that changes something at every run."""
     assert compare.differences(wanted, found) == []
 
 
@@ -52,17 +52,17 @@ def test_what_google_adds_or_leaves_out_is_no_difference(found: object, wanted: 
         ({"enabled": True}, {"enabled": False}),
     ],
 )
-def test_what_is_not_wanted_is_a_difference(found: dict[str, object], wanted: dict[str, object]) -> None:
-    """One that is missed stays broken, and the playbook says that all is well."""
+def test_an_unwanted_value_is_a_difference(found: dict[str, object], wanted: dict[str, object]) -> None:
+    """The playbook would leave an undetected difference in place and report success."""
     assert compare.differences(wanted, found) == list(wanted)
 
 
-def test_what_is_sent_keeps_what_google_had() -> None:
-    """A field that is replaced whole must not lose what others set in it."""
+def test_an_update_keeps_existing_values() -> None:
+    """An update that replaces a whole field must not lose values in it that somebody else set."""
     assert compare.merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
 
 
-def test_a_dotted_path_leads_in_and_out() -> None:
-    """GKE hides some fields of a cluster in others, and changes them by names of their own."""
+def test_a_dotted_path_reads_and_builds_nested_values() -> None:
+    """GKE changes some nested fields of a cluster under different names."""
     assert compare.at(compare.nested("a.b.c", 7), "a.b.c") == 7
     assert compare.at({"a": 1}, "a.b") is None

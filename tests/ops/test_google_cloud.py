@@ -1,4 +1,4 @@
-"""The playbooks against a made-up Google that holds every body against Google's own discovery documents."""
+"""The playbooks against a fake Google Cloud API, which validates every call against Google's discovery documents."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,20 +8,20 @@ import pytest
 
 from tests.ops.fake_google import discovery
 from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
-from tests.ops.playbooks import Operator, customer
+from tests.ops.playbooks import Operator, google_operator
 
 CLUSTER = f"v1/projects/{PROJECT}/locations/us-central1-a/clusters/momalisa"
 VERTEX = f"v1/projects/{PROJECT}/locations/us-central1"
 COMPUTE = f"compute/v1/projects/{PROJECT}"
-# What is beyond the fake Google Cloud: images want a Docker engine, a release wants a cluster.
+# Tags of what the fake does not support: images need a Docker engine, a release needs a Kubernetes API.
 WITHOUT = ("--skip-tags", "build,push,release,overlay,services")
-# What may stand in a project, and what of it a teardown leaves.
+# The resources that a teardown keeps, and all resources of a project before it.
 KEPT = {
     f"storage/v1/b/{PROJECT}-momalisa",
     f"storage/v1/b/{PROJECT}-momalisa-backups",
     f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data",
 }
-STANDING = KEPT | {
+EXISTING = KEPT | {
     CLUSTER,
     f"{CLUSTER}/nodePools/gpu",
     f"{VERTEX}/endpoints/momalisa",
@@ -47,54 +47,56 @@ def google(tmp_path: Path) -> Iterator[FakeGoogleCloud]:
 
 @pytest.fixture
 def operator(google: FakeGoogleCloud, tmp_path: Path) -> Operator:
-    return customer(google, tmp_path)
+    return google_operator(google, tmp_path)
 
 
 def bodies(google: FakeGoogleCloud, verb: str) -> list[Any]:
-    """What was sent to one of Google's methods."""
-    return [request.body for request in google.changes if request.call.id == verb]
+    """The bodies of all calls of one method."""
+    return [call.body for call in google.changes if call.id == verb]
 
 
-def test_a_cluster_is_made_once_and_mended_where_it_was_broken(google: FakeGoogleCloud, operator: Operator) -> None:
-    """A playbook that is run again must change nothing, and must put back what somebody took away."""
+def test_a_cluster_is_created_once_and_repaired_where_it_differs(google: FakeGoogleCloud, operator: Operator) -> None:
+    """A second run must change nothing, and must restore what somebody deleted or changed."""
     dry = operator.play("deploy-k8s-cluster.yml", "--check", "--diff", *WITHOUT)
-    assert dry.code == 0, dry.why
-    assert "Have the cluster" in dry.changed
+    assert dry.code == 0, dry.error
+    assert "Create or delete the cluster" in dry.changed
     assert google.changes == []
 
     first = operator.play("deploy-k8s-cluster.yml", *WITHOUT)
-    assert first.code == 0, first.why
-    the_cluster_is_as_it_must_be(google)
+    assert first.code == 0, first.error
+    check_cluster(google)
 
     again = operator.play("deploy-k8s-cluster.yml", *WITHOUT)
-    assert (again.code, again.changed) == (0, []), again.why
+    assert (again.code, again.changed) == (0, []), again.error
 
-    google.forget(f"{CLUSTER}/nodePools/gpu")
-    google.things[CLUSTER]["addonsConfig"].pop("gcsFuseCsiDriverConfig")
+    google.delete_behind(f"{CLUSTER}/nodePools/gpu")
+    google.resources[CLUSTER]["addonsConfig"].pop("gcsFuseCsiDriverConfig")
     dry = operator.play("deploy-k8s-cluster.yml", "--check", "--diff", "--tags", "always,cluster")
-    assert dry.changed == ["Have the cluster", "Have its pools"]
-    assert "gcsFuseCsiDriverConfig" in str([result["diff"] for name, result in dry.tasks if name == "Have the cluster"])
-    mended = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster")
-    assert mended.changed == dry.changed
+    assert dry.changed == ["Create or delete the cluster", "Create the node pools"]
+    assert "gcsFuseCsiDriverConfig" in str(
+        [result["diff"] for name, result in dry.tasks if name == "Create or delete the cluster"]
+    )
+    repaired = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster")
+    assert repaired.changed == dry.changed
     (update,) = bodies(google, "container.projects.locations.clusters.update")
     assert list(update["update"]) == ["desiredAddonsConfig"]
-    every_addon_is_named(update["update"]["desiredAddonsConfig"])
+    check_all_addons_listed(update["update"]["desiredAddonsConfig"])
 
-    grown = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_nodes_max=9)
-    assert grown.changed == ["Have its pools"]
-    assert google.things[f"{CLUSTER}/nodePools/gpu"]["autoscaling"]["totalMaxNodeCount"] == 9
+    larger = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_nodes_max=9)
+    assert larger.changed == ["Create the node pools"]
+    assert google.resources[f"{CLUSTER}/nodePools/gpu"]["autoscaling"]["totalMaxNodeCount"] == 9
 
-    stuck = operator.play(
+    immutable = operator.play(
         "deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_machine_type="g2-standard-8"
     )
-    assert stuck.code == 2
-    assert "cannot be changed in place" in stuck.text
+    assert immutable.code == 2
+    assert "cannot be changed in place" in immutable.text
 
 
-def the_cluster_is_as_it_must_be(google: FakeGoogleCloud) -> None:
+def check_cluster(google: FakeGoogleCloud) -> None:
     (created,) = bodies(google, "container.projects.locations.clusters.create")
     cluster = created["cluster"]
-    every_addon_is_named(cluster["addonsConfig"])
+    check_all_addons_listed(cluster["addonsConfig"])
     assert cluster["addonsConfig"]["httpLoadBalancing"] == {"disabled": False}
     assert cluster["workloadIdentityConfig"] == {"workloadPool": f"{PROJECT}.svc.id.goog"}
     assert cluster["networkConfig"]["gatewayApiConfig"] == {"channel": "CHANNEL_STANDARD"}
@@ -115,16 +117,16 @@ def the_cluster_is_as_it_must_be(google: FakeGoogleCloud) -> None:
     (accelerator,) = node["accelerators"]
     assert accelerator["gpuDriverInstallationConfig"] == {"gpuDriverVersion": "LATEST"}
     assert (accelerator["acceleratorType"], accelerator["acceleratorCount"]) == ("nvidia-l4", "1")
-    what_it_stands_on_is_as_it_must_be(google)
+    check_foundation(google)
 
 
-def what_it_stands_on_is_as_it_must_be(google: FakeGoogleCloud) -> None:
+def check_foundation(google: FakeGoogleCloud) -> None:
     for bucket in bodies(google, "storage.buckets.insert"):
         assert bucket["iamConfiguration"] == {
             "uniformBucketLevelAccess": {"enabled": True},
             "publicAccessPrevention": "enforced",
         }
-    assert google.things[f"storage/v1/b/{PROJECT}-momalisa"]["lifecycle"] == {"rule": []}
+    assert google.resources[f"storage/v1/b/{PROJECT}-momalisa"]["lifecycle"] == {"rule": []}
     pods = "principal://iam.googleapis.com/projects/123456789/locations/global/workloadIdentityPools"
     assert google.policies[f"storage/v1/b/{PROJECT}-momalisa"]["bindings"] == [
         {"role": "roles/storage.objectUser", "members": [f"{pods}/{PROJECT}.svc.id.goog/subject/ns/momalisa/sa/api"]}
@@ -136,72 +138,72 @@ def what_it_stands_on_is_as_it_must_be(google: FakeGoogleCloud) -> None:
     assert len(user["password"]) == 40
 
 
-def every_addon_is_named(config: dict[str, Any]) -> None:
-    """Naming one alone switches others off, HTTP load balancing among them."""
+def check_all_addons_listed(config: dict[str, Any]) -> None:
+    """GKE disables addons that an incomplete list omits, such as HTTP load balancing."""
     assert config.keys() == discovery.api("container", "v1").fields("AddonsConfig")
 
 
-def test_no_secret_is_shown(google: FakeGoogleCloud, operator: Operator) -> None:
-    """What a playbook prints ends in tickets and in CI's logs."""
+def test_the_output_contains_no_secret(google: FakeGoogleCloud, operator: Operator) -> None:
+    """The output of playbooks is copied into tickets and CI logs."""
     played = operator.play("deploy-k8s-cluster.yml", "-vvv", "--tags", "always,database")
-    assert played.code == 0, played.why
+    assert played.code == 0, played.error
     (user,) = bodies(google, "sql.users.insert")
     assert user["password"] not in played.text
     (version,) = bodies(google, "secretmanager.projects.secrets.addVersion")
     assert version["payload"]["data"] not in played.text
 
 
-def test_a_vm_is_made_once_and_its_disk_outlives_it(google: FakeGoogleCloud, operator: Operator) -> None:
-    """The pictures and the catalogue are on that disk."""
-    first = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_vm_answers=False)
-    assert first.code == 0, first.why
+def test_a_vm_is_created_once_and_its_data_disk_is_kept(google: FakeGoogleCloud, operator: Operator) -> None:
+    """The data disk has the database of walks."""
+    first = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_wait_for_vm=False)
+    assert first.code == 0, first.error
     (instance,) = bodies(google, "compute.instances.insert")
     boot, data = instance["disks"]
     assert (boot["autoDelete"], data["autoDelete"]) == (True, False)
     assert boot["initializeParams"]["sourceImage"] == "projects/debian-cloud/global/images/family/debian-13"
     assert instance["networkInterfaces"][0]["accessConfigs"] == [{"type": "ONE_TO_ONE_NAT", "natIP": "192.0.2.20"}]
 
-    assert instance["metadata"]["items"][0] == {"key": "ssh-keys", "value": "debian:ssh-ed25519 AAAA made up"}
+    assert instance["metadata"]["items"][0] == {"key": "ssh-keys", "value": "debian:ssh-ed25519 AAAA fake"}
 
-    google.forget(f"{COMPUTE}/zones/us-central1-a/instances/momalisa")
-    again = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_vm_answers=False)
-    assert again.changed == ["Have the instance"], again.why
-    gone = operator.play("deploy-create-instance.yml", momalisa_state="absent")
-    assert gone.changed == ["Have the instance", "Have no address"], gone.why
-    assert f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data" in google.things
+    google.delete_behind(f"{COMPUTE}/zones/us-central1-a/instances/momalisa")
+    again = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_wait_for_vm=False)
+    assert again.changed == ["Create or delete the instance"], again.error
+    deleted = operator.play("deploy-create-instance.yml", momalisa_state="absent")
+    assert deleted.changed == ["Create or delete the instance", "Release the static address"], deleted.error
+    assert f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data" in google.resources
 
 
-def test_a_vertex_endpoint_is_dedicated_and_follows_the_image(google: FakeGoogleCloud, operator: Operator) -> None:
-    """The shared endpoint ends calls after a minute."""
+def test_a_vertex_endpoint_is_dedicated_and_deploys_a_new_image(google: FakeGoogleCloud, operator: Operator) -> None:
+    """Shared endpoints end calls after a minute."""
     first = operator.play("deploy-vertex-endpoint.yml")
-    assert first.code == 0, first.why
+    assert first.code == 0, first.error
     (endpoint,) = bodies(google, "aiplatform.projects.locations.endpoints.create")
     assert endpoint["dedicatedEndpointEnabled"] is True
     assert endpoint["clientConnectionConfig"] == {"inferenceTimeout": "1800s"}
     again = operator.play("deploy-vertex-endpoint.yml")
-    assert (again.code, again.changed) == (0, []), again.why
+    assert (again.code, again.changed) == (0, []), again.error
 
     newer = operator.play("deploy-vertex-endpoint.yml", momalisa_image_tag="0.2.0")
-    assert newer.changed == ["Have the model", "Have the model stand at it", "Have nothing else stand there"], newer.why
-    (standing,) = google.things[f"{VERTEX}/endpoints/momalisa"]["deployedModels"]
-    assert standing["model"].endswith("/models/momalisa-0-2-0")
+    assert newer.changed == ["Upload the model", "Deploy the model", "Undeploy other models"], newer.error
+    (deployed,) = google.resources[f"{VERTEX}/endpoints/momalisa"]["deployedModels"]
+    assert deployed["model"].endswith("/models/momalisa-0-2-0")
 
 
-def test_a_teardown_asks_and_keeps_what_was_made(google: FakeGoogleCloud, operator: Operator) -> None:
-    """Frames cost GPU hours; nobody may lose them to a slip."""
-    for path in STANDING:
-        google.things[path] = {"name": path.rpartition("/")[2]}
-    google.things[f"{VERTEX}/endpoints/momalisa"]["deployedModels"] = [{"id": "1", "model": "models/momalisa-0-1-0"}]
-    google.things[f"{COMPUTE}/global/firewalls/momalisa-web"]["network"] = (
+def test_a_teardown_asks_first_and_keeps_the_data(google: FakeGoogleCloud, operator: Operator) -> None:
+    """Rendering frames costs GPU hours; a slip of the operator must not delete them."""
+    for path in EXISTING:
+        google.resources[path] = {"name": path.rpartition("/")[2]}
+    google.resources[f"{VERTEX}/endpoints/momalisa"]["deployedModels"] = [{"id": "1", "model": "models/momalisa-0-1-0"}]
+    google.resources[f"{COMPUTE}/global/firewalls/momalisa-web"]["network"] = (
         f"projects/{PROJECT}/global/networks/momalisa"
     )
     refused = operator.play("teardown.yml", teardown_sure="no")
     assert refused.code == 2
-    assert CLUSTER in google.things
+    assert CLUSTER in google.resources
 
     assert operator.play("teardown.yml", teardown_sure="yes").code == 0
-    assert set(google.things) == KEPT
+    assert set(google.resources) == KEPT
     again = operator.play("teardown.yml", teardown_sure="yes")
-    assert (again.code, again.changed) == (0, []), again.why
+    assert (again.code, again.changed) == (0, []), again.error
     assert operator.play("teardown.yml", teardown_sure="yes", teardown_data=True).code == 0
-    assert google.things == {}
+    assert google.resources == {}

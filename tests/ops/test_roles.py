@@ -1,4 +1,4 @@
-"""What holds of every role and playbook, whatever it does."""
+"""Rules for every role and playbook."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ PLAYBOOKS = {
 }
 
 
-def test_the_playbooks_have_the_names_of_the_first_momalisa() -> None:
-    """Operators have them in their fingers."""
+def test_the_playbooks_keep_their_names() -> None:
+    """Operators type them from memory and call them from scripts."""
     assert {path.name for path in DEPLOYMENT.glob("*.yml")} >= PLAYBOOKS
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_default_is_specified_and_every_option_has_a_default(role: str) -> None:
-    """A misspelt variable is refused where it is specified, and silently nothing where it is not."""
+    """Ansible rejects a wrong type of a specified variable, and ignores an unspecified one silently."""
     folder = DEPLOYMENT / "roles" / role
     defaults = yaml.safe_load((folder / "defaults/main.yml").read_text())
     specs = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]
@@ -39,6 +39,6 @@ def test_every_default_is_specified_and_every_option_has_a_default(role: str) ->
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_calls_a_shell_or_holds_a_manifest(role: str) -> None:
-    """What Kubernetes is told stands in k8s/; a shell would know neither check mode nor quoting."""
+    """Manifests belong to k8s/. A shell supports neither check mode nor safe quoting."""
     texts = [path.read_text() for path in (DEPLOYMENT / "roles" / role / "tasks").glob("*.yml")]
     assert not [text for text in texts if "builtin.shell" in text or "kind: Deployment\n      spec" in text]

@@ -1,140 +1,140 @@
-"""What the calls of the made-up Google do, as far as the playbooks make them."""
+"""What the methods of the fake Google Cloud API do. It implements those that the playbooks call."""
 
 import base64
 import re
 from collections.abc import Callable
 from typing import Any
 
-Things = dict[str, Any]
-Act = Callable[[], Any]
+Resources = dict[str, Any]
+Action = Callable[[], Any]
 LINK = "https://www.googleapis.com/compute/v1/"
-# What cannot be without that which stands above it.
+# Kinds of resources that cannot exist without their parent.
 CHILDREN = ("nodePools", "databases", "users", "certificateMapEntries")
 
 
-def place(request: Any) -> str:
-    """The path of what a request is about."""
-    if request.call.id.endswith(("versions.access", "versions.get")):
-        return request.path.removesuffix(":access")
-    if request.method in ("GET", "DELETE", "PATCH"):
-        return request.path
-    if request.method == "PUT" or request.call.id.endswith(tuple(VERBS)):
-        return re.sub(r":\w+$|/(resize|setTarget)$", "", request.path)
-    return f"{request.path.removesuffix(':upload')}/{_id(request)}"
+def target_path(call: Any) -> str:
+    """The path of the resource that a call is about."""
+    if call.id.endswith(("versions.access", "versions.get")):
+        return call.path.removesuffix(":access")
+    if call.method in ("GET", "DELETE", "PATCH"):
+        return call.path
+    if call.method == "PUT" or call.id.endswith(tuple(VERBS)):
+        return re.sub(r":\w+$|/(resize|setTarget)$", "", call.path)
+    return f"{call.path.removesuffix(':upload')}/{_id(call)}"
 
 
-def action(request: Any, things: Things) -> Act | str:
-    """What is to be done; or why not: gone, there, used."""
-    path, verb = place(request), request.call.id.rpartition(".")[2]
-    if request.call.id.endswith("secrets.addVersion"):
-        return lambda: _add_version(things, path, request.body)
-    named = next((act for name, act in VERBS.items() if request.call.id.endswith(name)), None)
+def action(call: Any, resources: Resources) -> Action | str:
+    """The change that a call makes, or why it is impossible: missing, exists, in use."""
+    path, verb = target_path(call), call.id.rpartition(".")[2]
+    if call.id.endswith("secrets.addVersion"):
+        return lambda: _add_version(resources, path, call.body)
+    named = next((act for name, act in VERBS.items() if call.id.endswith(name)), None)
     if named:
-        return (lambda: named(things[path], request.body)) if path in things else "gone"
-    if request.method == "DELETE":
-        return _deletion(things, path)
-    if request.method == "PATCH":
-        return (lambda: things[path].update(request.body)) if path in things else "gone"
-    assert verb in ("create", "insert", "upload"), request.call.id
+        return (lambda: named(resources[path], call.body)) if path in resources else "missing"
+    if call.method == "DELETE":
+        return _deletion(resources, path)
+    if call.method == "PATCH":
+        return (lambda: resources[path].update(call.body)) if path in resources else "missing"
+    assert verb in ("create", "insert", "upload"), call.id
     above, kind = path.rsplit("/", 2)[:2]
-    if path in things or (kind in CHILDREN and above not in things):
-        return "there" if path in things else "gone"
-    return lambda: _create(things, path, request)
+    if path in resources or (kind in CHILDREN and above not in resources):
+        return "exists" if path in resources else "missing"
+    return lambda: _create(resources, path, call)
 
 
-def operation(request: Any, number: int) -> dict[str, Any]:
-    """The beginning of an operation, in the way of the API that it is of."""
+def operation(call: Any, number: int) -> dict[str, Any]:
+    """A new long-running operation, in the format of the API that starts it."""
     name = f"operation-{number}"
-    scope = re.match(r"(?:\w+/)?v1/projects/[^/]+(?:/(?:locations|zones|regions)/[^/]+|/global)?", request.path)
+    scope = re.match(r"(?:\w+/)?v1/projects/[^/]+(?:/(?:locations|zones|regions)/[^/]+|/global)?", call.path)
     home = scope[0] if scope else "v1"
-    if request.service == "container":
+    if call.service == "container":
         link = f"https://container.googleapis.com/{home}/operations/{name}"
         return {"name": name, "operationType": "SOME", "status": "RUNNING", "selfLink": link}
-    if request.service == "compute":
+    if call.service == "compute":
         link = f"https://www.googleapis.com/{home}/operations/{name}"
         return {"kind": "compute#operation", "name": name, "status": "RUNNING", "selfLink": link}
-    if request.service == "sqladmin":
+    if call.service == "sqladmin":
         link = f"https://sqladmin.googleapis.com/{home}/operations/{name}"
         return {"kind": "sql#operation", "name": name, "status": "PENDING", "selfLink": link}
-    if request.service == "serviceusage":
+    if call.service == "serviceusage":
         return {"name": f"operations/{name}"}
     return {"name": f"{home.partition('/')[2]}/operations/{name}"}
 
 
-def born_with(request: Any, things: Things, project: str) -> None:
-    """Put there what every project has."""
-    if request.service == "serviceusage":
-        things.setdefault(request.path, {"name": request.path[3:], "state": "DISABLED"})
-    if request.path == f"v3/projects/{project}":
-        things.setdefault(request.path, {"name": "projects/123456789", "projectId": project, "state": "ACTIVE"})
+def add_builtin_resources(call: Any, resources: Resources, project: str) -> None:
+    """Add the resources that every project has."""
+    if call.service == "serviceusage":
+        resources.setdefault(call.path, {"name": call.path[3:], "state": "DISABLED"})
+    if call.path == f"v3/projects/{project}":
+        resources.setdefault(call.path, {"name": "projects/123456789", "projectId": project, "state": "ACTIVE"})
 
 
-def seen(request: Any, path: str, thing: Any) -> Any:
-    """A resource with what Google adds to it."""
+def with_output_fields(call: Any, path: str, resource: Any) -> Any:
+    """A resource with the fields that Google adds."""
     kind = path.rsplit("/", 2)[-2] if "/" in path else ""
-    if request.call.id.endswith("versions.access"):
-        return {"name": path, "payload": thing.get("payload", {})}
+    if call.id.endswith("versions.access"):
+        return {"name": path, "payload": resource.get("payload", {})}
     if kind == "versions":
         return {"name": path, "state": "ENABLED"}
-    if request.service == "compute":
-        thing = _linked(thing) | {"selfLink": LINK.removesuffix("compute/v1/") + path, "status": "READY"}
-    return thing | {name: make(path) for (*of, name), make in ADDED.items() if of == [request.service, kind]}
+    if call.service == "compute":
+        resource = _linked(resource) | {"selfLink": LINK.removesuffix("compute/v1/") + path, "status": "READY"}
+    return resource | {name: make(path) for (*of, name), make in OUTPUT_FIELDS.items() if of == [call.service, kind]}
 
 
-def _id(request: Any) -> str:
-    for name, value in request.query.items():
+def _id(call: Any) -> str:
+    for name, value in call.query.items():
         if name.endswith("Id"):
             return value
-    body = request.body
-    if request.call.id == "iam.projects.serviceAccounts.create":
-        return f"{body['accountId']}@{request.path.split('/')[2]}.iam.gserviceaccount.com"
+    body = call.body
+    if call.id == "iam.projects.serviceAccounts.create":
+        return f"{body['accountId']}@{call.path.split('/')[2]}.iam.gserviceaccount.com"
     inner = body.get("cluster") or body.get("nodePool") or body
     return str(body.get("modelId") or inner["name"]).rpartition("/")[2]
 
 
-def _create(things: Things, path: str, request: Any) -> None:
-    body = dict(request.body)
+def _create(resources: Resources, path: str, call: Any) -> None:
+    body = dict(call.body)
     for wrapper in ("cluster", "nodePool", "serviceAccount", "model"):
         if isinstance(body.get(wrapper), dict):
             body = dict(body[wrapper])
     for pool in body.get("nodePools", []):
-        things[f"{path}/nodePools/{pool['name']}"] = dict(pool)
-    things[path] = body
+        resources[f"{path}/nodePools/{pool['name']}"] = dict(pool)
+    resources[path] = body
 
 
-def _deletion(things: Things, path: str) -> Act | str:
-    if path not in things:
-        return "gone"
+def _deletion(resources: Resources, path: str) -> Action | str:
+    if path not in resources:
+        return "missing"
     name = path.partition("projects/")[2]
-    if "/networks/" in path and any(name in repr(each) for other, each in things.items() if other != path):
-        return "used"
-    if things[path].get("deployedModels"):
-        return "used"
+    if "/networks/" in path and any(name in repr(each) for other, each in resources.items() if other != path):
+        return "in use"
+    if resources[path].get("deployedModels"):
+        return "in use"
 
     def act() -> None:
-        for each in [each for each in things if each == path or each.startswith(path + "/")]:
-            del things[each]
+        for each in [each for each in resources if each == path or each.startswith(path + "/")]:
+            del resources[each]
 
     return act
 
 
-def _add_version(things: Things, secret: str, body: Any) -> None:
+def _add_version(resources: Resources, secret: str, body: Any) -> None:
     base64.b64decode(body["payload"]["data"], validate=True)
-    things[f"{secret}/versions/latest"] = body
+    resources[f"{secret}/versions/latest"] = body
 
 
-def _update_cluster(cluster: Things, body: Any) -> None:
+def _update_cluster(cluster: Resources, body: Any) -> None:
     ((name, value),) = body["update"].items()
     field = name.removeprefix("desired")
     cluster[field[0].lower() + field[1:]] = value
 
 
-def _deploy(endpoint: Things, body: Any) -> None:
+def _deploy(endpoint: Resources, body: Any) -> None:
     deployed = endpoint.setdefault("deployedModels", [])
     deployed.append(body["deployedModel"] | {"id": str(len(deployed) + 1)})
 
 
-def _undeploy(endpoint: Things, body: Any) -> None:
+def _undeploy(endpoint: Resources, body: Any) -> None:
     endpoint["deployedModels"] = [each for each in endpoint["deployedModels"] if each["id"] != body["deployedModelId"]]
 
 
@@ -148,22 +148,22 @@ def _linked(value: Any) -> Any:
     return value
 
 
-VERBS: dict[str, Callable[[Things, Any], Any]] = {
+VERBS: dict[str, Callable[[Resources, Any], Any]] = {
     "secrets.addVersion": _add_version,  # type: ignore[dict-item]
-    "services.enable": lambda thing, body: thing.update(state="ENABLED"),
+    "services.enable": lambda resource, body: resource.update(state="ENABLED"),
     "clusters.update": _update_cluster,
-    "nodePools.update": lambda thing, body: thing.update(body),
-    "nodePools.setAutoscaling": lambda thing, body: thing.update(body),
-    "nodePools.setManagement": lambda thing, body: thing.update(body),
-    "disks.resize": lambda thing, body: thing.update(body),
-    "forwardingRules.setTarget": lambda thing, body: thing.update(body),
+    "nodePools.update": lambda resource, body: resource.update(body),
+    "nodePools.setAutoscaling": lambda resource, body: resource.update(body),
+    "nodePools.setManagement": lambda resource, body: resource.update(body),
+    "disks.resize": lambda resource, body: resource.update(body),
+    "forwardingRules.setTarget": lambda resource, body: resource.update(body),
     "endpoints.deployModel": _deploy,
     "endpoints.undeployModel": _undeploy,
-    "endpoints.update": lambda thing, body: thing.update(body["endpoint"]),
+    "endpoints.update": lambda resource, body: resource.update(body["endpoint"]),
 }
-ADDED: dict[tuple[str, str, str], Callable[[str], Any]] = {
+OUTPUT_FIELDS: dict[tuple[str, str, str], Callable[[str], Any]] = {
     ("container", "clusters", "endpoint"): lambda path: "192.0.2.10",
-    ("container", "clusters", "masterAuth"): lambda path: {"clusterCaCertificate": "bWFkZSB1cA=="},
+    ("container", "clusters", "masterAuth"): lambda path: {"clusterCaCertificate": "ZmFrZQ=="},
     ("container", "clusters", "network"): lambda path: "momalisa",
     ("container", "clusters", "status"): lambda path: "RUNNING",
     ("compute", "addresses", "address"): lambda path: "10.0.0.9" if path.endswith("-database") else "192.0.2.20",

@@ -1,6 +1,7 @@
-"""What kubectl asks for a token: an hour of Google's, by the application default or GCP_SERVICE_ACCOUNT_FILE.
+"""A kubectl credential plugin: prints a Google access token, valid for an hour at most.
 
-In place of gke-gcloud-auth-plugin, so that nobody needs gcloud.
+It replaces gke-gcloud-auth-plugin, so that gcloud is not needed. Credentials: GCP_ACCESS_TOKEN, the service account key
+that GCP_SERVICE_ACCOUNT_FILE names, or the application default credentials, in this order.
 """
 
 import json
