@@ -1,4 +1,4 @@
-"""The manifests, as kustomize builds them: every overlay, and the base with any components."""
+"""The manifests as kustomize builds them: every overlay, and the base with combinations of components."""
 
 import itertools
 import json
@@ -16,17 +16,16 @@ from momalisa_api.settings import Settings as ApiSettings
 from momalisa_model.metrics import Metrics as ModelMetrics
 from momalisa_model.settings import Settings as ModelSettings
 from tests.ops.k8s import schemas
-from tests.ops.k8s.connection_rules import arrows
+from tests.ops.k8s.connection_rules import connections
 from tests.ops.k8s.edge_rules import routes
-from tests.ops.k8s.kustomize import K8S, REPOSITORY, Manifest, build, build_with
-from tests.ops.k8s.manifests import PART, containers, env, labels, of, pod, ports, workloads
-from tests.ops.k8s.rules import complaints
+from tests.ops.k8s.kustomize import COMPONENTS, K8S, REPOSITORY, Manifest, build, build_with
+from tests.ops.k8s.manifests import PART, containers, env, labels, of, one, pod, ports, workloads
+from tests.ops.k8s.rules import violations
 
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
-COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
-# A component that stands on another.
-UPON = {"gateway-tls": "gateway"}
-PICTURE = {
+# Components that need another one.
+NEEDS = {"gateway-tls": "gateway"}
+CONNECTIONS = {
     ("frontend", "web", 8000),
     ("worker", "model", 8100),
     ("web", "postgres", 5432),
@@ -36,12 +35,12 @@ PICTURE = {
 
 
 def combinations() -> list[tuple[str, ...]]:
-    """None, each, all but one and all components; MOMALISA_COMBINATIONS=pairs adds each two, all whatever there is."""
+    """No, one, all but one, and all components. MOMALISA_COMBINATIONS=pairs adds all pairs, =all all combinations."""
     whole = len(COMPONENTS)
     more = {"": [], "pairs": [2], "all": range(whole + 1)}[os.environ.get("MOMALISA_COMBINATIONS", "")]
     sizes = sorted({0, 1, whole - 1, whole, *more})
     found = [one for size in sizes for one in itertools.combinations(COMPONENTS, size)]
-    return [one for one in found if all(UPON[name] in one for name in one if name in UPON)]
+    return [one for one in found if all(NEEDS[name] in one for name in one if name in NEEDS)]
 
 
 @cache
@@ -51,40 +50,36 @@ def overlay(name: str) -> tuple[Manifest, ...]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    """The base with every component that there is."""
+    """The base with all components."""
     return build_with(tmp_path_factory.mktemp("whole"), COMPONENTS)
 
 
-def one(manifests: list[Manifest] | tuple[Manifest, ...], kind: str, name: str) -> Manifest:
-    return next(found for found in manifests if (found["kind"], found["metadata"]["name"]) == (kind, name))
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_violates_no_rule(name: str):
+    assert violations(list(overlay(name))) == []
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_breaks_no_rule(name: str):
-    assert complaints(list(overlay(name))) == []
-
-
-@pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_says_little_of_its_own(name: str):
-    """What is worth more than 25 lines is a component, which the other overlay could use."""
+def test_an_overlay_is_short(name: str):
+    """Anything longer belongs in a component, which other overlays can use."""
     assert len((K8S / "overlays" / name / "kustomization.yaml").read_text().splitlines()) < 25
 
 
-def test_a_combination_of_components_builds_breaks_no_rule_and_fits_kubernetes(tmp_path: Path):
-    """Whoever writes an overlay may choose."""
+def test_combinations_of_components_violate_no_rule_and_no_schema(tmp_path: Path):
+    """The author of an overlay may combine any components."""
     built: dict[str, Manifest] = {}
     for number, chosen in enumerate(combinations()):
         folder = tmp_path / str(number)
         folder.mkdir()
         manifests = build_with(folder, chosen)
-        assert complaints(manifests) == [], chosen
+        assert violations(manifests) == [], chosen
         built |= {schemas.key(manifest): manifest for manifest in manifests}
     assert schemas.wrong_for_kubernetes(found for found in built.values() if not schemas.is_custom(found)) == []
     assert schemas.wrong_for_controllers([found for found in built.values() if schemas.is_custom(found)]) == []
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_fits_kubernetes_and_its_controllers(name: str):
+def test_an_overlay_matches_all_schemas(name: str):
     manifests = overlay(name)
     assert schemas.wrong_for_kubernetes(found for found in manifests if not schemas.is_custom(found)) == []
     assert schemas.wrong_for_controllers([found for found in manifests if schemas.is_custom(found)]) == []
@@ -96,29 +91,29 @@ def test_every_component_is_documented():
     assert [name for name in COMPONENTS if f"`{name}`" not in page] == []
 
 
-def test_both_edges_let_the_same_paths_in(whole: list[Manifest]):
-    """Whoever moves from one to the other must not lose a path."""
+def test_gateway_and_ingress_have_the_same_routes(whole: list[Manifest]):
+    """A change from one to the other must not lose a path."""
     assert routes(whole, "Ingress") == routes(whole, "HTTPRoute") == {("Prefix", "/", "frontend", 80)}
 
 
-def test_policies_leave_the_arrows_of_the_picture_and_no_more(whole: list[Manifest]):
-    assert arrows(whole, "ingress") == arrows(whole, "egress") == PICTURE
+def test_network_policies_allow_the_documented_connections_only(whole: list[Manifest]):
+    assert connections(whole, "ingress") == connections(whole, "egress") == CONNECTIONS
 
 
-def test_the_model_is_reached_pod_by_pod(whole: list[Manifest]):
-    """A Service with one address would balance connections, and the api keeps its own."""
+def test_the_api_connects_to_each_model_pod_directly(whole: list[Manifest]):
+    """A Service with one address would balance connections, not requests, and the api keeps connections open."""
     assert one(whole, "Service", "model")["spec"]["clusterIP"] == "None"
     settings = next(found["data"] for found in of(whole, "ConfigMap") if "MOMALISA_REPLICAS" in found["data"])
     assert settings["MOMALISA_REPLICAS"] == "dns+http://model:8100"
 
 
-def test_a_gpu_replica_gives_way_before_the_next_comes(whole: list[Manifest]):
+def test_a_gpu_replica_stops_before_the_next_starts(whole: list[Manifest]):
     model = one(whole, "Deployment", "model")
     assert model["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert pod(model)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_replicas_scale_on_frames_that_wait_and_from_none(whole: list[Manifest]):
+def test_replicas_scale_from_zero_by_pending_frames(whole: list[Manifest]):
     scaled = one(whole, "ScaledObject", "model")["spec"]
     assert (scaled["minReplicaCount"], scaled["fallback"]["replicas"]) == (0, 1)
     [trigger] = scaled["triggers"]
@@ -132,17 +127,17 @@ def test_replicas_scale_on_frames_that_wait_and_from_none(whole: list[Manifest])
 
 
 def metrics() -> set[str]:
-    """The names of all that the services count."""
+    """The names of all metrics of the services."""
     families = [*ApiMetrics()._registry.collect(), *ModelMetrics().registry.collect()]
     return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
 
 
-def test_alerts_ask_for_what_is_counted(whole: list[Manifest]):
-    """An alert on a name that nobody counts is silent for ever."""
+def test_alerts_use_existing_metrics(whole: list[Manifest]):
+    """An alert on a metric that does not exist never fires."""
     rules = [rule for group in one(whole, "Rules", "momalisa")["spec"]["groups"] for rule in group["rules"]]
-    asked = {name for rule in rules for name in re.findall(r"momalisa_\w+", rule["expr"])}
-    assert asked
-    assert asked - metrics() == set()
+    used = {name for rule in rules for name in re.findall(r"momalisa_\w+", rule["expr"])}
+    assert used
+    assert used - metrics() == set()
 
 
 def test_every_alert_stands_in_the_operators_page(whole: list[Manifest]):
@@ -151,23 +146,23 @@ def test_every_alert_stands_in_the_operators_page(whole: list[Manifest]):
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in page] == []
 
 
-def test_variables_are_settings_that_the_services_have(whole: list[Manifest]):
-    """A misspelt one would be passed over in silence."""
+def test_environment_variables_are_settings_of_the_services(whole: list[Manifest]):
+    """A misspelt variable would be ignored silently."""
     known = {f"MOMALISA_{name.upper()}" for kind in (ApiSettings, ModelSettings) for name in kind.model_fields}
     template = set(re.findall(r"\$\{([A-Z_]+)\}", (REPOSITORY / "frontend" / "nginx.conf").read_text()))
-    given = {name for found in of(whole, "ConfigMap") for name in found["data"] if name.isupper()}
+    used = {name for found in of(whole, "ConfigMap") for name in found["data"] if name.isupper()}
     for workload, container in containers(whole):
         if labels(workload)[PART] != "postgres":
-            given |= set(env(container))
-    assert given - known - template == {"HF_HOME", "NAMESPACE", "MODEL_ID"}
+            used |= set(env(container))
+    assert used - known - template == {"HF_HOME", "NAMESPACE", "MODEL_ID"}
 
 
-def test_the_card_is_that_of_the_weights_in_the_image(whole: list[Manifest]):
+def test_the_model_card_matches_the_weights_in_the_image(whole: list[Manifest]):
     cards = [json.loads(found["data"]["card.json"]) for found in of(whole, "ConfigMap") if "card.json" in found["data"]]
     assert cards == [json.loads((REPOSITORY / "model-service" / "atelier" / "weights" / "card.json").read_text())]
 
 
-def test_images_bear_the_version_of_this_checkout():
+def test_images_have_the_version_of_this_checkout():
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     for name in OVERLAYS:
         images = {container["image"] for _, container in containers(list(overlay(name)))}
@@ -175,24 +170,24 @@ def test_images_bear_the_version_of_this_checkout():
         assert ours == {version}
 
 
-def test_the_frontends_probe_asks_for_a_file_that_the_gallery_has(whole: list[Manifest]):
+def test_the_frontends_probe_requests_an_existing_file(whole: list[Manifest]):
     probe = pod(one(whole, "Deployment", "frontend"))["containers"][0]["readinessProbe"]["httpGet"]["path"]
     assert (REPOSITORY / "frontend" / "public" / probe.removeprefix("/")).is_file()
 
 
-def test_nothing_of_ours_listens_below_1024(whole: list[Manifest]):
-    """What runs as nobody may not."""
+def test_no_container_listens_below_port_1024(whole: list[Manifest]):
+    """An unprivileged process may not."""
     assert all(port > 1023 for workload in workloads(whole) for port in ports(workload).values())
 
 
-def test_the_ingress_says_that_it_is_retired():
-    text = (K8S / "components" / "ingress-nginx" / "kustomization.yaml").read_text()
+def test_the_ingress_component_warns_that_it_is_retired():
+    text = (K8S / "components" / "ingress-nginx" / "kustomization.yaml").read_text().replace("\n# ", " ")
     assert "Retired upstream" in text
-    assert "March\n# 2026" in text
+    assert "March 2026" in text
 
 
-def test_sources_are_yaml_without_surprises():
-    """One kustomization a folder, and every other file is named by it."""
+def test_every_file_is_listed_in_its_kustomization():
+    """kustomize ignores files that are not listed."""
     for kustomization in K8S.rglob("kustomization.yaml"):
         read = yaml.safe_load(kustomization.read_text())
         named = {*read.get("resources", []), *(patch["path"] for patch in read.get("patches", []) if "path" in patch)}

@@ -1,4 +1,4 @@
-"""Each rule is shown a mistake and finds it; without that, it would be a rule in name."""
+"""Each rule must find a mistake that is made on purpose."""
 
 import copy
 from collections.abc import Callable
@@ -6,17 +6,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.ops.k8s import connection_rules, edge_rules, pod_rules, rules, safety_rules, schemas, wiring_rules
-from tests.ops.k8s.kustomize import SKIP, Manifest, build_with, tool
-from tests.ops.k8s.manifests import PART, labels, pod
-from tests.ops.test_k8s import COMPONENTS, one
+from tests.ops.k8s.kustomize import COMPONENTS, SKIP, Manifest, build_with, tool
+from tests.ops.k8s.manifests import PART, labels, one, pod
 
 Mistake = Callable[[list[Manifest]], object]
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    manifests = build_with(tmp_path_factory.mktemp("right"), COMPONENTS)
-    assert rules.complaints(manifests) == []
+def correct(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    manifests = build_with(tmp_path_factory.mktemp("correct"), COMPONENTS)
+    assert rules.violations(manifests) == []
     return manifests
 
 
@@ -39,56 +38,62 @@ def drop(manifests: list[Manifest], kind: str, name: str) -> None:
 
 
 MISTAKES: list[tuple[rules.Rule, Mistake]] = [
-    (wiring_rules.selectors_find_their_pods, lambda m: spec(m, "Service", "api")["selector"].update({PART: "api"})),
-    (wiring_rules.selectors_find_their_pods, lambda m: labels(one(m, "Deployment", "web")).update({PART: "wab"})),
-    (wiring_rules.selectors_find_their_pods, lambda m: drop(m, "Deployment", "model")),
+    (wiring_rules.selectors_match_pods, lambda m: spec(m, "Service", "api")["selector"].update({PART: "api"})),
+    (wiring_rules.selectors_match_pods, lambda m: labels(one(m, "Deployment", "web")).update({PART: "wab"})),
+    (wiring_rules.selectors_match_pods, lambda m: drop(m, "Deployment", "model")),
     (
-        wiring_rules.services_lead_to_ports_that_listen,
+        wiring_rules.services_target_open_ports,
         lambda m: spec(m, "Service", "api")["ports"][0].update(targetPort="web"),
     ),
     (
-        wiring_rules.probes_and_scrapes_ask_ports_that_listen,
+        wiring_rules.probes_and_scrapes_use_open_ports,
         lambda m: container(m)["livenessProbe"]["httpGet"].update(port="web"),
     ),
     (
-        wiring_rules.probes_and_scrapes_ask_ports_that_listen,
+        wiring_rules.probes_and_scrapes_use_open_ports,
         lambda m: spec(m, "PodMonitoring", "momalisa")["endpoints"][0].update(port="web"),
     ),
-    (edge_rules.edges_lead_somewhere, lambda m: spec(m, "Service", "frontend")["ports"][0].update(port=81)),
-    (edge_rules.routes_and_policies_hang_on_something, lambda m: drop(m, "Gateway", "momalisa")),
+    (edge_rules.edges_route_to_services, lambda m: spec(m, "Service", "frontend")["ports"][0].update(port=81)),
+    (edge_rules.routes_and_policies_have_targets, lambda m: drop(m, "Gateway", "momalisa")),
     (
-        edge_rules.routes_and_policies_hang_on_something,
+        edge_rules.routes_and_policies_have_targets,
         lambda m: spec(m, "GCPBackendPolicy", "frontend")["targetRef"].update(name="front"),
     ),
     (
-        edge_rules.health_checks_ask_what_the_probe_asks,
+        edge_rules.health_checks_match_the_readiness_probe,
         lambda m: container(m, "frontend")["ports"][0].update(containerPort=81),
     ),
-    (pod_rules.probes_on_everything, lambda m: container(m, "model").pop("startupProbe")),
-    (pod_rules.probes_on_everything, lambda m: container(m).update(livenessProbe={"periodSeconds": 3})),
+    (pod_rules.containers_have_probes, lambda m: container(m, "model").pop("startupProbe")),
+    (pod_rules.containers_have_probes, lambda m: container(m).update(livenessProbe={"periodSeconds": 3})),
     (pod_rules.images_are_pinned, lambda m: container(m).update(image="momalisa/api:latest")),
     (pod_rules.images_are_pinned, lambda m: container(m).update(image="registry:5000/momalisa/api")),
-    (pod_rules.gpus_are_asked_for_whole, lambda m: container(m, "model")["resources"]["limits"].update(cpu="4")),
+    (pod_rules.gpu_requests_equal_limits, lambda m: container(m, "model")["resources"]["limits"].update(cpu="4")),
     (
-        pod_rules.gpus_are_asked_for_whole,
+        pod_rules.gpu_requests_equal_limits,
         lambda m: spec(m, "Deployment", "model")["strategy"]["rollingUpdate"].update(maxSurge=1),
     ),
-    (pod_rules.resources_are_said, lambda m: container(m)["resources"].pop("limits")),
-    (pod_rules.goes_slowly, lambda m: container(m, "worker").pop("lifecycle")),
-    (pod_rules.goes_slowly, lambda m: container(m)["lifecycle"].update(preStop={"exec": {"command": ["sleep", "5"]}})),
-    (pod_rules.goes_slowly, lambda m: pod(one(m, "Deployment", "web")).update(terminationGracePeriodSeconds=6)),
-    (pod_rules.disruptions_are_borne, lambda m: drop(m, "PodDisruptionBudget", "web")),
-    (pod_rules.disruptions_are_borne, lambda m: pod(one(m, "Deployment", "web")).pop("topologySpreadConstraints")),
+    (pod_rules.resources_are_declared, lambda m: container(m)["resources"].pop("limits")),
+    (pod_rules.pods_stop_gracefully, lambda m: container(m, "worker").pop("lifecycle")),
     (
-        safety_rules.pods_are_nobodys,
+        pod_rules.pods_stop_gracefully,
+        lambda m: container(m)["lifecycle"].update(preStop={"exec": {"command": ["sleep", "5"]}}),
+    ),
+    (
+        pod_rules.pods_stop_gracefully,
+        lambda m: pod(one(m, "Deployment", "web")).update(terminationGracePeriodSeconds=6),
+    ),
+    (pod_rules.disruptions_are_limited, lambda m: drop(m, "PodDisruptionBudget", "web")),
+    (pod_rules.disruptions_are_limited, lambda m: pod(one(m, "Deployment", "web")).pop("topologySpreadConstraints")),
+    (
+        safety_rules.pods_are_unprivileged,
         lambda m: pod(one(m, "StatefulSet", "postgres"))["securityContext"].update(runAsNonRoot=False),
     ),
     (
-        safety_rules.pods_are_nobodys,
+        safety_rules.pods_are_unprivileged,
         lambda m: pod(one(m, "Job", "migrate"))["securityContext"].pop("seccompProfile"),
     ),
     (
-        safety_rules.pods_are_nobodys,
+        safety_rules.pods_are_unprivileged,
         lambda m: pod(one(m, "Job", "migrate")).pop("automountServiceAccountToken"),
     ),
     (
@@ -103,45 +108,51 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
         safety_rules.containers_are_locked_down,
         lambda m: container(m)["securityContext"].pop("allowPrivilegeEscalation"),
     ),
-    (safety_rules.pods_are_nobodys, lambda m: one(m, "ServiceAccount", "api").pop("automountServiceAccountToken")),
-    (wiring_rules.accounts_and_files_are_there, lambda m: drop(m, "ServiceAccount", "model")),
+    (safety_rules.pods_are_unprivileged, lambda m: one(m, "ServiceAccount", "api").pop("automountServiceAccountToken")),
+    (wiring_rules.references_exist, lambda m: drop(m, "ServiceAccount", "model")),
     (
-        wiring_rules.accounts_and_files_are_there,
+        wiring_rules.references_exist,
         lambda m: container(m)["envFrom"][0]["configMapRef"].update(name="settings"),
     ),
     (
-        wiring_rules.api_and_replicas_are_given_one_card,
+        wiring_rules.all_services_use_one_model_card,
         lambda m: volume(m, "model-card")["configMap"].update(name="another"),
     ),
     (
-        wiring_rules.nobody_is_scaled_twice,
+        wiring_rules.each_workload_has_one_scaler,
         lambda m: spec(m, "HorizontalPodAutoscaler", "web")["scaleTargetRef"].update(name="model"),
     ),
-    (wiring_rules.nobody_is_scaled_twice, lambda m: spec(m, "Deployment", "model").update(replicas=2)),
+    (wiring_rules.each_workload_has_one_scaler, lambda m: spec(m, "Deployment", "model").update(replicas=2)),
     (
-        wiring_rules.nobody_is_scaled_twice,
+        wiring_rules.each_workload_has_one_scaler,
         lambda m: spec(m, "ScaledObject", "model")["scaleTargetRef"].update(name="gpu"),
     ),
-    (wiring_rules.keda_asks_pods_that_listen, lambda m: [one.update(namespace="other") for one in map(_metadata, m)]),
-    (wiring_rules.keda_asks_pods_that_listen, lambda m: spec(m, "ScaledObject", "model").pop("fallback")),
-    (connection_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "frontend")["egress"].clear()),
-    (connection_rules.arrows_have_two_ends, lambda m: spec(m, "NetworkPolicy", "model")["ingress"].clear()),
+    (wiring_rules.keda_queries_open_ports, lambda m: [one.update(namespace="other") for one in map(_metadata, m)]),
+    (wiring_rules.keda_queries_open_ports, lambda m: spec(m, "ScaledObject", "model").pop("fallback")),
     (
-        connection_rules.arrows_have_two_ends,
+        connection_rules.connections_have_egress_and_ingress,
+        lambda m: spec(m, "NetworkPolicy", "frontend")["egress"].clear(),
+    ),
+    (
+        connection_rules.connections_have_egress_and_ingress,
+        lambda m: spec(m, "NetworkPolicy", "model")["ingress"].clear(),
+    ),
+    (
+        connection_rules.connections_have_egress_and_ingress,
         lambda m: spec(m, "NetworkPolicy", "model")["ingress"][0]["ports"][0].update(port=81),
     ),
-    (connection_rules.policies_fit_the_pods, lambda m: container(m, "model")["ports"][0].update(containerPort=8101)),
+    (connection_rules.policies_match_pods, lambda m: container(m, "model")["ports"][0].update(containerPort=8101)),
     (
-        connection_rules.policies_fit_the_pods,
+        connection_rules.policies_match_pods,
         lambda m: spec(m, "NetworkPolicy", "edge")["podSelector"]["matchLabels"].update({PART: "front"}),
     ),
-    (connection_rules.policies_begin_with_silence, lambda m: drop(m, "NetworkPolicy", "silence")),
+    (connection_rules.policies_deny_by_default, lambda m: drop(m, "NetworkPolicy", "default-deny")),
     (
-        safety_rules.nothing_secret_stands_here,
+        safety_rules.manifests_contain_no_secrets,
         lambda m: m.append({"kind": "Secret", "metadata": {"name": "momalisa-database"}}),
     ),
     (
-        safety_rules.nothing_secret_stands_here,
+        safety_rules.manifests_contain_no_secrets,
         lambda m: container(m)["env"].append({"name": "MOMALISA_DATABASE_URL", "value": "postgresql://m:m@db/m"}),
     ),
 ]
@@ -153,25 +164,25 @@ def _metadata(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize(("rule", "mistake"), MISTAKES, ids=[rule.__name__ for rule, _ in MISTAKES])
-def test_a_rule_finds_the_mistake_that_it_is_for(right: list[Manifest], rule: rules.Rule, mistake: Mistake):
-    wrong = copy.deepcopy(right)
+def test_a_rule_finds_a_mistake(correct: list[Manifest], rule: rules.Rule, mistake: Mistake):
+    wrong = copy.deepcopy(correct)
     mistake(wrong)
     assert list(rule(wrong))
 
 
-def test_every_rule_was_shown_a_mistake():
+def test_every_rule_is_tested_with_a_mistake():
     assert {rule for rule, _ in MISTAKES} == set(rules.RULES)
 
 
-def test_a_path_that_one_edge_lacks_is_a_difference(right: list[Manifest]):
-    wrong = copy.deepcopy(right)
+def test_a_path_that_is_missing_from_one_edge_is_found(correct: list[Manifest]):
+    wrong = copy.deepcopy(correct)
     spec(wrong, "Ingress", "momalisa")["rules"][0]["http"]["paths"][0]["path"] = "/api"
     assert edge_rules.routes(wrong, "Ingress") != edge_rules.routes(wrong, "HTTPRoute")
 
 
-def test_kubernetes_schemas_know_every_field(right: list[Manifest]):
-    """Strictly: a misspelt field is ignored by the server at best."""
-    wrong = copy.deepcopy(right)
+def test_an_unknown_field_violates_kubernetes_schemas(correct: list[Manifest]):
+    """At best, the server ignores a misspelt field."""
+    wrong = copy.deepcopy(correct)
     container(wrong)["lifecycle"]["preStop"] = {"sleep": {"second": 5}}
     assert schemas.wrong_for_kubernetes([one(wrong, "Deployment", "web")])
 
@@ -187,23 +198,23 @@ def test_kubernetes_schemas_know_every_field(right: list[Manifest]):
         ("Rules", "momalisa"),
     ],
 )
-def test_controllers_schemas_know_every_field(right: list[Manifest], kind: str, name: str):
-    wrong = copy.deepcopy(one(right, kind, name))
+def test_an_unknown_field_violates_custom_schemas(correct: list[Manifest], kind: str, name: str):
+    wrong = copy.deepcopy(one(correct, kind, name))
     wrong["spec"]["misspelt"] = 1
     assert schemas.wrong_for_controllers([wrong])
 
 
-def test_controllers_schemas_know_values(right: list[Manifest]):
-    wrong = copy.deepcopy(one(right, "HealthCheckPolicy", "frontend"))
+def test_a_wrong_value_violates_custom_schemas(correct: list[Manifest]):
+    wrong = copy.deepcopy(one(correct, "HealthCheckPolicy", "frontend"))
     wrong["spec"]["default"]["config"]["httpHealthCheck"]["portSpecification"] = "SOME_PORT"
     assert schemas.wrong_for_controllers([wrong])
 
 
-def test_a_missing_kustomize_fails_and_is_skipped_by_a_variable_alone(monkeypatch: pytest.MonkeyPatch):
-    """A check that skips itself in silence is none."""
+def test_a_missing_kustomize_fails_unless_a_variable_skips_it(monkeypatch: pytest.MonkeyPatch):
+    """A check that is skipped silently protects nothing."""
     monkeypatch.delenv(SKIP, raising=False)
     with pytest.raises(pytest.fail.Exception, match="install kubectl"):
         tool.__wrapped__("")
     monkeypatch.setenv(SKIP, "1")
-    with pytest.raises(pytest.skip.Exception, match="no manifest was built"):
+    with pytest.raises(pytest.skip.Exception, match="no manifests were built"):
         tool.__wrapped__("")

@@ -1,5 +1,5 @@
-// Reads manifests of custom resources as JSON, and prints what is wrong with them as a JSON list of sentences. The
-// validators know values but let unknown fields pass; the types know fields, which is what tsc is for.
+// Reads manifests of custom resources as JSON and prints what is wrong with them, as a JSON list of sentences.
+// The validators check values but accept unknown fields; tsc checks the fields against the types.
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -15,7 +15,7 @@ const RESOLVED = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext,
 
 const module = ({ apiVersion, kind }) => `@kubernetes-models/${PACKAGES[apiVersion.split("/")[0]]}/${apiVersion}/${kind}`;
 
-async function complaintOfValidator(manifest) {
+async function validatorError(manifest) {
   try {
     const models = await import(module(manifest));
     new models[manifest.kind](manifest).validate();
@@ -24,7 +24,7 @@ async function complaintOfValidator(manifest) {
   }
 }
 
-function complaintsOfTypes(manifests) {
+function typeErrors(manifests) {
   const file = fileURLToPath(new URL(`./manifests-${process.pid}.ts`, import.meta.url));
   const lines = manifests.map((manifest, at) => {
     const from = `import type { I${manifest.kind} as T${at} } from "${module(manifest)}";`;
@@ -43,5 +43,5 @@ function complaintsOfTypes(manifests) {
 }
 
 const manifests = JSON.parse(readFileSync(0, "utf8"));
-const ofValidators = await Promise.all(manifests.map(complaintOfValidator));
-process.stdout.write(JSON.stringify([...ofValidators.filter(Boolean), ...complaintsOfTypes(manifests)]));
+const ofValidators = await Promise.all(manifests.map(validatorError));
+process.stdout.write(JSON.stringify([...ofValidators.filter(Boolean), ...typeErrors(manifests)]));

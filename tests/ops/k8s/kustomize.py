@@ -1,4 +1,4 @@
-"""The manifests as a real kustomize builds them: an overlay, or the base with any components."""
+"""Builds manifests with a real kustomize: an overlay, or the base with some components."""
 
 import functools
 import os
@@ -19,13 +19,14 @@ REPOSITORY = Path(__file__).parents[3]
 # The environment's own kubectl comes first: Debian 12's is too old.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 K8S = REPOSITORY / "k8s"
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 SKIP = "MOMALISA_SKIP_KUSTOMIZE"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
 def tool(path: str = PATH) -> tuple[str, ...]:
-    """The command that builds a folder: kubectl's kustomize 5 or newer, or kustomize. Fails where there is none."""
+    """The command that builds a folder: kubectl or kustomize, with kustomize 5 or newer. Fails if there is none."""
     for name, build, version in (
         ("kubectl", ["kustomize"], ["version", "--client"]),
         ("kustomize", ["build"], ["version"]),
@@ -36,19 +37,19 @@ def tool(path: str = PATH) -> tuple[str, ...]:
             if found and int(found[1]) >= 5:
                 return (program, *build)
     if os.environ.get(SKIP):
-        pytest.skip(f"no kustomize 5 here, and {SKIP} is set: no manifest was built")
-    pytest.fail(f"No kustomize 5 here: install kubectl 1.27 or newer, or kustomize; {SKIP}=1 goes without.")
+        pytest.skip(f"kustomize 5 is not installed and {SKIP} is set: no manifests were built")
+    pytest.fail(f"kustomize 5 is not installed: install kubectl 1.27 or newer, or kustomize, or skip with {SKIP}=1.")
 
 
 def build(folder: Path) -> list[Manifest]:
-    """What a kustomization comes to."""
+    """The manifests of a kustomization."""
     done = subprocess.run([*tool(), str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [manifest for manifest in yaml.load_all(done.stdout, LOADER) if manifest]
 
 
 def build_with(folder: Path, components: Iterable[str]) -> list[Manifest]:
-    """The base with these components, in a kustomization written into a folder."""
+    """The manifests of the base with these components. Writes a kustomization to the folder."""
     k8s = os.path.relpath(K8S, folder)
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -1,6 +1,6 @@
-"""Built manifests, read: workloads, their pods, who selects them. Judges nothing."""
+"""Accessors for built manifests: workloads, their pods, selectors. No rules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.ops.k8s.kustomize import Manifest
@@ -10,6 +10,10 @@ PART = "app.kubernetes.io/component"
 
 def of(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] in kinds]
+
+
+def one(manifests: Iterable[Manifest], kind: str, name: str) -> Manifest:
+    return next(found for found in manifests if (found["kind"], found["metadata"]["name"]) == (kind, name))
 
 
 def name(manifest: Manifest) -> str:
@@ -38,7 +42,7 @@ def containers(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]
 
 
 def selects(selector: Manifest, of_pod: dict[str, str]) -> bool:
-    """Whether a label selector takes a pod."""
+    """Whether a label selector matches the labels of a pod."""
     wanted = selector.get("matchLabels", {}).items()
     among = selector.get("matchExpressions", [])
     return all(of_pod.get(key) == value for key, value in wanted) and all(
@@ -51,11 +55,11 @@ def selected(selector: Manifest, manifests: list[Manifest]) -> list[Manifest]:
 
 
 def ports(workload: Manifest) -> dict[str, int]:
-    """Name -> number of the ports that a workload's pods listen on."""
+    """The ports of a workload's pods, by name."""
     found = [port for container in pod(workload)["containers"] for port in container.get("ports", [])]
     return {port["name"]: port["containerPort"] for port in found}
 
 
 def env(container: Manifest) -> dict[str, Any]:
-    """Variables with a value of their own."""
+    """The environment variables of a container; None for values from references."""
     return {one["name"]: one.get("value") for one in container.get("env", [])}

@@ -1,4 +1,4 @@
-"""All rules for the manifests: each takes them all, and says what is wrong."""
+"""All rules for the manifests. Each takes all manifests and yields what is wrong."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,31 +8,31 @@ from tests.ops.k8s.kustomize import Manifest
 Rule = Callable[[list[Manifest]], Iterator[str]]
 
 RULES: tuple[Rule, ...] = (
-    pod_rules.probes_on_everything,
+    pod_rules.containers_have_probes,
     pod_rules.images_are_pinned,
-    pod_rules.gpus_are_asked_for_whole,
-    pod_rules.resources_are_said,
-    pod_rules.goes_slowly,
-    pod_rules.disruptions_are_borne,
-    safety_rules.pods_are_nobodys,
+    pod_rules.gpu_requests_equal_limits,
+    pod_rules.resources_are_declared,
+    pod_rules.pods_stop_gracefully,
+    pod_rules.disruptions_are_limited,
+    safety_rules.pods_are_unprivileged,
     safety_rules.containers_are_locked_down,
-    safety_rules.nothing_secret_stands_here,
-    wiring_rules.selectors_find_their_pods,
-    wiring_rules.services_lead_to_ports_that_listen,
-    wiring_rules.probes_and_scrapes_ask_ports_that_listen,
-    wiring_rules.accounts_and_files_are_there,
-    wiring_rules.api_and_replicas_are_given_one_card,
-    wiring_rules.nobody_is_scaled_twice,
-    wiring_rules.keda_asks_pods_that_listen,
-    edge_rules.edges_lead_somewhere,
-    edge_rules.routes_and_policies_hang_on_something,
-    edge_rules.health_checks_ask_what_the_probe_asks,
-    connection_rules.arrows_have_two_ends,
-    connection_rules.policies_fit_the_pods,
-    connection_rules.policies_begin_with_silence,
+    safety_rules.manifests_contain_no_secrets,
+    wiring_rules.selectors_match_pods,
+    wiring_rules.services_target_open_ports,
+    wiring_rules.probes_and_scrapes_use_open_ports,
+    wiring_rules.references_exist,
+    wiring_rules.all_services_use_one_model_card,
+    wiring_rules.each_workload_has_one_scaler,
+    wiring_rules.keda_queries_open_ports,
+    edge_rules.edges_route_to_services,
+    edge_rules.routes_and_policies_have_targets,
+    edge_rules.health_checks_match_the_readiness_probe,
+    connection_rules.connections_have_egress_and_ingress,
+    connection_rules.policies_match_pods,
+    connection_rules.policies_deny_by_default,
 )
 
 
-def complaints(manifests: list[Manifest]) -> list[str]:
-    """All that any rule has to say."""
-    return [complaint for rule in RULES for complaint in rule(manifests)]
+def violations(manifests: list[Manifest]) -> list[str]:
+    """What all rules find."""
+    return [violation for rule in RULES for violation in rule(manifests)]

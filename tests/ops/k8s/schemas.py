@@ -1,4 +1,4 @@
-"""Manifests held against what Kubernetes, the Gateway API, KEDA, GKE and Prometheus take: no field unknown to them."""
+"""Validates manifests strictly against the schemas of Kubernetes, the Gateway API, KEDA, GKE and Prometheus."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from tests.ops.k8s.kustomize import REPOSITORY, Manifest
 
 HERE = Path(__file__).parent
-# The oldest that has everything: preStop sleep is on by default from 1.30. GKE's channels are past it.
+# The manifests need 1.30 for preStop sleep. GKE's release channels are newer than this version.
 KUBERNETES = "1.33"
 CUSTOM = ("gateway.networking.k8s.io", "keda.sh", "networking.gke.io", "monitoring.googleapis.com")
 
@@ -23,7 +23,7 @@ def key(manifest: Manifest) -> str:
 
 
 def once(manifests: Iterable[Manifest]) -> list[Manifest]:
-    """Each of them once: combinations of components have most manifests in common."""
+    """The manifests without duplicates: combinations of components have most manifests in common."""
     return list({key(manifest): manifest for manifest in manifests}.values())
 
 
@@ -32,7 +32,7 @@ def is_custom(manifest: Manifest) -> bool:
 
 
 def wrong_for_kubernetes(manifests: Iterable[Manifest]) -> list[str]:
-    """What Kubernetes' own schemas object to, strictly."""
+    """Violations of Kubernetes' own schemas; unknown fields are violations."""
     found = []
     for manifest in manifests:
         try:
@@ -43,19 +43,19 @@ def wrong_for_kubernetes(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def wrong_for_controllers(manifests: list[Manifest]) -> list[str]:
-    """What the types and validators of custom resources object to. Fails where they are not installed."""
+    """Violations of the types and validators of custom resources. Fails if those are not installed."""
     node = shutil.which("node", path=os.pathsep.join([str(REPOSITORY / ".venv" / "node"), os.environ["PATH"]]))
     if not node or not (HERE / "node_modules").is_dir():
-        pytest.fail("The schemas of custom resources are not here: npm ci in tests/ops/k8s")
-    told = json.dumps([as_operator(manifest) for manifest in manifests])
-    done = subprocess.run([node, HERE / "crds.mjs"], input=told, capture_output=True, text=True, check=False)
+        pytest.fail("The schemas of custom resources are not installed: run npm ci in tests/ops/k8s")
+    text = json.dumps([as_operator(manifest) for manifest in manifests])
+    done = subprocess.run([node, HERE / "crds.mjs"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout)
     return found
 
 
 def as_operator(manifest: Manifest) -> Manifest:
-    """Google's managed Prometheus publishes no types. What we ask of it the operator's kinds take too."""
+    """A resource of Google's managed Prometheus, which publishes no types, as the Prometheus operator's equivalent."""
     spec = manifest["spec"]
     if manifest["kind"] == "Rules":
         kind = "PrometheusRule"

@@ -1,4 +1,4 @@
-"""Who finds whom: selectors, ports, what pods are given by name, who scales what. Each rule says what is wrong."""
+"""Rules for references between manifests: selectors, ports, names, scalers. Each rule yields what is wrong."""
 
 import re
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from tests.ops.k8s.kustomize import Manifest
 from tests.ops.k8s.manifests import containers, env, labels, name, of, pod, ports, selected, selects, workloads
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-GIVEN = ("ServiceAccount", "ConfigMap", "PersistentVolumeClaim")
+REFERENCED = ("ServiceAccount", "ConfigMap", "PersistentVolumeClaim")
 
 
-def selectors_find_their_pods(manifests: list[Manifest]) -> Iterator[str]:
+def selectors_match_pods(manifests: list[Manifest]) -> Iterator[str]:
     for manifest in workloads(manifests):
         if manifest["kind"] != "Job" and not selects(manifest["spec"]["selector"], labels(manifest)):
             yield f"{name(manifest)} does not select its own pods"
@@ -19,39 +19,39 @@ def selectors_find_their_pods(manifests: list[Manifest]) -> Iterator[str]:
         selector = {"matchLabels": selector} if manifest["kind"] == "Service" else selector
         found = selected(selector, manifests)
         if not found or (len(found) != 1 and manifest["kind"] != "PodMonitoring"):
-            yield f"{name(manifest)} selects {[name(one) for one in found] or 'nobody'}"
+            yield f"{name(manifest)} selects {[name(one) for one in found] or 'nothing'}"
 
 
-def services_lead_to_ports_that_listen(manifests: list[Manifest]) -> Iterator[str]:
-    """Where nobody is selected another rule speaks."""
+def services_target_open_ports(manifests: list[Manifest]) -> Iterator[str]:
+    """Services that select nothing violate another rule."""
     for service in of(manifests, "Service"):
         for workload in selected({"matchLabels": service["spec"]["selector"]}, manifests):
             listening = {*ports(workload), *ports(workload).values()}
             if any(port.get("targetPort", port["port"]) not in listening for port in service["spec"]["ports"]):
-                yield f"{name(service)} leads to a port of {name(workload)} where nobody listens"
+                yield f"{name(service)} targets a port that {name(workload)} does not open"
 
 
-def probes_and_scrapes_ask_ports_that_listen(manifests: list[Manifest]) -> Iterator[str]:
+def probes_and_scrapes_use_open_ports(manifests: list[Manifest]) -> Iterator[str]:
     for workload, container in containers(manifests):
         for probe in PROBES:
             if (call := container.get(probe, {}).get("httpGet")) and call["port"] not in ports(workload):
-                yield f"{name(workload)}'s {probe} asks a port where nobody listens"
+                yield f"{name(workload)}'s {probe} uses a port that it does not open"
     for monitoring in of(manifests, "PodMonitoring"):
         for workload in selected(monitoring["spec"]["selector"], manifests):
             if any(endpoint["port"] not in ports(workload) for endpoint in monitoring["spec"]["endpoints"]):
-                yield f"{name(monitoring)} scrapes a port that {name(workload)} has not"
+                yield f"{name(monitoring)} scrapes a port that {name(workload)} does not open"
 
 
-def accounts_and_files_are_there(manifests: list[Manifest]) -> Iterator[str]:
-    """What pods are given by name: accounts, ConfigMaps, claims. Secrets are the operator's."""
-    there = {kind: {one["metadata"]["name"] for one in of(manifests, kind)} for kind in GIVEN}
+def references_exist(manifests: list[Manifest]) -> Iterator[str]:
+    """The accounts, ConfigMaps and claims that pods refer to exist. The operator creates Secrets."""
+    existing = {kind: {one["metadata"]["name"] for one in of(manifests, kind)} for kind in REFERENCED}
     for workload in workloads(manifests):
-        for kind, wanted in _given(pod(workload)):
-            if wanted not in there[kind]:
-                yield f"{name(workload)} wants the {kind} {wanted}, which is not there"
+        for kind, wanted in _references(pod(workload)):
+            if wanted not in existing[kind]:
+                yield f"{name(workload)} refers to the {kind} {wanted}, which does not exist"
 
 
-def _given(spec: Manifest) -> Iterator[tuple[str, str]]:
+def _references(spec: Manifest) -> Iterator[tuple[str, str]]:
     yield "ServiceAccount", spec["serviceAccountName"]
     for volume in spec.get("volumes", []):
         if "configMap" in volume:
@@ -63,7 +63,7 @@ def _given(spec: Manifest) -> Iterator[tuple[str, str]]:
             yield "ConfigMap", source["configMapRef"]["name"]
 
 
-def api_and_replicas_are_given_one_card(manifests: list[Manifest]) -> Iterator[str]:
+def all_services_use_one_model_card(manifests: list[Manifest]) -> Iterator[str]:
     cards = set()
     for workload, container in containers(of(manifests, "Deployment")):
         if path := env(container).get("MOMALISA_MODEL_CARD"):
@@ -72,10 +72,10 @@ def api_and_replicas_are_given_one_card(manifests: list[Manifest]) -> Iterator[s
             volume = next(one for one in pod(workload)["volumes"] if one["name"] == mounts.get(folder))
             cards.add((volume["configMap"]["name"], file))
     if len(cards) != 1:
-        yield f"api and replicas are given {len(cards)} model cards: {sorted(cards)}"
+        yield f"the services use {len(cards)} model cards: {sorted(cards)}"
 
 
-def nobody_is_scaled_twice(manifests: list[Manifest]) -> Iterator[str]:
+def each_workload_has_one_scaler(manifests: list[Manifest]) -> Iterator[str]:
     targets: dict[str, list[str]] = {}
     for scaler in of(manifests, "HorizontalPodAutoscaler", "ScaledObject"):
         targets.setdefault(scaler["spec"]["scaleTargetRef"]["name"], []).append(name(scaler))
@@ -84,12 +84,12 @@ def nobody_is_scaled_twice(manifests: list[Manifest]) -> Iterator[str]:
         if len(scalers) > 1:
             yield f"{target} is scaled by {' and '.join(scalers)}"
         if target not in deployments:
-            yield f"{scalers[0]} scales {target}, which is not there"
+            yield f"{scalers[0]} scales {target}, which does not exist"
         elif "replicas" in deployments[target]["spec"]:
-            yield f"{target} has a number of replicas beside a scaler"
+            yield f"{target} has both a scaler and a fixed number of replicas"
 
 
-def keda_asks_pods_that_listen(manifests: list[Manifest]) -> Iterator[str]:
+def keda_queries_open_ports(manifests: list[Manifest]) -> Iterator[str]:
     services = {(one["metadata"]["name"], one["metadata"].get("namespace")): one for one in of(manifests, "Service")}
     for scaled in of(manifests, "ScaledObject"):
         for trigger in scaled["spec"]["triggers"]:
@@ -97,6 +97,6 @@ def keda_asks_pods_that_listen(manifests: list[Manifest]) -> Iterator[str]:
             service = services.get((url[1], url[2])) if url else None
             found = selected({"matchLabels": service["spec"]["selector"]}, manifests) if service else []
             if not url or not any(int(url[3]) in ports(one).values() for one in found):
-                yield f"{name(scaled)} asks {trigger['metadata']['url']}, where no pod listens"
+                yield f"{name(scaled)} queries {trigger['metadata']['url']}, where no pod listens"
             if not {"failureThreshold", "replicas"} <= scaled["spec"].get("fallback", {}).keys():
-                yield f"{name(scaled)} has no fallback for when nobody answers"
+                yield f"{name(scaled)} has no fallback for when the metric is unavailable"
