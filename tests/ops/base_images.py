@@ -1,6 +1,6 @@
-"""The base images: those that the compose file names, or stand-ins made of Debian's packages where none can be pulled.
+"""The base images of the compose file: pulled, or substitutes built from Debian's packages if no registry is reachable.
 
-A stand-in says whether our images and the compose file hold together; not how the real base behaves.
+A substitute shows that the images and the compose file work together, not how the real base image behaves.
 """
 
 import functools
@@ -16,45 +16,47 @@ from pathlib import Path
 from typing import Any
 
 from tests.journey.processes import REPOSITORY
-from tests.ops.debian_image import debian, imported, run
+from tests.ops.compose_file import SERVICES, arguments_of, default
+from tests.ops.debian_image import debian_root, import_image, run
 from tests.ops.docker_engine import FOLDER, DockerEngine
-from tests.ops.test_compose import SERVICES, default, told
 
-STAND_IN = "momalisa/stand-in:12"
+SUBSTITUTE = "momalisa/substitute:12"
 FILES = Path(__file__).parent / "substitute_images"
 PACKAGES = "ca-certificates,python3,python3-venv,python-is-python3,nginx-light,postgresql,gettext-base,wget"
 PYTHON = default(SERVICES["api-web"]["build"]["args"]["BASE_IMAGE"])
 NODE = default(SERVICES["frontend"]["build"]["args"]["BUILD_IMAGE"])
 NGINX = default(SERVICES["frontend"]["build"]["args"]["BASE_IMAGE"])
 POSTGRES = default(SERVICES["postgres"]["image"])
-# Always the same: a build that is told of another index is built anew.
+# Fixed: Docker would not reuse cached layers if the URL of the index changed.
 TORCH_PORT = 19_117
-TORCH = next(rest for rest in told(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH="))
+TORCH = next(
+    rest for rest in arguments_of(REPOSITORY / "model-service" / "Dockerfile", "ARG") if rest.startswith("TORCH=")
+)
 
 
-def have_bases(engine: DockerEngine) -> None:
-    """Every base is in the engine. Stand-ins are made in an engine of our own alone."""
-    lacking = [image for image in (PYTHON, NODE, NGINX, POSTGRES) if not engine.has(image)]
-    failed = [image for image in lacking if engine.tries("pull", "--quiet", image).returncode != 0]
+def provide_base_images(engine: DockerEngine) -> None:
+    """Pull or substitute all base images. Substitutes are built only in an engine that the tests started."""
+    missing = [image for image in (PYTHON, NODE, NGINX, POSTGRES) if not engine.has(image)]
+    failed = [image for image in missing if engine.try_docker("pull", "--quiet", image).returncode != 0]
     if not failed:
         return
-    assert engine.ours, f"{failed} cannot be pulled"
-    if not engine.has(STAND_IN):
-        root = debian(FOLDER / "debian", "bookworm", PACKAGES)
+    assert engine.started_here, f"cannot pull {failed}"
+    if not engine.has(SUBSTITUTE):
+        root = debian_root(FOLDER / "debian", "bookworm", PACKAGES)
         shutil.rmtree(root / "var/lib/postgresql")
         (root / "var/lib/postgresql").mkdir()
         _add_node(root)
-        imported(engine, root, STAND_IN)
+        import_image(engine, root, SUBSTITUTE)
     for image in failed:
         if image in (PYTHON, NODE):
-            engine.docker("tag", STAND_IN, image)
+            engine.docker("tag", SUBSTITUTE, image)
         else:
             target = "nginx" if image == NGINX else "postgres"
             engine.docker("build", "--target", target, "--tag", image, FILES, DOCKER_BUILDKIT="0")
 
 
 def _add_node(root: Path) -> None:
-    """Node and npm, as the Makefile takes them from PyPI where there are none."""
+    """Add Node and npm from PyPI, as the Makefile does on machines without them."""
     wheels = FOLDER / "wheels"
     lock = REPOSITORY / "requirements" / "node.lock"
     run(sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "-r", lock, "-d", wheels)
@@ -72,13 +74,13 @@ def _add_node(root: Path) -> None:
 
 @contextmanager
 def torch_index(folder: Path) -> Iterator[str]:
-    """An index with the torch that pip has at hand, as the Makefile takes it; none where it has none."""
-    wanted = TORCH.partition("=")[2]
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-index", "--no-deps", wanted]
+    """The URL of an index with the torch wheel that pip finds locally, as in the Makefile; else an empty string."""
+    requirement = TORCH.partition("=")[2]
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-index", "--no-deps", requirement]
     if subprocess.run([*download, "-d", folder / "torch"], capture_output=True, check=False).returncode != 0:
         yield ""
         return
-    handler = functools.partial(_Quiet, directory=str(folder))
+    handler = functools.partial(_QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", TORCH_PORT), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -89,6 +91,6 @@ def torch_index(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

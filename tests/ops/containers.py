@@ -1,4 +1,4 @@
-"""The real Dockerfiles and the compose file in a real engine: `make test-containers`; too long for `make test`."""
+"""The Dockerfiles and the compose file in a real Docker engine: `make test-containers`. Too slow for `make test`."""
 
 import io
 import json
@@ -15,104 +15,111 @@ from PIL import Image
 from momalisa_api import __version__
 from tests.journey.client import Client
 from tests.journey.processes import free_port, wait_until
-from tests.ops.base_images import NGINX, PYTHON, have_bases, torch_index
-from tests.ops.docker_engine import FOLDER, DockerEngine, engine
-from tests.ops.test_compose import COMPOSE, NEEDED, OVERRIDES, SERVICES
+from tests.ops.base_images import NGINX, PYTHON, provide_base_images, torch_index
+from tests.ops.compose_file import COMPOSE, OVERRIDES, SERVICES
+from tests.ops.docker_engine import FOLDER, DockerEngine, docker_engine
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: no container is tried"
+    os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: containers are not tested"
 )
 
 MB = 1_000_000
+REQUIRED_VARIABLES = {"MOMALISA_BUCKET": "gs://bucket", "MODEL_ID": "owner/name", "MODEL_CARD": "./card.json"}
 RUNNING = [name for name, service in SERVICES.items() if "healthcheck" not in service or name == "postgres"]
 
 
 @dataclass
-class Stack:
-    """The compose file, up, under a name of its own."""
+class ComposeProject:
+    """The running compose project."""
 
     engine: DockerEngine
     files: list[str | Path]
     url: str
 
     def compose(self, *arguments: str) -> str:
-        settings = {"MOMALISA_PUBLISH": self.url.removeprefix("http://"), "COMPOSE_PROJECT_NAME": "momalisa-tried"}
+        settings = {"MOMALISA_PUBLISH": self.url.removeprefix("http://"), "COMPOSE_PROJECT_NAME": "momalisa-test"}
         return self.engine.docker("compose", *self.files, *arguments, **settings)
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "--quiet", service).split()
 
     def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """What a command in a service's first container says."""
-        return self.engine.tries("exec", self.containers(service)[0], *command)
+        """Run a command in the first container of a service."""
+        return self.engine.try_docker("exec", self.containers(service)[0], *command)
 
     def size(self, image: str) -> int:
-        """Bytes."""
+        """The size of an image in bytes."""
         return int(self.engine.docker("image", "inspect", "--format", "{{.Size}}", image))
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Built, and up until all say that they are well. Two workers, so that one may die."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeProject]:
+    """Build the images and start the project until it is healthy, with two workers, so that one can be killed."""
     folder = tmp_path_factory.mktemp("containers")
-    with engine() as running, torch_index(folder / "index") as index:
-        have_bases(running)
-        # Builds reach what this machine reaches, its loopback too.
+    with docker_engine() as engine, torch_index(folder / "index") as index:
+        provide_base_images(engine)
+        # Builds need this machine's localhost for the torch index.
         build = {"build": {"network": "host"}}
-        (folder / "here.json").write_text(
+        (folder / "build.json").write_text(
             json.dumps({"services": dict.fromkeys(("frontend", "api-web", "model"), build)})
         )
-        files: list[str | Path] = ["--file", "docker-compose.yml", "--file", folder / "here.json"]
-        stack = Stack(running, files, f"http://127.0.0.1:{free_port()}")
-        running.docker("compose", *files, "build", "frontend", "api-web", "model", TORCH_INDEX=index)
+        files: list[str | Path] = ["--file", "docker-compose.yml", "--file", folder / "build.json"]
+        project = ComposeProject(engine, files, f"http://127.0.0.1:{free_port()}")
+        engine.docker("compose", *files, "build", "frontend", "api-web", "model", TORCH_INDEX=index)
         try:
-            stack.compose("up", "--no-build", "--wait", "--scale", "api-worker=2")
-            yield stack
+            project.compose("up", "--no-build", "--wait", "--scale", "api-worker=2")
+            yield project
         finally:
             FOLDER.mkdir(parents=True, exist_ok=True)
-            (FOLDER / "containers.log").write_text(stack.compose("logs", "--no-color", "--timestamps"))
-            stack.compose("down", "--volumes", "--timeout", "20")
+            (FOLDER / "containers.log").write_text(project.compose("logs", "--no-color", "--timestamps"))
+            project.compose("down", "--volumes", "--timeout", "20")
 
 
 @pytest.mark.parametrize("override", [None, *OVERRIDES], ids=lambda path: path.name if path else "alone")
-def test_compose_reads_it(override: Path | None) -> None:
-    """Compose is stricter than YAML."""
+def test_compose_accepts_the_files(override: Path | None) -> None:
+    """Compose checks more than YAML syntax."""
     files = [argument for file in (COMPOSE, override) if file for argument in ("--file", str(file))]
-    DockerEngine({}, ours=False).docker("compose", *files, "config", "--quiet", **NEEDED)
+    DockerEngine({}, started_here=False).docker("compose", *files, "config", "--quiet", **REQUIRED_VARIABLES)
 
 
 @pytest.mark.parametrize(("image", "base", "limit"), [("frontend", NGINX, 30 * MB), ("api", PYTHON, 350 * MB)])
-def test_images_add_little_to_their_base(stack: Stack, image: str, base: str, limit: int) -> None:
-    """Small images are pulled quickly where a new machine joins."""
-    assert stack.size(f"momalisa/{image}:{__version__}") - stack.size(base) < limit
+def test_images_add_little_to_their_base(project: ComposeProject, image: str, base: str, limit: int) -> None:
+    """New machines pull small images quickly."""
+    assert project.size(f"momalisa/{image}:{__version__}") - project.size(base) < limit
 
 
 @pytest.mark.parametrize("service", RUNNING)
-def test_a_service_is_nobody_and_writes_nothing_but_what_it_must(stack: Stack, service: str) -> None:
-    """What the compose file forbids is forbidden by the kernel."""
-    assert stack.inside(service, "id", "-u").stdout.strip() != "0"
-    assert stack.inside(service, "touch", "/usr/bin/mine").returncode != 0
-    assert stack.inside(service, "touch", "/tmp/mine").returncode == 0
-    status = stack.inside(service, "cat", "/proc/self/status").stdout
+def test_a_service_runs_unprivileged_on_a_read_only_root(project: ComposeProject, service: str) -> None:
+    """The kernel enforces the restrictions of the compose file."""
+    assert project.inside(service, "id", "-u").stdout.strip() != "0"
+    assert project.inside(service, "touch", "/usr/bin/test-file").returncode != 0
+    assert project.inside(service, "touch", "/tmp/test-file").returncode == 0
+    status = project.inside(service, "cat", "/proc/self/status").stdout
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
 
 
-def test_the_gallery_and_the_api_stand_behind_one_port(stack: Stack) -> None:
-    """nginx fills in the page's head by the api, and passes the api on."""
-    page = httpx.get(stack.url + "/")
+def test_the_gallery_and_the_api_share_one_port(project: ComposeProject) -> None:
+    """nginx inserts the page's head from the api, and proxies the api."""
+    page = httpx.get(project.url + "/")
     assert page.headers["content-type"].startswith("text/html")
     assert "<title>MoMALisa" in page.text
-    assert wait_until(lambda: Client(stack.url).awake() == 2)
+    assert wait_until(lambda: Client(project.url).awake() == 2)
 
 
-def test_a_walk_arrives_though_a_replica_and_a_worker_die_on_its_way(stack: Stack) -> None:
-    """Nothing holds a walk in memory alone, and what one container stored the others find."""
-    visitor = Client(stack.url)
-    wish = {"start": "a red sunburst on yellow", "end": "blue waves", "frames": 49, "steps": 30, "spacing": "uniform"}
-    walk = visitor.ask(**wish)
+def test_a_walk_completes_when_a_replica_and_a_worker_are_killed(project: ComposeProject) -> None:
+    """No container holds a walk in memory only, and each finds what the others stored."""
+    visitor = Client(project.url)
+    request = {
+        "start": "a red sunburst on yellow",
+        "end": "blue waves",
+        "frames": 49,
+        "steps": 30,
+        "spacing": "uniform",
+    }
+    walk = visitor.ask(**request)
     wait_until(lambda: visitor.read(walk)["landed"])
-    stack.engine.docker("kill", stack.containers("model")[0], stack.containers("api-worker")[0])
+    project.engine.docker("kill", project.containers("model")[0], project.containers("api-worker")[0])
     assert visitor.read(walk)["state"] not in ("done", "failed")
     walk = visitor.ended(walk)
     assert walk["state"] == "done", walk
@@ -120,18 +127,18 @@ def test_a_walk_arrives_though_a_replica_and_a_worker_die_on_its_way(stack: Stac
         assert film.n_frames == 2 * 49 - 2  # type: ignore[attr-defined]
 
 
-def test_what_stopped_stands_up_again_with_what_it_held(stack: Stack) -> None:
-    """An upgrade is a second `docker compose up`: the password, the database and the bucket stay."""
-    visitor = Client(stack.url)
+def test_a_restart_keeps_all_data(project: ComposeProject) -> None:
+    """An upgrade is another `docker compose up`: the password, the database and the bucket are kept."""
+    visitor = Client(project.url)
     walk = visitor.ended(visitor.ask(start="a gold star", end="a navy rainbow", frames=3, seed=1, spacing="uniform"))
-    stack.compose("down", "--timeout", "20")
-    stack.compose("up", "--no-build", "--wait")
+    project.compose("down", "--timeout", "20")
+    project.compose("up", "--no-build", "--wait")
     assert visitor.read(walk)["state"] == "done"
     assert visitor.fetch(f"{walk['url']}/frames/1.png").startswith(b"\x89PNG")
 
 
-def test_no_log_tells_the_password(stack: Stack) -> None:
-    """Logs are read by more people than the database should be."""
-    password = stack.inside("postgres", "cat", "/run/momalisa/password").stdout.strip()
+def test_the_logs_do_not_contain_the_password(project: ComposeProject) -> None:
+    """More people may read the logs than the database."""
+    password = project.inside("postgres", "cat", "/run/momalisa/password").stdout.strip()
     assert len(password) >= 30
-    assert password not in stack.compose("logs", "--no-color")
+    assert password not in project.compose("logs", "--no-color")

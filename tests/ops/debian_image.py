@@ -1,4 +1,4 @@
-"""Images of Debian, from its packages: where no image can be pulled, and where no image is made like a machine."""
+"""Docker images of Debian built from its packages, for machines without a registry and for images with systemd."""
 
 import os
 import shutil
@@ -11,32 +11,32 @@ from tests.ops.docker_engine import DockerEngine
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def debian(root: Path, release: str, packages: str) -> Path:
-    """A folder with a Debian in it, and with the packages, whose names stand between commas."""
+def debian_root(root: Path, release: str, packages: str) -> Path:
+    """Install Debian into a folder. packages: names, separated by commas."""
     debootstrap = shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert debootstrap, "a Debian needs debootstrap: make system-packages-vm installs it"
+    assert debootstrap, "debootstrap is not installed: run make system-packages-vm"
     shutil.rmtree(root, ignore_errors=True)
     run(debootstrap, "--variant=minbase", f"--include={packages}", release, root)
     for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(root / folder)
         (root / folder).mkdir()
-    # Whoever signs for the registries here, a proxy of the house for example, is believed in there too.
+    # Trust the same certificate authorities as this machine, such as that of a proxy.
     if authority := os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile:
         shutil.copyfile(authority, root / CERTIFICATES.lstrip("/"))
     return root
 
 
-def imported(engine: DockerEngine, root: Path, image: str) -> None:
-    """Make an image of the folder, which is then gone."""
+def import_image(engine: DockerEngine, root: Path, image: str) -> None:
+    """Create an image from the folder, and delete the folder."""
     archive = root.with_suffix(".tar")
     run("tar", "-C", root, "-cf", archive, ".")
-    believe = " ".join(f"{name}={CERTIFICATES}" for name in ("SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"))
-    engine.docker("import", "--change", f"ENV {believe}", archive, image)
+    trust = " ".join(f"{name}={CERTIFICATES}" for name in ("SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"))
+    engine.docker("import", "--change", f"ENV {trust}", archive, image)
     archive.unlink()
     shutil.rmtree(root)
 
 
 def run(*command: str | Path) -> None:
-    """A command, which must succeed."""
+    """Run a command, which must succeed."""
     done = subprocess.run([*command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the entrypoint of the nginx images does of what our image asks for: who resolves names, and the template.
+# The parts of the nginx image's entrypoint that the frontend image uses: DNS resolvers and templates.
 set -eu
 NGINX_LOCAL_RESOLVERS=$(awk '$1 == "nameserver" { print ($2 ~ ":") ? "[" $2 "]" : $2 }' /etc/resolv.conf | xargs)
 export NGINX_LOCAL_RESOLVERS

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the entrypoint of the postgres images does of what our compose file asks for: a cluster, a user, a database.
+# The parts of the postgres image's entrypoint that the compose file uses: it creates the cluster, the user and the database.
 set -eu
 PATH="$(echo /usr/lib/postgresql/*/bin):$PATH"
 export PATH
