@@ -4,7 +4,6 @@ configuration of the VM, checked by nginx itself."""
 import base64
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,13 +186,19 @@ def test_a_failed_release_says_what_failed_and_where_to_look(release: ReleasePla
     assert release.secret()["url"] == "postgresql://momalisa:p%40ss%2Fword@postgres/momalisa"
 
 
-def test_a_release_without_kubectl_stops_before_anything_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("installed", "found"), [("", "none"), ("v1.20.5", "1.20")])
+def test_a_release_without_a_recent_kubectl_stops_before_anything_else(
+    tmp_path: Path, installed: str, found: str
+) -> None:
     """The playbook needs it only after the cluster is created, twenty minutes later."""
+    if installed:
+        kubectl = tmp_path / "kubectl"
+        kubectl.write_text(f"""#!/bin/sh\necho '{{"clientVersion": {{"gitVersion": "{installed}"}}}}'\n""")
+        kubectl.chmod(0o755)
     with FakeGoogleCloud().running(tmp_path) as google:
-        operator = google_operator(google, tmp_path, PATH=str(Path(sys.executable).parent))
-        played = operator.play("deploy-k8s-cluster.yml")
+        played = google_operator(google, tmp_path, PATH=str(tmp_path)).play("deploy-k8s-cluster.yml")
         assert played.code == 2
-        assert "needs kubectl 1.27 or newer on this machine; found: none" in played.error
+        assert f"needs kubectl 1.27 or newer on this machine; found: {found}" in played.error
         assert google.changes == []
 
 
