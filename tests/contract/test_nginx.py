@@ -147,7 +147,15 @@ def test_a_missing_asset_is_not_kept_for_good(house):
 
 def test_what_is_the_operators_is_not_shown(house):
     """Metrics tell strangers how busy a place is; the line that fills in heads is nginx's own."""
-    for path in ("/metrics", "/healthz", "/readyz", "/not-found", "/nginx.conf", "/../card.json", "/assets/../../card.json"):
+    for path in (
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/not-found",
+        "/nginx.conf",
+        "/../card.json",
+        "/assets/../../card.json",
+    ):
         answer = house.outside.get(path)
         assert answer.status_code in (400, 404), path
         assert "momalisa_" not in answer.text

@@ -86,7 +86,7 @@ def test_an_overlay_matches_all_schemas(name: str):
 
 
 def test_every_component_is_documented():
-    """A component that nobody knows is of no use."""
+    """Nobody uses a component that is not documented."""
     page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
     assert [name for name in COMPONENTS if f"`{name}`" not in page] == []
 
@@ -140,7 +140,7 @@ def test_alerts_use_existing_metrics(whole: list[Manifest]):
     assert used - metrics() == set()
 
 
-def test_every_alert_stands_in_the_operators_page(whole: list[Manifest]):
+def test_every_alert_is_documented(whole: list[Manifest]):
     page = (REPOSITORY / "docs" / "operations.md").read_text()
     rules = [rule for group in one(whole, "Rules", "momalisa")["spec"]["groups"] for rule in group["rules"]]
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in page] == []
