@@ -39,7 +39,7 @@ def through_the_api(deployment: Deployment, frames: int, seed: int) -> tuple[flo
     """Seconds from asking until the last frame has landed, and the walk's spec."""
     began = time.perf_counter()
     walk = deployment.ask(start=START, end=END, frames=frames, seed=seed)
-    wait_until(lambda: len(deployment.read(walk)["landed"]) == frames)
+    wait_until(lambda: len(deployment.read(walk)["frames_ready"]) == frames)
     took_s = time.perf_counter() - began
     spec: dict[str, Any] = deployment.ended(walk)["spec"]
     return took_s, spec

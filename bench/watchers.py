@@ -117,7 +117,7 @@ class Walks:
     async def begin(self) -> None:
         """Ask for all of them, and say that they are rendered."""
         for seed in range(WALKS):
-            walk, _ = await self._catalogue.ask(spec(frames=FRAMES, seed=seed), "somebody")
+            walk, _ = await self._catalogue.request(spec(frames=FRAMES, seed=seed), "somebody")
             await self._progress.move(walk.id, State.WAITING, State.RENDERING)
             self._walks.append(walk)
 
@@ -126,7 +126,7 @@ class Walks:
         while True:
             await asyncio.sleep(LAND_S / WALKS)
             frame, walk = divmod(self._landed, WALKS)
-            await self._progress.land(self._walks[walk], [frame])
+            await self._progress.note_stored(self._walks[walk], [frame])
             self._landed += 1
 
 

@@ -34,16 +34,15 @@ from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web import problem_json
 from momalisa_api.web.blocklist import Blocklist
-from momalisa_api.web.head import HeadAsGet
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
-from momalisa_api.web.middleware import BodyLimit
+from momalisa_api.web.middleware import BodyLimit, HeadAsGet
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.routes import gallery, health, media, page_meta, walks
 from momalisa_api.web.routes.deps import ZipLimiter, provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
-from momalisa_api.web.routes.static import site
+from momalisa_api.web.routes.static import gallery_routes
 from momalisa_api.work.studio import Studio
 from momalisa_api.work.worker import Worker
 
@@ -153,7 +152,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
 def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
     """Last of all routes. Where the gallery hangs elsewhere, or nowhere, a visitor is led to what there is."""
     if folder:
-        app.include_router(site(folder))
+        app.include_router(gallery_routes(folder))
     else:
         app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
 

@@ -10,12 +10,12 @@ class Problem(Exception):
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
-    title: ClassVar[str] = "Something broke here"
+    title: ClassVar[str] = "Internal server error"
     headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Invalid(Problem):
-    status, slug, title = 422, "invalid", "The request does not fit"
+    status, slug, title = 422, "invalid-request", "Invalid request"
 
     def __init__(self, detail: str, errors: list[dict[str, str]] | None = None) -> None:
         super().__init__(detail)
@@ -23,44 +23,44 @@ class Invalid(Problem):
 
 
 class PromptBlocked(Problem):
-    status, slug, title = 422, "prompt-blocked", "This prompt is not painted here"
+    status, slug, title = 422, "prompt-blocked", "Prompt not allowed"
 
 
-class KeyUnknown(Problem):
-    status, slug, title = 401, "key-unknown", "The API key is not known"
+class UnknownKey(Problem):
+    status, slug, title = 401, "unknown-key", "Unknown API key"
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
-class NotYours(Problem):
-    status, slug, title = 403, "not-yours", "Nobody knows that it is yours"
+class NotOwner(Problem):
+    status, slug, title = 403, "not-owner", "You do not own this walk"
 
 
-class WalkUnknown(Problem):
-    status, slug, title = 404, "walk-unknown", "There is no such walk"
+class WalkNotFound(Problem):
+    status, slug, title = 404, "walk-not-found", "Walk not found"
 
 
-class NotThereYet(Problem):
-    status, slug, title = 404, "not-there-yet", "This part of the walk is not there yet"
+class NotReadyYet(Problem):
+    status, slug, title = 404, "not-ready-yet", "Not ready yet"
 
 
 class NotAcceptable(Problem):
-    status, slug, title = 406, "not-acceptable", "That format is not made here"
+    status, slug, title = 406, "not-acceptable", "Format not available"
 
 
 class WalkCancelled(Problem):
-    status, slug, title = 409, "walk-cancelled", "The walk was cancelled"
+    status, slug, title = 409, "walk-cancelled", "Walk cancelled"
 
 
 class Gone(Problem):
-    status, slug, title = 410, "gone", "This was there once"
+    status, slug, title = 410, "gone", "No longer available"
 
 
 class BodyTooLarge(Problem):
-    status, slug, title = 413, "body-too-large", "The request body is too large"
+    status, slug, title = 413, "body-too-large", "Request body too large"
 
 
 class RangeUnsatisfiable(Problem):
-    status, slug, title = 416, "range-unsatisfiable", "The range lies outside the file"
+    status, slug, title = 416, "range-unsatisfiable", "Range not satisfiable"
 
     def __init__(self, size: int) -> None:
         super().__init__(f"The file has {size} bytes.")
@@ -68,35 +68,35 @@ class RangeUnsatisfiable(Problem):
 
 
 class WalkFailed(Problem):
-    status, slug, title = 502, "walk-failed", "The walk could not be rendered"
+    status, slug, title = 502, "walk-failed", "Walk failed"
 
 
-class TooManyWaiting(Problem):
-    status, slug, title = 503, "too-many-waiting", "Too many walks are waiting"
+class QueueFull(Problem):
+    status, slug, title = 503, "queue-full", "Too many queued walks"
 
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": str(retry_after_s)}
 
 
-class BudgetSpent(TooManyWaiting):
-    status, slug, title = 429, "budget-spent", "You have asked for as much as you may"
+class QuotaExceeded(QueueFull):
+    status, slug, title = 429, "quota-exceeded", "Quota exceeded"
 
 
 class Unavailable(Problem):
-    """Something that the api stands on does not answer just now. Whoever can wait should: it is nobody's fault."""
+    """A dependency is not responding. Callers that can wait should retry."""
 
     headers = MappingProxyType({"Retry-After": "10"})
 
 
 class BucketUnavailable(Unavailable):
-    status, slug, title = 503, "bucket-unavailable", "Frames and films are out of reach"
+    status, slug, title = 503, "bucket-unavailable", "Image storage unavailable"
 
 
 class CatalogueUnavailable(Unavailable):
-    status, slug, title = 503, "catalogue-unavailable", "Walks are out of reach"
+    status, slug, title = 503, "catalogue-unavailable", "Walk database unavailable"
 
 
 class Stopping(Problem):
-    status, slug, title = 503, "stopping", "The process stops"
+    status, slug, title = 503, "stopping", "Server shutting down"
     headers = MappingProxyType({"Retry-After": "1"})

@@ -63,7 +63,7 @@ async def fill(database_url: str, count: int) -> dict[str, str]:
 async def _rows_of_one(engine: AsyncEngine) -> tuple[Row, Row]:
     """A walk's row and its ask's, of the catalogue's own making: which columns there are is its business."""
     catalogue = Catalogue(engine)
-    made, _ = await catalogue.ask(spec(), FEW)
+    made, _ = await catalogue.request(spec(), FEW)
     async with engine.begin() as connection:
         walk = (await connection.execute(select(walks))).one()._asdict()
         ask = (await connection.execute(select(asks))).one()._asdict()

@@ -237,7 +237,7 @@ async def held(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeRep
     """The walk once the replica sends nothing any more, and all that it has sent has landed."""
     replica.holds = True
     with anyio.fail_after(5):
-        while len(walk["landed"]) < replica.sent:
+        while len(walk["frames_ready"]) < replica.sent:
             walk = (await client.get(walk["url"])).json()
     return walk
 
@@ -245,6 +245,6 @@ async def held(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeRep
 async def landing(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
     """The walk once its first frame has landed."""
     with anyio.fail_after(5):
-        while not walk["landed"]:
+        while not walk["frames_ready"]:
             walk = (await client.get(walk["url"])).json()
     return walk

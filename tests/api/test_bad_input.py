@@ -32,12 +32,12 @@ WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4}
         ({"end": "half a character \ud800"}, "lone surrogates"),
         ({"negative_prompt": "\udfff"}, "lone surrogates"),
         ({"\ud800": 1}, "unicode"),
-        ({"end": None}, "name both start and end"),
-        ({"stops": ["a", "b"]}, "name either stops"),
+        ({"end": None}, "start and end are both required"),
+        ({"stops": ["a", "b"]}, "use either stops"),
         ({"start": None, "end": None, "stops": ["a"]}, "2 to 8 prompts"),
         ({"start": None, "end": None, "stops": list("abcdefghi"), "frames": 25}, "2 to 8 prompts"),
         ({"start": None, "end": None, "stops": list("abcdef")}, "6 to 241"),
-        ({"surprise": 1}, "surprise is not known here"),
+        ({"surprise": 1}, "surprise is not a known field"),
     ],
 )
 async def test_a_wish_that_does_not_fit_is_told_what_would(settings, fleet, changes, said):

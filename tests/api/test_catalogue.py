@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.problems import WalkUnknown
+from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
@@ -59,7 +59,7 @@ async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
     came = []
 
     async def ask(owner: str) -> None:
-        came.append(await catalogue.ask(spec(), owner))
+        came.append(await catalogue.request(spec(), owner))
 
     async with anyio.create_task_group() as tasks:
         for number in range(100):
@@ -72,24 +72,24 @@ async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
 async def test_a_snapshot_holds_what_was_put_in(catalogue, progress):
     """Through JSON and back: prompts in any script, warnings, what has landed."""
     wish = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
-    walk, _ = await catalogue.ask(wish, OWNER, warnings=["careful"])
-    await progress.land(walk, [0, 2])
-    await progress.land(walk, [2])
+    walk, _ = await catalogue.request(wish, OWNER, warnings=["careful"])
+    await progress.note_stored(walk, [0, 2])
+    await progress.note_stored(walk, [2])
     walk = await catalogue.get(wish.id)
-    assert (walk.spec, walk.state, walk.landed, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
+    assert (walk.spec, walk.state, walk.stored, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
 
 
 async def test_an_unknown_walk_is_a_problem(catalogue):
     """Not None, which somebody would forget to look at."""
-    with pytest.raises(WalkUnknown):
+    with pytest.raises(WalkNotFound):
         await catalogue.get("0" * 32)
-    with pytest.raises(WalkUnknown):
+    with pytest.raises(WalkNotFound):
         await catalogue.withdraw("0" * 32, OWNER)
 
 
 async def test_of_many_who_move_a_walk_one_gets_through(catalogue, progress):
     """The films of a walk are made once, whoever finds it whole at the same moment."""
-    await catalogue.ask(spec(), OWNER)
+    await catalogue.request(spec(), OWNER)
     await progress.move(spec().id, State.WAITING, State.RENDERING)
     moved = []
 
@@ -111,17 +111,17 @@ async def test_an_impossible_move_is_refused(start, to):
 
 async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue, progress):
     """Watchers and event ids go by it."""
-    walk, _ = await catalogue.ask(spec(), OWNER)
+    walk, _ = await catalogue.request(spec(), OWNER)
     revisions = [walk.revision]
     for change in (
-        progress.land(walk, [0]),
+        progress.note_stored(walk, [0]),
         progress.warn(walk.id, ["careful"]),
         progress.move(walk.id, State.WAITING, State.RENDERING),
     ):
         await change
         revisions.append((await catalogue.get(walk.id)).revision)
     assert revisions == [1, 2, 3, 4]
-    await progress.land(walk, [0])
+    await progress.note_stored(walk, [0])
     await progress.warn(walk.id, ["careful"])
     await progress.move(walk.id, State.WAITING, State.RENDERING)
     assert (await catalogue.get(walk.id)).revision == 4
@@ -130,10 +130,10 @@ async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue, p
 async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue, gallery):
     """While new walks arrive, the next page begins where the last one ended."""
     for seed in range(5):
-        await catalogue.ask(spec(seed=seed), OWNER)
-    await catalogue.ask(spec(seed=5), OWNER, listed=False)
+        await catalogue.request(spec(seed=seed), OWNER)
+    await catalogue.request(spec(seed=5), OWNER, listed=False)
     first = await gallery.page(limit=2)
-    await catalogue.ask(spec(seed=6), OWNER)
+    await catalogue.request(spec(seed=6), OWNER)
     second = await gallery.page(limit=2, before=first.next_cursor)
     last = await gallery.page(limit=2, before=second.next_cursor)
     assert [walk.spec.seed for page in (first, second, last) for walk in page.walks] == [4, 3, 2, 1, 0]
@@ -144,10 +144,10 @@ async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue
 
 async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, gallery, progress):
     """Every frame may bring a mark, and asking for it listed must not bring it back. Its owner still finds it."""
-    walk, _ = await catalogue.ask(spec(), OWNER, warnings=["careful"])
+    walk, _ = await catalogue.request(spec(), OWNER, warnings=["careful"])
     for _ in range(2):
         await progress.mark(walk.id, "for a reason")
-    marked, made = await catalogue.ask(spec(), OWNER, listed=True)
+    marked, made = await catalogue.request(spec(), OWNER, listed=True)
     assert (made, marked.revision, marked.warnings) == (False, walk.revision + 1, ("careful", "for a reason"))
     assert (await gallery.page()).walks == (await gallery.page(owner=OWNER)).walks == ()
     assert [found.id for found in (await gallery.page(owner=OWNER, hidden=True)).walks] == [walk.id]
@@ -155,11 +155,11 @@ async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, galler
 
 async def test_no_warning_is_lost_among_frames_that_land(catalogue, progress, gallery):
     """A warning is added to those that are there; a walk changes many times a second meanwhile."""
-    walk, _ = await catalogue.ask(spec(frames=25), OWNER)
+    walk, _ = await catalogue.request(spec(frames=25), OWNER)
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(progress.warn, walk.id, [f"warning {number}"])
-            tasks.start_soon(progress.land, walk, [number])
+            tasks.start_soon(progress.note_stored, walk, [number])
         tasks.start_soon(progress.mark, walk.id, "for a reason")
     told = await catalogue.get(walk.id)
     assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
@@ -172,7 +172,7 @@ async def test_no_warning_is_lost_among_frames_that_land(catalogue, progress, ga
 )
 async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalogue, gallery, q, found):
     """Case is folded as Unicode has it; what a pattern would mean means nothing here."""
-    await catalogue.ask(spec(("a giraffe", "eine Straße", "100% blue")), OWNER)
+    await catalogue.request(spec(("a giraffe", "eine Straße", "100% blue")), OWNER)
     assert len((await gallery.page(q)).walks) == found
 
 
@@ -183,7 +183,7 @@ async def line_of(catalogue: Catalogue) -> list[str]:
 
 async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, gallery, url):
     """They are looked for in two ways, so that neither reads the whole catalogue; a visitor sees no difference."""
-    few = [(await catalogue.ask(spec(("a giraffe", "a star"), seed=seed), "few"))[0].number for seed in range(3)]
+    few = [(await catalogue.request(spec(("a giraffe", "a star"), seed=seed), "few"))[0].number for seed in range(3)]
     async with opened(url) as engine, engine.begin() as connection:
         [row] = (await connection.execute(select(walks).where(walks.c.number == few[0]))).mappings()
         copies = [{**row, "number": few[-1] + copy, "id": f"{copy:032x}"} for copy in range(1, FEW + 1)]
@@ -212,11 +212,11 @@ async def test_a_rare_word_is_looked_for_as_one_however_often_it_was_asked_for(c
 
 async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
-    first, second, third = [(await catalogue.ask(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
+    first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
     line = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
     assert await turns.lines_before([first, second, third]) == line
     await progress.move(first, State.WAITING, State.RENDERING)
-    await progress.land(await catalogue.get(first), range(4))
+    await progress.note_stored(await catalogue.get(first), range(4))
     assert await turns.lines_before([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
@@ -228,10 +228,10 @@ async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
 
 async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue, progress):
     """FairQueue are dealt to owners, not to walks: a newcomer is next after what has begun."""
-    many = [(await catalogue.ask(spec(seed=seed), "many"))[0].id for seed in range(20)]
+    many = [(await catalogue.request(spec(seed=seed), "many"))[0].id for seed in range(20)]
     await progress.move(many[0], State.WAITING, State.RENDERING)
-    newcomer, _ = await catalogue.ask(spec(seed=100), "newcomer")
-    again, _ = await catalogue.ask(spec(seed=101), "newcomer")
+    newcomer, _ = await catalogue.request(spec(seed=100), "newcomer")
+    again, _ = await catalogue.request(spec(seed=101), "newcomer")
     line = await line_of(catalogue)
     assert line[:2] == [many[0], newcomer.id]
     assert line.index(again.id) <= 3
@@ -240,14 +240,14 @@ async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue, prog
 
 async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
     """Another process may render the walk: what counts is what the database says."""
-    walk, _ = await catalogue.ask(spec(frames=2), OWNER)
+    walk, _ = await catalogue.request(spec(frames=2), OWNER)
     seen = []
 
     async def look() -> None:
         snapshot = walk
         while not snapshot.ended and (told := await watch.newer(walk.id, snapshot.revision)):
             snapshot = told.walk
-            seen.append((snapshot.revision, snapshot.state, len(snapshot.landed), told.event))
+            seen.append((snapshot.revision, snapshot.state, len(snapshot.stored), told.event))
 
     async def tell(walk: Walk) -> bytes:
         return walk.state.encode()
@@ -261,7 +261,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
                 for _ in range(3):
                     watchers.start_soon(look)
                 await elsewhere.move(walk.id, State.WAITING, State.RENDERING)
-                await elsewhere.land(walk, [0, 1])
+                await elsewhere.note_stored(walk, [0, 1])
                 await elsewhere.move(walk.id, State.RENDERING, State.FILMING)
                 await elsewhere.move(walk.id, State.FILMING, State.DONE, films=["walk.gif"])
         tasks.cancel_scope.cancel()
@@ -287,10 +287,10 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
     """A walk goes on while anyone asks for it, however close the two come."""
     for seed in range(20):
         wish = spec(seed=seed)
-        await catalogue.ask(wish, "leaving")
+        await catalogue.request(wish, "leaving")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(catalogue.withdraw, wish.id, "leaving")
-            tasks.start_soon(catalogue.ask, wish, "coming")
+            tasks.start_soon(catalogue.request, wish, "coming")
         walk = await catalogue.get(wish.id)
         if walk.state is State.CANCELLED:
             # The withdrawal was first: then the ask was told so, and can start the walk again.
@@ -300,7 +300,7 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
 
 async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
     """A shard that was in hand when its walk was cancelled and asked for again comes too late."""
-    await catalogue.ask(spec(), OWNER)
+    await catalogue.request(spec(), OWNER)
     new = await catalogue.get(spec().id)
     assert await progress.plan(new, new.layout, [], [[0, 1]])
     old = await catalogue.get(spec().id)
@@ -312,14 +312,14 @@ async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
     again = await catalogue.get(spec().id)
     assert await progress.plan(again, again.layout, [0], [[1]])
     assert not await progress.plan(again, again.layout, [], [[0, 1]])
-    await progress.land(old, [1])
-    assert (await catalogue.get(spec().id)).landed == {0}
+    await progress.note_stored(old, [1])
+    assert (await catalogue.get(spec().id)).stored == {0}
 
 
 async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue, gallery):
     """A plain GET of an unlisted walk must not hang it up."""
-    await catalogue.ask(spec(), OWNER, listed=False)
-    await catalogue.ask(spec(), OWNER, listed=None)
+    await catalogue.request(spec(), OWNER, listed=False)
+    await catalogue.request(spec(), OWNER, listed=None)
     assert (await gallery.page()).walks == ()
-    await catalogue.ask(spec(seed=1), OWNER, listed=None)
+    await catalogue.request(spec(seed=1), OWNER, listed=None)
     assert len((await gallery.page()).walks) == 1

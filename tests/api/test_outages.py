@@ -217,8 +217,8 @@ async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path, monkeypa
         async with engine.connect() as holder:
             await holder.execute(text("BEGIN IMMEDIATE"))
             with pytest.raises(CatalogueUnavailable):
-                await Catalogue(engine).ask(spec(), "somebody")
-        assert await Catalogue(engine).ask(spec(), "somebody")
+                await Catalogue(engine).request(spec(), "somebody")
+        assert await Catalogue(engine).request(spec(), "somebody")
 
 
 async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_is_back(postgres):
@@ -275,7 +275,7 @@ async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres, monkeypatc
     monkeypatch.setattr(database, "ANSWER_S", 0.5)
     async with migrated(postgres.url) as engine:
         monkeypatch.undo()
-        await Catalogue(engine).ask(spec(), "somebody")
+        await Catalogue(engine).request(spec(), "somebody")
         async with engine.connect() as frozen:
             await frozen.execute(text("SELECT 1 FROM walks FOR UPDATE"))
             assert await Progress(engine).move(spec().id, State.WAITING, State.RENDERING)
@@ -286,7 +286,7 @@ async def test_who_is_rolled_back_for_another_asks_again(postgres):
     """Two that wait for each other's rows: PostgreSQL ends one of them, which is no reason to fail its walk."""
     async with migrated(postgres.url) as engine:
         for number in range(2):
-            await Catalogue(engine).ask(spec(seed=number), "somebody")
+            await Catalogue(engine).request(spec(seed=number), "somebody")
         met, ended = asyncio.Barrier(2), list[CatalogueUnavailable]()
 
         async def touch(first: int, second: int) -> None:

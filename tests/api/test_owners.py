@@ -36,7 +36,7 @@ async def test_a_walk_goes_on_while_anybody_asks_for_it(settings, fleet):
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
         stranger = await client.delete(walk["url"])
-        assert (stranger.status_code, stranger.json()["type"]) == (403, "urn:momalisa:problem:not-yours")
+        assert (stranger.status_code, stranger.json()["type"]) == (403, "urn:momalisa:problem:not-owner")
         assert (await second.delete(walk["url"])).json()["state"] == "cancelled"
 
 
@@ -60,13 +60,13 @@ async def test_an_ask_is_seen_and_changed_by_its_owner_alone(settings, fleet):
         await other.post("/api/v1/walks", json={**WISH, "listed": False})
         # A client with a cookie that asked for something else, and one with none at all.
         await stranger.post("/api/v1/walks", json={**WISH, "seed": 5, "listed": False})
-        ask = walk["url"] + "/ask"
+        ask = walk["url"] + "/request"
         said = [(await who.get(ask)).json() for who in (owner, other, stranger, client)]
         mine, unlisted, nothing = ({"mine": mine, "listed": listed} for mine, listed in ((1, 1), (1, 0), (0, 0)))
         assert said == [mine, unlisted, nothing, nothing]
         for who in (stranger, client):
             refused = await who.put(ask, json={"listed": False})
-            assert (refused.status_code, refused.json()["type"]) == (403, "urn:momalisa:problem:not-yours")
+            assert (refused.status_code, refused.json()["type"]) == (403, "urn:momalisa:problem:not-owner")
         assert (await owner.put(ask, json={"listed": False})).json() == unlisted
         assert (await client.get("/api/v1/walks")).json()["walks"] == []
         assert (await other.put(ask, json={"listed": True})).json() == mine
@@ -78,10 +78,10 @@ async def test_no_name_asks_for_nothing(settings, fleet):
     """A GET without a name starts a walk for all who have none: none of them may take it off the wall."""
     async with running(settings, fleet) as client:
         found = await client.get("/api/v1/walk?start=a&end=b&frames=2", headers={"Accept": "application/json"})
-        ask = f"/api/v1/walks/{found.json()['id']}/ask"
+        ask = f"/api/v1/walks/{found.json()['id']}/request"
         assert (await client.get(ask)).json() == {"mine": False, "listed": False}
         assert (await client.put(ask, json={"listed": False})).status_code == 403
-        assert (await client.get("/api/v1/walks/" + "0" * 32 + "/ask")).status_code == 404
+        assert (await client.get("/api/v1/walks/" + "0" * 32 + "/request")).status_code == 404
         assert len((await client.get("/api/v1/walks")).json()["walks"]) == 1
 
 
@@ -138,7 +138,7 @@ async def test_a_get_sets_no_cookie(settings, fleet):
     ("limits", "wishes", "status", "said"),
     [
         ({"max_walks_per_owner": 2}, 3, 429, "2 walks on their way"),
-        ({"frames_per_owner_per_day": 20}, 3, 429, "20 frames a day"),
+        ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
         ({"max_waiting": 2}, 3, 503, "2 walks are in line"),
     ],
 )

@@ -140,7 +140,7 @@ async def test_probes_are_seen_before_it_is_known_where_frames_stand(settings, f
     assert not walk["probes"]
     counts = [len(snapshot["probes"]) for snapshot in seen if snapshot["probes"]]
     assert counts == sorted(counts)
-    assert not any(snapshot["probes"] and snapshot["landed"] for snapshot in seen)
+    assert not any(snapshot["probes"] and snapshot["frames_ready"] for snapshot in seen)
     first = next(snapshot["probes"] for snapshot in seen if len(snapshot["probes"]) > 4)
     assert {0, 24} <= {probe["frame"] for snapshot in seen for probe in snapshot["probes"]}, first
     assert [answer.status_code for answer in (nowhere, other, beyond)] == [404, 404, 404]

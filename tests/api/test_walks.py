@@ -158,17 +158,17 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         walk = await held(client, walk, replica)
-        index = walk["landed"][0]
+        index = walk["frames_ready"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
-        missing = next(index for index in range(9) if index not in walk["landed"])
+        missing = next(index for index in range(9) if index not in walk["frames_ready"])
         there = await client.get(f"{walk['url']}/frames/{missing}.png")
         film = await client.get(walk["url"] + "/walk.gif")
     recipe = {"width": 32, "height": 32, "seed": 0}
     assert here.content == painted(recipe, index / 8)
     assert here.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert there.status_code == film.status_code == 404
-    assert there.json()["type"] == "urn:momalisa:problem:not-there-yet"
-    assert "9 frames have landed" in film.json()["detail"]
+    assert there.json()["type"] == "urn:momalisa:problem:not-ready-yet"
+    assert "9 frames are ready" in film.json()["detail"]
 
 
 async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
@@ -230,7 +230,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
         replica.frame_s = 0.01
         walk = (await client.post("/api/v1/walks", json=WISH)).json()
         with anyio.fail_after(5):
-            while not walk["landed"]:
+            while not walk["frames_ready"]:
                 walk = (await client.get(walk["url"])).json()
             replica.frame_s = 3600
             gone = (await client.delete(walk["url"])).json()
@@ -241,7 +241,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
         replica.frame_s, before = 0, replica.sent
         again = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
         assert again["state"] == "done"
-        assert replica.sent - before <= 9 - len(gone["landed"])
+        assert replica.sent - before <= 9 - len(gone["frames_ready"])
         kept = await client.delete(walk["url"])
     assert kept.json()["state"] == "done"
 
@@ -252,7 +252,7 @@ async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
         wish = {"stops": ["a", "b", "a", "b"], "frames": 13, "spacing": "uniform"}
         walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
         assert walk["state"] == "done", walk
-        assert walk["landed"] == list(range(13))
+        assert walk["frames_ready"] == list(range(13))
     assert fleet.frames_rendered == 4 + 4 + 1
 
 
@@ -282,7 +282,7 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     async with running(settings, fleet) as client:
         walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
         walk = await held(client, walk, replica)
-    replica.holds, before = False, len(walk["landed"])
+    replica.holds, before = False, len(walk["frames_ready"])
     async with running(settings, fleet) as client:
         assert (await ended(client, walk))["state"] == "done"
     assert before >= 1
@@ -293,9 +293,9 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     ("start", "said"),
     [
         ("A red STAR", []),
-        ("a giraffe", ["Made up knows only words of its own, and not: giraffe."]),
+        ("a giraffe", ["Made up only knows the words it was trained on. It ignores: giraffe."]),
         ("a red 3 star, 😀", []),
-        ("ünïcödé ﷽ a", ["Made up knows only words of its own, and not: ünïcödé."]),
+        ("ünïcödé ﷽ a", ["Made up only knows the words it was trained on. It ignores: ünïcödé."]),
     ],
 )
 async def test_words_that_the_model_never_met_are_told(settings, fleet, start, said):
@@ -312,7 +312,7 @@ async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
     replica = fleet.add(ready=False)
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json=WISH)).json()
-        assert (walk["state"], walk["replicas_awake"], walk["place_in_line"]) == ("waiting", 0, 1)
+        assert (walk["state"], walk["replicas_awake"], walk["queue_position"]) == ("waiting", 0, 1)
         replica.ready = True
         assert (await ended(client, walk))["state"] == "done"
 
@@ -356,7 +356,7 @@ async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of
         finally:
             event.remove(Engine, "before_cursor_execute", note)
     assert len(one.json()["walks"]) == 1
-    assert [walk["place_in_line"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
+    assert [walk["queue_position"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
     assert for_one == 3
     assert len(asked) == 2 * for_one
 

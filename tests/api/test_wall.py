@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from momalisa_api.app import open_bucket
-from momalisa_api.problems import WalkUnknown
+from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
@@ -29,7 +29,10 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
         async with opened(settings.database_url) as engine:
             await Gallery(engine).hide(walk["id"])
         await client.post("/api/v1/walks", json=WISH)
-        assert (await client.put(walk["url"] + "/ask", json={"listed": True})).json() == {"mine": True, "listed": True}
+        assert (await client.put(walk["url"] + "/request", json={"listed": True})).json() == {
+            "mine": True,
+            "listed": True,
+        }
         assert (await client.get("/api/v1/walks")).json()["walks"] == []
         assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
 
@@ -43,7 +46,7 @@ async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
             gone = await purge(Catalogue(engine), bucket, long["id"])
             assert gone == 5 + 4, "five films, and the four frames that only the longer walk had"
-            with pytest.raises(WalkUnknown):
+            with pytest.raises(WalkNotFound):
                 await purge(Catalogue(engine), bucket, long["id"])
         assert (await client.get(long["url"])).status_code == 404
         for walk in (short, other):

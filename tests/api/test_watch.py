@@ -78,7 +78,7 @@ async def asked(engine: AsyncEngine, query: str) -> list[Any]:
 
 async def waiting_walk(catalogue: Catalogue) -> Walk:
     await catalogue.remove(spec().id)
-    walk, _ = await catalogue.ask(spec(), OWNER)
+    walk, _ = await catalogue.request(spec(), OWNER)
     return walk
 
 
@@ -105,13 +105,13 @@ async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
         elsewhere = Progress(another)
         first = await waiting_walk(Catalogue(another))
         async with watching(engine, AN_HOUR_S) as watch:
-            landed = await told_of(watch, first, elsewhere.land(first, [0]))
+            landed = await told_of(watch, first, elsewhere.note_stored(first, [0]))
             assert landed
             warned = await told_of(watch, landed, elsewhere.warn(first.id, ["careful"]))
             assert warned
             moved = await told_of(watch, warned, elsewhere.move(first.id, State.WAITING, State.RENDERING))
             assert moved
-            assert (moved.landed, moved.warnings, moved.state) == ({0}, ("careful",), State.RENDERING)
+            assert (moved.stored, moved.warnings, moved.state) == ({0}, ("careful",), State.RENDERING)
             assert await told_of(watch, moved, Catalogue(another).remove(first.id)) is None
 
 
@@ -122,11 +122,11 @@ async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
         walk = await waiting_walk(catalogue)
         async with watching(engine, AN_HOUR_S) as watch:
             await asked(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
-            await Progress(engine).land(walk, [0])
+            await Progress(engine).note_stored(walk, [0])
             with anyio.fail_after(20):
                 newer = await watch.newer(walk.id, walk.revision)
                 assert newer
-                assert newer.walk.landed == {0}
+                assert newer.walk.stored == {0}
             await someone_listens(engine)
 
 
@@ -137,9 +137,9 @@ async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
         walk = await waiting_walk(Catalogue(another))
         async with watching(engine, 0.01) as watch:
             away = anyio.to_thread.run_sync(postgres.restart)
-            told = await told_of(watch, walk, away, elsewhere.land(walk, [0]))
+            told = await told_of(watch, walk, away, elsewhere.note_stored(walk, [0]))
     assert told
-    assert told.landed == {0}
+    assert told.stored == {0}
 
 
 async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
@@ -171,7 +171,7 @@ async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
                 if "landings" in statement and statement.startswith("SELECT"):
                     asked_for.append(statement)
 
-            await Progress(engine).land(walk, [0])
+            await Progress(engine).note_stored(walk, [0])
     assert len(asked_for) == 1
     assert written == [walk.revision + 1]
     assert heard == [str(walk.revision + 1).encode()] * 1000
@@ -201,7 +201,7 @@ async def test_while_a_thousand_are_told_others_have_their_turn(tmp_path):
                 visitors.start_soon(hear)
             await anyio.wait_all_tasks_blocked()
             visitors.start_soon(ask_for_something_else)
-            await Progress(engine).land(walk, [0])
+            await Progress(engine).note_stored(walk, [0])
     assert heard == 1000
     assert answered_at[0] < 500
 

@@ -30,7 +30,7 @@ async def known(url: str) -> AsyncIterator[tuple[Catalogue, WorkerRegistry]]:
         async with engine.begin() as connection:
             for table in ("claims", "workers", "asks", "landings", "walks"):
                 await connection.execute(text(f"DELETE FROM {table}"))
-        await Catalogue(engine).ask(spec(), "somebody")
+        await Catalogue(engine).request(spec(), "somebody")
         yield Catalogue(engine), WorkerRegistry(engine)
 
 
@@ -87,7 +87,7 @@ async def test_a_walk_that_gets_on_begins_its_tries_anew(known, progress):
     catalogue, registry = known
     await registry.claim("job", spec().id, "lost")
     await registry.claim("job", spec().id, "next")
-    await progress.land(await catalogue.get(spec().id), [0])
+    await progress.note_stored(await catalogue.get(spec().id), [0])
     assert (await catalogue.get(spec().id)).tries == 0
 
 
@@ -129,7 +129,7 @@ async def test_a_web_process_takes_in_what_a_worker_renders_later(settings, flee
     async with running(shared.model_copy(update={"role": "web"}), fleet) as client:
         walk = (await client.post("/api/v1/walks", json={**WISH, "seed": 4})).json()
         assert (walk["state"], walk["replicas_awake"]) == ("waiting", 0)
-        assert "No replica is awake" in walk["says"]
+        assert "No replica is running" in walk["message"]
         assert not replica.looked_at
         async with running(shared.model_copy(update={"role": "worker"}), fleet) as elsewhere:
             walk = await ended(client, walk)

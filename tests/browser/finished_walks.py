@@ -62,7 +62,7 @@ async def _add_one(
     for name, content in films.items():
         await bucket.put(f"walks/{spec.id}/{name}", content)
     progress = Progress(engine)
-    walk, _ = await Catalogue(engine).ask(spec, "cookie:somebody")
+    walk, _ = await Catalogue(engine).request(spec, "cookie:somebody")
     await progress.plan(walk, layout, range(spec.frames), [])
     await progress.move(walk.id, State.WAITING, State.RENDERING)
     await progress.move(walk.id, State.RENDERING, State.FILMING)

@@ -104,12 +104,12 @@ def test_a_longer_walk_renders_only_the_frames_between(deployment, walk):
 def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
     """Killed with a shard in hand: its frames go to the other, no frame that had come is rendered again."""
     walk = deployment.ask(**{**WISH, "seed": 9})
-    wait_until(lambda: deployment.read(walk)["landed"])
+    wait_until(lambda: deployment.read(walk)["frames_ready"])
     busy = wait_until(lambda: next((proxy for proxy in deployment.proxies if proxy.recording.in_flight), None))
     deployment.replica_behind(busy).kill()
     walk = deployment.ended(walk)
     assert walk["state"] == "done", walk
-    assert walk["landed"] == list(range(25))
+    assert walk["frames_ready"] == list(range(25))
     came = [frame for recipe, frame in deployment.rendered if json.loads(recipe)["seed"] == 9]
     assert len(came) == len(set(came)) == 25
     wait_until(lambda: deployment.awake() == 2)
@@ -129,7 +129,7 @@ def test_events_tell_the_walk_to_its_end(deployment):
                 snapshots.append((int(event["id"]), json.loads(event["data"])))
                 event = {}
     revisions = [revision for revision, _ in snapshots]
-    landed = [len(snapshot["landed"]) for _, snapshot in snapshots]
+    landed = [len(snapshot["frames_ready"]) for _, snapshot in snapshots]
     assert revisions == sorted(set(revisions))
     assert landed == sorted(landed)
     assert snapshots[-1][1]["state"] == "done"
@@ -175,7 +175,7 @@ def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
 
     def newest() -> dict[str, Any] | None:
         [found, *_] = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]
-        return found if found["spec"]["frames"] == 241 and found["landed"] else None
+        return found if found["spec"]["frames"] == 241 and found["frames_ready"] else None
 
     walk = wait_until(newest)
     process.send_signal(signal.SIGINT)

@@ -118,7 +118,7 @@ def test_a_walk_completes_when_a_replica_and_a_worker_are_killed(project: Compos
         "spacing": "uniform",
     }
     walk = visitor.ask(**request)
-    wait_until(lambda: visitor.read(walk)["landed"])
+    wait_until(lambda: visitor.read(walk)["frames_ready"])
     project.engine.docker("kill", project.containers("model")[0], project.containers("api-worker")[0])
     assert visitor.read(walk)["state"] not in ("done", "failed")
     walk = visitor.ended(walk)

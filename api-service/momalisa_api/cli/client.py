@@ -84,12 +84,12 @@ def _state(walk: Walk) -> str:
     if walk["probes"]:
         return "finding even steps"
     if walk["state"] == "waiting":
-        return "waiting" if walk["place_in_line"] == 1 else f"waiting, number {walk['place_in_line']} in line"
+        return "waiting" if walk["queue_position"] == 1 else f"waiting, number {walk['queue_position']} in line"
     return str(walk["state"])
 
 
 def _seen(walk: Walk) -> int:
-    return len(walk["landed"]) or len(walk["probes"])
+    return len(walk["frames_ready"]) or len(walk["probes"])
 
 
 def _left(walk: Walk) -> str:

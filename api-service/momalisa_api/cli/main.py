@@ -162,7 +162,7 @@ def _tend_wall(options: argparse.Namespace) -> int:
 
 
 async def _change_wall(action: str, walk_id: str) -> str:
-    """What to print. Raises WalkUnknown, BucketUnavailable, CatalogueUnavailable."""
+    """What to print. Raises WalkNotFound, BucketUnavailable, CatalogueUnavailable."""
     settings = StoreSettings()
     async with opened(settings.database_url) as engine, aclosing(app.open_bucket(settings)) as bucket:
         if action == "hide":

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.problems import WalkUnknown
+from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.tables import asks, walks
@@ -27,7 +27,7 @@ class Catalogue:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def ask(
+    async def request(
         self,
         spec: WalkSpec,
         owner: str,
@@ -79,13 +79,13 @@ class Catalogue:
     async def withdraw(self, walk_id: str, owner: str) -> int:
         """Take back an owner's ask, and cancel the walk where nobody else asks and it has not ended.
 
-        Returns how many others still ask. Raises WalkUnknown.
+        Returns how many others still ask. Raises WalkNotFound.
         """
         others = select(asks.c.walk_id).where(asks.c.walk_id == walk_id)
         async with transaction(self._engine) as connection:
             # Whoever asks for it meanwhile waits for this, or this for them.
             if not await lock_walk(connection, walk_id):
-                raise WalkUnknown(NOT_FOUND)
+                raise WalkNotFound(NOT_FOUND)
             await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
             nobody = update(walks).where(walks.c.id == walk_id, walks.c.state.in_(OPEN), ~others.exists())
             await connection.execute(nobody.values(state=State.CANCELLED, revision=walks.c.revision + 1))
@@ -93,7 +93,7 @@ class Catalogue:
         return int(left or 0)
 
     async def get(self, walk_id: str) -> Walk:
-        """The newest snapshot. Raises WalkUnknown."""
+        """The newest snapshot. Raises WalkNotFound."""
         return await read_walk(self._engine, walk_id)
 
     async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:

@@ -55,7 +55,7 @@ class Gallery:
             found = await read_walks(connection, query)
         return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
 
-    async def on_wall(self, walk_id: str) -> Walk | None:
+    async def listed_walk(self, walk_id: str) -> Walk | None:
         """A walk that hangs on the wall: somebody asks for it listed, and it was not taken off."""
         listed = select(asks.c.walk_id).where(asks.c.walk_id == walk_id, asks.c.listed)
         query = select(walks).where(walks.c.id == walk_id, walks.c.hidden.is_(False), listed.exists())
@@ -72,7 +72,7 @@ class Gallery:
         return await self._ask_of(walk_id, owner, update(asks).values(listed=listed).returning(asks.c.listed))
 
     async def hide(self, walk_id: str) -> None:
-        """Take a walk off the wall. Raises WalkUnknown."""
+        """Take a walk off the wall. Raises WalkNotFound."""
         await read_walk(self._engine, walk_id)
         await change_walk(self._engine, walk_id, true(), hidden=True)
 

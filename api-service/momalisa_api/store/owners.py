@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.problems import KeyUnknown
+from momalisa_api.problems import UnknownKey
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import keys, secrets
 
@@ -38,11 +38,11 @@ class Owners:
             return None
 
     async def of_key(self, key: str) -> str:
-        """The owner of an API key. Raises KeyUnknown, CatalogueUnavailable."""
+        """The owner of an API key. Raises UnknownKey, CatalogueUnavailable."""
         async with transaction(self._engine) as connection:
             name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
         if name is None:
-            raise KeyUnknown("This API key is not known here. An operator makes one with `momalisa keys add NAME`.")
+            raise UnknownKey("This API key is not known here. An operator makes one with `momalisa keys add NAME`.")
         return f"key:{name}"
 
 

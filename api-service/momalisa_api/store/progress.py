@@ -32,13 +32,13 @@ class Progress:
             condition &= walks.c.plans == of_plan
         return await change_walk(self._engine, walk_id, condition, state=to, **changes)
 
-    async def plan(self, walk: Walk, layout: Layout, landed: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
+    async def plan(self, walk: Walk, layout: Layout, stored: Iterable[int], shards: Iterable[Sequence[int]]) -> bool:
         """Note a walk's next round: which of its points the bucket holds, and how the others are dealt into shards.
 
-        landed and shards hold numbers of the layout's points. Returns False, and changes nothing, where the walk has
+        stored and shards hold numbers of the layout's points. Returns False, and changes nothing, where the walk has
         another plan than it is given with, or has ended.
         """
-        rows = [{"walk_id": walk.id, "frame": number, "plan": walk.plans + 1} for number in landed]
+        rows = [{"walk_id": walk.id, "frame": number, "plan": walk.plans + 1} for number in stored]
         same = update(walks).where(walks.c.id == walk.id, walks.c.plans == walk.plans, walks.c.state.in_(OPEN))
         later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
         plan = {"layout": layout.model_dump(mode="json"), "plan": [list(shard) for shard in shards]}
@@ -55,7 +55,7 @@ class Progress:
         anew = {"plan": None, "plans": walks.c.plans + 1}
         return await self.move(walk.id, State.FILMING, State.WAITING, of_plan=walk.plans, **anew)
 
-    async def land(self, walk: Walk, numbers: Iterable[int]) -> None:
+    async def note_stored(self, walk: Walk, numbers: Iterable[int]) -> None:
         """Note points of a walk's plan whose frames lie in the bucket now; those noted already change nothing.
 
         A walk that gets on is none that kills its workers: its tries begin anew. In another plan the numbers mean
@@ -74,7 +74,7 @@ class Progress:
                 await connection.execute(same.values(revision=walks.c.revision + 1, tries=0))
 
     async def mark(self, walk_id: str, why: str) -> None:
-        """Take a walk off the wall, and tell it why, once; no ask lists it again. Raises WalkUnknown."""
+        """Take a walk off the wall, and tell it why, once; no ask lists it again. Raises WalkNotFound."""
         await self.warn(walk_id, [why], hidden=True)
 
     async def warn(self, walk_id: str, warnings: Sequence[str], **changes: Any) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.problems import WalkUnknown
+from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
@@ -27,11 +27,11 @@ def insert_into(engine: AsyncEngine, table: Table) -> PostgresInsert | SqliteIns
 
 
 async def read_walk(engine: AsyncEngine, walk_id: str) -> Walk:
-    """The newest snapshot of a walk. Raises WalkUnknown."""
+    """The newest snapshot of a walk. Raises WalkNotFound."""
     async with transaction(engine) as connection:
         found = await read_walks(connection, select(walks).where(walks.c.id == walk_id))
     if not found:
-        raise WalkUnknown(NOT_FOUND)
+        raise WalkNotFound(NOT_FOUND)
     return found[0]
 
 
@@ -50,22 +50,22 @@ async def change_walk(engine: AsyncEngine, walk_id: str, condition: Any, **colum
 
 
 async def read_walks(connection: AsyncConnection, query: Select[Any]) -> list[Walk]:
-    """Walks with the frames that have landed, in two queries however many there are."""
+    """The walks of a query with their stored frames, in two queries however many walks there are."""
     while True:
         rows = (await connection.execute(query)).all()
         # A finished walk has all its frames: a gallery page asks for no single one.
         plans = {row.id: row.plans for row in rows if row.state != State.DONE}
         frames: dict[str, set[int]] = {walk_id: set() for walk_id in plans}
-        landed = list(await connection.execute(select(landings).where(landings.c.walk_id.in_(plans)))) if plans else []
-        for landing in landed:
+        stored = list(await connection.execute(select(landings).where(landings.c.walk_id.in_(plans)))) if plans else []
+        for landing in stored:
             if landing.plan == plans[landing.walk_id]:
                 frames[landing.walk_id].add(landing.frame)
         # Planned again between the two queries: its newest landings are of a plan that was not read.
-        if all(landing.plan <= plans[landing.walk_id] for landing in landed):
+        if all(landing.plan <= plans[landing.walk_id] for landing in stored):
             return [_walk(row, frames.get(row.id)) for row in rows]
 
 
-def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
+def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
     spec = WalkSpec.model_validate(row.spec)
     return Walk(
         id=row.id,
@@ -78,7 +78,7 @@ def _walk(row: Row[Any], landed: set[int] | None) -> Walk:
         layout=Layout.model_validate(row.layout) if row.layout else first_layout(spec),
         plan=None if row.plan is None else tuple(map(tuple, row.plan)),
         plans=row.plans,
-        landed=frozenset(range(spec.frames) if landed is None else landed),
+        stored=frozenset(range(spec.frames) if stored is None else stored),
         films=frozenset(row.films),
         warnings=tuple(row.warnings),
         smoothness=row.smoothness and Smoothness.model_validate(row.smoothness),

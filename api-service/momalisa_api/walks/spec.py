@@ -55,7 +55,7 @@ class Recipe(Look):
         return f"frames/{self.id}/"
 
     @property
-    def unheard_key(self) -> str:
+    def truncated_key(self) -> str:
         """Where it is written what the model did not hear of the recipe's prompts."""
         return f"{self.folder}unheard.json"
 

@@ -51,7 +51,7 @@ class Walk:
     layout: Layout
     plan: tuple[tuple[int, ...], ...] | None
     plans: int
-    landed: frozenset[int]
+    stored: frozenset[int]
     films: frozenset[str]
     warnings: tuple[str, ...]
     smoothness: Smoothness | None
@@ -88,9 +88,9 @@ class Walk:
         return tuple(recipe for seed in seeds for recipe in self.spec.recipes(seed))
 
     @property
-    def landed_frames(self) -> frozenset[int]:
+    def frames_ready(self) -> frozenset[int]:
         """Numbers of the frames that lie in the bucket."""
-        return self.landed if self.layout.settled else frozenset()
+        return self.stored if self.layout.settled else frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What operators may do about the public wall: take a walk down, remove it with its pictures, keep prompts out."""
+"""The blocklist of prompts, and the removal of walks with their pictures."""
 
 import re
 from pathlib import Path
@@ -11,27 +11,27 @@ from momalisa_api.walks.walk import Walk
 
 
 class Blocklist:
-    """Words and phrases that no prompt may hold: one a line, whole words, case ignored; # begins a comment."""
+    """Words and phrases that prompts must not contain: one per line, whole words, any case; # starts a comment."""
 
     def __init__(self, path: Path | None) -> None:
-        """path: None blocks nothing. Raises OSError where the file cannot be read."""
+        """path: the file; None blocks nothing. Raises OSError if the file cannot be read."""
         lines = path.read_text().splitlines() if path else []
         phrases = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        # Any white space between the words of a phrase counts as one blank.
+        # Any white space between the words of a phrase matches.
         blocked = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
         self._pattern = re.compile(rf"(?<!\w)(?:{blocked})(?!\w)", re.IGNORECASE) if phrases else None
 
     def check(self, spec: WalkSpec) -> None:
-        """Raises PromptBlocked, which does not say the word: it would only teach how to get round it."""
+        """Check a walk's prompts. Raises PromptBlocked, which does not name the word, to not help in avoiding it."""
         if self._pattern and any(self._pattern.search(stop) for stop in spec.stops):
-            raise PromptBlocked("This deployment does not paint one of these prompts. Choose other words.")
+            raise PromptBlocked("One of these prompts is not allowed on this deployment. Use other words.")
 
 
 async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
-    """Remove a walk, its films, and the frames that no other walk uses. Returns how many objects went.
+    """Delete a walk, its films, and the frames that no other walk uses. Returns the number of deleted objects.
 
-    Raises WalkUnknown. The walk goes first: should this be cut off, the rest is unreachable, and purging it again by
-    asking for the walk anew finds it.
+    Raises WalkNotFound. The walk is deleted first: if this is interrupted, nobody can reach the rest, and requesting
+    and purging the walk again deletes it.
     """
     walk = await catalogue.get(walk_id)
     recipes = set(walk.recipes)
@@ -42,7 +42,7 @@ async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
     await catalogue.remove(walk_id)
     there = set(await bucket.present(f"walks/{walk_id}/"))
     for recipe in recipes:
-        # Among them what was looked at on the way, and is in no walk.
+        # This includes frames that were only rendered to find the spacing.
         there |= await bucket.present(recipe.folder) - kept
     for key in there:
         await bucket.delete(key)
@@ -50,7 +50,7 @@ async def purge(catalogue: Catalogue, bucket: Bucket, walk_id: str) -> int:
 
 
 def _keys_of(walk: Walk) -> set[str]:
-    """A walk's frames so far, and what may lie beside them."""
+    """The keys of a walk's frames so far, and of the files stored with them."""
     frames = walk.layout.frames(walk.spec)
-    beside = {key for frame in frames for key in (frame.recipe.marked_key, frame.recipe.unheard_key)}
+    beside = {key for frame in frames for key in (frame.recipe.marked_key, frame.recipe.truncated_key)}
     return beside | {frame.key for frame in frames}

@@ -1,4 +1,4 @@
-"""The desk: takes walks in and takes asks back. It renders nothing; what is to be done goes into the queue."""
+"""Accepts and withdraws requests for walks. It renders nothing: the work goes into the queue."""
 
 import structlog
 
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """Where visitors ask. What is taken in here is finished, whatever happens to this process."""
+    """Accepts requests for walks. An accepted walk is finished, whatever happens to this process."""
 
     def __init__(self, card: ModelCard, catalogue: Catalogue, quotas: Quotas, bucket: Bucket, queue: Queue) -> None:
         self._card = card
@@ -25,27 +25,31 @@ class Intake:
         self._bucket = bucket
         self._queue = queue
 
-    async def ask(
+    async def request(
         self, spec: WalkSpec, owner: str, *, listed: bool | None = None, again: bool = False
     ) -> tuple[Walk, bool]:
-        """The walk of a spec, and whether it was started by this. `again` starts one anew that failed, was cancelled,
-        or has lost pictures. listed: whether it may hang on the wall; None leaves that as it is, at first it may.
+        """Request the walk of a spec. Returns the walk, and whether this call started it.
 
-        Raises TooManyWaiting, BudgetSpent, Unavailable.
+        listed: whether the gallery may show the walk; None leaves that unchanged, and a new walk is listed.
+        again: whether to restart a walk that failed, was cancelled, or lost frames or films.
+
+        Raises QueueFull, QuotaExceeded, Unavailable.
         """
         told = unknown_words(spec, self._card)
-        walk, started = await self._catalogue.ask(spec, owner, listed=listed, warnings=told, door=self._quotas.check)
+        walk, started = await self._catalogue.request(
+            spec, owner, listed=listed, warnings=told, door=self._quotas.check
+        )
         if again and not started:
             started = await self._start_again(walk, owner)
         if started:
-            log.debug("walk taken in", walk=walk.id)
-            await self._put_in_line(await self._catalogue.get(walk.id))
+            log.debug("walk accepted", walk=walk.id)
+            await self._enqueue(await self._catalogue.get(walk.id))
         return await self._catalogue.get(walk.id), started
 
     async def withdraw(self, walk_id: str, owner: str) -> Walk:
-        """Take back an owner's ask; a walk that nobody asks for any more ends, unless it has ended already.
+        """Withdraw an owner's request. An unfinished walk that nobody requests any more is cancelled.
 
-        Whichever worker is at it sees that within a second. Raises WalkUnknown, Unavailable.
+        Workers notice a cancelled walk within a second. Raises WalkNotFound, Unavailable.
         """
         await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
@@ -56,23 +60,23 @@ class Intake:
             return await self._catalogue.start_again(walk, owner, door=door)
         if walk.state is not State.DONE:
             return False
-        films = await self._films_there(walk.id)
-        if walk.films <= films and await self._frames_there(walk):
+        films = await self._stored_films(walk.id)
+        if walk.films <= films and await self._all_frames_stored(walk):
             return False
         return await self._catalogue.start_again(walk, owner, door=door, films=sorted(walk.films & films))
 
-    async def _put_in_line(self, walk: Walk) -> None:
+    async def _enqueue(self, walk: Walk) -> None:
         try:
             await self._queue.put([Job(Kind.PLAN, walk.id, walk.plans)], walk.tag)
         except Unavailable as away:
-            # It is in the catalogue, so it is taken in: a worker's reconciler will find it.
-            log.warning("walk not put in line", walk=walk.id, reason=str(away))
+            # The walk is in the catalogue, so a worker's reconciler will enqueue it.
+            log.warning("walk not enqueued yet", walk=walk.id, reason=str(away))
 
-    async def _films_there(self, walk_id: str) -> frozenset[str]:
+    async def _stored_films(self, walk_id: str) -> frozenset[str]:
         folder = f"walks/{walk_id}/"
         return frozenset(key.removeprefix(folder) for key in await self._bucket.present(folder))
 
-    async def _frames_there(self, walk: Walk) -> bool:
+    async def _all_frames_stored(self, walk: Walk) -> bool:
         held: set[str] = set()
         for recipe in {frame.recipe for frame in walk.frames}:
             held |= await self._bucket.present(recipe.folder)

@@ -1,4 +1,4 @@
-"""Who watches a walk hears of its changes: one look at the catalogue a process, however many watch."""
+"""Live updates of walks to everyone who watches: one query per change and process, however many watch."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from momalisa_api.store.notifications import News
 from momalisa_api.walks.walk import Walk
 
 PAUSE_S: Final = 1.0
-# Of many who watch, so many are woken at once; in the breath between, others are answered.
-AT_ONCE: Final = 10
-BREATH_S: Final = 0.004
+# Watchers are woken in groups, with a pause between them in which the process answers other requests.
+GROUP_SIZE: Final = 10
+GROUP_PAUSE_S: Final = 0.004
 
 Tell = Callable[[Walk], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A snapshot, and what all who watch are told of it."""
+    """A snapshot of a walk, and the event that every watcher receives for it."""
 
     walk: Walk
     event: bytes
@@ -29,7 +29,7 @@ class Update:
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """All who wait for one walk to grow beyond a revision, and what they are given then."""
+    """Everyone who waits for one walk to pass a revision, and the update that they will receive."""
 
     seen: int
     watchers: set[anyio.Event] = field(default_factory=set)
@@ -37,10 +37,10 @@ class _Wait:
 
 
 class LiveUpdates:
-    """Gives watchers the newest snapshot when a walk's revision has grown, whichever process let it grow."""
+    """Gives watchers the newest snapshot once a walk's revision has grown, whichever process changed it."""
 
     def __init__(self, catalogue: Catalogue, every_s: float, news: News) -> None:
-        """every_s: seconds between two looks while anybody watches, and no news comes."""
+        """every_s: poll interval in seconds while anybody watches and no notification arrives."""
         self._catalogue = catalogue
         self._every_s = every_s
         self._news = news
@@ -50,20 +50,20 @@ class LiveUpdates:
 
     @property
     def ending(self) -> bool:
-        """Whether this process stops."""
+        """Whether this process is shutting down."""
         return self._ending
 
     def end(self) -> None:
-        """Let every watcher go: this process stops, and they will watch from another."""
+        """Release every watcher: this process is shutting down, and clients reconnect to another."""
         self._ending = True
         for wait in self._waiting.values():
             for watcher in wait.watchers:
                 watcher.set()
 
     async def run(self, tell: Tell) -> None:
-        """Look for ever, but only while somebody watches. In an outage of the catalogue watchers wait.
+        """Poll until cancelled, but only while anybody watches. During an outage of the catalogue watchers wait.
 
-        tell: writes out what all who watch are told of a snapshot. May raise CatalogueUnavailable.
+        tell: encodes a snapshot as the event for all its watchers; may raise CatalogueUnavailable.
         """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._news.run)
@@ -76,18 +76,18 @@ class LiveUpdates:
                     await anyio.sleep(PAUSE_S)
 
     async def newer(self, walk_id: str, seen: int) -> Update | None:
-        """Wait for a snapshot above the revision seen. None: the walk is gone, or this process ends."""
+        """Wait for a snapshot newer than the revision `seen`. None: the walk was deleted, or the process shuts down."""
         while not self._ending:
             wait = self._waiting.setdefault(walk_id, _Wait(seen))
             wait.seen = min(wait.seen, seen)
             self._somebody.set()
-            await self._sit_out(walk_id, wait)
+            await self._wait_with_others(walk_id, wait)
             if wait.told is None or wait.told.walk.revision > seen:
                 return wait.told
         return None
 
-    async def _sit_out(self, walk_id: str, wait: _Wait) -> None:
-        """Wait with all others; the last who leaves early takes the walk off the list."""
+    async def _wait_with_others(self, walk_id: str, wait: _Wait) -> None:
+        """Wait with the other watchers; the last one to leave early removes the walk from the list."""
         over = anyio.Event()
         wait.watchers.add(over)
         try:
@@ -103,7 +103,7 @@ class LiveUpdates:
             self._somebody = anyio.Event()
 
     async def _look(self, tell: Tell) -> None:
-        # Who comes while we look is served by the next look.
+        # Watchers that arrive during this poll are served by the next one.
         looked = dict(self._waiting)
         if not looked:
             return
@@ -118,8 +118,8 @@ class LiveUpdates:
             await self._wake(wait)
 
     async def _wake(self, wait: _Wait) -> None:
-        """A few at a time: a thousand at once would hold up every other visitor."""
+        """Wake watchers in groups: waking a thousand at once would delay every other request."""
         for number, watcher in enumerate(list(wait.watchers), 1):
             watcher.set()
-            if number % AT_ONCE == 0 and not self._ending:
-                await anyio.sleep(BREATH_S)
+            if number % GROUP_SIZE == 0 and not self._ending:
+                await anyio.sleep(GROUP_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Refuses large request bodies while they come in, before anything parses them."""
+"""ASGI middleware: a limit on request bodies, and HEAD for every GET."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +7,7 @@ from momalisa_api.web.problem_json import answer
 
 
 class BodyLimit:
-    """ASGI middleware: takes in a body of at most `max_bytes`, or answers for the app that it is too large."""
+    """Reads a request body of at most `max_bytes` before the app does; answers a larger one with 413."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -26,21 +26,47 @@ class BodyLimit:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self._max_bytes:
-                too_large = BodyTooLarge(f"A body may have {self._max_bytes} bytes. A walk needs far less.")
+                too_large = BodyTooLarge(
+                    f"A request body can have at most {self._max_bytes:,} bytes. Send a smaller one."
+                )
                 await answer(too_large)(scope, receive, send)
                 return
         await self._app(scope, _replay(body, receive), send)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A receive that tells the body once more, then what really comes: the disconnect."""
-    told = False
+class HeadAsGet:
+    """Answers HEAD like GET, with the same headers and no body (RFC 9110, section 9.3.2)."""
 
-    async def replayed() -> Message:
-        nonlocal told
-        if told:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        ended = False
+
+        async def without_body(message: Message) -> None:
+            nonlocal ended
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not ended:
+                # End the response here, so that a streaming app sees a disconnect instead of streaming on.
+                ended = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self._app({**scope, "method": "GET"}, receive, without_body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns the whole body first, then what really arrives: the disconnect."""
+    replayed = False
+
+    async def receive_again() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        told = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replayed
+    return receive_again

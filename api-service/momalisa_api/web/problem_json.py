@@ -11,28 +11,28 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from momalisa_api.problems import Invalid, Problem, WalkUnknown
+from momalisa_api.problems import Invalid, Problem, WalkNotFound
 
 log = structlog.get_logger()
 
 
 class ProblemDocument(BaseModel):
-    """What every error looks like: application/problem+json, RFC 9457."""
+    """Every error of this API: application/problem+json (RFC 9457)."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(examples=["urn:momalisa:problem:walk-unknown"])
-    title: str = Field(examples=[WalkUnknown.title])
-    status: int = Field(examples=[WalkUnknown.status])
-    detail: str = Field(description="What happened and what to do about it.")
-    errors: list[dict[str, str]] | None = Field(default=None, description="One entry a field that does not fit.")
+    type: str = Field(description="The kind of problem, as a URN.", examples=["urn:momalisa:problem:walk-not-found"])
+    title: str = Field(description="The kind of problem, in words.", examples=[WalkNotFound.title])
+    status: int = Field(description="The HTTP status code.", examples=[WalkNotFound.status])
+    detail: str = Field(description="What is wrong, and what to do.")
+    errors: list[dict[str, str]] | None = Field(default=None, description="One entry for each invalid field.")
 
 
 MEDIA_TYPE = "application/problem+json"
 
 
 def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of a route that can end in these problems."""
+    """The OpenAPI `responses` of a route that can raise these problems."""
     schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     by_status: dict[int, list[str]] = {}
     for problem in problems:
@@ -44,7 +44,7 @@ def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
 
 
 def document(problem: Problem) -> dict[str, Any]:
-    """The problem as RFC 9457 wants it."""
+    """The members of a problem document (RFC 9457)."""
     body: dict[str, Any] = {
         "type": f"urn:momalisa:problem:{problem.slug}",
         "title": problem.title,
@@ -61,7 +61,7 @@ def _answer(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -
 
 
 def answer(problem: Problem) -> JSONResponse:
-    """The whole answer that carries a problem."""
+    """The HTTP response for a problem."""
     return _answer(document(problem), {"Cache-Control": "no-store", **problem.headers})
 
 
@@ -78,39 +78,41 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 def _in_words(found: dict[str, Any]) -> dict[str, str]:
-    """One of pydantic's errors as field and sentence, in the words that `request.complete` uses."""
-    field = ".".join(str(part) for part in found["loc"][1:]) or "the request"
+    """A pydantic error as field and sentence, worded like those of `request.complete`."""
+    field = ".".join(str(part) for part in found["loc"][1:]) or "request"
     detail = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     match found["type"]:
         case "extra_forbidden":
-            detail = "is not known here; /api/docs lists what is"
+            detail = "is not a known field; see /api/docs"
         case "missing":
-            detail = "is needed"
+            detail = "is required"
     return {"field": _printable(field), "detail": _printable(detail)}
 
 
 def _printable(text: str) -> str:
-    """A visitor can name fields in characters that no UTF-8 holds; the answer must hold them all the same."""
+    """Replace what UTF-8 cannot encode: a client can name fields with lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 async def _on_http(_: Request, error: Exception) -> JSONResponse:
-    """What the framework itself refuses: unknown paths, wrong methods, unreadable bodies."""
+    """Errors of the framework itself: unknown paths, wrong methods, unreadable bodies."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = "See /api/docs for what can be called." if status in (404, 405) else str(error.detail)
+    detail = "See /api/docs for the available endpoints." if status in (404, 405) else str(error.detail)
     return _answer(
         {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}, error.headers
     )
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("request broke", path=request.url.path, exc_info=error)
-    return answer(Problem("This is our fault and has been logged. Try again; if it stays, tell the operator."))
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return answer(
+        Problem("This is a fault of the server and has been logged. Try again; if it happens again, tell the operator.")
+    )
 
 
 def describe(app: FastAPI) -> None:
-    """Add the problem document to the app's OpenAPI schemas, which `documented` refers to."""
+    """Add the problem document, which `documented` refers to, to the app's OpenAPI schemas."""
     bare = app.openapi
 
     def described() -> dict[str, Any]:
@@ -123,7 +125,7 @@ def describe(app: FastAPI) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+    """Answer every error of the app with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

@@ -1,4 +1,4 @@
-"""From what a visitor asks to a walk's spec: validated, completed from the model card, canonical."""
+"""Turns a request into a walk's spec: validated, completed from the model card, canonical."""
 
 import re
 import unicodedata
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 def _numbers_only(value: object) -> object:
-    """A JSON true is not the number one."""
+    """Refuse booleans: a JSON true is not the number one."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
 
 def _text_only(value: str) -> str:
-    """JSON can smuggle in halves of characters that no UTF-8 holds, and a character that ends strings elsewhere."""
+    """Refuse lone surrogates, which JSON allows and UTF-8 does not, and NUL, which PostgreSQL does not store."""
     if "\0" in value or value.encode("utf-8", "ignore").decode() != value:
         raise ValueError("must be Unicode text, without the character NUL or lone surrogates")
     return value
@@ -42,7 +42,7 @@ def _text_only(value: str) -> str:
 
 Prompt = Annotated[str, AfterValidator(_text_only)]
 Integer = Annotated[int, BeforeValidator(_numbers_only)]
-# + 0.0: minus zero is zero, or the same wish would be two walks.
+# + 0.0 turns -0.0 into 0.0; otherwise the same request would be two walks.
 Number = Annotated[float, BeforeValidator(_numbers_only), AfterValidator(lambda number: number + 0.0)]
 
 
@@ -50,7 +50,7 @@ def _auto_or(value: object, number: ValidatorFunctionWrapHandler) -> object:
     return AUTO if value == AUTO else number(value)
 
 
-# No union: that would tell whoever mistypes a number what is wrong with it as a word.
+# Not a union: its errors would also say how a mistyped number is not the word "auto".
 Seed = Annotated[
     Integer,
     Field(ge=0, lt=2**32),
@@ -60,48 +60,50 @@ Seed = Annotated[
 
 
 class WalkOptions(BaseModel):
-    """Everything about a walk but its stops. What is left out comes from the model card."""
+    """Everything about a walk but its stops. Omitted fields come from the model card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frames: Integer = Field(25, ge=2, description="Frames of the whole walk, both ends included.", examples=[25])
     spacing: Spacing = Field(
         "even",
-        description="How frames are spaced between two stops: even to the eye, uniform, or ease, slow at the stops.",
+        description="Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops.",
     )
     seed: Seed = Field(
-        0, description="The noise that every frame starts from; auto looks for one that walks evenly.", examples=[7]
+        0,
+        description="Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp.",
+        examples=[7],
     )
-    negative_prompt: Prompt | None = Field(None, description="What the pictures should keep away from.")
-    width: Integer | None = Field(None, gt=0, description="Pixels.")
-    height: Integer | None = Field(None, gt=0, description="Pixels.")
-    steps: Integer | None = Field(None, ge=1, description="Denoising steps a frame.")
+    negative_prompt: Prompt | None = Field(None, description="What the pictures should not show.")
+    width: Integer | None = Field(None, gt=0, description="Width of a frame, in pixels.")
+    height: Integer | None = Field(None, gt=0, description="Height of a frame, in pixels.")
+    steps: Integer | None = Field(None, ge=1, description="Denoising steps per frame.")
     guidance_scale: Number | None = Field(
         None,
         ge=0,
         le=50,
         allow_inf_nan=False,
-        description="How closely a frame follows its prompt; up to 1 switches guidance off.",
+        description="How closely a frame follows its prompt; 1 or less switches guidance off.",
     )
-    scheduler: str | None = Field(None, description="One of the model card's schedulers.")
+    scheduler: str | None = Field(None, description="Scheduler: one of those in the model card.")
     frame_ms: Integer = Field(
-        80, ge=20, le=2000, description="Milliseconds a frame stands in the films; GIFs round to ten."
+        80, ge=20, le=2000, description="Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms."
     )
-    gif_there_and_back: bool = Field(True, description="Whether the GIF walks back to its start.")
-    mp4_there_and_back: bool = Field(False, description="Whether the MP4 walks back to its start.")
+    gif_there_and_back: bool = Field(True, description="Whether the GIF plays back to the start.")
+    mp4_there_and_back: bool = Field(False, description="Whether the MP4 plays back to the start.")
 
 
 class WalkQuery(WalkOptions):
-    """A walk asked for in a URL."""
+    """A request in a URL's query."""
 
-    start: Prompt = Field(description="The prompt that the walk leaves from.", examples=["a giraffe"])
-    end: Prompt = Field(description="The prompt that the walk arrives at.", examples=["a battleship"])
+    start: Prompt = Field(description="The first prompt.", examples=["a giraffe"])
+    end: Prompt = Field(description="The last prompt.", examples=["a battleship"])
     wait: float = Field(
         0,
         ge=0,
         le=MAX_WAIT_S,
         allow_inf_nan=False,
-        description="Seconds to hold the line for a walk that is not done yet.",
+        description="How long to wait for a walk that is not finished, in seconds (long poll).",
     )
 
     @property
@@ -110,24 +112,24 @@ class WalkQuery(WalkOptions):
 
 
 class WalkRequest(WalkOptions):
-    """A walk asked for in a body: `start` and `end`, or `stops` for more than two."""
+    """A request in a body: `start` and `end`, or `stops` for more than two prompts."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"start": "a giraffe", "end": "a battleship", "frames": 25, "seed": 7}]}
     )
 
-    start: Prompt | None = Field(None, description="The prompt that the walk leaves from.")
-    end: Prompt | None = Field(None, description="The prompt that the walk arrives at.")
-    listed: bool = Field(True, description="Whether the walk may hang in the gallery; its url works either way.")
-    stops: tuple[Prompt, ...] = Field((), description="All prompts of the walk in order, instead of start and end.")
+    start: Prompt | None = Field(None, description="The first prompt.")
+    end: Prompt | None = Field(None, description="The last prompt.")
+    listed: bool = Field(True, description="Whether the gallery may show the walk; its URL works either way.")
+    stops: tuple[Prompt, ...] = Field((), description="All prompts of the walk in order, in place of start and end.")
 
     @model_validator(mode="after")
     def _one_way_of_naming_stops(self) -> Self:
         pair = (self.start, self.end)
         if self.stops and pair != (None, None):
-            raise ValueError("name either stops, or start and end")
+            raise ValueError("use either stops, or start and end")
         if not self.stops and None in pair:
-            raise ValueError("name both start and end, or stops")
+            raise ValueError("start and end are both required, or stops")
         return self
 
     @property
@@ -136,7 +138,7 @@ class WalkRequest(WalkOptions):
 
 
 def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, settings: Settings) -> WalkSpec:
-    """The canonical spec of a wish on this deployment. Raises Invalid, which names every field that does not fit."""
+    """The canonical spec of a request on this deployment. Raises Invalid, which names every invalid field."""
     spec = WalkSpec(
         stops=tuple(_canonical(stop) for stop in stops),
         frames=options.frames,
@@ -162,7 +164,7 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
 
 
 def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
-    """What the visitor should know of stops that hold words the model has never met: at most one sentence."""
+    """A warning if the stops contain words that the model does not know: at most one sentence."""
     if not card.about.words:
         return ()
     said = re.findall(r"[^\W\d_]+", " ".join(spec.stops).casefold())
@@ -170,7 +172,7 @@ def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
     if not unknown:
         return ()
     shown = ", ".join(unknown[:MAX_WORDS_SHOWN]) + (" and more" if len(unknown) > MAX_WORDS_SHOWN else "")
-    return (f"{card.about.title or card.model} knows only words of its own, and not: {shown}.",)
+    return (f"{card.about.title or card.model} only knows the words it was trained on. It ignores: {shown}.",)
 
 
 def _given(value: T | None, otherwise: T) -> T:
@@ -178,7 +180,7 @@ def _given(value: T | None, otherwise: T) -> T:
 
 
 def _canonical(prompt: str) -> str:
-    """Prompts that look alike are one prompt: composed as Unicode's NFC says, no white space around."""
+    """Normalise a prompt, so that prompts that look alike are equal: Unicode NFC, no surrounding white space."""
     return unicodedata.normalize("NFC", prompt).strip()
 
 
@@ -198,7 +200,9 @@ def _number_errors(spec: WalkSpec, card: ModelCard, settings: Settings) -> list[
     errors = []
     if not max(2, len(spec.stops)) <= spec.frames <= settings.max_frames:
         least = max(2, len(spec.stops))
-        errors.append(("frames", f"must be {least} to {settings.max_frames}: at least one a stop, not {spec.frames}"))
+        errors.append(
+            ("frames", f"must be {least} to {settings.max_frames}: at least one for each stop, not {spec.frames}")
+        )
     for side in ("width", "height"):
         size = getattr(spec, side)
         if not card.min_size <= size <= card.max_size or size % card.size_multiple:

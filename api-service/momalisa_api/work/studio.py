@@ -97,14 +97,14 @@ class Studio:
         """Find the walk's next round, note what the bucket holds of it, and deal what lacks into shards."""
         layout, held = await self._lay_out(walk)
         frames = layout.frames(walk.spec)
-        landed = [number for number, frame in enumerate(frames) if frame.key in held]
+        stored = [number for number, frame in enumerate(frames) if frame.key in held]
         lacking = [frame for frame in frames if frame.key not in held]
         places = _places(frames)
         shards = [
             [number for fraction in shard.fractions for number in places[Frame(shard.recipe, fraction)]]
             for shard in plan_shards(walk.id, lacking, self._card.micro_batch)
         ]
-        if await self._progress.plan(walk, layout, landed, shards):
+        if await self._progress.plan(walk, layout, stored, shards):
             found = {"frames": len(frames), "lacking": len(lacking), "shards": len(shards)}
             log.info("walk planned", walk=walk.id, settled=layout.settled, **found)
 
@@ -139,7 +139,7 @@ class Studio:
         recipe, places = frames[wanted[0]].recipe, _places(frames)
         log.debug("shard begun", walk=walk.id, shard=number, frames=len(wanted))
         held = await self._held(walk.id, recipe)
-        await self._progress.land(walk, [number for number in wanted if frames[number].key in held])
+        await self._progress.note_stored(walk, [number for number in wanted if frames[number].key in held])
         lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not lacking:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
@@ -159,8 +159,8 @@ class Studio:
         held = await self._bucket.present(recipe.folder)
         if recipe.marked_key in held:
             await self._progress.mark(walk_id, UNLISTED)
-        if recipe.unheard_key in held:
-            await self._progress.warn(walk_id, json.loads(await self._bucket.get(recipe.unheard_key)))
+        if recipe.truncated_key in held:
+            await self._progress.warn(walk_id, json.loads(await self._bucket.get(recipe.truncated_key)))
         return held
 
     async def _store(self, walk: Walk, frame: Frame, places: list[int], rendered: RenderedFrame) -> None:
@@ -169,12 +169,12 @@ class Studio:
             await self._mark(walk.id, frame)
         await self._bucket.put(frame.key, rendered.png)
         log.debug("frame stored", walk=walk.id, frame=frame.key)
-        await self._progress.land(walk, places)
+        await self._progress.note_stored(walk, places)
 
     async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
         """Tell the walk what went unheard, and lay it beside the frames, for walks that will find those there."""
         if warnings:
-            await self._bucket.put(recipe.unheard_key, json.dumps(warnings).encode())
+            await self._bucket.put(recipe.truncated_key, json.dumps(warnings).encode())
             await self._progress.warn(walk_id, warnings)
 
     async def _mark(self, walk_id: str, frame: Frame) -> None:
@@ -237,7 +237,7 @@ def jobs_lacking(walk: Walk) -> list[Job]:
         return []
     if walk.plan is None:
         return [Job(Kind.PLAN, walk.id, walk.plans)]
-    lacking = [number for number, frames in enumerate(walk.plan) if not walk.landed.issuperset(frames)]
+    lacking = [number for number, frames in enumerate(walk.plan) if not walk.stored.issuperset(frames)]
     shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in lacking]
     return shards or [Job(Kind.FILM if walk.layout.settled else Kind.MEASURE, walk.id, walk.plans)]
 

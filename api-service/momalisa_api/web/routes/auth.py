@@ -1,4 +1,4 @@
-"""Who calls, read from what a request brings; and the cookie for those who bring nothing."""
+"""The owner behind a request, from its API key or cookie; new visitors get a cookie."""
 
 from typing import Annotated
 
@@ -12,23 +12,25 @@ COOKIE = "momalisa_owner"
 COOKIE_AGE_S = 400 * 24 * 3600
 
 _bearer = HTTPBearer(auto_error=False, description="An API key, made by `momalisa keys add NAME`.")
-_cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by the first POST; it makes walks yours.")
+_cookie = APIKeyCookie(
+    name=COOKIE, auto_error=False, description="Set by your first POST; it identifies the owner of your requests."
+)
 
 Key = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 Cookie = Annotated[str | None, Security(_cookie)]
 
 
 async def _caller(owners: OwnersDep, key: Key, cookie: Cookie) -> str:
-    """Whoever calls; those who bring nothing are one owner together."""
+    """The caller's owner id; callers without a key or cookie share one."""
     if key:
         return await owners.of_key(key.credentials)
     return (owners.of_cookie(cookie) if cookie else None) or ANONYMOUS
 
 
-async def _asker(
+async def _owner(
     owners: OwnersDep, caller: Annotated[str, Depends(_caller)], request: Request, response: Response
 ) -> str:
-    """Whoever calls; who brings nothing becomes somebody, and is told by a cookie."""
+    """The caller's owner id; a caller without a key or cookie gets a new one in a cookie."""
     if caller != ANONYMOUS:
         return caller
     cookie = owners.new_cookie()
@@ -38,4 +40,4 @@ async def _asker(
 
 
 Caller = Annotated[str, Depends(_caller)]
-Asker = Annotated[str, Depends(_asker)]
+Owner = Annotated[str, Depends(_owner)]

@@ -1,7 +1,7 @@
-"""A walk's changes as server-sent events, each written out once for all who watch. What has changed, watch.py knows.
+"""A walk's changes as server-sent events. Each event is encoded once for all watchers (see web/live.py).
 
-FastAPI's own way takes every event through two tasks and two streams for each who watches, which is most of what a walk
-with a thousand watchers costs (bench/watchers.py).
+FastAPI's own event streams take two tasks and two memory streams per watcher, which is most of the cost of a walk with
+a thousand watchers (bench/watchers.py).
 """
 
 from collections.abc import AsyncIterator
@@ -18,14 +18,14 @@ from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.routes.schemas import WalkViews
 
 RECONNECT_MS: Final = 2000
-# Whatever stands between us and a browser takes a line that is silent for long for a dead one.
+# Proxies close connections that are silent for long.
 PING_S: Final = 15.0
-# Nobody shall keep events, and nginx not gather them before it passes them on.
+# No cache may store events, and nginx must not buffer them.
 HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class EventStream(StreamingResponse):
-    """Events as they come."""
+    """A stream of server-sent events."""
 
     media_type = "text/event-stream"
 
@@ -34,14 +34,14 @@ _FIELDS: Final = {"data": "The walk as JSON.", "event": "Always `walk`.", "id": 
 _EVENT: Final = {name: {"type": "string", "description": said} for name, said in _FIELDS.items()}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Events, each a snapshot of the walk; comments while nothing happens",
+        "description": "Events with a snapshot of the walk each; comments while nothing changes",
         "content": {"text/event-stream": {"itemSchema": {"type": "object", "properties": _EVENT}}},
     }
 }
 
 
 async def event_of(walk: Walk, views: WalkViews) -> bytes:
-    """A snapshot as an event, its id the revision. Raises CatalogueUnavailable."""
+    """Encode a snapshot as an event with its revision as id. Raises CatalogueUnavailable."""
     shown = (await views.show(walk)).model_dump_json()
     return format_sse_event(data_str=shown, event="walk", id=str(walk.revision), retry=RECONNECT_MS)
 
@@ -49,11 +49,11 @@ async def event_of(walk: Walk, views: WalkViews) -> bytes:
 async def events_of(
     found: Walk, seen: int, views: WalkViews, live: LiveUpdates, ping_s: float = PING_S
 ) -> AsyncIterator[bytes]:
-    """Events of a walk above the revision seen, the last one when it, or this process, ends.
+    """Events of a walk after the revision `seen`, until the walk ends or this process shuts down.
 
-    ping_s: seconds of silence after which a comment is sent.
+    ping_s: seconds without an event after which a comment is sent.
     """
-    # In an outage the stream stays open, and the snapshot is told when it is over.
+    # During an outage the stream stays open, and the snapshot follows afterwards.
     with suppress(CatalogueUnavailable):
         if found.revision > seen:
             first = await event_of(found, views)
@@ -63,13 +63,13 @@ async def events_of(
             return
     while True:
         with anyio.move_on_after(ping_s) as silence:
-            told = await live.newer(found.id, seen)
+            update = await live.newer(found.id, seen)
         if silence.cancelled_caught:
             yield KEEPALIVE_COMMENT
             continue
-        if told is None:
+        if update is None:
             return
-        yield told.event
-        seen = told.walk.revision
-        if told.walk.ended:
+        yield update.event
+        seen = update.walk.revision
+        if update.walk.ended:
             return

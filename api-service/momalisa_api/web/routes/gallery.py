@@ -1,12 +1,12 @@
-"""The gallery's list of walks, and what the model behind them is."""
+"""The gallery's list of walks, and the model that renders them."""
 
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from momalisa_api.problems import CatalogueUnavailable, Invalid, KeyUnknown
+from momalisa_api.problems import CatalogueUnavailable, Invalid, UnknownKey
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web.problem_json import documented
@@ -19,28 +19,30 @@ router = APIRouter(tags=["gallery"])
 
 
 class ModelResource(BaseModel):
-    """What this deployment renders with, and how many replicas are awake to do it."""
+    """The model of this deployment and its replicas."""
 
-    card: ModelCard
-    replicas: ReplicasResource
+    card: ModelCard = Field(description="The model card.")
+    replicas: ReplicasResource = Field(description="The replicas that render with the model.")
 
 
 @router.get(
     "/walks",
-    summary="The gallery: walks, newest first",
-    responses=documented(KeyUnknown, Invalid, CatalogueUnavailable),
+    summary="List walks",
+    responses=documented(UnknownKey, Invalid, CatalogueUnavailable),
 )
 async def list_walks(
     gallery: GalleryDep,
     views: WalkViewsDep,
     caller: Caller,
-    q: Annotated[Prompt, Query(max_length=200, description="Words that a stop must hold.")] = "",
-    before: Annotated[int | None, Query(ge=1, lt=2**63, description="The cursor of the last page's `next`.")] = None,
-    owner: Annotated[Literal["me"] | None, Query(description="Only your own, listed or not.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Walks a page.")] = 24,
+    q: Annotated[Prompt, Query(max_length=200, description="Text that a stop must contain.")] = "",
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Cursor from the `next` URL of the previous page.")
+    ] = None,
+    owner: Annotated[Literal["me"] | None, Query(description="me: only your own walks, listed or not.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Number of walks per page.")] = 24,
 ) -> GalleryPage:
-    """Walks, newest first, a page at a time."""
-    # All who bring no name are one owner together: to them, what is off the wall is off this list as well.
+    """List the walks of the gallery, newest first, in pages."""
+    # Anonymous callers share one owner, so hidden walks stay hidden from them.
     named = caller != ANONYMOUS
     page = await gallery.page(q, before, limit, caller if owner else None, hidden=bool(owner) and named)
     further = {"q": q, "before": page.next_cursor, "limit": limit} | ({"owner": owner} if owner else {})
@@ -50,9 +52,9 @@ async def list_walks(
     )
 
 
-@router.get("/model", summary="What this deployment renders with")
-async def model(card: CardDep, workers: WorkersDep) -> ModelResource:
-    """The model card: what it is, what it paints well, its limits."""
+@router.get("/model", summary="Get the model")
+async def get_model(card: CardDep, workers: WorkersDep) -> ModelResource:
+    """Get the model card: what the model is, what it paints well, and its limits."""
     try:
         awake = (await workers.fleet_status()).awake
     except CatalogueUnavailable:

@@ -1,4 +1,4 @@
-"""Whether this process answers, and whether requests should come here."""
+"""Health of this process: alive, ready, metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -10,29 +10,37 @@ from momalisa_api.web.routes.deps import FairQueueDep, LiveUpdatesDep, MetricsDe
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="The process answers", response_class=Response)
+@router.get("/healthz", summary="Check that the process is alive", response_class=Response)
 async def healthz() -> Response:
-    """The process answers."""
+    """Answer while the process is alive."""
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/readyz", summary="Requests should come here", response_class=Response, responses=documented(Stopping))
+@router.get(
+    "/readyz",
+    summary="Check that the process accepts requests",
+    response_class=Response,
+    responses=documented(Stopping),
+)
 async def readyz(live: LiveUpdatesDep) -> Response:
-    """Requests should come here: the process has started, and does not stop.
+    """Answer 200 once the process has started, and 503 while it shuts down.
 
-    Not whether bucket and catalogue answer: all processes share them, and were each taken away for their sake, nobody
-    would be left to say what is wrong.
+    Outages of the bucket and the database are not considered: all processes share them, and a load balancer that
+    removed every process could not show an error any more.
     """
     if live.ending:
-        raise Stopping("This process stops. Ask again: another answers.")
+        raise Stopping("This process is shutting down. Retry: another one answers.")
     return Response("ready\n", media_type="text/plain")
 
 
 @router.get(
-    "/metrics", summary="What Prometheus reads", response_class=Response, responses=documented(CatalogueUnavailable)
+    "/metrics",
+    summary="Get metrics for Prometheus",
+    response_class=Response,
+    responses=documented(CatalogueUnavailable),
 )
-async def scrape(metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep) -> Response:
-    """Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses."""
+async def get_metrics(metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep) -> Response:
+    """Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures."""
     text = metrics.scrape(
         replicas_awake=(await workers.fleet_status()).awake,
         frames_pending=await fair_queue.frames_pending(),

@@ -1,4 +1,4 @@
-"""The bytes of frames and films: streamed from the bucket, with ranges, good for ever."""
+"""Frames, films and archives: streamed from the bucket, with ranges and long-lived caching."""
 
 import re
 import unicodedata
@@ -21,9 +21,9 @@ from momalisa_api.problems import (
     Gone,
     Invalid,
     NotAcceptable,
-    NotThereYet,
+    NotReadyYet,
     RangeUnsatisfiable,
-    WalkUnknown,
+    WalkNotFound,
 )
 from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
 from momalisa_api.walks.rounds import seeds_of
@@ -32,17 +32,19 @@ from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.deps import BucketDep, KnownWalk, ZipLimiterDep
 
-NO_VIDEO = 'MP4 is not made here: this installation lacks PyAV (pip install "momalisa-api[video]"). Ask for the GIF.'
-ETAG = {"ETag": {"description": "Names these bytes.", "schema": {"type": "string"}}}
-CONTENT_RANGE = {"Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}}}
+NO_VIDEO = 'This deployment cannot make MP4, as PyAV is missing (pip install "momalisa-api[video]"). Request the GIF.'
+ETAG = {"ETag": {"description": "Identifies this content.", "schema": {"type": "string"}}}
+CONTENT_RANGE = {
+    "Content-Range": {"description": "The range of bytes and the total size.", "schema": {"type": "string"}}
+}
 FOR_EVER = "public, max-age=31536000, immutable"
 
-GONE = "The file is gone from the bucket. POST the walk to /api/v1/walks again to have it made anew."
+GONE = "The file is no longer in the bucket. Send POST /api/v1/walks again to recreate it."
 router = APIRouter(tags=["pictures"])
 
 RangeHeader = Annotated[str | None, Header(alias="Range", description="One range of bytes, such as bytes=0-1023.")]
 NoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", description="The ETag you have: 304 where it is still right.")
+    str | None, Header(alias="If-None-Match", description="An ETag; the answer is 304 if it is current.")
 ]
 FilmPath = Annotated[
     FilmName,
@@ -54,32 +56,32 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {
         200: {"description": "The whole file", "content": content, "headers": ETAG},
-        206: {"description": "The range asked for", "content": content, "headers": ETAG | CONTENT_RANGE},
-        304: {"description": "You have it already"},
+        206: {"description": "The requested range", "content": content, "headers": ETAG | CONTENT_RANGE},
+        304: {"description": "Not modified"},
         **documented(
-            WalkUnknown, NotThereYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
+            WalkNotFound, NotReadyYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
         ),
     }
 
 
 @router.get(
     "/walks/{walk_id}/frames/{index}.png",
-    summary="One frame",
+    summary="Get a frame",
     response_class=Response,
     responses=_bytes_of("image/png"),
 )
-async def frame(
+async def get_frame(
     walk: KnownWalk,
-    index: Annotated[int, PathParameter(ge=0, description="The frame, counted from 0.")],
+    index: Annotated[int, PathParameter(ge=0, description="Number of the frame, counted from 0.")],
     bucket: BucketDep,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
 ) -> Response:
-    """One frame of a walk, as soon as it has landed."""
+    """Get one frame of a walk, as soon as it is stored."""
     if index >= walk.spec.frames:
-        raise WalkUnknown(f"The walk has frames 0 to {walk.spec.frames - 1}.")
-    if index not in walk.landed_frames:
-        raise NotThereYet(f"Frame {index} has not landed. Watch the walk's events, then ask again.")
+        raise WalkNotFound(f"The walk has frames 0 to {walk.spec.frames - 1}.")
+    if index not in walk.frames_ready:
+        raise NotReadyYet(f"Frame {index} is not rendered yet. Watch the walk's events, then retry.")
     key = walk.frames[index].key
     name = file_name(walk, f"{index:03}.png")
     return await stored(bucket, key, "image/png", name, byte_range, none_match)
@@ -87,41 +89,44 @@ async def frame(
 
 @router.get(
     "/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
-    summary="A picture on the way to an even walk",
+    summary="Get a probe",
     response_class=Response,
     responses=_bytes_of("image/png"),
 )
-async def probe(
+async def get_probe(
     walk: KnownWalk,
-    seed: Annotated[int, PathParameter(description="The noise that it starts from.")],
-    leg: Annotated[int, PathParameter(description="The leg it stands on, counted from 0.")],
-    fraction: Annotated[float, PathParameter(description="Where on that leg, 0 to 1.")],
+    seed: Annotated[int, PathParameter(description="Seed of the noise that the picture starts from.")],
+    leg: Annotated[int, PathParameter(description="Number of the leg, counted from 0.")],
+    fraction: Annotated[float, PathParameter(description="Position on the leg, 0 to 1.")],
     bucket: BucketDep,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
 ) -> Response:
-    """A picture that was rendered to find where the frames of a walk stand; the walk names those there are."""
+    """Get a picture that was rendered to find the spacing. The walk resource lists the URLs."""
     if seed not in seeds_of(walk.spec) or not 0 <= leg < len(walk.spec.legs):
-        raise WalkUnknown(f"The walk looks at no seed {seed} on leg {leg}: take the urls that it names.")
+        raise WalkNotFound(f"This walk has no probe of seed {seed} on leg {leg}. Use the URLs in the walk resource.")
     key = Frame(walk.spec.recipes(seed)[leg], fraction).key
     name = file_name(walk, f"{leg}-{fraction!r}.png")
     try:
         return await stored(bucket, key, "image/png", name, byte_range, none_match)
     except Gone:
-        raise NotThereYet("No picture of this place has landed. Take the urls that the walk names.") from None
+        raise NotReadyYet("This probe is not rendered yet. Use the URLs in the walk resource.") from None
 
 
 @router.get(
-    "/walks/{walk_id}/frames.zip", summary="All frames", response_class=Response, responses=_bytes_of("application/zip")
+    "/walks/{walk_id}/frames.zip",
+    summary="Get all frames",
+    response_class=Response,
+    responses=_bytes_of("application/zip"),
 )
-async def frames_zip(
+async def get_frames_zip(
     walk: KnownWalk,
     bucket: BucketDep,
     limiter: ZipLimiterDep,
     byte_range: RangeHeader = None,
     none_match: NoneMatch = None,
 ) -> Response:
-    """All frames of a finished walk, numbered, in one archive."""
+    """Get all frames of a finished walk, numbered, in one ZIP archive."""
     _only_when_done(walk)
     key = f"walks/{walk.id}/frames.zip"
     async with limiter.lock:
@@ -136,23 +141,23 @@ async def frames_zip(
 
 @router.get(
     "/walks/{walk_id}/{name}",
-    summary="A film",
+    summary="Get a film",
     response_class=Response,
     responses=_bytes_of(*dict.fromkeys(kind.media_type for kind in FILM_KINDS.values())) | documented(NotAcceptable),
 )
-async def film(
+async def get_film_file(
     walk: KnownWalk, name: FilmPath, bucket: BucketDep, byte_range: RangeHeader = None, none_match: NoneMatch = None
 ) -> Response:
-    """A film of a finished walk."""
+    """Get a film of a finished walk."""
     return await film_of(walk, name, bucket, byte_range, none_match)
 
 
 async def film_of(
     walk: Walk, name: FilmName, bucket: Bucket, byte_range: str | None = None, none_match: str | None = None
 ) -> Response:
-    """The answer that carries a film; one that was made stays, also while lost frames of its walk are rendered again.
+    """The response with a film. A film stays available while lost frames of its walk are rendered again.
 
-    Raises NotThereYet before the walk is done, NotAcceptable for a film not made.
+    Raises NotReadyYet before the walk is done, NotAcceptable for a film that this deployment cannot make.
     """
     if name not in walk.films:
         _only_when_done(walk)
@@ -165,7 +170,7 @@ async def film_of(
 async def stored(
     bucket: Bucket, key: str, media_type: str, name: str, byte_range: str | None, none_match: str | None
 ) -> Response:
-    """An answer that streams an object, or a range of it. Source: RFC 9110, section 14."""
+    """A response that streams an object of the bucket, or a range of it. Source: RFC 9110, section 14."""
     etag = '"' + key.replace("/", "-") + '"'
     headers = {"Cache-Control": FOR_EVER, "ETag": etag, "Accept-Ranges": "bytes"}
     if none_match and (none_match.strip() == "*" or etag in none_match):
@@ -186,7 +191,7 @@ async def stored(
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks, the first of them fetched: an answer that has begun cannot say any more what is wrong."""
+    """The same chunks with the first one already fetched: after the headers are sent, no error can be reported."""
     first = await anext(chunks, b"")
 
     async def whole() -> AsyncIterator[bytes]:
@@ -198,7 +203,7 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _Streamed(StreamingResponse):
-    """An answer that breaks off where the bucket does. The server then closes the connection: bytes lack."""
+    """A response that ends early if the bucket fails; the server then closes the connection, as bytes are missing."""
 
     async def stream_response(self, send: Send) -> None:
         with suppress(BucketUnavailable, NotInBucket):
@@ -206,9 +211,9 @@ class _Streamed(StreamingResponse):
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte of a Range header; None where it asks for the whole file, or in a way we need not follow.
+    """First and last byte of a Range header; None for the whole file, or for a header that can be ignored.
 
-    Raises RangeUnsatisfiable where it lies outside `size`. Source: RFC 9110, section 14.1.2.
+    Raises RangeUnsatisfiable if the range is outside `size`. Source: RFC 9110, section 14.1.2.
     """
     found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", (header or "").strip())
     if not found or not any(found.groups()):
@@ -224,7 +229,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def file_name(walk: Walk, ending: str) -> str:
-    """A name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
+    """A file name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
     tail = f"_{walk.seed}_{walk.spec.frames}f.{ending}"
     room = (80 - len("momalisa_-to-") - len(tail)) // 2
     start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.stops[0], walk.spec.stops[-1]))
@@ -238,17 +243,17 @@ def _slug(prompt: str) -> str:
 
 def _only_when_done(walk: Walk) -> None:
     if walk.state is not State.DONE:
-        detail = f"The walk is {walk.state}, {len(walk.landed_frames)} of {walk.spec.frames} frames have landed."
-        raise NotThereYet(f"{detail} Ask again when it is done.")
+        detail = f"The walk is {walk.state}: {len(walk.frames_ready)} of {walk.spec.frames} frames are ready."
+        raise NotReadyYet(f"{detail} Retry when it is done.")
 
 
 async def _pack(walk: Walk, bucket: Bucket, key: str) -> None:
-    """Put a walk's frames into one archive in the bucket, one frame in memory at a time."""
+    """Store a walk's frames as one archive in the bucket, with one frame in memory at a time."""
 
     def pack(copies: list[Path], target: Path) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for copy in copies:
-                # A fixed date: the same walk gives the same archive.
+                # With a fixed date the same walk gives the same archive.
                 archive.writestr(zipfile.ZipInfo(copy.name, date_time=(1980, 1, 1, 0, 0, 0)), copy.read_bytes())
 
     async with copied_aside(bucket, [frame.key for frame in walk.frames]) as copies:

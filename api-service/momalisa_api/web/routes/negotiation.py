@@ -1,4 +1,4 @@
-"""What a caller accepts and how long it waits, read from its headers (RFC 9110, RFC 7240)."""
+"""Content negotiation and waiting times from request headers (RFC 9110, RFC 7240)."""
 
 import math
 
@@ -6,23 +6,23 @@ from momalisa_api.web.request import MAX_WAIT_S
 
 
 def preferred(accept: str | None, offered: tuple[str, ...]) -> str | None:
-    """The offered media type that an Accept header likes best, earlier offers first among equals.
+    """The offered media type that an Accept header prefers, the earlier one of equals.
 
-    None where it likes none. A missing header likes all. Source: RFC 9110, section 12.5.1.
+    None if the header accepts none. A missing header accepts all. Source: RFC 9110, section 12.5.1.
     """
     ranges = [_range(part) for part in (accept or "*/*").split(",")]
 
-    def liking(media_type: str) -> float:
+    def preference(media_type: str) -> float:
         matching = [(_closeness(wanted, media_type), quality) for wanted, quality in ranges]
         closeness, quality = max(matching)
         return quality if closeness else 0.0
 
-    best = max(offered, key=liking)
-    return best if liking(best) > 0 else None
+    best = max(offered, key=preference)
+    return best if preference(best) > 0 else None
 
 
 def waiting_s(prefer: str | None) -> float:
-    """Seconds that a Prefer header asks to hold the line: `wait=20`. At most 25; 0 where it does not say."""
+    """Seconds to wait according to a Prefer header (`wait=20`): at most 25, and 0 without one."""
     for part in (prefer or "").replace(";", ",").split(","):
         name, _, value = part.strip().partition("=")
         if name.lower() == "wait" and value.strip('" ').isdecimal():

@@ -1,6 +1,6 @@
-"""What a page of the gallery says of itself to those who run no script: title, description, Open Graph, Twitter.
+"""Metadata of the gallery's pages for clients that run no scripts: title, description, Open Graph, Twitter.
 
-Behind nginx it is included into the page over HTTP, embedded it is put there by site.py. Prompts are hostile text.
+nginx includes it into a page over HTTP; without nginx, static.py inserts it. Prompts are untrusted text.
 """
 
 import re
@@ -20,14 +20,14 @@ from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.schemas import walk_url
 
 NAME: Final = "MoMALisa"
-ABOUT: Final = "Two prompts go in, an animation comes out that walks from one to the other inside a diffusion model."
-# By path: a title, and what is said of the page.
+ABOUT: Final = "Enter two prompts and get an animation that walks from one to the other inside a diffusion model."
+# Title and description by path.
 PAGES: Final = {
     "/": (NAME, ABOUT),
-    "/gallery": (f"Gallery · {NAME}", "Every walk so far, newest first."),
+    "/gallery": (f"Gallery · {NAME}", "All listed walks, newest first."),
     "/about": (
         f"About · {NAME}",
-        "How a walk works, what paints it, its limits, and how to ask for one from a script.",
+        "How a walk works, the model behind it, its limits, and how to request one from a script.",
     ),
 }
 WALK_PAGE: Final = re.compile("/walks/([0-9a-f]{32})")
@@ -40,33 +40,32 @@ router = APIRouter()
 async def head(
     request: Request, gallery: GalleryDep, path: Annotated[str, Query(max_length=2000)] = "/"
 ) -> HTMLResponse:
-    """A page's part of <head>, for nginx to include."""
-    # What nginx names the first page by.
+    """A page's metadata for <head>, for nginx to include."""
+    # nginx names the first page so.
     path = path.removesuffix("index.html")
     return HTMLResponse(await head_of(path, str(request.base_url), gallery), headers={"Cache-Control": "no-store"})
 
 
 async def head_of(path: str, base_url: str, gallery: Gallery) -> str:
-    """A page's part of <head> as HTML: a walk's own where it hangs finished on the wall, else a plain one.
+    """A page's metadata for <head>, as HTML: that of a walk if it is finished and listed, otherwise general metadata.
 
-    base_url: where the visitor finds this deployment, with a slash at its end. Raises nothing: a page is shown whatever
-    is away.
+    base_url: the public URL of this deployment, ending in a slash. Never raises: pages work during outages.
     """
     base = base_url.rstrip("/")
     if path in PAGES:
-        title, said = PAGES[path]
-        return "\n".join([*_described(title, said), *_at(base + path, title, said)])
-    walk = await _walk_on_wall(path, gallery)
-    # A walk that is not on the wall is for those who were given its url.
+        title, description = PAGES[path]
+        return "\n".join([*_described(title, description), *_at(base + path, title, description)])
+    walk = await _listed_walk(path, gallery)
+    # A walk that is not listed is for those who have its URL.
     return "\n".join(_of_walk(walk, base) if walk else [*_described(*PAGES["/"]), _meta("name", "robots", "noindex")])
 
 
-async def _walk_on_wall(path: str, gallery: Gallery) -> Walk | None:
+async def _listed_walk(path: str, gallery: Gallery) -> Walk | None:
     found = WALK_PAGE.fullmatch(path)
     if not found:
         return None
     try:
-        walk = await gallery.on_wall(found[1])
+        walk = await gallery.listed_walk(found[1])
     except CatalogueUnavailable:
         return None
     return walk if walk and walk.state is State.DONE else None
@@ -75,8 +74,10 @@ async def _walk_on_wall(path: str, gallery: Gallery) -> Walk | None:
 def _of_walk(walk: Walk, base: str) -> list[str]:
     spec = walk.spec
     title = f"{_short(spec.stops[0])} → {_short(spec.stops[-1])}"
-    said = f"A walk of {spec.frames} frames between {len(spec.stops)} prompts in the latent space of {spec.model}."
-    tags = [*_described(f"{title} · {NAME}", said), *_at(f"{base}/walks/{walk.id}", title, said)]
+    description = (
+        f"A walk of {spec.frames} frames between {len(spec.stops)} prompts in the latent space of {spec.model}."
+    )
+    tags = [*_described(f"{title} · {NAME}", description), *_at(f"{base}/walks/{walk.id}", title, description)]
     if FilmName.SHARED_POSTER in walk.films:
         poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}"
         alt = f"Halfway from {_short(spec.stops[0])} to {_short(spec.stops[-1])}"
@@ -94,23 +95,23 @@ def _of_walk(walk: Walk, base: str) -> list[str]:
     return tags
 
 
-def _described(title: str, said: str) -> list[str]:
-    return [f"<title>{escape(title)}</title>", _meta("name", "description", said)]
+def _described(title: str, description: str) -> list[str]:
+    return [f"<title>{escape(title)}</title>", _meta("name", "description", description)]
 
 
-def _at(url: str, title: str, said: str) -> Iterable[str]:
-    """Where a page is to be found, and how it reads elsewhere."""
+def _at(url: str, title: str, description: str) -> Iterable[str]:
+    """The canonical URL of a page, and its metadata for link previews."""
     yield f'<link rel="canonical" href="{escape(url)}">'
     for name, content in (
         ("type", "website"),
         ("site_name", NAME),
         ("url", url),
         ("title", title),
-        ("description", said),
+        ("description", description),
     ):
         yield _meta("property", f"og:{name}", content)
     yield _meta("name", "twitter:title", title)
-    yield _meta("name", "twitter:description", said)
+    yield _meta("name", "twitter:description", description)
 
 
 def _properties(name: str, url: str, media_type: str, size: tuple[int, int]) -> Iterable[str]:
@@ -127,6 +128,6 @@ def _meta(kind: str, name: str, content: str) -> str:
 
 
 def _short(prompt: str) -> str:
-    """A prompt in one line, and no longer than links are shown."""
+    """A prompt on one line, shortened to the length of link previews."""
     line = " ".join(prompt.split())
     return line if len(line) <= LONGEST_PROMPT else f"{line[: LONGEST_PROMPT - 1].rstrip()}…"

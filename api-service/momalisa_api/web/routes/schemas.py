@@ -1,4 +1,4 @@
-"""How walks look on the wire."""
+"""Walks as JSON resources."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.routes.deps import CardDep, FairQueueDep, WorkersDep
 
-NOBODY_AWAKE = "No replica is awake. One is being woken, which can take some minutes; the walk waits for it."
+NO_REPLICA = "No replica is running. Starting one takes a few minutes; the walk starts after that."
 
 EXAMPLE: JsonDict = {
     "id": "66ec43256477540dc236522cabd07085",
@@ -42,25 +42,25 @@ EXAMPLE: JsonDict = {
         "mp4_there_and_back": False,
     },
     "seed": 7,
-    "landed": [0, 5, 10, 15, 20],
+    "frames_ready": [0, 5, 10, 15, 20],
     "probes": [],
     "films": {},
     "warnings": [],
     "smoothness": None,
     "error": None,
-    "place_in_line": None,
+    "queue_position": None,
     "replicas_awake": 2,
     "seconds_left": 2.2,
-    "says": None,
+    "message": None,
     "created_at": "2026-11-20T12:00:00Z",
 }
 
 
 class ProbeResource(BaseModel):
-    """A picture from somewhere on the walk."""
+    """A picture rendered to find the spacing, shown until the walk's frames are known."""
 
-    frame: int = Field(description="The frame in whose place it may be shown meanwhile.")
-    url: str
+    frame: int = Field(description="The frame that the picture can stand in for, counted from 0.")
+    url: str = Field(description="URL of the picture.")
 
 
 class WalkResource(BaseModel):
@@ -68,51 +68,67 @@ class WalkResource(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    id: str = Field(description="A hash of the spec: the same wish is the same walk.")
-    url: str
-    state: State
-    revision: int = Field(description="Grows with every change.")
-    spec: WalkSpec
-    seed: int | None = Field(description="The noise that every frame starts from; null while seeds are auditioned.")
-    landed: list[int] = Field(description="Frames that can be fetched, counted from 0.")
-    probes: list[ProbeResource] = Field(
-        description="What can be seen while it is being found where an even walk's frames stand; then none."
+    id: str = Field(description="A hash of the spec: equal requests are one walk.")
+    url: str = Field(description="URL of this resource.")
+    state: State = Field(description="How far the walk is.")
+    revision: int = Field(description="Increases with every change.")
+    spec: WalkSpec = Field(description="The complete request: what was omitted comes from the model card.")
+    seed: int | None = Field(
+        description="Seed of the noise that every frame starts from; null while one is being chosen."
     )
-    films: dict[str, str] = Field(description="Urls of the finished films by name.")
-    warnings: list[str] = Field(description="What to know of it: words that went unheard, why it is unlisted.")
-    smoothness: Smoothness | None = Field(description="How evenly it moves, once it is done.")
-    error: str | None = Field(description="Why the walk failed and what to do.")
-    place_in_line: int | None = Field(description="1 for the next walk to be rendered; null once it is.")
-    replicas_awake: int = Field(description="Replicas that can take work; with 0 the walk waits until one wakes.")
-    seconds_left: float | None = Field(description="An estimate from this deployment's own shards; null when unknown.")
-    says: str | None = Field(description="What the visitor should know while the walk waits.")
-    created_at: datetime
+    frames_ready: list[int] = Field(description="Numbers of the frames that can be fetched, counted from 0.")
+    probes: list[ProbeResource] = Field(
+        description="Pictures to show while the spacing of an even walk is being found; empty afterwards."
+    )
+    films: dict[str, str] = Field(description="URLs of the finished films, by name.")
+    warnings: list[str] = Field(
+        description="Warnings for the visitor, such as a truncated prompt or why the walk is unlisted."
+    )
+    smoothness: Smoothness | None = Field(description="How evenly the walk moves; null until it is done.")
+    error: str | None = Field(description="Why the walk failed, and what to do; null otherwise.")
+    queue_position: int | None = Field(
+        description="Position in the queue, 1 for the next walk; null once rendering has started."
+    )
+    replicas_awake: int = Field(
+        description="Number of replicas that can render; with 0 the walk waits until one starts."
+    )
+    seconds_left: float | None = Field(
+        description="Estimated seconds until the walk is done, from recent shards; null when unknown."
+    )
+    message: str | None = Field(description="What the visitor should know while the walk waits; null otherwise.")
+    created_at: datetime = Field(description="When the walk was first requested.")
 
 
 class Listing(BaseModel):
-    """Whether a walk may hang on the wall for you."""
+    """Whether the gallery may show a walk because of your request."""
 
     model_config = ConfigDict(extra="forbid")
 
-    listed: bool = Field(description="Whether it may hang on the wall.")
+    listed: bool = Field(description="Whether the gallery may show the walk.")
 
 
-class AskResource(BaseModel):
-    """Your own ask for a walk."""
+class RequestResource(BaseModel):
+    """Your own request for a walk."""
 
-    mine: bool = Field(description="Whether you ask for it.")
-    listed: bool = Field(description="Whether you let it hang on the wall; false where you do not ask for it.")
+    mine: bool = Field(description="Whether you requested the walk.")
+    listed: bool = Field(
+        description="Whether your request lets the gallery show the walk; false if you did not request it."
+    )
 
 
 class GalleryPage(BaseModel):
-    """Some walks, newest first."""
+    """A page of walks, newest first."""
 
-    walks: list[WalkResource]
-    next: str | None = Field(description="The url of the next page; null on the last.")
+    walks: list[WalkResource] = Field(description="The walks of this page.")
+    next: str | None = Field(description="URL of the next page; null on the last page.")
 
 
 class ReplicasResource(BaseModel):
-    awake: int | None = Field(description="How many can take work; null while the catalogue is away.")
+    """The replicas of this deployment."""
+
+    awake: int | None = Field(
+        description="Number of replicas that can render; null while the walk database is unavailable."
+    )
 
 
 class WalkViews:
@@ -147,28 +163,28 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         revision=walk.revision,
         spec=walk.spec,
         seed=walk.seed,
-        landed=sorted(walk.landed_frames),
+        frames_ready=sorted(walk.frames_ready),
         probes=_probes(walk),
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
         error=walk.error,
-        place_in_line=ahead.walks + 1 if ahead else None,
+        queue_position=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
         seconds_left=_seconds_left(walk, ahead, fleet, micro_batch),
-        says=None if walk.ended or fleet.awake else NOBODY_AWAKE,
+        message=None if walk.ended or fleet.awake else NO_REPLICA,
         created_at=walk.created_at,
     )
 
 
 def _probes(walk: Walk) -> list[ProbeResource]:
-    """One probe a frame, the nearest of those that have landed."""
+    """For each frame the nearest stored picture, until the spacing is known."""
     if walk.layout.settled:
         return []
-    landed = [walk.layout.points[number] for number in sorted(walk.landed)]
+    stored = [walk.layout.points[number] for number in sorted(walk.stored)]
     return [
         ProbeResource(frame=frame, url=f"{walk_url(walk.id)}/probes/{point.seed}/{point.leg}/{point.fraction!r}.png")
-        for frame, point in sorted(nearest(walk.spec, landed).items())
+        for frame, point in sorted(nearest(walk.spec, stored).items())
     ]
 
 
@@ -177,9 +193,9 @@ def walk_url(walk_id: str) -> str:
 
 
 def _seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
-    """Rounds of shards until the walk's last, each as long as shards take of late."""
-    lacking = walk.frames_expected - len(walk.landed)
-    if walk.ended or fleet.shard_s is None or not fleet.awake or not lacking:
+    """Estimate the seconds until the last frame: rounds of shards, each as long as recent shards took."""
+    missing = walk.frames_expected - len(walk.stored)
+    if walk.ended or fleet.shard_s is None or not fleet.awake or not missing:
         return None
-    frames = lacking + (ahead.frames if ahead else 0)
+    frames = missing + (ahead.frames if ahead else 0)
     return round(math.ceil(frames / micro_batch / fleet.awake) * fleet.shard_s, 1)

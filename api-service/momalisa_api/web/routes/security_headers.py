@@ -1,6 +1,4 @@
-"""What every page and asset of the gallery tells browsers to forbid. frontend/nginx.conf says the same; a test holds
-the two together.
-"""
+"""Security headers of the gallery's pages and assets. frontend/nginx.conf has the same; a test compares the two."""
 
 from typing import Final
 
@@ -19,7 +17,7 @@ _POLICY: Final = {
     "require-trusted-types-for": "'script'",
     "trusted-types": "svelte-trusted-html",
 }
-# Only features that browsers know: an unknown one is a line in their console.
+# Only features that browsers support: they log a warning for others.
 _DENIED: Final = ("camera", "display-capture", "geolocation", "microphone", "midi", "payment", "usb")
 
 SECURITY: Final = {
@@ -30,6 +28,6 @@ SECURITY: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# The name of an asset holds a hash of its bytes; whatever else is asked for is looked at each time.
+# The name of an asset contains a hash of its content; everything else is revalidated each time.
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
-LOOK_AGAIN: Final = "no-cache"
+REVALIDATE: Final = "no-cache"

@@ -1,7 +1,7 @@
-"""The gallery, served by the api itself where no nginx stands before it: pages, assets, and what else its folder holds.
+"""The gallery, served by the api itself if there is no nginx: pages, assets and the other files of its folder.
 
-The folder is read once, at the start, so that a page and its assets always belong together. It decides nothing that
-frontend/nginx.conf decides otherwise.
+The folder is read once at the start, so that a page and its assets always match. The rules are those of
+frontend/nginx.conf.
 """
 
 import gzip
@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.negotiation import preferred
 from momalisa_api.web.routes.page_meta import PAGES, WALK_PAGE, head_of
-from momalisa_api.web.routes.security_headers import IMMUTABLE, LOOK_AGAIN, SECURITY
+from momalisa_api.web.routes.security_headers import IMMUTABLE, REVALIDATE, SECURITY
 
 INCLUDE: Final = '<!--#include virtual="/api/v1/head?path=$document_uri" -->'
-# By ending; a machine's own list may lack the newer ones.
+# By suffix: the list of the operating system may lack newer ones.
 TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -34,12 +34,12 @@ TYPES: Final = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
-PACKED_WELL: Final = (".css", ".html", ".js", ".json", ".svg", ".txt", ".webmanifest")
+COMPRESSIBLE: Final = (".css", ".html", ".js", ".json", ".svg", ".txt", ".webmanifest")
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of the gallery, with what is smaller for those who can unpack it."""
+class StaticFile:
+    """A file of the gallery, with a gzipped copy if it compresses."""
 
     content: bytes
     packed: bytes | None
@@ -47,9 +47,9 @@ class File:
     caching: str
 
     @classmethod
-    def read(cls, path: Path, caching: str) -> "File":
+    def read(cls, path: Path, caching: str) -> "StaticFile":
         content = path.read_bytes()
-        packed = gzip.compress(content, mtime=0) if path.suffix in PACKED_WELL else None
+        packed = gzip.compress(content, mtime=0) if path.suffix in COMPRESSIBLE else None
         return cls(content, packed, TYPES.get(path.suffix, "application/octet-stream"), caching)
 
     def answer(self, request: Request) -> Response:
@@ -59,10 +59,10 @@ class File:
         return _packed(self.content, self.packed, request, headers | {"Content-Type": self.media_type})
 
 
-def site(folder: Path) -> APIRouter:
-    """Routes of the gallery built into a folder; include them after all others.
+def gallery_routes(folder: Path) -> APIRouter:
+    """Routes of the gallery in a folder; include them after all others.
 
-    Raises SystemExit, with what to do, where there is no gallery.
+    Raises SystemExit, with what to do, if the folder has no gallery.
     """
     shell, files = _read(folder)
     router = APIRouter(include_in_schema=False)
@@ -72,17 +72,17 @@ def site(folder: Path) -> APIRouter:
         if found := files.get(path):
             return found.answer(request)
         known = path in PAGES or WALK_PAGE.fullmatch(path)
-        if not known and (_is_not_the_gallery_s(path) or not _wants_page(request)):
+        if not known and (_is_api_or_asset(path) or not _wants_page(request)):
             raise HTTPException(404)
         content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), gallery)).encode()
-        headers = {"Cache-Control": LOOK_AGAIN, "Content-Type": TYPES[".html"]}
+        headers = {"Cache-Control": REVALIDATE, "Content-Type": TYPES[".html"]}
         return _packed(content, gzip.compress(content), request, headers, 200 if known else 404)
 
     router.add_api_route("/{path:path}", page, methods=["GET"])
     return router
 
 
-def _read(folder: Path) -> tuple[str, dict[str, File]]:
+def _read(folder: Path) -> tuple[str, dict[str, StaticFile]]:
     try:
         shell = (folder / "index.html").read_text(encoding="utf-8")
     except OSError as error:
@@ -90,17 +90,17 @@ def _read(folder: Path) -> tuple[str, dict[str, File]]:
             f"No gallery in {folder}: {error}\nBuild it with `make gallery`, or unset MOMALISA_GALLERY."
         ) from error
     if INCLUDE not in shell:
-        raise SystemExit(f"{folder / 'index.html'} is no page of the gallery: it lacks the line {INCLUDE}")
-    files: dict[str, File] = {}
+        raise SystemExit(f"{folder / 'index.html'} is not a page of the gallery: the line {INCLUDE} is missing")
+    files: dict[str, StaticFile] = {}
     for path in sorted(folder.rglob("*")):
         name = f"/{path.relative_to(folder).as_posix()}"
         if path.is_file() and name != "/index.html":
-            files[name] = File.read(path, IMMUTABLE if name.startswith("/assets/") else LOOK_AGAIN)
+            files[name] = StaticFile.read(path, IMMUTABLE if name.startswith("/assets/") else REVALIDATE)
     return shell, files
 
 
-def _is_not_the_gallery_s(path: str) -> bool:
-    """Calls to the api that nobody answers, and assets that are gone, are no pages."""
+def _is_api_or_asset(path: str) -> bool:
+    """Unknown API paths and missing assets are not pages."""
     return path.startswith(("/api/", "/assets/"))
 
 
@@ -111,7 +111,7 @@ def _wants_page(request: Request) -> bool:
 def _packed(
     content: bytes, packed: bytes | None, request: Request, headers: dict[str, str], status: int = 200
 ) -> Response:
-    """An answer, gzipped where that is smaller and the caller takes it."""
+    """A response, gzipped if that is smaller and the client accepts it."""
     headers = headers | SECURITY
     if packed is not None:
         headers["Vary"] = "Accept-Encoding"
