@@ -21,9 +21,10 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings, StoreSettings
-from momalisa_api.store.bucket import Bucket, FolderBucket
+from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.notifications import News
 from momalisa_api.store.owners import Owners, read_secret

@@ -18,7 +18,8 @@ from momalisa_api.app import open_bucket
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings
 from momalisa_api.store import gcs as gcs_module
-from momalisa_api.store.bucket import CHUNK_BYTES, FolderBucket, NotInBucket
+from momalisa_api.store.bucket import CHUNK_BYTES, NotInBucket
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
 from tests.api.conftest import ended, running, write_card
 from tests.gcs import FakeGcs
@@ -173,9 +174,9 @@ async def test_a_key_that_leads_out_is_an_error(bucket, tmp_path):
     """Keys are ours; one that climbs out of the folder is a bug, not a file."""
     (tmp_path / "file").touch()
     for key in ("../outside", "/outside", "frames/../../outside"):
-        with pytest.raises(ValueError, match="leads out"):
+        with pytest.raises(ValueError, match="points outside"):
             await bucket.put(key, b"")
-        with pytest.raises(ValueError, match="leads out"):
+        with pytest.raises(ValueError, match="points outside"):
             await bucket.put_file(key, tmp_path / "file")
 
 

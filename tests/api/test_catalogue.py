@@ -105,7 +105,7 @@ async def test_of_many_who_move_a_walk_one_gets_through(catalogue, progress):
 @pytest.mark.parametrize(("start", "to"), [(a, b) for a in State for b in State if b not in MOVES[a]])
 async def test_an_impossible_move_is_refused(start, to):
     """The states and their moves stand in one place, and nothing gets round it. No database is asked."""
-    with pytest.raises(ValueError, match="no walk moves"):
+    with pytest.raises(ValueError, match="a walk cannot move"):
         await Progress(open_engine("sqlite:////nowhere")).move("0" * 32, start, to)
 
 
@@ -214,14 +214,14 @@ async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
     """Place in line and the frames before it: what a visitor reads while nothing happens."""
     first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
     line = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
-    assert await turns.lines_before([first, second, third]) == line
+    assert await turns.positions([first, second, third]) == line
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
-    assert await turns.lines_before([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
+    assert await turns.positions([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
-    assert await turns.lines_before([third]) == {third: AheadInQueue(1, 9)}
-    assert await turns.lines_before([first]) == {}
+    assert await turns.positions([third]) == {third: AheadInQueue(1, 9)}
+    assert await turns.positions([first]) == {}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
     assert await line_of(catalogue) == [second, third]
 
@@ -294,7 +294,7 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
         walk = await catalogue.get(wish.id)
         if walk.state is State.CANCELLED:
             # The withdrawal was first: then the ask was told so, and can start the walk again.
-            assert await catalogue.start_again(walk, "coming")
+            assert await catalogue.restart(walk, "coming")
         assert (await catalogue.get(wish.id)).state is State.WAITING
 
 
@@ -305,7 +305,7 @@ async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
     assert await progress.plan(new, new.layout, [], [[0, 1]])
     old = await catalogue.get(spec().id)
     await catalogue.withdraw(spec().id, OWNER)
-    assert await catalogue.start_again(await catalogue.get(spec().id), OWNER)
+    assert await catalogue.restart(await catalogue.get(spec().id), OWNER)
     assert not await progress.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
     assert not await progress.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
     assert (await catalogue.get(spec().id)).state is State.WAITING

@@ -25,10 +25,10 @@ from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.settings import Settings
 from momalisa_api.store import engine as database
 from momalisa_api.store import gcs as gcs_module
-from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import FairQueue
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gcs import GcsBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import migrate_queue

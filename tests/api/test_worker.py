@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import insert, text
 
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.films import films
-from momalisa_api.store.bucket import FolderBucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.model_card import ModelCard

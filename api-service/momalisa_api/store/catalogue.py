@@ -1,4 +1,4 @@
-"""What walks exist, how far they are, and who asks for them. It lives in a database; the bucket keeps the pictures."""
+"""The catalogue: which walks exist and who requested them. The bucket has their pictures."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ from momalisa_api.store.walk_rows import NOT_FOUND, insert_into, lock_walk, read
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
 
-Door = Callable[[AsyncConnection, str, int], Awaitable[None]]
+Admission = Callable[[AsyncConnection, str, int], Awaitable[None]]
 
 
 class Catalogue:
-    """Walks by id. Every change bumps the walk's revision in the same transaction.
+    """Walks by id. Every change increases the walk's revision in the same transaction.
 
-    Everything raises CatalogueUnavailable where the database does not answer.
+    Everything raises CatalogueUnavailable if the database does not respond.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -34,12 +34,12 @@ class Catalogue:
         *,
         listed: bool | None = True,
         warnings: Sequence[str] = (),
-        door: Door | None = None,
+        admission: Admission | None = None,
     ) -> tuple[Walk, bool]:
-        """Note that an owner asks for a walk. Returns the walk, and whether it is new here.
+        """Record an owner's request for a walk. Returns the walk, and whether it is new.
 
-        Of many who ask at once one makes the walk; asking again changes nothing but `listed`, and that not for None.
-        door: is asked first whether a new walk may come in, and raises where it may not.
+        Of concurrent requests one creates the walk. A repeated request only changes `listed`, unless that is None.
+        admission: checks whether a new walk is allowed, and raises if not.
         """
         now = datetime.now(UTC)
         row = {
@@ -56,8 +56,8 @@ class Catalogue:
             "hidden": False,
             "created_at": now,
         }
-        wish = {"walk_id": spec.id, "owner": owner, "listed": listed is not False, "asked_at": now}
-        again, same = insert_into(self._engine, asks).values(wish), ["walk_id", "owner"]
+        request = {"walk_id": spec.id, "owner": owner, "listed": listed is not False, "asked_at": now}
+        again, same = insert_into(self._engine, asks).values(request), ["walk_id", "owner"]
         if listed is None:
             again = again.on_conflict_do_nothing(index_elements=same)
         else:
@@ -68,8 +68,8 @@ class Catalogue:
                 await one_at_a_time(connection)
                 known = await lock_walk(connection, spec.id)
             if not known:
-                if door:
-                    await door(connection, owner, spec.frames)
+                if admission:
+                    await admission(connection, owner, spec.frames)
                 tag = await next_tag(connection, owner)
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
             await connection.execute(again)
@@ -77,13 +77,13 @@ class Catalogue:
         return walk, not known
 
     async def withdraw(self, walk_id: str, owner: str) -> int:
-        """Take back an owner's ask, and cancel the walk where nobody else asks and it has not ended.
+        """Withdraw an owner's request, and cancel an unfinished walk that has no other request.
 
-        Returns how many others still ask. Raises WalkNotFound.
+        Returns the number of other requests. Raises WalkNotFound.
         """
         others = select(asks.c.walk_id).where(asks.c.walk_id == walk_id)
         async with transaction(self._engine) as connection:
-            # Whoever asks for it meanwhile waits for this, or this for them.
+            # The lock orders this against concurrent requests for the walk.
             if not await lock_walk(connection, walk_id):
                 raise WalkNotFound(NOT_FOUND)
             await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
@@ -97,29 +97,29 @@ class Catalogue:
         return await read_walk(self._engine, walk_id)
 
     async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
-        """The newest snapshot of each walk that there is."""
+        """The newest snapshot of each of these walks that exists."""
         async with transaction(self._engine) as connection:
             found = await read_walks(connection, select(walks).where(walks.c.id.in_(list(walk_ids))))
         return {walk.id: walk for walk in found}
 
     async def knows(self, walk_id: str) -> bool:
-        """Whether there is such a walk."""
+        """Whether the walk exists."""
         return bool(await self.revisions([walk_id]))
 
     async def revisions(self, walk_ids: Iterable[str]) -> dict[str, int]:
-        """The revision of each walk that there is: what a poll for many watchers asks."""
+        """The revision of each of these walks that exists: the query of the poll for all watchers."""
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
         async with transaction(self._engine) as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
     async def open_walks(self) -> list[Walk]:
-        """Every walk that has not ended, in the order of their turns."""
+        """All unfinished walks, in the order of the fair queue."""
         query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
         async with transaction(self._engine) as connection:
             return await read_walks(connection, query)
 
     async def every_walk(self) -> AsyncIterator[Walk]:
-        """All walks, some hundred at a time."""
+        """All walks, read in batches."""
         last = 0
         while True:
             query = select(walks).where(walks.c.number > last).order_by(walks.c.number).limit(500)
@@ -131,24 +131,26 @@ class Catalogue:
                 return
             last = found[-1].number
 
-    async def start_again(self, walk: Walk, owner: str, *, door: Door | None = None, **changes: Any) -> bool:
-        """Put a walk in line again, to be planned from what the bucket holds. Returns whether it was as it is given.
+    async def restart(self, walk: Walk, owner: str, *, admission: Admission | None = None, **changes: Any) -> bool:
+        """Queue a walk again, to be planned from what the bucket holds. Returns False if the walk changed meanwhile.
 
-        Raises ValueError for a walk that cannot be, and what `door` raises.
+        changes: further columns to set. Raises ValueError for a walk that cannot restart, and what `admission` raises.
         """
         if State.WAITING not in MOVES[walk.state]:
             raise ValueError(f"no walk moves from {walk.state} to {State.WAITING}")
-        anew = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
+        restarted = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with transaction(self._engine) as connection:
             await one_at_a_time(connection)
-            if door:
-                await door(connection, owner, walk.spec.frames)
+            if admission:
+                await admission(connection, owner, walk.spec.frames)
             tag = await next_tag(connection, owner)
-            started = await connection.execute(same.values(**anew, tag=tag, revision=walks.c.revision + 1, **changes))
+            started = await connection.execute(
+                same.values(**restarted, tag=tag, revision=walks.c.revision + 1, **changes)
+            )
         return started.rowcount == 1
 
     async def remove(self, walk_id: str) -> None:
-        """Forget a walk, its landings and its asks."""
+        """Delete a walk, its stored-frame records and its requests."""
         async with transaction(self._engine) as connection:
             await connection.execute(delete(walks).where(walks.c.id == walk_id))

@@ -19,24 +19,24 @@ from momalisa_api.problems import CatalogueUnavailable
 
 SQLITE_WAIT_MS = 10_000
 CONNECT_S: Final = 5.0
-# A server that froze, or whose machine is gone, breaks no connection. Our longest transaction takes milliseconds.
+# A frozen server, or one whose machine is lost, closes no connection. The longest transaction takes milliseconds.
 ANSWER_S: Final = 10.0
-# By class or code: no connection, not let in, no such database, nothing left, shutting down, its disk, a standby, and
-# rolled back for another's sake.
+# By class or code: connection failure, access denied, no such database, out of resources, shutting down, I/O error,
+# read-only standby, and rolled back because of a conflict.
 SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006", "40")
-# Busy for longer than SQLITE_WAIT_MS, locked, read-only, its disk, full, not to be opened.
+# Busy for longer than SQLITE_WAIT_MS, locked, read-only, I/O error, disk full, cannot be opened.
 SQLITE_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
 
 
 def open_engine(url: str) -> AsyncEngine:
-    """An engine for a sqlite:///file or a postgresql:// url; nothing connects before it is used.
+    """An engine for a sqlite:///FILE or postgresql:// URL. It connects when it is first used.
 
-    Raises ValueError for any other kind of url.
+    Raises ValueError for any other URL.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
         Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(f"sqlite+aiosqlite://{rest}", execution_options=_noted())
+        engine = create_async_engine(f"sqlite+aiosqlite://{rest}", execution_options=_shared_outage())
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
         return engine
     if kind in ("postgresql", "postgres"):
@@ -44,26 +44,26 @@ def open_engine(url: str) -> AsyncEngine:
             f"postgresql+asyncpg://{rest}",
             pool_pre_ping=True,
             connect_args={"timeout": CONNECT_S, "server_settings": _server_settings()},
-            execution_options=_noted(),
+            execution_options=_shared_outage(),
         )
-    raise ValueError(f"{kind}:// is no database that MoMALisa knows; use sqlite:///FILE or postgresql://…")
+    raise ValueError(f"{kind}:// is not a supported database; use sqlite:///FILE or postgresql://…")
 
 
 def _server_settings() -> dict[str, str]:
     return {
-        # A worker that freezes in mid-transaction, or whose machine is gone, would hold its locks for hours.
+        # A worker that freezes in a transaction, or whose machine is lost, would hold its locks for hours.
         "idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}",
-        # asyncpg prepares every statement, and from the sixth time on PostgreSQL may plan those for any value there is:
-        # a word that few walks hold would be looked for in all of them, as if it were one that many hold.
+        # asyncpg prepares every statement, and from the sixth execution on PostgreSQL may use a generic plan, which is
+        # slow for a search word that few walks contain.
         "plan_cache_mode": "force_custom_plan",
     }
 
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that a cancel waits for: cut in two, it would leave a connection that nobody closes.
+    """A transaction that is shielded from cancellation, which would leave an unclosed connection.
 
-    Raises CatalogueUnavailable where the database does not answer.
+    Raises CatalogueUnavailable if the database does not respond.
     """
     limit_s = None if engine.dialect.name == "sqlite" else ANSWER_S
     with answering(engine), anyio.fail_after(limit_s, shield=True):
@@ -73,20 +73,20 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @contextmanager
 def answering(engine: AsyncEngine) -> Iterator[None]:
-    """For whatever asks the database: notes whether it answers, and raises CatalogueUnavailable where it does not."""
+    """Around database calls: records whether the database responds, and raises CatalogueUnavailable if not."""
     try:
         yield
     except Exception as error:
         if not is_away(error):
             raise
         outage_of(engine).missed(error.orig or error if isinstance(error, DBAPIError) else error)
-        raise CatalogueUnavailable("The catalogue of walks does not answer. Ask again soon.") from error
+        raise CatalogueUnavailable("The walk database is not responding. Retry in a few seconds.") from error
     outage_of(engine).answered()
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a database was not reached, or could not work, rather than refused what it was asked."""
-    # asyncpg's InterfaceError: the connection was closed under it.
+    """Whether an error means that the database is unavailable, and not that the statement is wrong."""
+    # asyncpg raises InterfaceError if the connection was closed.
     if isinstance(error, OSError | PoolTimeout | asyncpg.InterfaceError):
         return True
     cause = error
@@ -95,23 +95,23 @@ def is_away(error: BaseException) -> bool:
             return True
         cause = error.orig or error
     sqlstate, code = getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", 0)
-    # The low byte is SQLite's error; what stands above it says more closely where.
+    # The low byte is SQLite's primary error code; the upper ones are details.
     return str(sqlstate).startswith(SQLSTATES_AWAY) or code & 0xFF in SQLITE_AWAY
 
 
 def outage_of(engine: AsyncEngine) -> Outage:
-    """What all who use an engine know of its database's absence."""
+    """The outage record that all users of an engine share."""
     outage: Outage = engine.get_execution_options()["outage"]
     return outage
 
 
-def _noted() -> dict[str, Outage]:
-    """SQLAlchemy carries along what it does not know, for whoever has the engine."""
+def _shared_outage() -> dict[str, Outage]:
+    """The execution options of a new engine: SQLAlchemy keeps unknown ones for its users."""
     return {"outage": Outage("catalogue")}
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:
-    """Readers beside a writer, waiting instead of failing, references held to."""
+    """Set up a connection: readers beside a writer, waiting for locks, foreign keys enforced."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={SQLITE_WAIT_MS}"):
         cursor.execute(f"PRAGMA {pragma}")

@@ -1,4 +1,4 @@
-"""A bucket in Google Cloud Storage, with the library's own retries, bounded. Not where its failures become HTTP.
+"""A bucket in Google Cloud Storage, with the retries of Google's library, bounded in time.
 
 `STORAGE_EMULATOR_HOST` leads to an emulator, without credentials; the library reads it.
 """
@@ -32,16 +32,16 @@ from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import NO_ANSWER, NotInBucket
 
-# As many as the library keeps connections for: an eleventh would be opened and thrown away each time.
+# The size of the library's connection pool: one more connection would be opened and closed for each call.
 THREADS = 10
 PATIENCE_S = 20.0
 LOOK_S = 5.0
-PASSING_S = 2.0  # refusals that end sooner are a store's daily life, and no outage
-TIMEOUT_S = (5.0, 30.0)  # to connect, and between two bytes of an answer
+PASSING_S = 2.0  # shorter failures are normal for an object store, and not an outage
+TIMEOUT_S = (5.0, 30.0)  # to connect, and between two reads
 READ_BYTES = 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
 SESSIONS = 3
-# Short waits: whoever is cancelled meanwhile is let go after the one it is in.
+# Short waits, as a cancelled caller waits for the current one to end.
 AGAIN: Any = DEFAULT_RETRY.with_delay(initial=0.25, maximum=4.0, multiplier=2.0)
 FAULTS = (GoogleAPIError, GoogleAuthError, DataCorruption)
 
@@ -50,18 +50,18 @@ T = TypeVar("T")
 
 
 class NoBucket(Exception):
-    """The bucket is not there, or is not ours to use. str(error) says what to do."""
+    """The bucket does not exist, or access is denied. str(error) says what to do."""
 
 
 class GcsBucket:
-    """A bucket, or a part of one, whose objects' names begin with a prefix.
+    """A Google Cloud Storage bucket, or the part of one below a prefix.
 
     patience_s: how long a request, with its wait for a thread, is tried again before BucketUnavailable is raised.
     """
 
     def __init__(self, name: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
         try:
-            # Names of buckets are global and their objects know their own project: none has to be named.
+            # Bucket names are global, so no project is needed.
             self._client: Any = storage.Client(project=None)
         except DefaultCredentialsError as error:
             raise NoBucket(f"No credentials for gs://{name}: {error}") from error
@@ -76,7 +76,7 @@ class GcsBucket:
         self._client.close()
 
     def look(self) -> None:
-        """See that the bucket is there and ours to list. Raises NoBucket; one that does not answer may yet come."""
+        """Check that the bucket exists and can be listed. Raises NoBucket; one that does not respond passes."""
         name = self._bucket.name
         try:
             next(iter(self._bucket.list_blobs(max_results=1, retry=AGAIN.with_timeout(LOOK_S), timeout=LOOK_S)), None)
@@ -88,7 +88,7 @@ class GcsBucket:
             raise NoBucket(f"gs://{name} is closed to us, who need roles/storage.objectUser on it: {error}") from error
 
     async def put(self, key: str, content: bytes) -> bool:
-        """Store an object as the first under its key.
+        """Store an object, if its key is free.
 
         The condition makes a write safe to repeat. Where an earlier try stored the object and its answer was lost, the
         next one finds it there and this is False: it lies there, and no matter who wrote it, it is the same.
@@ -101,7 +101,7 @@ class GcsBucket:
         return await self._call(partial(_create, send))
 
     async def put_file(self, key: str, source: Path) -> bool:
-        """Store a file like `put`: above 8 MiB in a resumable session, begun anew where the session is lost."""
+        """Store a file like `put`: above 8 MiB in a resumable session, restarted if the session is lost."""
         blob = self._blob(key, chunk_size=UPLOAD_BYTES)
 
         def send(again: Any) -> None:
@@ -110,11 +110,11 @@ class GcsBucket:
                     blob.upload_from_filename(source, **_first(key), retry=again)
                     break
                 except (ValueError, GoogleAPICallError) as error:
-                    # ValueError: the library cannot go on where only a part of a chunk was kept.
+                    # ValueError: the library cannot resume if the server kept only part of a chunk.
                     lost = isinstance(error, ValueError) or error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
                     if not lost or session == SESSIONS:
                         raise
-                    log.warning("an upload begins anew", key=key, error=str(error))
+                    log.warning("upload restarted", key=key, error=str(error))
 
         return await self._call(partial(_create, send))
 
@@ -125,7 +125,7 @@ class GcsBucket:
         def look(again: Any) -> int:
             blob = self._blob(key)
             _found(key, blob.reload, again)
-            return int(blob.size or 0)  # one emulator leaves a zero out
+            return int(blob.size or 0)  # one emulator omits a size of zero
 
         return await self._call(look)
 
@@ -138,7 +138,7 @@ class GcsBucket:
             yield chunk
 
     async def _range(self, key: str, first: int, last: int) -> bytes:
-        """Bytes of an object, both ends included; none beyond its end."""
+        """Read bytes of an object, both ends included, and none beyond its end."""
         download = partial(self._blob(key).download_as_bytes, start=first, end=last)
 
         def read(again: Any) -> Any:
@@ -163,20 +163,20 @@ class GcsBucket:
             try:
                 self._blob(key).delete(retry=again, timeout=TIMEOUT_S)
             except NotFound:
-                return  # or an earlier try removed it, and its answer was lost
+                return  # or an earlier try deleted it and its response was lost
 
         await self._call(remove)
 
     def _name(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
-            raise ValueError(f"key {key!r} leads out of the bucket")
+            raise ValueError(f"key {key!r} points outside the bucket")
         return self._prefix + key
 
     def _blob(self, key: str, chunk_size: int | None = None) -> Any:
         return self._bucket.blob(self._name(key), chunk_size)
 
     async def _call(self, call: Callable[[Any], T]) -> T:
-        """Make a call in a thread, with what retries it. Raises BucketUnavailable when patience is at its end."""
+        """Run a call with its retries in a thread. Raises BucketUnavailable when the retries end."""
         began = monotonic()
 
         def in_thread() -> T:
@@ -193,16 +193,16 @@ class GcsBucket:
         return answer
 
     def _on_fault(self, asked_at: float, error: Exception) -> None:
-        """Before each retry: end where the caller has gone, which raises its cancellation."""
+        """Before each retry: stop if the caller was cancelled, which raises the cancellation."""
         if isinstance(error, InvalidResponse):
-            error.response.close()  # a download's, which the library leaves open
+            error.response.close()  # the library leaves a failed download's response open
         anyio.from_thread.check_cancelled()
         if monotonic() - asked_at > PASSING_S:
             self._outage.missed(error)
 
 
 def _first(key: str) -> dict[str, Any]:
-    """What makes an upload the first under its key, or none."""
+    """The precondition that lets an upload succeed only if its key is free."""
     media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
     return {"if_generation_match": 0, "content_type": media_type, "timeout": TIMEOUT_S}
 

@@ -1,4 +1,4 @@
-"""Who asks: an API key, or a cookie that we have signed. Keys are kept as hashes, the secret in the catalogue."""
+"""Owners, identified by an API key or a signed cookie. Keys are stored as hashes, and the secret in the catalogue."""
 
 import hashlib
 import secrets as dice
@@ -20,18 +20,18 @@ FOR_COOKIES = "cookies"
 
 
 class Owners:
-    """Tells owners by what they send. Every process of a deployment knows the same ones."""
+    """Identifies owners, in the same way in every process of a deployment."""
 
     def __init__(self, engine: AsyncEngine, secret: str) -> None:
         self._engine = engine
         self._signer = Signer(secret, salt="momalisa owner", digest_method=hashlib.sha256)
 
     def new_cookie(self) -> str:
-        """A cookie for somebody who has none."""
+        """A cookie for a new owner."""
         return self._signer.sign(dice.token_hex(12)).decode()
 
     def of_cookie(self, cookie: str) -> str | None:
-        """The owner of a cookie; None where we have not signed it."""
+        """The owner of a cookie; None if the signature is wrong."""
         try:
             return f"cookie:{self._signer.unsign(cookie).decode()}"
         except BadSignature:
@@ -42,12 +42,12 @@ class Owners:
         async with transaction(self._engine) as connection:
             name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
         if name is None:
-            raise UnknownKey("This API key is not known here. An operator makes one with `momalisa keys add NAME`.")
+            raise UnknownKey("This API key does not exist. An operator creates one with `momalisa keys add NAME`.")
         return f"key:{name}"
 
 
 async def read_secret(engine: AsyncEngine) -> str:
-    """The secret that signs cookies, made by the first process that asks for it."""
+    """The secret that signs cookies, created by the first process that needs it."""
     make = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
     async with transaction(engine) as connection:
         fresh = {"name": FOR_COOKIES, "value": dice.token_hex(32)}
@@ -57,24 +57,24 @@ async def read_secret(engine: AsyncEngine) -> str:
 
 
 async def add_key(engine: AsyncEngine, name: str) -> str:
-    """Make an API key. It is told here once; only its hash is kept. Raises ValueError where the name is taken."""
+    """Create an API key and return it; only its hash is stored. Raises ValueError if the name exists."""
     key = f"momalisa_{dice.token_urlsafe(32)}"
     row = {"name": name, "digest": _digest(key), "made_at": datetime.now(UTC)}
     try:
         async with transaction(engine) as connection:
             await connection.execute(insert(keys).values(row))
     except IntegrityError:
-        raise ValueError(f"there is a key named {name!r} already; remove it first or choose another name") from None
+        raise ValueError(f"a key named {name!r} exists already; remove it first, or choose another name") from None
     return key
 
 
 async def remove_key(engine: AsyncEngine, name: str) -> bool:
-    """Forget an API key. Returns whether there was one."""
+    """Delete an API key. Returns whether it existed."""
     async with transaction(engine) as connection:
         removed = await connection.execute(delete(keys).where(keys.c.name == name))
     return removed.rowcount == 1
 
 
 def _digest(key: str) -> str:
-    """Keys are long and random: a plain hash gives nothing away, and needs no salt to be looked up by."""
+    """The stored form of a key. Keys are long and random, so a hash without salt is safe, and can be looked up."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The database's schema: brought up to date, and checked against the one that this code was written for."""
+"""The database schema: migrations, and a check that the database has the schema this code needs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,14 +16,14 @@ from momalisa_api.store.engine import answering, open_engine
 
 
 class SchemaOld(Exception):
-    """The database was not migrated, or by another release."""
+    """The database has not been migrated, or by another release."""
 
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose database has the newest schema, disposed of at the end.
+    """An engine whose database has the newest schema, disposed of afterwards.
 
-    A SQLite file is brought up to date here. PostgreSQL is shared: its schema is changed by `momalisa migrate` alone.
+    A SQLite file is migrated here. PostgreSQL is shared, so only `momalisa migrate` changes its schema.
     Raises SchemaOld, CatalogueUnavailable, and what open_engine raises.
     """
     engine = open_engine(url)
@@ -39,7 +39,7 @@ async def opened(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Bring the schema up to date. Safe to run again, and from several processes at once."""
+    """Migrate the database to the newest schema. Safe to repeat, and to run in several processes at once."""
 
     def upgrade(connection: Connection) -> None:
         config = _alembic()
@@ -48,13 +48,13 @@ async def migrate(engine: AsyncEngine) -> None:
 
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            # Two processes that migrate at once would trip over each other's tables.
+            # Concurrent migrations would create the same tables.
             await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
         await connection.run_sync(upgrade)
 
 
 async def check(engine: AsyncEngine) -> None:
-    """Raises SchemaOld where the schema is not the one that this code was written for."""
+    """Raises SchemaOld if the database does not have the schema that this code needs."""
     newest = ScriptDirectory.from_config(_alembic()).get_current_head()
     async with engine.connect() as connection:
         there = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())

@@ -1,4 +1,4 @@
-"""A walk's row in the database, read and changed: what the catalogue, the gallery and progress share."""
+"""Reading and changing rows of walks: shared by the catalogue, the gallery and progress."""
 
 from datetime import UTC
 from typing import Any, Final
@@ -22,7 +22,7 @@ NOT_FOUND: Final = "No walk has this id. Create it with POST /api/v1/walks."
 
 
 def insert_into(engine: AsyncEngine, table: Table) -> PostgresInsert | SqliteInsert:
-    """An INSERT that can have an ON CONFLICT clause, which SQLAlchemy knows per database only."""
+    """An INSERT with support for ON CONFLICT, which SQLAlchemy implements per database."""
     return postgres_insert(table) if engine.dialect.name == "postgresql" else sqlite_insert(table)
 
 
@@ -36,13 +36,13 @@ async def read_walk(engine: AsyncEngine, walk_id: str) -> Walk:
 
 
 async def lock_walk(connection: AsyncConnection, walk_id: str) -> bool:
-    """Lock a walk's row until the transaction ends. Returns whether there is one."""
+    """Lock a walk's row until the transaction ends. Returns whether the walk exists."""
     same = update(walks).where(walks.c.id == walk_id).values(frames=walks.c.frames)
     return (await connection.execute(same)).rowcount == 1
 
 
 async def change_walk(engine: AsyncEngine, walk_id: str, condition: Any, **columns: Any) -> bool:
-    """Set columns of a walk where a condition holds, and bump its revision. Returns whether anything changed."""
+    """Set columns of a walk if a condition holds, and increase its revision. Returns whether the row changed."""
     query = update(walks).where(walks.c.id == walk_id, condition)
     async with transaction(engine) as connection:
         changed = await connection.execute(query.values(revision=walks.c.revision + 1, **columns))
@@ -53,14 +53,14 @@ async def read_walks(connection: AsyncConnection, query: Select[Any]) -> list[Wa
     """The walks of a query with their stored frames, in two queries however many walks there are."""
     while True:
         rows = (await connection.execute(query)).all()
-        # A finished walk has all its frames: a gallery page asks for no single one.
+        # A finished walk has all its frames, so a page of the gallery reads no landings.
         plans = {row.id: row.plans for row in rows if row.state != State.DONE}
         frames: dict[str, set[int]] = {walk_id: set() for walk_id in plans}
         stored = list(await connection.execute(select(landings).where(landings.c.walk_id.in_(plans)))) if plans else []
         for landing in stored:
             if landing.plan == plans[landing.walk_id]:
                 frames[landing.walk_id].add(landing.frame)
-        # Planned again between the two queries: its newest landings are of a plan that was not read.
+        # Otherwise the walk was planned again between the two queries: read both again.
         if all(landing.plan <= plans[landing.walk_id] for landing in stored):
             return [_walk(row, frames.get(row.id)) for row in rows]
 

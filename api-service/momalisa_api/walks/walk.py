@@ -94,8 +94,8 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The little of a walk that tells whether a job of it is still due."""
+class WalkStatus:
+    """The part of a walk that tells whether a job of it is still due."""
 
     state: State
     planned: bool

@@ -37,10 +37,10 @@ class Intake:
         """
         told = unknown_words(spec, self._card)
         walk, started = await self._catalogue.request(
-            spec, owner, listed=listed, warnings=told, door=self._quotas.check
+            spec, owner, listed=listed, warnings=told, admission=self._quotas.check
         )
         if again and not started:
-            started = await self._start_again(walk, owner)
+            started = await self._restart(walk, owner)
         if started:
             log.debug("walk accepted", walk=walk.id)
             await self._enqueue(await self._catalogue.get(walk.id))
@@ -54,16 +54,16 @@ class Intake:
         await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
 
-    async def _start_again(self, walk: Walk, owner: str) -> bool:
-        door = self._quotas.check
+    async def _restart(self, walk: Walk, owner: str) -> bool:
+        admission = self._quotas.check
         if walk.state in (State.FAILED, State.CANCELLED):
-            return await self._catalogue.start_again(walk, owner, door=door)
+            return await self._catalogue.restart(walk, owner, admission=admission)
         if walk.state is not State.DONE:
             return False
         films = await self._stored_films(walk.id)
         if walk.films <= films and await self._all_frames_stored(walk):
             return False
-        return await self._catalogue.start_again(walk, owner, door=door, films=sorted(walk.films & films))
+        return await self._catalogue.restart(walk, owner, admission=admission, films=sorted(walk.films & films))
 
     async def _enqueue(self, walk: Walk) -> None:
         try:

@@ -31,7 +31,7 @@ class Quotas:
             )
         a_day = self._settings.frames_per_owner_per_day
         if load.frames + frames > a_day:
-            opens = (load.first_ask or now) + DAY
+            opens = (load.first_request or now) + DAY
             left_s = max(1, round((opens - now).total_seconds()))
             raise QuotaExceeded(
                 f"Daily limit of {a_day:,} frames reached: you requested {load.frames:,}. "

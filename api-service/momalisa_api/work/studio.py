@@ -196,7 +196,7 @@ class Studio:
             except NotInBucket as gone:
                 log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
                 with anyio.CancelScope(shield=True):  # this very job is outdated by it
-                    if await self._progress.plan_anew(walk):
+                    if await self._progress.discard_plan(walk):
                         await self.put_in_line(await self._catalogue.get(walk.id))
                 return
         await self._finish(walk, films, smoothness)

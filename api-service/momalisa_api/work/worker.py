@@ -20,7 +20,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
-from momalisa_api.walks.walk import Standing, Walk
+from momalisa_api.walks.walk import Walk, WalkStatus
 from momalisa_api.work.studio import Studio
 
 log = structlog.get_logger()
@@ -190,7 +190,7 @@ class Worker:
         # Planning makes its own job outdated before it queues the jobs it plans; it is short, so it is left alone.
         planning = (Kind.PLAN, Kind.MEASURE)
         jobs = [(scope, job) for scope, job in self._in_flight.items() if job.kind not in planning]
-        standings = await self._progress.standings({job.walk_id for _, job in jobs})
+        standings = await self._progress.statuses({job.walk_id for _, job in jobs})
         for scope, job in jobs:
             if job.walk_id not in standings or not _is_due(job, standings[job.walk_id]):
                 scope.cancel()
@@ -215,7 +215,7 @@ class _Claim:
     made: bool = False
 
 
-def _is_due(job: Job, walk: Walk | Standing) -> bool:
+def _is_due(job: Job, walk: Walk | WalkStatus) -> bool:
     """Whether a job belongs to the walk's current plan: another plan has other shards."""
     return not walk.ended and job.plan == walk.plans and walk.planned is (job.kind is not Kind.PLAN)
 

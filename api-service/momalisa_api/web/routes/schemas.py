@@ -148,7 +148,7 @@ class WalkViews:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
         fleet = await self._workers.fleet_status()
         waiting = [walk.id for walk in walks if walk.state is State.WAITING]
-        lines = await self._fair_queue.lines_before(waiting)
+        lines = await self._fair_queue.positions(waiting)
         return [_shown(walk, lines.get(walk.id), fleet, self._micro_batch) for walk in walks]
 
 

@@ -194,7 +194,7 @@ async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, res
     """Get whether you requested the walk, and whether your request lists it in the gallery."""
     response.headers["Cache-Control"] = "no-store"
     # Anonymous callers share one owner, so no request is theirs alone.
-    listed = None if caller == ANONYMOUS else await gallery.asked(found.id, caller)
+    listed = None if caller == ANONYMOUS else await gallery.is_listed(found.id, caller)
     return RequestResource(mine=listed is not None, listed=bool(listed))
 
 
@@ -207,7 +207,7 @@ async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, res
     },
 )
 async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep, caller: Caller) -> RequestResource:
-    """List or unlist a walk that you requested. The gallery shows it while any request lists it, unless it is hidden."""
+    """List or unlist a walk that you requested. The gallery shows it while any request lists it and nobody hid it."""
     listed = None if caller == ANONYMOUS else await gallery.set_listed(found.id, caller, listing.listed)
     if listed is None:
         raise NotOwner(f"{OWNERS_ONLY} To become one, request the same walk with POST /api/v1/walks.")

@@ -1,0 +1,120 @@
+"""A bucket in a folder on disk."""
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Final, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from momalisa_api.outages import Outage
+from momalisa_api.problems import BucketUnavailable
+from momalisa_api.store.bucket import NO_ANSWER, NotInBucket
+
+CHUNK_BYTES: Final = 256 * 1024
+
+T = TypeVar("T")
+
+
+class FolderBucket:
+    """A bucket in a folder. Objects appear complete or not at all: a temporary file is linked into place."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._outage = Outage("bucket")
+
+    def _path(self, key: str) -> Path:
+        path = (self._root / key).resolve()
+        if not path.is_relative_to(self._root):
+            raise ValueError(f"key {key!r} points outside the bucket")
+        return path
+
+    async def put(self, key: str, content: bytes) -> bool:
+        return await self._call(partial(self._write, key, io.BytesIO(content)))
+
+    async def put_file(self, key: str, source: Path) -> bool:
+        async with await anyio.open_file(source, "rb") as content:
+            return await self._call(partial(self._write, key, content.wrapped))
+
+    def _write(self, key: str, content: IO[bytes]) -> bool:
+        """Write a temporary file, then link it: a hard link is the one rename that fails if the name exists."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                shutil.copyfileobj(content, file)
+            # The user that serves the folder may be another than the one that writes it.
+            os.chmod(aside, 0o644)  # noqa: PTH101
+            return _name(aside, target)
+        finally:
+            Path(aside).unlink(missing_ok=True)
+
+    async def get(self, key: str) -> bytes:
+        return await self._call(partial(_found, key, self._path(key).read_bytes))
+
+    async def size(self, key: str) -> int:
+        return (await self._call(partial(_found, key, self._path(key).stat))).st_size
+
+    async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
+        path = self._path(key)
+        with await self._call(partial(_found, key, lambda: path.open("rb"))) as file:
+            file.seek(first)
+            while first <= last:
+                chunk = await self._call(partial(file.read, min(CHUNK_BYTES, last - first + 1)))
+                if not chunk:
+                    return
+                first += len(chunk)
+                yield chunk
+
+    async def present(self, prefix: str) -> frozenset[str]:
+        def scan() -> frozenset[str]:
+            folder = self._path(prefix)
+            if not folder.is_dir():
+                return frozenset()
+            with os.scandir(folder) as entries:
+                return frozenset(prefix + at.name for at in entries if at.is_file() and not at.name.startswith("."))
+
+        return await self._call(scan)
+
+    async def delete(self, key: str) -> None:
+        await self._call(partial(self._path(key).unlink, missing_ok=True))
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Run a call in a thread. Raises BucketUnavailable if the disk fails: full, broken, read-only."""
+        try:
+            answer = await anyio.to_thread.run_sync(call)
+        except OSError as error:
+            self._outage.missed(error)
+            raise BucketUnavailable(NO_ANSWER) from error
+        self._outage.answered()
+        return answer
+
+
+def _found(key: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except FileNotFoundError:
+        raise NotInBucket(key) from None
+
+
+def _name(aside: str, target: Path) -> bool:
+    """Give a complete file its name. Returns False if the name exists."""
+    try:
+        os.link(aside, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # Some file systems have no hard links. A rename is atomic too, but of two at once the last one wins.
+        if target.exists():
+            return False
+        Path(aside).replace(target)
+    return True
