@@ -18,8 +18,8 @@ from momalisa_api.app import open_bucket
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings
 from momalisa_api.store import gcs as gcs_module
-from momalisa_api.store.bucket import CHUNK_BYTES, NotInBucket
-from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.bucket import NotInBucket
+from momalisa_api.store.folder import CHUNK_BYTES, FolderBucket
 from momalisa_api.store.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
 from tests.api.conftest import ended, running, write_card
 from tests.gcs import FakeGcs
