@@ -31,7 +31,7 @@ LIGHTHOUSE = "lighthouse@12.8.2"
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 AUDITS = ("largest-contentful-paint", "total-blocking-time", "cumulative-layout-shift", "total-byte-weight")
 RUNS, ORIGINALS, WALKS, CARDS, FRAMES = 3, 8, 200, 1000, 13
-CARD = "ul[aria-label=Walks] > li:not(.bare)"
+CARD = "ul[aria-label=Walks] > li:not(.placeholder)"
 # Down and up again, one wheel notch per screen refresh.
 SCROLL = """async () => {
   const times = [], notch = 120;

@@ -17,10 +17,10 @@ export default ts.config(
   {
     rules: {
       "max-lines-per-function": ["error", { max: 60, skipBlankLines: true, skipComments: true }],
-      // Types tell what is undefined.
+      // TypeScript reports undefined names.
       "no-undef": "off",
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
-      // Prompts are hostile text, and the headers allow no inline style.
+      // Prompts are untrusted text, and the content security policy allows no inline styles.
       "svelte/no-at-html-tags": "error",
       "svelte/no-inline-styles": "error",
     },

@@ -1,4 +1,4 @@
-"""Prints the api's OpenAPI document; `npm run types` makes src/api/schema.d.ts of it."""
+"""Prints the API's OpenAPI document; `npm run types` generates src/api/schema.d.ts from it."""
 
 import json
 from pathlib import Path

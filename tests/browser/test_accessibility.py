@@ -1,4 +1,4 @@
-"""Ears, keys, small screens, the dark, and eyes that moving things make sick."""
+"""Screen readers, keyboard, small screens, dark theme, reduced motion."""
 
 import json
 
@@ -11,14 +11,14 @@ AXE = REPOSITORY / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(11, 11, 11)"}
 TARGET_PX = 44
-# What can be hit, each by the rectangle that takes the hit. Links within a text are as high as the text.
+# Click targets with the size of the area that reacts. Links inside text are exempt.
 TARGETS = """() => [...document.querySelectorAll("a, button, input, summary, textarea")].flatMap((element) => {
-  if (element.closest("p, td, .unseen, .skip, dd") || !element.checkVisibility()) return [];
+  if (element.closest("p, td, .visually-hidden, .skip, dd") || !element.checkVisibility()) return [];
   const hit = element.closest("ul[aria-label=Walks] > li") ?? element.closest("label") ?? element;
   const { width, height } = hit.getBoundingClientRect();
   return [[element.outerHTML.slice(0, 100), width, height]];
 })"""
-# What has the focus, marked as reached: a name for it, and its surroundings on the screen.
+# The focused element, marked as reached: its HTML, and the screen area around it.
 FOCUSED = """() => {
   const element = document.activeElement;
   if (!element || element === document.body) return null;
@@ -40,7 +40,7 @@ REACHABLE = """() => [...document.querySelectorAll(
 
 @pytest.fixture
 def pages(walk):
-    """Every kind of page, by a name."""
+    """Every kind of page, by name."""
     return {
         "first": "/",
         "gallery": "/gallery",
@@ -49,7 +49,7 @@ def pages(walk):
         "about": "/about",
         "walk": f"/walks/{walk['id']}",
         "unknown walk": f"/walks/{'0' * 32}",
-        "nowhere": "/no/where",
+        "unknown page": "/no/where",
     }
 
 
@@ -59,17 +59,17 @@ def settle(visitor):
 
 
 def opened(visitor, pages):
-    """Each page's name, once it is open and shows all that it has."""
+    """Open each page and yield its name once the page has loaded."""
     for name, path in pages.items():
         visitor.go(path)
         settle(visitor)
         if name == "first":
-            visitor.page.get_by_text("Details", exact=True).click()
+            visitor.page.get_by_text("Options", exact=True).click()
         yield name
 
 
 def violations(visitor):
-    """What axe finds wrong with a page. It comes in through the debugger, past no policy of the page's."""
+    """What axe reports for a page. It is injected through the debugger, which the page's policy does not block."""
     visitor.page.evaluate(AXE.read_text())
     found = visitor.page.evaluate("(tags) => axe.run({ runOnly: tags, resultTypes: ['violations'] })", TAGS)
     return [(rule["id"], [node["html"][:160] for node in rule["nodes"]]) for rule in found["violations"]]
@@ -87,7 +87,7 @@ def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
         asked = deployment.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
         visitor.go(f"/walks/{asked['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2)
-        wrong["on its way"] = violations(visitor)
+        wrong["in progress"] = violations(visitor)
     with deployment.refusing("No."):
         failed = deployment.ended(deployment.ask(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform"))
         visitor.go(f"/walks/{failed['id']}")
@@ -96,23 +96,23 @@ def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
-def test_it_follows_the_system_until_it_is_switched(visit):
-    """And the switch is remembered, also by the next page."""
+def test_the_theme_follows_the_system_until_it_is_switched(visit):
+    """The choice is remembered on the next page, too."""
     visitor = visit("/", color_scheme="dark")
     ground = "() => getComputedStyle(document.documentElement).backgroundColor"
     assert visitor.page.evaluate(ground) == GROUND["dark"]
     visitor.page.emulate_media(color_scheme="light")
     assert visitor.page.evaluate(ground) == GROUND["light"]
-    visitor.page.get_by_role("button", name="Dark theme").click()
+    visitor.page.get_by_role("button", name="Switch to dark theme").click()
     assert visitor.page.evaluate(ground) == GROUND["dark"]
     visitor.go("/about")
     assert visitor.page.evaluate(ground) == GROUND["dark"]
-    visitor.page.get_by_role("button", name="Light theme").click()
+    visitor.page.get_by_role("button", name="Switch to light theme").click()
     assert visitor.page.evaluate(ground) == GROUND["light"]
 
 
-def test_with_reduced_motion_nothing_plays_by_itself_and_play_still_does(visit, walk):
-    """The scrubber and an explicit Play stay."""
+def test_with_reduced_motion_nothing_plays_until_play_is_pressed(visit, walk):
+    """Visitors with vestibular disorders decide when something moves."""
     visitor = visit(f"/walks/{walk['id']}", reduced_motion="reduce")
     visitor.await_state("done")
     settle(visitor)
@@ -120,54 +120,55 @@ def test_with_reduced_motion_nothing_plays_by_itself_and_play_still_does(visit, 
     assert visitor.page.evaluate(moving) == 0
     expect(visitor.page.get_by_role("slider")).to_have_attribute("aria-valuetext", "Frame 1 of 13")
     assert visitor.requested_urls(r"\.mp4|\.gif") == []
+    expect(visitor.page.get_by_role("button", name="Play")).to_be_visible()
     visitor.page.get_by_role("button", name="Play").click()
     visitor.wait_for("() => document.querySelector('[type=range]').value > 2")
 
 
 def test_only_quarters_are_announced(visit, deployment):
-    """Thirteen frames that each say so are noise to ears."""
+    """One announcement per frame would be too many for a screen reader."""
     with deployment.holding(after=0):
         asked = deployment.ask(start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4)
         visitor = visit(f"/walks/{asked['id']}")
-        expect(visitor.page.locator("[aria-live=polite]")).to_have_text("0 %. The walk has been asked for.")
-        landed = visitor.page.locator("li[data-kind='frame']")
-        while (before := landed.count()) < 11:
+        expect(visitor.page.locator("[aria-live=polite]")).to_have_text("0%. The walk has been requested.")
+        filled = visitor.page.locator("li[data-kind='frame']")
+        while (before := filled.count()) < 11:
             for proxy in deployment.direct.proxies:
                 proxy.let(1)
-            visitor.wait_until(lambda count=before: landed.count() > count)
+            visitor.wait_until(lambda count=before: filled.count() > count)
     visitor.await_state("done")
-    visitor.wait_for("() => observed.announced.at(-1).startsWith('100 %')")
-    # What stands there when a page opens is read with it, not announced.
+    visitor.wait_for("() => observed.announced.at(-1).startsWith('100%')")
+    # The text that is there when the page opens is not announced.
     assert visitor.observed("announced") == [
-        "25 % of the walk is there.",
-        "50 % of the walk is there.",
-        "75 % of the walk is there.",
-        "100 %. The walk is done.",
+        "25% of the walk is ready.",
+        "50% of the walk is ready.",
+        "75% of the walk is ready.",
+        "100%. The walk is finished.",
     ]
 
 
-def test_a_phone_scrolls_down_only_and_everything_can_be_hit(visit, pages):
-    """360 px, and a thumb."""
+def test_on_a_phone_nothing_scrolls_sideways_and_targets_are_large_enough(visit, pages):
+    """360 px wide, used with a thumb."""
     look = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     visitor = visit("/", **look)
     visitor.allow_console("status of 404")
     small = {}
     for name in opened(visitor, pages):
         if name == "first":
-            visitor.page.get_by_role("button", name="Add a stop").click()
+            visitor.page.get_by_role("button", name="Add stop").click()
         wide = visitor.page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1] == 360, name
-        hit = visitor.page.evaluate(TARGETS)
-        small[name] = [target for target in hit if min(target[1:]) < TARGET_PX - 0.5]
+        targets = visitor.page.evaluate(TARGETS)
+        small[name] = [target for target in targets if min(target[1:]) < TARGET_PX - 0.5]
     assert {name: found for name, found in small.items() if found} == {}
 
 
-def test_the_strip_scrolls_by_itself_on_a_phone_and_the_stage_is_as_wide_as_it(visit, walk):
-    """Thirteen slots of 44 px do not fit; the page stays where it is."""
+def test_on_a_phone_the_strip_scrolls_and_the_picture_is_as_wide_as_the_screen(visit, walk):
+    """Thirteen slots of 44 px do not fit; the strip scrolls, the page does not."""
     visitor = visit(f"/walks/{walk['id']}", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     visitor.await_state("done")
-    stage = visitor.page.get_by_role("group", name="Stage").bounding_box()
-    assert (stage["x"], stage["width"]) == (0, 360)
+    picture = visitor.page.get_by_role("group", name="Current frame").bounding_box()
+    assert (picture["x"], picture["width"]) == (0, 360)
     strip = visitor.page.locator("ol:has(> li[data-frame])")
     assert strip.evaluate("(list) => list.scrollWidth > list.clientWidth")
     visitor.page.get_by_role("slider").focus()
@@ -177,9 +178,9 @@ def test_the_strip_scrolls_by_itself_on_a_phone_and_the_stage_is_as_wide_as_it(v
 
 
 @pytest.mark.parametrize("name", ["first", "few found", "about", "walk"])
-def test_everything_is_reached_by_keys_and_seen_to_be(visit, pages, name):
-    """No mouse, no trap, and never a riddle where one is."""
-    # Still, so that what differs between two pictures is the focus alone.
+def test_everything_is_reached_by_keyboard_with_a_visible_focus(visit, pages, name):
+    """Without a mouse, the focus reaches everything, is never trapped and always visible."""
+    # Reduced motion, so that two screenshots differ only by the focus.
     visitor = visit(pages[name], reduced_motion="reduce")
     settle(visitor)
     hidden = []
@@ -198,7 +199,7 @@ def test_everything_is_reached_by_keys_and_seen_to_be(visit, pages, name):
 
 
 def test_the_skip_link_leads_past_the_header(visit):
-    """First thing that Tab finds."""
+    """It is the first element that Tab reaches."""
     visitor = visit("/about")
     settle(visitor)
     visitor.page.keyboard.press("Tab")

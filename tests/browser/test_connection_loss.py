@@ -1,4 +1,4 @@
-"""Reload, sleep, tunnels: a walk goes on, and its page finds it again."""
+"""Reloads, lost connections, outages: the walk continues, and its page catches up."""
 
 import re
 
@@ -10,7 +10,7 @@ BROKEN = r"Failed to load resource: net::ERR_"
 
 @pytest.fixture
 def half_done(visit, deployment, request):
-    """A visitor before a walk of which four frames have come, and no more do within the test."""
+    """A visitor on the page of a walk with four frames, which gets no more until `let_through`."""
     with deployment.holding(after=2):
         asked = deployment.ask(
             start=f"a tunnel {request.node.name}", end="light", frames=13, spacing="uniform", steps=4
@@ -25,8 +25,8 @@ def let_through(deployment):
         proxy.let_all()
 
 
-def test_a_reload_in_mid_walk_goes_on(half_done, deployment):
-    """The address is the walk: nothing that matters is kept in the page."""
+def test_a_reload_during_a_walk_continues_it(half_done, deployment):
+    """The URL identifies the walk: the page keeps no state that matters."""
     half_done.page.reload()
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(4)
     let_through(deployment)
@@ -34,21 +34,21 @@ def test_a_reload_in_mid_walk_goes_on(half_done, deployment):
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(13)
 
 
-def test_who_goes_offline_is_told_and_goes_on_when_back(half_done, deployment):
-    """A walk needs no spectator."""
+def test_an_offline_visitor_is_told_so_and_catches_up_when_online(half_done, deployment):
+    """A walk continues while nobody watches it."""
     half_done.allow_console(BROKEN)
     half_done.context.set_offline(True)
-    expect(half_done.page.get_by_text("You are offline. The walk goes on without you.")).to_be_visible()
+    expect(half_done.page.get_by_text("You are offline. The walk continues on the server.")).to_be_visible()
     let_through(deployment)
     deployment.ended({"url": f"/api/v1/walks/{half_done.page.url[-32:]}"})
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(4)
     half_done.context.set_offline(False)
     half_done.await_state("done")
-    expect(half_done.page.locator("li[data-kind='frame'] img.there")).to_have_count(13)
+    expect(half_done.page.locator("li[data-kind='frame'] img.loaded")).to_have_count(13)
 
 
-def test_a_picture_that_was_lost_on_the_way_is_asked_for_again(visit, walk):
-    """A slot that stayed empty would look like a frame that was never rendered."""
+def test_a_picture_that_failed_to_load_is_requested_again(visit, walk):
+    """An empty slot would look like a frame that was never rendered."""
     visitor = visit("/about")
     visitor.allow_console(BROKEN)
     lost = []
@@ -62,12 +62,12 @@ def test_a_picture_that_was_lost_on_the_way_is_asked_for_again(visit, walk):
 
     visitor.context.route("**/frames/*.png", lose)
     visitor.go(f"/walks/{walk['id']}")
-    expect(visitor.page.locator("li[data-kind='frame'] img.there")).to_have_count(13)
+    expect(visitor.page.locator("li[data-kind='frame'] img.loaded")).to_have_count(13)
     assert len(lost) == 3
 
 
 def test_after_three_lost_connections_it_polls(visit, deployment):
-    """Some proxies cut every stream; frames come all the same, a little later."""
+    """Some proxies cut every stream; the frames still arrive, a little later."""
     with deployment.holding(after=2):
         asked = deployment.ask(start="a cut wire", end="a whole one", frames=13, spacing="uniform", steps=4)
         visitor = visit("/about")
@@ -83,20 +83,20 @@ def test_after_three_lost_connections_it_polls(visit, deployment):
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(half_done, deployment):
-    """Deployments restart. Nothing is lost, and the visitor does nothing."""
+def test_the_page_retries_while_the_server_is_down(half_done, deployment):
+    """Deployments restart. Nothing is lost, and the visitor has to do nothing."""
     half_done.allow_console(BROKEN)
     half_done.allow_console(r"status of 503")
     half_done.context.route("**/api/**", lambda route: route.abort("connectionrefused"))
     half_done.page.reload()
-    expect(half_done.page.get_by_text("The server cannot be reached just now. Trying again.")).to_be_visible()
+    expect(half_done.page.get_by_text("The server cannot be reached. Retrying…")).to_be_visible()
     half_done.context.unroute("**/api/**")
     let_through(deployment)
     half_done.await_state("done")
 
 
-def test_back_and_forward_lead_through_the_pages(visit, walk):
-    """Real addresses: each page is where it was."""
+def test_back_and_forward_move_through_the_pages(visit, walk):
+    """Each page has a URL of its own."""
     visitor = visit("/")
     visitor.page.get_by_role("link", name="Gallery", exact=True).click()
     visitor.page.get_by_role("link", name="About", exact=True).click()

@@ -1,4 +1,4 @@
-"""What goes over the wire: headers, heads for crawlers, and how much of it."""
+"""What the server sends: security headers, page metadata for crawlers, and how many bytes."""
 
 import gzip
 import re
@@ -11,7 +11,7 @@ from momalisa_api.web.routes.security_headers import SECURITY
 from tests.browser.gallery_deployment import DIST
 from tests.gallery import Head
 
-# Bytes; scripts and styles as gzip sends them.
+# In bytes; scripts and styles after gzip.
 BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
 FIRST_SCREEN = 350 * 1024
 SERVERS = ["nginx", "embedded"]
@@ -22,7 +22,7 @@ def url_of(deployment, server):
 
 
 def head_of(html):
-    """The part of <head> that the api fills in: all before it is the same for every page."""
+    """The part of <head> that the API fills in; the rest is the same for every page."""
     return Head(html[html.index("<title>") : html.index("</head>")].partition('<link rel="icon"')[0])
 
 
@@ -32,15 +32,15 @@ def sent(path: Path) -> int:
 
 
 @pytest.mark.parametrize("ending", BUDGETS)
-def test_what_is_built_stays_within_its_budget(deployment, ending):
-    """A budget that nobody looks at is spent."""
+def test_the_build_stays_within_its_size_budget(deployment, ending):
+    """Without a check, the size would grow unnoticed."""
     files = {path.name: sent(path) for path in DIST.rglob(f"*{ending}")}
     assert files
     assert sum(files.values()) <= BUDGETS[ending], files
 
 
-def test_the_first_screen_of_the_gallery_is_light(visit, deployment):
-    """Everything that comes before anybody scrolls: page, script, style, font, list, posters."""
+def test_the_first_screen_of_the_gallery_is_small(visit, deployment):
+    """Everything that loads before any scrolling: page, script, style, font, list, posters."""
     visitor = visit("/gallery", viewport={"width": 1280, "height": 800})
     visitor.page.wait_for_load_state("networkidle")
     sizes = {}
@@ -53,8 +53,8 @@ def test_the_first_screen_of_the_gallery_is_light(visit, deployment):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_pages_and_assets_forbid_what_they_do_not_need(deployment, walk, server):
-    """Verified where a browser meets them: what real pages are sent with."""
+def test_pages_and_assets_have_the_security_headers(deployment, walk, server):
+    """Checked on the responses that a browser gets."""
     pages = ["/", "/gallery", "/about", f"/walks/{walk['id']}", f"/walks/{'0' * 32}", "/no/where"]
     pages += [f"/{path.relative_to(DIST).as_posix()}" for path in DIST.glob("assets/*")]
     for page in pages:
@@ -66,8 +66,8 @@ def test_pages_and_assets_forbid_what_they_do_not_need(deployment, walk, server)
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_the_policy_holds_in_the_browser(visit, deployment, server):
-    """A header that is sent and not heeded would be none."""
+def test_the_browser_enforces_the_content_security_policy(visit, deployment, server):
+    """A header with a syntax error would be ignored."""
     visitor = visit("/about", url_of(deployment, server))
     visitor.allow_console("Content Security Policy|Trusted")
     done = visitor.page.evaluate("""() => {
@@ -90,8 +90,8 @@ def test_the_policy_holds_in_the_browser(visit, deployment, server):
     visitor.clear_violations()
 
 
-def test_crawlers_are_told_the_same_in_both_homes(deployment, walk):
-    """A link that is sent to a friend shows what hangs there."""
+def test_crawlers_get_the_same_metadata_from_both_servers(deployment, walk):
+    """A shared link shows a preview of the walk."""
     heads = []
     for server in SERVERS:
         html = httpx.get(
@@ -110,8 +110,8 @@ def test_crawlers_are_told_the_same_in_both_homes(deployment, walk):
         assert found.headers["content-type"] == media_type == meta[f"{name}:type"]
 
 
-def test_the_head_of_a_page_is_what_its_script_says_too(visit, walk):
-    """One title for tabs, histories and crawlers would jump if the two differed in kind."""
+def test_the_script_keeps_the_title_that_the_server_sent(visit, walk):
+    """Otherwise the title would change while the page loads."""
     visitor = visit("/about")
     assert visitor.page.title() == "About · MoMALisa"
     visitor.go("/gallery")

@@ -1,4 +1,4 @@
-"""Prompts are what strangers typed: text, wherever they stand."""
+"""Prompts are untrusted input: they appear as text everywhere."""
 
 import re
 
@@ -11,19 +11,19 @@ from tests.browser.test_delivery import head_of
 HOSTILE = {
     "markup": ('<img src=x onerror="window.hit=1">', '"><script>window.hit=1</script>'),
     "templates": ("{@html '<b>hit</b>'} {{hit}} ${hit}", '<!--#include virtual="/api/v1/model" --> %3Cscript%3E'),
-    "turned": ("a picture \u202egnp.exe", "an isolate \u2067 that never ends"),
+    "direction": ("a picture \u202egnp.exe", "an isolate \u2067 that never ends"),
 }
 
 
 @pytest.fixture(scope="package")
 def hostile(deployment):
-    """A finished walk of each kind."""
+    """A finished walk for each kind of hostile prompt."""
     return {name: deployment.finished_walk(*stops, frames=3) for name, stops in HOSTILE.items()}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_prompt_is_text_on_every_page(visit, hostile, name):
-    """No script runs, no element comes to be, nothing else turns round."""
+    """No script runs, no element is created, no other text changes direction."""
     start, end = HOSTILE[name]
     path = f"/walks/{hostile[name]['id']}"
     visitor = visit(path)
@@ -37,7 +37,7 @@ def test_a_hostile_prompt_is_text_on_every_page(visit, hostile, name):
     expect(card).to_contain_text(end)
     assert_untouched(visitor)
     card.click()
-    visitor.page.get_by_role("link", name="Walk on from here").click()
+    visitor.page.get_by_role("link", name="Continue from the last stop").click()
     expect(visitor.page.get_by_label("From")).to_have_value(end)
     assert_untouched(visitor)
     visitor.go("/gallery")
@@ -50,13 +50,13 @@ def test_a_hostile_prompt_is_text_on_every_page(visit, hostile, name):
 def assert_untouched(visitor):
     assert visitor.page.evaluate("() => window.hit") is None
     assert visitor.page.locator("main img[src='x'], main script, main b").count() == 0
-    # Who asks for its own origin's pictures alone has not been led elsewhere.
+    # No request was sent for the picture in the prompt.
     assert visitor.requested_urls("/x$") == []
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_prompt_is_text_to_crawlers(deployment, hostile, name):
-    """Included by nginx, put there by the api: the same, and nothing breaks out of its attribute."""
+    """nginx and the API insert the same metadata, and no prompt breaks out of its attribute."""
     path = f"/walks/{hostile[name]['id']}"
     heads = []
     for url in (deployment.url, deployment.direct.url):
@@ -68,8 +68,8 @@ def test_a_hostile_prompt_is_text_to_crawlers(deployment, hostile, name):
     assert heads[0].split() == heads[1].split()
 
 
-def test_a_hostile_address_is_text(visit, deployment):
-    """Searches and drafts come from links that others made."""
+def test_a_hostile_url_is_text(visit, deployment):
+    """Searches and drafts can come from links that others have made."""
     visitor = visit("/gallery?q=%22%3E%3Cimg%20src%3Dx%20onerror%3Dwindow.hit%3D1%3E")
     expect(visitor.page.locator("main p.empty")).to_contain_text('“"><img src=x onerror=window.hit=1>”')
     assert_untouched(visitor)

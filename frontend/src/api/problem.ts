@@ -1,4 +1,4 @@
-/** What went wrong with a call, as a sentence for the visitor. The api writes the sentences (RFC 9457). */
+/** Why a call to the API failed, as a message for the visitor. The API writes most of the messages (RFC 9457). */
 
 export interface FieldError {
   field: string;
@@ -15,25 +15,26 @@ export class Problem extends Error {
   }
 }
 
-export const UNREACHABLE = "The server cannot be reached. Look at your connection, then try again.";
+export const UNREACHABLE = "The server cannot be reached. Check your connection, then try again.";
 
-/** A problem of an answer that is no success: its body as the api or something before it wrote it. */
+/** The problem in an error response. body: as the API or a proxy before it wrote it. */
 export function problemOf(status: number, body: unknown): Problem {
   const { detail, errors } = (typeof body === "object" && body ? body : {}) as Record<string, unknown>;
-  const said = typeof detail === "string" && detail ? detail : `The server answered ${String(status)}. Try again.`;
-  return new Problem(said, status, Array.isArray(errors) ? errors.filter(isFieldError) : []);
+  const message =
+    typeof detail === "string" && detail ? detail : `The server returned error ${String(status)}. Try again.`;
+  return new Problem(message, status, Array.isArray(errors) ? errors.filter(isFieldError) : []);
 }
 
-/** The sentence for anything that was thrown. */
-export function sentenceOf(thrown: unknown): string {
+/** The message for anything that was thrown. */
+export function messageOf(thrown: unknown): string {
   if (thrown instanceof Problem) return thrown.message;
-  // What fetch throws where no answer came.
+  // fetch throws a TypeError if no response arrived.
   if (thrown instanceof TypeError) return UNREACHABLE;
-  return "Something broke here. Reload the page.";
+  return "Something went wrong. Reload the page.";
 }
 
-/** "stops.0 must have …" as said to somebody who sees two fields and no names of them. */
-export function fieldSentence({ field, detail }: FieldError, stops: number): string {
+/** "stops.0 must have …" with the name of the field as it appears in the form. */
+export function fieldMessage({ field, detail }: FieldError, stops: number): string {
   const stop = /^stops\.(\d+)$/.exec(field)?.[1];
   if (stop === undefined) return `${field.charAt(0).toUpperCase()}${field.slice(1).replaceAll("_", " ")} ${detail}.`;
   const index = Number(stop);

@@ -1,15 +1,15 @@
-/** The browser as a watch sees it. */
+/** What a WalkWatcher needs of the browser: event streams, timers, and news of network, sleep and tab changes. */
 
 import { getWalk } from "../api/client";
-import type { Events, Watch, World } from "./walkWatcher";
+import type { Environment, EventStream, WalkWatcher } from "./walkWatcher";
 
-/** Sleep and tabs out of sight break lines that then look whole. */
-const ASLEEP_MS = 30_000;
+/** A page that was hidden for longer checks its connection: sleep can break it without an error event. */
+const STALE_AFTER_MS = 30_000;
 
-export const browser: World = {
-  open: (id) => {
+export const browser: Environment = {
+  openEvents: (id) => {
     const source = new EventSource(`/api/v1/walks/${id}/events`);
-    const events: Events = {
+    const stream: EventStream = {
       onwalk: () => undefined,
       onlost: () => undefined,
       close: () => {
@@ -17,41 +17,41 @@ export const browser: World = {
       },
     };
     source.addEventListener("walk", (event: MessageEvent<string>) => {
-      events.onwalk(event.data);
+      stream.onwalk(event.data);
     });
     source.addEventListener("error", () => {
-      events.onlost(source.readyState === EventSource.CLOSED);
+      stream.onlost(source.readyState === EventSource.CLOSED);
     });
-    return events;
+    return stream;
   },
-  get: getWalk,
-  later: (ms, what) => {
-    const timer = setTimeout(what, ms);
+  getWalk,
+  after: (ms, callback) => {
+    const timer = setTimeout(callback, ms);
     return () => {
       clearTimeout(timer);
     };
   },
-  online: () => navigator.onLine,
+  isOnline: () => navigator.onLine,
 };
 
-/** Wake a watch when the network, the machine or the page comes back. Returns what ends that. */
-export function wakeWithBrowser(watch: Watch): () => void {
-  let hidden = 0;
-  const heard = new AbortController();
-  const { signal } = heard;
-  const wake = () => {
-    watch.wake();
+/** Reconnect a watcher when the network, the machine or the page comes back. Returns a function that stops this. */
+export function reconnectOnWake(watcher: WalkWatcher): () => void {
+  let hiddenAt = 0;
+  const listeners = new AbortController();
+  const { signal } = listeners;
+  const reconnect = () => {
+    watcher.reconnect();
   };
-  addEventListener("online", wake, { signal });
-  addEventListener("offline", wake, { signal });
+  addEventListener("online", reconnect, { signal });
+  addEventListener("offline", reconnect, { signal });
   addEventListener("pageshow", (event) => {
-    if (event.persisted) wake();
+    if (event.persisted) reconnect();
   }, { signal });
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) hidden = Date.now();
-    else if (Date.now() - hidden > ASLEEP_MS) wake();
+    if (document.hidden) hiddenAt = Date.now();
+    else if (Date.now() - hiddenAt > STALE_AFTER_MS) reconnect();
   }, { signal });
   return () => {
-    heard.abort();
+    listeners.abort();
   };
 }

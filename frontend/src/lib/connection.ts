@@ -1,38 +1,38 @@
-/** How good the line to the server is, and what follows from that. Pure. */
+/** How reliable the event stream has been, and when to poll instead. Pure. */
 
-export interface Line {
-  /** Connections lost since one last told anything. */
+export interface Connection {
+  /** Connections lost since the last event. */
   losses: number;
-  /** Polls that went well since the line was given up. */
+  /** Successful polls since the event stream was given up. */
   polls: number;
 }
 
-export const FRESH: Line = { losses: 0, polls: 0 };
-export const LOSSES_BORNE = 3;
+export const NEW_CONNECTION: Connection = { losses: 0, polls: 0 };
+export const MAX_LOSSES = 3;
 export const POLL_MS = 3000;
-/** After so many good polls events are tried again. */
-const POLLS_TO_TRUST = 20;
+/** After this many successful polls the event stream is tried again. */
+const POLLS_BEFORE_EVENTS = 20;
 const RETRY_MS = 1000;
 
-export function heard(): Line {
-  return FRESH;
+export function afterEvent(): Connection {
+  return NEW_CONNECTION;
 }
 
-export function lost(line: Line): Line {
-  return { losses: line.losses + 1, polls: 0 };
+export function afterLoss(connection: Connection): Connection {
+  return { losses: connection.losses + 1, polls: 0 };
 }
 
-/** A poll went well. In the end one connection is risked again: if that is lost too, polling goes on. */
-export function polled(line: Line): Line {
-  const polls = line.polls + 1;
-  return polls < POLLS_TO_TRUST ? { ...line, polls } : { losses: LOSSES_BORNE - 1, polls: 0 };
+/** After enough successful polls one event stream is tried again; if that is lost too, polling continues. */
+export function afterPoll(connection: Connection): Connection {
+  const polls = connection.polls + 1;
+  return polls < POLLS_BEFORE_EVENTS ? { ...connection, polls } : { losses: MAX_LOSSES - 1, polls: 0 };
 }
 
-export function isPolling(line: Line): boolean {
-  return line.losses >= LOSSES_BORNE;
+export function isPolling(connection: Connection): boolean {
+  return connection.losses >= MAX_LOSSES;
 }
 
-/** Milliseconds until the next try. */
-export function waitMs(line: Line): number {
-  return isPolling(line) ? POLL_MS : RETRY_MS * Math.max(1, line.losses);
+/** Milliseconds until the next attempt. */
+export function retryDelayMs(connection: Connection): number {
+  return isPolling(connection) ? POLL_MS : RETRY_MS * Math.max(1, connection.losses);
 }

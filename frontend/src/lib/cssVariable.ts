@@ -1,8 +1,8 @@
-/** Measures that only script knows, for the style sheet. The headers allow no style attributes; this is CSSOM. */
+/** Sets a CSS variable through CSSOM: the content security policy allows no style attributes. */
 
 import type { Attachment } from "svelte/attachments";
 
-export function measure(name: `--${string}`, value: number): Attachment<HTMLElement> {
+export function cssVariable(name: `--${string}`, value: number): Attachment<HTMLElement> {
   return (element) => {
     element.style.setProperty(name, String(value));
   };

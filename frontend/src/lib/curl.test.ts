@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { curlOf } from "./curl";
 
-test("a call names both prompts and quotes them for a shell", () => {
-  expect(curlOf("https://wall.example", ["a red sun", "it's $HOME & `more`"])).toBe(
-    "curl -o walk.gif 'https://wall.example/api/v1/walk?start=a+red+sun&end=it%27s+%24HOME+%26+%60more%60&wait=25'",
+test("the command holds both prompts, quoted for a shell", () => {
+  expect(curlOf("https://gallery.example", ["a red sun", "it's $HOME & `more`"])).toBe(
+    "curl -o walk.gif 'https://gallery.example/api/v1/walk?start=a+red+sun&end=it%27s+%24HOME+%26+%60more%60&wait=25'",
   );
 });

@@ -1,8 +1,8 @@
-/** The call that a visitor can paste into a terminal. Pure. */
+/** The curl command that a visitor can paste into a terminal. Pure. */
 
-/** One GET that starts a walk, waits for it and saves the GIF. Quoted for a POSIX shell. */
+/** One GET request that starts a walk, waits for it and saves the GIF. Quoted for a POSIX shell. */
 export function curlOf(origin: string, [start, end]: readonly [string, string]): string {
-  // URLSearchParams writes quotes and all else that a shell would read as %xx.
-  const asked = new URLSearchParams({ start, end, wait: "25" }).toString();
-  return `curl -o walk.gif '${origin}/api/v1/walk?${asked}'`;
+  // URLSearchParams percent-encodes quotes and everything else that a shell would interpret.
+  const query = new URLSearchParams({ start, end, wait: "25" }).toString();
+  return `curl -o walk.gif '${origin}/api/v1/walk?${query}'`;
 }

@@ -1,12 +1,12 @@
-/** What the visitor fills in, and what of it is asked. Pure. */
+/** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
-import type { WalkSpec, Wish } from "../api/client";
+import type { WalkRequest, WalkSpec } from "../api/client";
 
-export const MOST_STOPS = 8;
-export const LENGTHS = [13, 25, 49, 61] as const;
-const MOST_SEED = 2 ** 32 - 1;
+export const MAX_STOPS = 8;
+export const FRAME_COUNTS = [13, 25, 49, 61] as const;
+const MAX_SEED = 2 ** 32 - 1;
 
-/** seed: as typed; "" is the api's default, "auto" looks for one that walks evenly. */
+/** seed: as typed; "" means the API's default, "auto" lets the API choose the smoothest of several. */
 export interface Draft {
   stops: string[];
   frames: number;
@@ -23,42 +23,42 @@ export function isBlank(draft: Draft): boolean {
   return draft.stops.length === 2 && draft.stops.every((stop) => !stop.trim());
 }
 
-/** A draft as an address asks for it: /?stop=…&stop=…&frames=…&seed=… */
+/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=… */
 export function draftOf(query: string): Draft {
-  const asked = new URLSearchParams(query);
+  const parameters = new URLSearchParams(query);
   const draft = emptyDraft();
-  const stops = asked.getAll("stop").slice(0, MOST_STOPS);
+  const stops = parameters.getAll("stop").slice(0, MAX_STOPS);
   while (stops.length < 2) stops.push("");
-  const frames = Number(asked.get("frames"));
-  const seed = asked.get("seed") ?? "";
+  const frames = Number(parameters.get("frames"));
+  const seed = parameters.get("seed") ?? "";
   return {
     ...draft,
     stops,
-    frames: LENGTHS.some((length) => length === frames) ? frames : draft.frames,
+    frames: FRAME_COUNTS.some((count) => count === frames) ? frames : draft.frames,
     seed: seedProblem(seed) ? "" : seed,
   };
 }
 
-/** The address of a form in which a walk goes on from where another ended. */
-export function goOnPath(spec: Pick<WalkSpec, "stops">): string {
+/** The path of a form that starts at the last stop of a walk. */
+export function continuePath(spec: Pick<WalkSpec, "stops">): string {
   return `/?${new URLSearchParams({ stop: spec.stops.at(-1) ?? "" }).toString()}`;
 }
 
-/** The address of a form that holds a walk's own prompts, to be changed. */
+/** The path of a form that holds the prompts of a walk, to be edited. */
 export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed">): string {
-  const asked = new URLSearchParams(spec.stops.map((stop) => ["stop", stop]));
-  asked.set("frames", String(spec.frames));
-  asked.set("seed", String(spec.seed));
-  return `/?${asked.toString()}`;
+  const parameters = new URLSearchParams(spec.stops.map((stop) => ["stop", stop]));
+  parameters.set("frames", String(spec.frames));
+  parameters.set("seed", String(spec.seed));
+  return `/?${parameters.toString()}`;
 }
 
-export function swapped(draft: Draft): Draft {
+export function reversed(draft: Draft): Draft {
   return { ...draft, stops: draft.stops.toReversed() };
 }
 
-/** One stop more, before the last, so that where the walk ends stays. */
+/** With one more stop, before the last one. */
 export function withStop(draft: Draft): Draft {
-  if (draft.stops.length >= MOST_STOPS) return draft;
+  if (draft.stops.length >= MAX_STOPS) return draft;
   return { ...draft, stops: draft.stops.toSpliced(-1, 0, "") };
 }
 
@@ -67,51 +67,52 @@ export function withoutStop(draft: Draft, index: number): Draft {
   return { ...draft, stops: draft.stops.toSpliced(index, 1) };
 }
 
-/** One of the model card's examples, another than what stands there. chance: 0 to 1, 1 left out. */
-export function surprise(draft: Draft, examples: readonly (readonly string[])[], chance: number): Draft {
+/** One of the model card's examples, different from the current prompts. random: in [0, 1). */
+export function surprise(draft: Draft, examples: readonly (readonly string[])[], random: number): Draft {
   const others = examples.filter((example) => example.join("\n") !== draft.stops.join("\n"));
-  const picked = others[Math.floor(chance * others.length)];
+  const picked = others[Math.floor(random * others.length)];
   return picked ? { ...draft, stops: [...picked], seed: "auto" } : draft;
 }
 
-/** The example with the shortest prompts: it stands in the empty fields, where a line is all there is. */
+/** The example with the shortest prompts, for the placeholders: these have one line each. */
 export function shortest<T extends readonly string[]>(examples: readonly T[]): T | undefined {
   const length = (example: T) => Math.max(...example.map((prompt) => prompt.length));
   return examples.toSorted((one, other) => length(one) - length(other))[0];
 }
 
-/** What is wrong with each stop that is empty, by its index. */
+/** A message for each stop that is empty, by its index. */
 export function stopProblems(draft: Draft): Map<number, string> {
   const empty = draft.stops.flatMap((stop, index) => (stop.trim() ? [] : [index]));
-  return new Map(empty.map((index) => [index, "Say what should be seen here."]));
+  return new Map(empty.map((index) => [index, "Enter a prompt."]));
 }
 
 /** What is wrong with a seed, or "". */
 export function seedProblem(seed: string): string {
-  const said = seed.trim();
-  if (!said || said === "auto") return "";
-  return /^\d{1,10}$/.test(said) && Number(said) <= MOST_SEED ? "" : `A whole number up to ${String(MOST_SEED)}, or auto.`;
+  const trimmed = seed.trim();
+  if (!trimmed || trimmed === "auto") return "";
+  if (/^\d{1,10}$/.test(trimmed) && Number(trimmed) <= MAX_SEED) return "";
+  return `The seed must be a whole number from 0 to ${String(MAX_SEED)}, or “auto”.`;
 }
 
-export function wishOf(draft: Draft): Wish {
+export function requestOf(draft: Draft): WalkRequest {
   const seed = draft.seed.trim();
-  const wish: Wish = {
+  const request: WalkRequest = {
     stops: draft.stops.map((stop) => stop.replace(/\s+/g, " ").trim()),
     frames: draft.frames,
     listed: draft.listed,
   };
-  if (seed) wish.seed = seed === "auto" ? "auto" : Number(seed);
-  return wish;
+  if (seed) request.seed = seed === "auto" ? "auto" : Number(seed);
+  return request;
 }
 
-/** The same walk once more. seed: another one, where given. */
-export function again(spec: WalkSpec, seed?: number): Wish {
-  const { model: _model, revision: _revision, stops, ...look } = spec;
-  return { ...look, stops: [...stops], ...(seed === undefined ? {} : { seed }) };
+/** A request for the same walk, with another seed if one is given. */
+export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
+  const { model: _model, revision: _revision, stops, ...settings } = spec;
+  return { ...settings, stops: [...stops], ...(seed === undefined ? {} : { seed }) };
 }
 
-/** A seed that is not this one. chance: 0 to 1, 1 left out. Small, so that it can be told to others. */
-export function otherSeed(seed: number | null, chance: number): number {
-  const picked = 1 + Math.floor(chance * 9999);
+/** A seed other than this one, small enough to tell others. random: in [0, 1). */
+export function otherSeed(seed: number | null, random: number): number {
+  const picked = 1 + Math.floor(random * 9999);
   return picked === seed ? picked + 1 : picked;
 }

@@ -1,22 +1,22 @@
-/** Frames fetched and decoded ahead, so that a walk plays without a blink. */
+/** Fetches and decodes frames ahead of time, so that a walk plays without flicker. */
 
 const RETRY_MS = 2000;
 
-export class Pictures {
-  readonly #held = new Map<string, HTMLImageElement>();
+export class FramePreloader {
+  readonly #images = new Map<string, HTMLImageElement>();
 
-  /** Hold a picture ready. One that did not come may be asked for again a little later. */
-  prepare(url: string): void {
-    if (this.#held.has(url)) return;
-    const picture = new Image();
-    picture.decoding = "async";
-    picture.src = url;
-    this.#held.set(url, picture);
-    picture.decode().catch(() => setTimeout(() => this.#held.delete(url), RETRY_MS));
+  /** Load a frame. One that fails can be loaded again a little later. */
+  load(url: string): void {
+    if (this.#images.has(url)) return;
+    const image = new Image();
+    image.decoding = "async";
+    image.src = url;
+    this.#images.set(url, image);
+    image.decode().catch(() => setTimeout(() => this.#images.delete(url), RETRY_MS));
   }
 
-  isReady(url: string): boolean {
-    const picture = this.#held.get(url);
-    return picture !== undefined && picture.complete && picture.naturalWidth > 0;
+  isLoaded(url: string): boolean {
+    const image = this.#images.get(url);
+    return image !== undefined && image.complete && image.naturalWidth > 0;
   }
 }

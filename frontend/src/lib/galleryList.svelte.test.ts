@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Hanging } from "./galleryList.svelte";
+import { GalleryList } from "./galleryList.svelte";
 
 interface Call {
   url: URL;
-  answer: (body: unknown, status?: number) => void;
+  respond: (body: unknown, status?: number) => void;
   fail: () => void;
 }
 
@@ -20,11 +20,11 @@ beforeEach(() => {
       new Promise<Response>((resolve, reject) => {
         calls.push({
           url: new URL(request.url),
-          answer: (body, status = 200) => {
+          respond: (body, status = 200) => {
             resolve(Response.json(body, { status }));
           },
           fail: () => {
-            reject(new TypeError("no line"));
+            reject(new TypeError("no connection"));
           },
         });
       }),
@@ -34,70 +34,70 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("a view is asked for by its words and its owner, a page at a time", async () => {
-  const hanging = new Hanging();
-  const opened = hanging.open({ q: "blue", mine: true });
-  expect(hanging.loading).toBe(true);
-  calls[0]?.answer(page("b", NEXT));
+test("a view is requested by its words and its owner, one page at a time", async () => {
+  const list = new GalleryList();
+  const opened = list.open({ q: "blue", mine: true });
+  expect(list.loading).toBe(true);
+  calls[0]?.respond(page("b", NEXT));
   await opened;
   expect(Object.fromEntries(calls[0]?.url.searchParams ?? [])).toEqual({ q: "blue", owner: "me", limit: "24" });
-  const more = hanging.more();
-  calls[1]?.answer(page("a"));
+  const more = list.more();
+  calls[1]?.respond(page("a"));
   await more;
   expect(calls[1]?.url.searchParams.get("before")).toBe("5");
-  expect(hanging.wall.walks.map((walk) => walk.id)).toEqual(["b", "a"]);
-  expect(hanging.loading).toBe(false);
+  expect(list.loaded.walks.map((walk) => walk.id)).toEqual(["b", "a"]);
+  expect(list.loading).toBe(false);
 });
 
-test("an answer to an older search changes nothing", async () => {
-  const hanging = new Hanging();
-  const older = hanging.open({ q: "b", mine: false });
-  const newer = hanging.open({ q: "blue", mine: false });
-  calls[1]?.answer(page("new"));
+test("a response to an older search changes nothing", async () => {
+  const list = new GalleryList();
+  const older = list.open({ q: "b", mine: false });
+  const newer = list.open({ q: "blue", mine: false });
+  calls[1]?.respond(page("new"));
   await newer;
-  calls[0]?.answer(page("old"));
+  calls[0]?.respond(page("old"));
   await older;
-  expect(hanging.view?.q).toBe("blue");
-  expect(hanging.wall.walks.map((walk) => walk.id)).toEqual(["new"]);
+  expect(list.view?.q).toBe("blue");
+  expect(list.loaded.walks.map((walk) => walk.id)).toEqual(["new"]);
 });
 
-test("what went wrong is a sentence, and what hangs stays", async () => {
-  const hanging = new Hanging();
-  const opened = hanging.open(all);
-  calls[0]?.answer(page("a", NEXT));
+test("an error is a message, and the loaded walks stay", async () => {
+  const list = new GalleryList();
+  const opened = list.open(all);
+  calls[0]?.respond(page("a", NEXT));
   await opened;
-  const more = hanging.more();
-  calls[1]?.answer({ detail: "The catalogue is away. Try again in a minute." }, 503);
+  const more = list.more();
+  calls[1]?.respond({ detail: "The database is not responding. Retry in a minute." }, 503);
   await more;
-  expect(hanging.trouble).toBe("The catalogue is away. Try again in a minute.");
-  expect(hanging.wall.walks).toHaveLength(1);
-  const again = hanging.more();
+  expect(list.error).toBe("The database is not responding. Retry in a minute.");
+  expect(list.loaded.walks).toHaveLength(1);
+  const retried = list.more();
   calls[2]?.fail();
-  await again;
-  expect(hanging.trouble).toContain("cannot be reached");
+  await retried;
+  expect(list.error).toContain("cannot be reached");
 });
 
-test("a search that went wrong does not leave the one before as its answer", async () => {
-  const hanging = new Hanging({ wall: { walks: [], pages: 1, next: null }, view: all });
-  const opened = hanging.open({ q: "blue", mine: false });
+test("a failed search does not leave the walks of the search before", async () => {
+  const list = new GalleryList({ loaded: { walks: [], pages: 1, next: null }, view: all });
+  const opened = list.open({ q: "blue", mine: false });
   calls[0]?.fail();
   await opened;
-  expect(hanging.view).toBeNull();
-  expect(hanging.trouble).not.toBe("");
+  expect(list.view).toBeNull();
+  expect(list.error).not.toBe("");
 });
 
-test("what was kept hangs again without a call", () => {
-  const wall = { walks: [], pages: 3, next: NEXT };
-  const hanging = new Hanging({ wall, view: all });
-  expect(hanging.wall).toStrictEqual(wall);
+test("kept walks are shown again without a call", () => {
+  const loaded = { walks: [], pages: 3, next: NEXT };
+  const list = new GalleryList({ loaded, view: all });
+  expect(list.loaded).toStrictEqual(loaded);
   expect(calls).toHaveLength(0);
 });
 
-test("one page is asked for once", async () => {
-  const hanging = new Hanging({ wall: { walks: [], pages: 1, next: NEXT }, view: all });
-  const first = hanging.more();
-  await hanging.more();
+test("a page is requested only once", async () => {
+  const list = new GalleryList({ loaded: { walks: [], pages: 1, next: NEXT }, view: all });
+  const first = list.more();
+  await list.more();
   expect(calls).toHaveLength(1);
-  calls[0]?.answer(page("a"));
+  calls[0]?.respond(page("a"));
   await first;
 });

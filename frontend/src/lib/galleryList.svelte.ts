@@ -1,74 +1,74 @@
-/** The wall while it is looked at: what hangs, what is on its way, what went wrong. */
+/** The walks that the gallery page shows: loads pages, refreshes them, and reports errors. */
 
-import { getGallery, cursorOf, type GalleryPage } from "../api/client";
-import { sentenceOf } from "../api/problem";
-import { BARE, hang, PAGE, queryOf, renewed, type View, type Wall } from "./galleryView";
-import { see } from "./walkCache";
+import { cursorOf, getGallery, type GalleryPage } from "../api/client";
+import { messageOf } from "../api/problem";
+import { appendPage, NOTHING_LOADED, PAGE_SIZE, queryOf, updateWalks, type LoadedWalks, type View } from "./galleryView";
+import { cacheWalk } from "./walkCache";
 
-export class Hanging {
-  /** What is shown; during a new search still what was shown before. */
-  wall = $state.raw<Wall>(BARE);
-  /** The view that `wall` is of; null before the first page. */
+export class GalleryList {
+  /** The walks shown; during a new search still those of the search before. */
+  loaded = $state.raw<LoadedWalks>(NOTHING_LOADED);
+  /** The view that `loaded` belongs to; null before the first page. */
   view = $state.raw<View | null>(null);
   loading = $state(false);
-  /** Why the last page did not come, as a sentence, or "". */
-  trouble = $state("");
-  // Answers to what is no longer wanted are let go.
-  #asked = 0;
+  /** Why the last page failed to load, or "". */
+  error = $state("");
+  // Counts requests, so that only the response to the latest one is used.
+  #latest = 0;
 
-  constructor(kept?: { wall: Wall; view: View }) {
-    if (kept) ({ wall: this.wall, view: this.view } = kept);
+  constructor(kept?: { loaded: LoadedWalks; view: View }) {
+    if (kept) ({ loaded: this.loaded, view: this.view } = kept);
   }
 
-  /** The first page of a view. Where it does not come, nothing hangs. */
+  /** Load the first page of a view. If that fails, the list is empty. */
   async open(view: View): Promise<void> {
-    await this.#take(view, (page) => {
+    await this.#load(view, (page) => {
       this.view = view;
-      this.wall = hang(BARE, page);
+      this.loaded = appendPage(NOTHING_LOADED, page);
     });
   }
 
-  /** The next page of what is shown. */
+  /** Load the next page of the current view. */
   async more(): Promise<void> {
-    const { view, wall } = this;
-    if (this.loading || !view || !wall.next) return;
-    await this.#take(view, (page) => (this.wall = hang(this.wall, page)), cursorOf(wall.next));
+    const { view, loaded } = this;
+    if (this.loading || !view || !loaded.next) return;
+    await this.#load(view, (page) => (this.loaded = appendPage(this.loaded, page)), cursorOf(loaded.next));
   }
 
-  /** The newest walks as they are now. What does not come is left as it is: nobody asked for it. */
-  async renew(): Promise<void> {
+  /** Update the newest walks. Errors are ignored: the visitor did not request this. */
+  async refresh(): Promise<void> {
     const { view } = this;
     if (!view || this.loading) return;
-    const page = await getGallery(asked(view)).catch(() => null);
+    const page = await getGallery(parametersOf(view)).catch(() => null);
     if (!page || !this.view || queryOf(this.view) !== queryOf(view)) return;
-    this.wall = renewed(this.wall, page.walks);
+    this.loaded = updateWalks(this.loaded, page.walks);
   }
 
-  async #take(view: View, hung: (page: GalleryPage) => void, before?: number): Promise<void> {
-    const mine = ++this.#asked;
+  async #load(view: View, onpage: (page: GalleryPage) => void, before?: number): Promise<void> {
+    const request = ++this.#latest;
     this.loading = true;
-    this.trouble = "";
+    this.error = "";
     try {
-      const page = await getGallery(asked(view, before));
-      if (mine !== this.#asked) return;
-      page.walks.forEach(see);
-      hung(page);
+      const page = await getGallery(parametersOf(view, before));
+      if (request !== this.#latest) return;
+      page.walks.forEach(cacheWalk);
+      onpage(page);
     } catch (thrown) {
-      if (mine !== this.#asked) return;
-      this.trouble = sentenceOf(thrown);
-      // What hangs there is not what was asked for.
-      if (before === undefined) [this.wall, this.view] = [BARE, null];
+      if (request !== this.#latest) return;
+      this.error = messageOf(thrown);
+      // The walks still shown belong to another search.
+      if (before === undefined) [this.loaded, this.view] = [NOTHING_LOADED, null];
     } finally {
-      if (mine === this.#asked) this.loading = false;
+      if (request === this.#latest) this.loading = false;
     }
   }
 }
 
-function asked(view: View, before?: number): Parameters<typeof getGallery>[0] {
+function parametersOf(view: View, before?: number): Parameters<typeof getGallery>[0] {
   return {
     ...(view.q ? { q: view.q } : {}),
     ...(view.mine ? { owner: "me" as const } : {}),
     ...(before === undefined ? {} : { before }),
-    limit: PAGE,
+    limit: PAGE_SIZE,
   };
 }

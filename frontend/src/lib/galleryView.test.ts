@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import type { GalleryPage, Walk } from "../api/client";
-import { BARE, cardOf, emptyOf, hang, isGrowing, queryOf, renewed, viewOf, type Wall, whoAsks } from "./galleryView";
+import {
+  appendPage, cardOf, emptyMessage, hasUnfinished, nextPage, NOTHING_LOADED, queryOf, updateWalks, viewOf, type LoadedWalks,
+} from "./galleryView";
 
 function walk(id: string, changes: Partial<Walk> = {}): Walk {
   const spec = { stops: ["red waves", "a blue spiral"], frames: 25, width: 128, height: 128 } as Walk["spec"];
@@ -10,10 +12,10 @@ function walk(id: string, changes: Partial<Walk> = {}): Walk {
 }
 
 const page = (ids: string[], next: string | null = null): GalleryPage => ({ walks: ids.map((id) => walk(id)), next });
-const ids = (wall: Wall) => wall.walks.map((one) => one.id);
-const bare = { films: {}, landed: [], probes: [] };
+const ids = (loaded: LoadedWalks) => loaded.walks.map((one) => one.id);
+const empty = { films: {}, landed: [], probes: [] };
 
-test("a view and its address say the same", () => {
+test("a view survives the trip through its URL", () => {
   for (const view of [
     { q: "", mine: false },
     { q: "a & b = “c”?", mine: true },
@@ -24,65 +26,67 @@ test("a view and its address say the same", () => {
   expect(queryOf({ q: "", mine: false })).toBe("");
 });
 
-test("words of an address are taken as they are searched for", () => {
+test("search words in a URL are normalized", () => {
   expect(viewOf("?q=%20blue%20%0A%20waves+&owner=you")).toEqual({ q: "blue waves", mine: false });
   expect(viewOf(`?q=${"x".repeat(300)}`).q).toHaveLength(200);
 });
 
-test("pages hang one after the other, and no walk hangs twice", () => {
-  const first = hang(BARE, page(["c", "b"], "/api/v1/walks?before=2"));
-  const both = hang(first, page(["b", "a"]));
+test("pages are appended, and no walk appears twice", () => {
+  const first = appendPage(NOTHING_LOADED, page(["c", "b"], "/api/v1/walks?before=2"));
+  const both = appendPage(first, page(["b", "a"]));
   expect(ids(both)).toEqual(["c", "b", "a"]);
   expect(both).toMatchObject({ pages: 2, next: null });
 });
 
-test("three pages come by themselves, the rest when asked for, and then nothing", () => {
+test("three pages load automatically, the rest by a button, and nothing after the last", () => {
   const more = "/api/v1/walks?before=9";
-  expect(whoAsks(BARE)).toBe("wall");
-  expect(whoAsks({ walks: [], pages: 2, next: more })).toBe("wall");
-  expect(whoAsks({ walks: [], pages: 3, next: more })).toBe("visitor");
-  expect(whoAsks({ walks: [], pages: 1, next: null })).toBe("nobody");
+  expect(nextPage(NOTHING_LOADED)).toBe("automatic");
+  expect(nextPage({ walks: [], pages: 2, next: more })).toBe("automatic");
+  expect(nextPage({ walks: [], pages: 3, next: more })).toBe("button");
+  expect(nextPage({ walks: [], pages: 1, next: null })).toBe("none");
 });
 
-test("walks are renewed where they hang, and newer ones do not push in", () => {
-  const wall = hang(BARE, page(["b", "a"]));
-  const now = renewed(wall, [walk("c"), walk("b", { state: "failed" })]);
-  expect(ids(now)).toEqual(["b", "a"]);
-  expect(now.walks[0]?.state).toBe("failed");
+test("walks are updated in place, and newer ones are not inserted", () => {
+  const loaded = appendPage(NOTHING_LOADED, page(["b", "a"]));
+  const updated = updateWalks(loaded, [walk("c"), walk("b", { state: "failed" })]);
+  expect(ids(updated)).toEqual(["b", "a"]);
+  expect(updated.walks[0]?.state).toBe("failed");
 });
 
-test("a wall grows while one of its newest walks is on its way", () => {
-  expect(isGrowing(hang(BARE, page(["a"])))).toBe(false);
-  expect(isGrowing({ ...BARE, walks: [walk("b"), walk("a", { state: "filming" })] })).toBe(true);
+test("a gallery is unfinished while one of its newest walks is in progress", () => {
+  expect(hasUnfinished(appendPage(NOTHING_LOADED, page(["a"])))).toBe(false);
+  expect(hasUnfinished({ ...NOTHING_LOADED, walks: [walk("b"), walk("a", { state: "filming" })] })).toBe(true);
 });
 
-test("a finished walk shows its poster, has a film, and says nothing", () => {
+test("the card of a finished walk has a poster, a preview and no status", () => {
   expect(cardOf(walk("a", { landed: [0, 1] }))).toEqual({
     picture: "/api/v1/walks/a/poster.webp",
     preview: "/api/v1/walks/a/preview.mp4",
-    says: "",
+    status: "",
   });
 });
 
-test("a walk on its way shows the first frame that landed, else a probe, else nothing", () => {
-  const landed = walk("a", { ...bare, state: "rendering", landed: [5, 0] });
-  expect(cardOf(landed)).toEqual({ picture: "/api/v1/walks/a/frames/5.png", preview: null, says: "2 of 25" });
-  const probed = walk("a", { ...bare, state: "rendering", probes: [{ frame: 12, url: "/p.png" }] });
-  expect(cardOf(probed)).toMatchObject({ picture: "/p.png", says: "0 of 25" });
-  expect(cardOf(walk("a", { ...bare, state: "waiting", place_in_line: 4 }))).toEqual({
+test("the card of a walk in progress shows its first ready frame, else a probe, else nothing", () => {
+  const started = walk("a", { ...empty, state: "rendering", landed: [5, 0] });
+  expect(cardOf(started)).toEqual({ picture: "/api/v1/walks/a/frames/5.png", preview: null, status: "2 of 25 frames" });
+  const probed = walk("a", { ...empty, state: "rendering", probes: [{ frame: 12, url: "/p.png" }] });
+  expect(cardOf(probed)).toMatchObject({ picture: "/p.png", status: "0 of 25 frames" });
+  expect(cardOf(walk("a", { ...empty, state: "waiting", place_in_line: 4 }))).toEqual({
     picture: null,
     preview: null,
-    says: "4th in line",
+    status: "4th in the queue",
   });
 });
 
-test("a walk that ended otherwise says how", () => {
-  expect(cardOf(walk("a", { ...bare, state: "failed" })).says).toBe("Failed");
-  expect(cardOf(walk("a", { ...bare, state: "cancelled" })).says).toBe("Cancelled");
+test("the card of a walk that did not finish says so", () => {
+  expect(cardOf(walk("a", { ...empty, state: "failed" })).status).toBe("Failed");
+  expect(cardOf(walk("a", { ...empty, state: "cancelled" })).status).toBe("Cancelled");
 });
 
-test("an empty wall says why", () => {
-  const said = [emptyOf({ q: "", mine: false }), emptyOf({ q: "x", mine: false }), emptyOf({ q: "x", mine: true })];
-  expect(new Set([...said, emptyOf({ q: "", mine: true })]).size).toBe(4);
-  expect(said[1]).toContain("“x”");
+test("an empty gallery says why it is empty", () => {
+  const messages = [
+    emptyMessage({ q: "", mine: false }), emptyMessage({ q: "x", mine: false }), emptyMessage({ q: "x", mine: true }),
+  ];
+  expect(new Set([...messages, emptyMessage({ q: "", mine: true })]).size).toBe(4);
+  expect(messages[1]).toContain("“x”");
 });

@@ -1,76 +1,76 @@
-/** The wall: which walks are wanted, the pages of them that have come, and what a card shows of each. Pure. */
+/** The gallery: which walks the visitor wants, the pages of them loaded so far, and what a card shows. Pure. */
 
 import type { GalleryPage, Walk } from "../api/client";
-import { hasEnded, ordinal } from "./progressText";
+import { frameCountOf, hasEnded, queueText } from "./progressText";
 
-/** As the api has it. */
-export const MOST_WORDS = 200;
-export const PAGE = 24;
-/** Pages that come by themselves; then the visitor is asked. */
-export const BY_THEMSELVES = 3;
+/** The API's limit. */
+export const MAX_QUERY_LENGTH = 200;
+export const PAGE_SIZE = 24;
+/** Pages that load while the visitor scrolls; more load by a button. */
+export const AUTOMATIC_PAGES = 3;
 
-/** What the visitor wants to see. */
+/** Which walks the visitor wants to see. */
 export interface View {
   q: string;
   mine: boolean;
 }
 
-/** What has come of a view. next: the url of the page after, null after the last. */
-export interface Wall {
+/** The part of a view that is loaded. next: the URL of the next page, null after the last. */
+export interface LoadedWalks {
   walks: readonly Walk[];
   pages: number;
   next: string | null;
 }
 
 export interface Card {
-  /** Where the picture is; null where there is none yet. */
+  /** The URL of a still picture; null if there is none yet. */
   picture: string | null;
-  /** The film for those who linger; null where there is none. */
+  /** The URL of a short film; null if there is none. */
   preview: string | null;
-  /** How far it is; "" once it is done. */
-  says: string;
+  /** How far the walk is; "" once it is done. */
+  status: string;
 }
 
-export const BARE: Wall = { walks: [], pages: 0, next: null };
+export const NOTHING_LOADED: LoadedWalks = { walks: [], pages: 0, next: null };
 
-/** A view as an address asks for it: ?q=…&owner=me */
+/** The view in a URL's query: ?q=…&owner=me */
 export function viewOf(query: string): View {
-  const asked = new URLSearchParams(query);
-  return { q: wordsOf(asked.get("q") ?? ""), mine: asked.get("owner") === "me" };
+  const parameters = new URLSearchParams(query);
+  return { q: normalizeQuery(parameters.get("q") ?? ""), mine: parameters.get("owner") === "me" };
 }
 
-/** The query of a view's address, without "?"; "" for the whole wall. */
+/** The query of a view's URL, without "?"; "" for all walks. */
 export function queryOf({ q, mine }: View): string {
   return new URLSearchParams({ ...(q ? { q } : {}), ...(mine ? { owner: "me" } : {}) }).toString();
 }
 
-/** Words as they are searched for. */
-export function wordsOf(typed: string): string {
-  return typed.replace(/\s+/g, " ").trim().slice(0, MOST_WORDS);
+/** Search words as they are sent to the API. */
+export function normalizeQuery(typed: string): string {
+  return typed.replace(/\s+/g, " ").trim().slice(0, MAX_QUERY_LENGTH);
 }
 
-/** A page more. A walk that hangs already stays where it is. */
-export function hang(wall: Wall, page: GalleryPage): Wall {
-  const hanging = new Set(wall.walks.map((walk) => walk.id));
-  const fresh = page.walks.filter((walk) => !hanging.has(walk.id));
-  return { walks: [...wall.walks, ...fresh], pages: wall.pages + 1, next: page.next };
+/** With one more page. A walk that is there already keeps its place. */
+export function appendPage(loaded: LoadedWalks, page: GalleryPage): LoadedWalks {
+  const present = new Set(loaded.walks.map((walk) => walk.id));
+  const added = page.walks.filter((walk) => !present.has(walk.id));
+  return { walks: [...loaded.walks, ...added], pages: loaded.pages + 1, next: page.next };
 }
 
-/** The same walks, in the same places, as they are now. */
-export function renewed(wall: Wall, now: readonly Walk[]): Wall {
-  const newer = new Map(now.map((walk) => [walk.id, walk]));
-  return { ...wall, walks: wall.walks.map((walk) => newer.get(walk.id) ?? walk) };
+/** The same walks in the same places, in their newest versions. */
+export function updateWalks(loaded: LoadedWalks, newest: readonly Walk[]): LoadedWalks {
+  const byId = new Map(newest.map((walk) => [walk.id, walk]));
+  return { ...loaded, walks: loaded.walks.map((walk) => byId.get(walk.id) ?? walk) };
 }
 
-/** Whether one of the newest walks is still on its way. */
-export function isGrowing(wall: Wall): boolean {
-  return wall.walks.slice(0, PAGE).some((walk) => !hasEnded(walk));
+/** Whether one of the newest walks is still in progress. */
+export function hasUnfinished(loaded: LoadedWalks): boolean {
+  return loaded.walks.slice(0, PAGE_SIZE).some((walk) => !hasEnded(walk));
 }
 
-/** Who asks for the next page: nobody, the wall itself, or the visitor. */
-export function whoAsks({ pages, next }: Wall): "nobody" | "wall" | "visitor" {
-  if (pages > 0 && next === null) return "nobody";
-  return pages < BY_THEMSELVES ? "wall" : "visitor";
+/** How the next page loads: not at all, while the visitor scrolls, or by a button. */
+export function nextPage({ pages, next }: LoadedWalks): "none" | "automatic" | "button" {
+  if (pages > 0 && next === null) return "none";
+  return pages < AUTOMATIC_PAGES ? "automatic" : "button";
 }
 
 export function cardOf(walk: Walk): Card {
@@ -79,20 +79,20 @@ export function cardOf(walk: Walk): Card {
   return {
     picture: walk.films["poster.webp"] ?? frame,
     preview: walk.films["preview.mp4"] ?? null,
-    says: farOf(walk),
+    status: statusOf(walk),
   };
 }
 
-/** What stands where no walk does. */
-export function emptyOf({ q, mine }: View): string {
-  if (q) return mine ? `None of your walks passes through “${q}”.` : `No walk passes through “${q}”.`;
-  return mine ? "You have not walked yet." : "Nothing hangs here yet.";
+/** The message for a view without walks. */
+export function emptyMessage({ q, mine }: View): string {
+  if (q) return mine ? `None of your walks match “${q}”.` : `No walks match “${q}”.`;
+  return mine ? "You have no walks yet." : "There are no walks yet.";
 }
 
-function farOf({ state, landed, spec, place_in_line: place }: Walk): string {
-  if (state === "done") return "";
-  if (state === "failed") return "Failed";
-  if (state === "cancelled") return "Cancelled";
-  if (state === "waiting" && !landed.length) return place && place > 1 ? `${ordinal(place)} in line` : "Next in line";
-  return `${String(landed.length)} of ${String(spec.frames)}`;
+function statusOf(walk: Walk): string {
+  if (walk.state === "done") return "";
+  if (walk.state === "failed") return "Failed";
+  if (walk.state === "cancelled") return "Cancelled";
+  if (walk.state === "waiting" && !walk.landed.length) return queueText(walk.place_in_line);
+  return frameCountOf(walk);
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { filmsAreWelcome, Linger, LINGER_MS } from "./hoverIntent";
+import { HOVER_MS, HoverIntent, mayPlayPreviews } from "./hoverIntent";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -9,28 +9,28 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("who passes by does not linger; who stays does, until they go", () => {
-  const heard: boolean[] = [];
-  const linger = new Linger((now) => heard.push(now));
-  linger.start();
-  vi.advanceTimersByTime(LINGER_MS - 1);
-  linger.stop();
-  vi.advanceTimersByTime(LINGER_MS);
-  expect(heard).not.toContain(true);
-  linger.start();
-  vi.advanceTimersByTime(LINGER_MS);
-  expect(heard.at(-1)).toBe(true);
-  linger.stop();
-  expect(heard.at(-1)).toBe(false);
+test("a pointer that passes by means nothing; one that stays does, until it leaves", () => {
+  const changes: boolean[] = [];
+  const intent = new HoverIntent((intended) => changes.push(intended));
+  intent.start();
+  vi.advanceTimersByTime(HOVER_MS - 1);
+  intent.stop();
+  vi.advanceTimersByTime(HOVER_MS);
+  expect(changes).not.toContain(true);
+  intent.start();
+  vi.advanceTimersByTime(HOVER_MS);
+  expect(changes.at(-1)).toBe(true);
+  intent.stop();
+  expect(changes.at(-1)).toBe(false);
 });
 
-test("films are welcome unless motion or bytes are to be saved", () => {
-  const still = (matches: boolean) => vi.stubGlobal("matchMedia", () => ({ matches }));
-  still(false);
-  expect(filmsAreWelcome()).toBe(true);
+test("previews play unless motion or data is to be reduced", () => {
+  const reduceMotion = (matches: boolean) => vi.stubGlobal("matchMedia", () => ({ matches }));
+  reduceMotion(false);
+  expect(mayPlayPreviews()).toBe(true);
   vi.stubGlobal("navigator", { connection: { saveData: true } });
-  expect(filmsAreWelcome()).toBe(false);
+  expect(mayPlayPreviews()).toBe(false);
   vi.stubGlobal("navigator", {});
-  still(true);
-  expect(filmsAreWelcome()).toBe(false);
+  reduceMotion(true);
+  expect(mayPlayPreviews()).toBe(false);
 });

@@ -1,27 +1,27 @@
-/** Whether somebody lingers on something: the pointer rests on it for a while, or the keyboard has come to it. */
+/** Whether the visitor means a card: the pointer has rested on it for a moment, or the keyboard has focused it. */
 
-export const LINGER_MS = 150;
+export const HOVER_MS = 150;
 
-/** A film that nobody asked to see is fetched only where motion and bytes are welcome. */
-export function filmsAreWelcome(): boolean {
+/** Previews are loaded only if the visitor has asked to reduce neither motion nor data. */
+export function mayPlayPreviews(): boolean {
   const { connection } = navigator as Navigator & { connection?: { saveData?: boolean } };
   return !matchMedia("(prefers-reduced-motion: reduce)").matches && !connection?.saveData;
 }
 
-export class Linger {
+export class HoverIntent {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(readonly changed: (lingers: boolean) => void) {}
+  constructor(readonly onchange: (intended: boolean) => void) {}
 
   start(): void {
     this.stop();
     this.#timer = setTimeout(() => {
-      this.changed(true);
-    }, LINGER_MS);
+      this.onchange(true);
+    }, HOVER_MS);
   }
 
   stop(): void {
     clearTimeout(this.#timer);
-    this.changed(false);
+    this.onchange(false);
   }
 }

@@ -4,40 +4,40 @@ import { altOf, dayOf, frameName, jumpsOf, sizeOf, smoothnessOf, titleOf } from 
 const spec = { stops: ["a <b>giraffe</b>", "a gold star", "a battleship"], frames: 25 };
 const smoothness = { evenness: 0.9234, largest: 1.52, deviation: 0.01, sharpness: 1.3, jumps: [] };
 
-test("a walk is called by its ends, its prompts letter by letter", () => {
+test("a title names the first and the last stop, with prompts unchanged", () => {
   expect(titleOf(spec)).toBe("a <b>giraffe</b> to a battleship");
 });
 
-test("a prompt cannot turn the direction of what stands around it", () => {
+test("a prompt cannot change the direction of the text around it", () => {
   expect(titleOf({ stops: ["a\u202eb", "\u2067c"] })).toBe("ab to c");
 });
 
-test("many words are set smaller", () => {
+test("long prompts get a smaller font size", () => {
   const sizes = [10, 80, 300].map((length) => sizeOf({ stops: ["x".repeat(length), "y".repeat(length)] }));
   expect(sizes).toEqual(["large", "middle", "small"]);
 });
 
-test("frames are counted from one for people", () => {
+test("the text counts frames from one", () => {
   expect(frameName(8, 25)).toBe("Frame 9 of 25");
-  expect(altOf(spec, 0)).toBe("Frame 1 of 25 on the way from a <b>giraffe</b> to a gold star to a battleship");
+  expect(altOf(spec, 0)).toBe("Frame 1 of 25 of the walk from a <b>giraffe</b> to a gold star to a battleship");
 });
 
-test("a date is a day where the visitor is", () => {
+test("a date is the day in the visitor's time zone", () => {
   expect(dayOf("2026-11-20T23:30:00Z", "UTC")).toBe("20 November 2026");
   expect(dayOf("2026-11-20T23:30:00Z", "Asia/Tokyo")).toBe("21 November 2026");
 });
 
-test("smoothness is said in figures, and only where something was measured", () => {
+test("smoothness is shown in figures, and only if it was measured", () => {
   expect(smoothnessOf(smoothness)).toBe("evenness 0.92, largest step 1.5 ×, sharpness 1.30");
   expect(smoothnessOf(null)).toBe("");
   expect(smoothnessOf({ evenness: null, largest: null, deviation: 0, sharpness: null, jumps: [] })).toBe(
-    "Nothing moves",
+    "No motion",
   );
 });
 
-test("jumps name the frames that they lead to", () => {
+test("jumps name the frames at which they happen", () => {
   const jumps = (...frames: number[]) => ({ ...smoothness, jumps: frames.map((frame) => ({ frame, times: 4 })) });
   expect(jumpsOf(jumps())).toBe("");
-  expect(jumpsOf(jumps(8))).toBe("to frame 9");
-  expect(jumpsOf(jumps(3, 8, 20))).toBe("to frames 4, 9 and 21");
+  expect(jumpsOf(jumps(8))).toBe("at frame 9");
+  expect(jumpsOf(jumps(3, 8, 20))).toBe("at frames 4, 9 and 21");
 });

@@ -1,22 +1,22 @@
-/** Where on a walk the visitor is, and whether it plays. Time comes from the screen's own frames. */
+/** The state of the player: the current frame, and whether it plays. Timed by requestAnimationFrame. */
 
-import { due, next, type Act, type Manner, type Position } from "./playback";
+import { framesDue, next, type PlaybackMode, type PlayerAction, type Position } from "./playback";
 
-export class Play {
+export class Playback {
   frame = $state(0);
   playing = $state(false);
   speed = $state(1);
-  manner = $state<Manner>("back");
-  /** Whether the visitor has chosen a frame; until then the stage shows what landed last. */
+  mode = $state<PlaybackMode>("back");
+  /** Whether the visitor has chosen a frame; until then the player shows the newest one. */
   chosen = $state(false);
   #forward = true;
 
-  /** What a key or a button asks for. ready: whether there is a walk to play. */
-  act(act: Act, ready: boolean): void {
-    if (act === "manner") this.manner = this.manner === "loop" ? "back" : "loop";
-    else if (act === "play") this.playing = ready && !this.playing;
-    else this.show(act.to);
-    if (act === "play") this.chosen ||= this.playing;
+  /** Perform the action of a key or a button. ready: whether all frames are there. */
+  act(action: PlayerAction, ready: boolean): void {
+    if (action === "mode") this.mode = this.mode === "loop" ? "back" : "loop";
+    else if (action === "play") this.playing = ready && !this.playing;
+    else this.show(action.to);
+    if (action === "play") this.chosen ||= this.playing;
   }
 
   show(frame: number): void {
@@ -25,16 +25,16 @@ export class Play {
     this.frame = frame;
   }
 
-  /** Play while `playing`. isReady: whether a frame can be shown at once; one that cannot is waited for. */
-  run(frames: number, frameMs: number, isReady: (frame: number) => boolean): () => void {
+  /** Advance frames until the returned function is called. isLoaded: a frame that is not loaded is waited for. */
+  run(frames: number, frameMs: number, isLoaded: (frame: number) => boolean): () => void {
     let before: number | null = null;
     let elapsed = 0;
     const tick = (now: number) => {
       elapsed += before === null ? 0 : now - before;
       before = now;
-      const steps = due(elapsed, frameMs, this.speed);
-      elapsed = steps.leftMs;
-      for (let step = 0; step < steps.frames; step++) this.#step(frames, isReady);
+      const due = framesDue(elapsed, frameMs, this.speed);
+      elapsed = due.leftMs;
+      for (let step = 0; step < due.frames; step++) this.#step(frames, isLoaded);
       handle = requestAnimationFrame(tick);
     };
     let handle = requestAnimationFrame(tick);
@@ -43,9 +43,9 @@ export class Play {
     };
   }
 
-  #step(frames: number, isReady: (frame: number) => boolean): void {
-    const position: Position = next({ frame: this.frame, forward: this.#forward }, frames, this.manner);
-    if (!isReady(position.frame)) return;
+  #step(frames: number, isLoaded: (frame: number) => boolean): void {
+    const position: Position = next({ frame: this.frame, forward: this.#forward }, frames, this.mode);
+    if (!isLoaded(position.frame)) return;
     this.frame = position.frame;
     this.#forward = position.forward;
   }

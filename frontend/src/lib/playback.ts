@@ -1,6 +1,6 @@
-/** How a walk is played: which frame follows on which, and when. Pure. */
+/** The order and timing in which frames are played, and the keys of the player. Pure. */
 
-export type Manner = "loop" | "back";
+export type PlaybackMode = "loop" | "back";
 
 export interface Position {
   frame: number;
@@ -9,32 +9,32 @@ export interface Position {
 
 export const SPEEDS = [0.5, 1, 2] as const;
 
-/** What stands next. A loop begins again at the start; there and back turns round at both ends. */
-export function next({ frame, forward }: Position, frames: number, manner: Manner): Position {
+/** The position after this one. A loop restarts at the first frame; there and back turns round at both ends. */
+export function next({ frame, forward }: Position, frames: number, mode: PlaybackMode): Position {
   if (frames < 2) return { frame: 0, forward: true };
-  if (manner === "loop") return { frame: (frame + 1) % frames, forward: true };
-  const turned = forward ? frame < frames - 1 : frame === 0;
-  return { frame: turned ? frame + 1 : frame - 1, forward: turned };
+  if (mode === "loop") return { frame: (frame + 1) % frames, forward: true };
+  const nowForward = forward ? frame < frames - 1 : frame === 0;
+  return { frame: nowForward ? frame + 1 : frame - 1, forward: nowForward };
 }
 
-/** How many frames are due after so many milliseconds, and what is left of these. */
-export function due(elapsedMs: number, frameMs: number, speed: number): { frames: number; leftMs: number } {
-  const each = frameMs / speed;
-  const frames = Math.floor(elapsedMs / each);
-  // A tab that was away plays on; it does not catch up.
-  return frames > 4 ? { frames: 1, leftMs: 0 } : { frames, leftMs: elapsedMs - frames * each };
+/** How many frames are due after this many milliseconds, and how many milliseconds remain. */
+export function framesDue(elapsedMs: number, frameMs: number, speed: number): { frames: number; leftMs: number } {
+  const interval = frameMs / speed;
+  const frames = Math.floor(elapsedMs / interval);
+  // A tab that was in the background continues where it was, instead of skipping ahead.
+  return frames > 4 ? { frames: 1, leftMs: 0 } : { frames, leftMs: elapsedMs - frames * interval };
 }
 
-export type Act = "play" | "manner" | { to: number };
+export type PlayerAction = "play" | "mode" | { to: number };
 
-/** What a key does on the stage; null for keys that are not the stage's. */
-export function actOf(key: string, frame: number, frames: number): Act | null {
+/** What a key does in the player; null for keys that it leaves to the browser. */
+export function actionOf(key: string, frame: number, frames: number): PlayerAction | null {
   switch (key) {
     case " ":
       return "play";
     case "l":
     case "L":
-      return "manner";
+      return "mode";
     case "ArrowRight":
     case "ArrowUp":
       return { to: Math.min(frame + 1, frames - 1) };

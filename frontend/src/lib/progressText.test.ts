@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Walk } from "../api/client";
-import { about, announcementOf, ordinal, progressOf, quarterOf } from "./progressText";
+import { announcementOf, ordinal, progressOf, quarterOf, roughly } from "./progressText";
 
 const range = (count: number) => Array.from({ length: count }, (_, index) => index);
 const walk = (changes: Partial<Walk>, spacing: Walk["spec"]["spacing"] = "uniform"): Walk =>
@@ -16,47 +16,46 @@ const walk = (changes: Partial<Walk>, spacing: Walk["spec"]["spacing"] = "unifor
     ...changes,
   }) as Walk;
 
-test("places are said as in English", () => {
+test("ordinals are those of English", () => {
   expect([1, 2, 3, 4, 11, 12, 13, 21, 22, 101, 111].map(ordinal)).toEqual(
     ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "101st", "111th"],
   );
 });
 
-test("a walk on its way says frames, replicas and the time left", () => {
-  expect(progressOf(walk({ landed: range(14), seconds_left: 6.2 }))).toBe("14 of 25 · 3 replicas · about 6 s");
-  expect(progressOf(walk({ landed: range(14), replicas_awake: 1 }))).toBe("14 of 25 · 1 replica");
+test("a walk in progress shows its frames, the replicas and the time left", () => {
+  expect(progressOf(walk({ landed: range(14), seconds_left: 6.2 }))).toBe("14 of 25 frames · 3 replicas · about 6 s left");
+  expect(progressOf(walk({ landed: range(14), replicas_awake: 1 }))).toBe("14 of 25 frames · 1 replica");
 });
 
-test("a walk that waits says where it stands, or that a GPU wakes", () => {
-  expect(progressOf(walk({ state: "waiting", place_in_line: 4 }))).toBe("4th in line");
-  expect(progressOf(walk({ state: "waiting", place_in_line: 1 }))).toBe("Next in line");
-  expect(progressOf(walk({ state: "waiting", place_in_line: 4, replicas_awake: 0 }))).toBe(
-    "Waking a GPU, some minutes",
-  );
-  expect(progressOf(walk({ landed: range(3), replicas_awake: 0 }))).toBe("Waking a GPU, some minutes");
+test("a waiting walk shows its position in the queue, or that a GPU is starting", () => {
+  const starting = "Starting a GPU: this takes a few minutes";
+  expect(progressOf(walk({ state: "waiting", place_in_line: 4 }))).toBe("4th in the queue");
+  expect(progressOf(walk({ state: "waiting", place_in_line: 1 }))).toBe("Next in the queue");
+  expect(progressOf(walk({ state: "waiting", place_in_line: 4, replicas_awake: 0 }))).toBe(starting);
+  expect(progressOf(walk({ landed: range(3), replicas_awake: 0 }))).toBe(starting);
 });
 
 test("an even walk without frames is finding its steps, or its seed", () => {
   expect(progressOf(walk({}, "even"))).toBe("Finding even steps · 3 replicas");
-  expect(progressOf(walk({ seed: null }, "even"))).toBe("Finding a seed that walks evenly · 3 replicas");
-  expect(progressOf(walk({}))).toBe("0 of 25 · 3 replicas");
+  expect(progressOf(walk({ seed: null }, "even"))).toBe("Choosing the smoothest seed · 3 replicas");
+  expect(progressOf(walk({}))).toBe("0 of 25 frames · 3 replicas");
 });
 
-test("an end is said, also a bad one", () => {
-  expect(progressOf(walk({ state: "filming", landed: range(25) }))).toBe("25 of 25 · Making the films");
+test("every end is shown, also a failure", () => {
+  expect(progressOf(walk({ state: "filming", landed: range(25) }))).toBe("25 of 25 frames · Making the films");
   expect(progressOf(walk({ state: "done", landed: range(25) }))).toBe("Done");
-  expect(progressOf(walk({ state: "cancelled", landed: range(2) }))).toBe("Cancelled at 2 of 25");
-  expect(progressOf(walk({ state: "failed" }))).toBe("Failed at 0 of 25");
+  expect(progressOf(walk({ state: "cancelled", landed: range(2) }))).toBe("Cancelled after 2 of 25 frames");
+  expect(progressOf(walk({ state: "failed" }))).toBe("Failed after 0 of 25 frames");
 });
 
 test("estimates are rough", () => {
-  expect([0.2, 6.4, 99, 150].map(about)).toEqual(["a moment", "about 6 s", "about 99 s", "about 3 min"]);
+  expect([0.2, 6.4, 99, 150].map(roughly)).toEqual(["a moment", "about 6 s", "about 99 s", "about 3 min"]);
 });
 
-test("a whole walk announces five times: at 0, 25, 50, 75 and 100 %", () => {
-  const said = [...range(26).map((count) => walk({ landed: range(count) })), walk({ state: "done", landed: range(25) })];
-  expect([...new Set(said.map(quarterOf))]).toEqual([0, 1, 2, 3, 4]);
-  expect([...new Set(said.map(announcementOf))].map((sentence) => sentence.split(" %")[0])).toEqual(
+test("a complete walk is announced five times: at 0, 25, 50, 75 and 100%", () => {
+  const walks = [...range(26).map((count) => walk({ landed: range(count) })), walk({ state: "done", landed: range(25) })];
+  expect([...new Set(walks.map(quarterOf))]).toEqual([0, 1, 2, 3, 4]);
+  expect([...new Set(walks.map(announcementOf))].map((sentence) => sentence.split("%")[0])).toEqual(
     ["0", "25", "50", "75", "100"],
   );
 });

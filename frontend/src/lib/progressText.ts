@@ -1,8 +1,8 @@
-/** What is said of a walk on its way, in words. Pure. */
+/** The progress of a walk in words: one line for the page, and announcements for screen readers. Pure. */
 
 import type { Walk } from "../api/client";
 
-type Told = Pick<
+type Progress = Pick<
   Walk,
   "state" | "spec" | "seed" | "landed" | "probes" | "place_in_line" | "replicas_awake" | "seconds_left"
 >;
@@ -25,43 +25,45 @@ export function counted(number: number, one: string, many = `${one}s`): string {
   return `${String(number)} ${number === 1 ? one : many}`;
 }
 
-/** How long, as roughly as an estimate is. */
-export function about(seconds: number): string {
+/** A rough duration: an estimate deserves no precision. */
+export function roughly(seconds: number): string {
   if (seconds < 1) return "a moment";
   if (seconds < 100) return `about ${String(Math.round(seconds))} s`;
   return `about ${String(Math.round(seconds / 60))} min`;
 }
 
-/** The one line that says how far a walk is. */
-export function progressOf(walk: Told): string {
+/** One line that tells how far a walk is. */
+export function progressOf(walk: Progress): string {
   switch (walk.state) {
     case "done":
       return "Done";
     case "failed":
-      return `Failed at ${landedOf(walk)}`;
+      return `Failed after ${frameCountOf(walk)}`;
     case "cancelled":
-      return `Cancelled at ${landedOf(walk)}`;
+      return `Cancelled after ${frameCountOf(walk)}`;
     case "filming":
-      return `${landedOf(walk)} · Making the films`;
+      return `${frameCountOf(walk)} · Making the films`;
   }
-  if (walk.replicas_awake === 0) return "Waking a GPU, some minutes";
-  if (walk.state === "waiting") return waiting(walk.place_in_line);
-  const looking = walk.landed.length === 0 && (walk.seed === null || walk.spec.spacing === "even");
-  const parts = [looking ? lookingFor(walk.seed) : landedOf(walk), counted(walk.replicas_awake, "replica")];
-  if (walk.seconds_left) parts.push(about(walk.seconds_left));
+  if (walk.replicas_awake === 0) return "Starting a GPU: this takes a few minutes";
+  if (walk.state === "waiting") return queueText(walk.place_in_line);
+  const probing = walk.landed.length === 0 && (walk.seed === null || walk.spec.spacing === "even");
+  const parts = [probing ? probingText(walk.seed) : frameCountOf(walk), counted(walk.replicas_awake, "replica")];
+  if (walk.seconds_left) parts.push(`${roughly(walk.seconds_left)} left`);
   return parts.join(" · ");
 }
 
-function waiting(place: number | null): string {
-  return place === null || place <= 1 ? "Next in line" : `${ordinal(place)} in line`;
+/** "Next in the queue", "4th in the queue". position: counted from 1. */
+export function queueText(position: number | null): string {
+  return position === null || position <= 1 ? "Next in the queue" : `${ordinal(position)} in the queue`;
 }
 
-function lookingFor(seed: number | null): string {
-  return seed === null ? "Finding a seed that walks evenly" : "Finding even steps";
+function probingText(seed: number | null): string {
+  return seed === null ? "Choosing the smoothest seed" : "Finding even steps";
 }
 
-function landedOf({ landed, spec }: Told): string {
-  return `${String(landed.length)} of ${String(spec.frames)}`;
+/** "14 of 25 frames". */
+export function frameCountOf({ landed, spec }: Pick<Walk, "landed" | "spec">): string {
+  return `${String(landed.length)} of ${counted(spec.frames, "frame")}`;
 }
 
 /** Which quarter of its frames a walk has reached, 0 to 4. Four only once it is done. */
@@ -70,12 +72,12 @@ export function quarterOf(walk: Pick<Walk, "state" | "landed" | "spec">): number
   return Math.min(3, Math.floor((4 * walk.landed.length) / walk.spec.frames));
 }
 
-/** What is announced at a quarter, and at the end of a walk that did not get there. */
+/** The announcement at each quarter, and at the end of a walk that was not finished. */
 export function announcementOf(walk: Pick<Walk, "state" | "landed" | "spec">): string {
   if (walk.state === "failed") return "The walk failed.";
   if (walk.state === "cancelled") return "The walk was cancelled.";
   const quarter = quarterOf(walk);
-  const percent = `${String(25 * quarter)} %`;
-  if (quarter === 4) return `${percent}. The walk is done.`;
-  return quarter === 0 ? `${percent}. The walk has been asked for.` : `${percent} of the walk is there.`;
+  const percent = `${String(25 * quarter)}%`;
+  if (quarter === 4) return `${percent}. The walk is finished.`;
+  return quarter === 0 ? `${percent}. The walk has been requested.` : `${percent} of the walk is ready.`;
 }

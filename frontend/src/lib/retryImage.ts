@@ -1,25 +1,25 @@
-/** A picture that did not come is asked for again, more and more slowly, until it comes or leaves the page. */
+/** Loads a failed image again, with growing pauses, until it loads or leaves the page. */
 
 import type { Attachment } from "svelte/attachments";
 
-const TRIES = 6;
+const MAX_RETRIES = 6;
 
-/** Milliseconds before the try after so many; null: it is not to be had. */
-export function pause(tries: number): number | null {
-  return tries < TRIES ? 1000 * 2 ** tries : null;
+/** Milliseconds before the next retry; null once there have been enough. */
+export function retryDelayMs(retries: number): number | null {
+  return retries < MAX_RETRIES ? 1000 * 2 ** retries : null;
 }
 
-export const persist: Attachment<HTMLImageElement> = (image) => {
-  let tries = 0;
+export const retryImage: Attachment<HTMLImageElement> = (image) => {
+  let retries = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const again = (): void => {
-    const wait = pause(tries++);
-    // The same address once more: a browser fetches anew what failed.
-    if (wait !== null) timer = setTimeout(() => image.setAttribute("src", image.src), wait);
+  const retry = (): void => {
+    const delay = retryDelayMs(retries++);
+    // Setting the same URL again makes the browser fetch a failed image once more.
+    if (delay !== null) timer = setTimeout(() => image.setAttribute("src", image.src), delay);
   };
-  image.addEventListener("error", again);
+  image.addEventListener("error", retry);
   return () => {
     clearTimeout(timer);
-    image.removeEventListener("error", again);
+    image.removeEventListener("error", retry);
   };
 };

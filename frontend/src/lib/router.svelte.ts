@@ -1,8 +1,8 @@
-/** Where the visitor is. Real links, the History API, and the place on a page kept for Back. */
+/** The client-side router: real links, the History API, and the scroll position restored on Back. */
 
 import { tick } from "svelte";
-import { isOurs, pageOf, type Page } from "./routes";
-import { keepFor, keptFor } from "./pageState";
+import { getPageState, setPageState } from "./pageState";
+import { isInternal, pageOf, type Page } from "./routes";
 
 interface Entry {
   key: string;
@@ -10,73 +10,74 @@ interface Entry {
 }
 
 let entry: Entry = { key: "", scroll: 0 };
-// Where this visit was left. Not the entry's: a page that is still short scrolls by itself, and that is kept as well.
-let left = 0;
+// The scroll position to restore. Kept apart from the entry: a page that is still short scrolls up by itself, and that
+// position is saved in the entry as well.
+let savedScroll = 0;
 
-const here = $state<{ page: Page; path: string; query: string; visit: string }>({
+const state = $state<{ page: Page; path: string; query: string; visit: string }>({
   page: { name: "new" },
   path: "/",
   query: "",
   visit: "",
 });
 
-/** The page shown, its path, its query (with "?" where there is one), and a name for this visit of it. */
-export const place: Readonly<typeof here> = here;
+/** The current page, its path, its query (with "?" if it has one), and a key for this visit of it. */
+export const current: Readonly<typeof state> = state;
 
-/** Go to an address of ours. */
+/** Go to an internal URL. */
 export async function go(href: string, { replace = false } = {}): Promise<void> {
-  keepScroll();
+  saveScroll();
   entry = { key: newKey(), scroll: 0 };
   if (replace) history.replaceState(entry, "", href);
   else history.pushState(entry, "", href);
-  look();
+  update();
   await settle();
 }
 
-/** Change the query of the address alone: no new visit, no scrolling. Such as a search while it is typed. */
+/** Change only the query of the URL, without a new visit and without scrolling; for a search while it is typed. */
 export function setQuery(query: string): void {
   history.replaceState(entry, "", query ? `?${query}` : location.pathname);
-  here.query = location.search;
+  state.query = location.search;
 }
 
-/** Keep something for this visit of the page. */
+/** Save a value for this visit of the page. */
 export function remember(name: string, value: unknown): void {
-  keepFor(entry.key, name, value);
+  setPageState(entry.key, name, value);
 }
 
-/** What was kept on an earlier stay of the same visit. */
+/** The value saved earlier in the same visit. */
 export function recall<T>(name: string): T | undefined {
-  return keptFor(entry.key, name) as T | undefined;
+  return getPageState(entry.key, name) as T | undefined;
 }
 
-/** Scroll to where the visitor was; for pages that are as long as before only once something has loaded. */
+/** Restore the scroll position; also for pages that reach their full length only after loading something. */
 export async function restoreScroll(): Promise<void> {
   await tick();
-  scrollTo(0, left);
+  scrollTo(0, savedScroll);
 }
 
-/** Start listening. Returns what stops it. */
+/** Start the router. Returns a function that stops it. */
 export function startRouter(): () => void {
   history.scrollRestoration = "manual";
-  const known = history.state as Entry | null;
-  entry = known?.key ? known : { key: newKey(), scroll: 0 };
+  const stored = history.state as Entry | null;
+  entry = stored?.key ? stored : { key: newKey(), scroll: 0 };
   history.replaceState(entry, "");
-  look();
+  update();
   void restoreScroll();
-  const heard = new AbortController();
-  const { signal } = heard;
+  const listeners = new AbortController();
+  const { signal } = listeners;
   addEventListener("popstate", onPop, { signal });
-  addEventListener("scrollend", keepScroll, { signal });
-  addEventListener("pagehide", keepScroll, { signal });
+  addEventListener("scrollend", saveScroll, { signal });
+  addEventListener("pagehide", saveScroll, { signal });
   document.addEventListener("click", onClick, { signal });
   return () => {
-    heard.abort();
+    listeners.abort();
   };
 }
 
-function look(): void {
-  left = entry.scroll;
-  Object.assign(here, {
+function update(): void {
+  savedScroll = entry.scroll;
+  Object.assign(state, {
     page: pageOf(location.pathname),
     path: location.pathname,
     query: location.search,
@@ -84,28 +85,28 @@ function look(): void {
   });
 }
 
-function keepScroll(): void {
+function saveScroll(): void {
   entry = { ...entry, scroll: scrollY };
   history.replaceState(entry, "");
 }
 
 function onPop(event: PopStateEvent): void {
-  const state = event.state as Entry | null;
-  entry = state?.key ? state : { key: newKey(), scroll: 0 };
-  if (!state?.key) history.replaceState(entry, "");
-  look();
+  const popped = event.state as Entry | null;
+  entry = popped?.key ? popped : { key: newKey(), scroll: 0 };
+  if (!popped?.key) history.replaceState(entry, "");
+  update();
   void settle();
 }
 
 function onClick(event: MouseEvent): void {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
-  if (!link?.href || !isOurs(event, link, location.origin)) return;
+  if (!link?.href || !isInternal(event, link, location.origin)) return;
   event.preventDefault();
-  // The same address again is no new entry.
+  // The same URL again adds no history entry.
   void go(link.href, { replace: link.href === location.href });
 }
 
-/** Once the new page stands: its place, and its heading for those who read by ear. */
+/** After a page change: restore the scroll position and focus the heading, for screen readers. */
 async function settle(): Promise<void> {
   await restoreScroll();
   document.querySelector<HTMLElement>("main h1")?.focus({ preventScroll: true });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isOurs, pageOf, walkPath } from "./routes";
+import { isInternal, pageOf, walkPath } from "./routes";
 
 const id = "66ec43256477540dc236522cabd07085";
 const plain = { button: 0, metaKey: false, ctrlKey: false, shiftKey: false, altKey: false, defaultPrevented: false };
@@ -8,30 +8,30 @@ const link = (href: string, has: string[] = [], target = "") => ({
   target,
   hasAttribute: (name: string) => has.includes(name),
 });
-const origin = "https://wall.example";
+const origin = "https://gallery.example";
 
-test("addresses lead to their pages, with or without a last slash", () => {
+test("paths lead to their pages, with or without a trailing slash", () => {
   expect(pageOf("/")).toEqual({ name: "new" });
   expect(pageOf("/gallery/")).toEqual({ name: "gallery" });
   expect(pageOf("/about")).toEqual({ name: "about" });
   expect(pageOf(walkPath(id))).toEqual({ name: "walk", id });
 });
 
-test("what no page has is missing", () => {
+test("an unknown path is not found", () => {
   for (const path of ["/walks", "/walks/", "/walks/66EC", "/walks/../x", `/walks/${id}/more`, "/nowhere"]) {
-    expect(pageOf(path)).toEqual({ name: "missing" });
+    expect(pageOf(path)).toEqual({ name: "not-found" });
   }
 });
 
-test("a plain click on a page of ours is ours", () => {
-  expect(isOurs(plain, link(`${origin}/gallery?q=blue`), origin)).toBe(true);
+test("a plain click on an internal link is handled", () => {
+  expect(isInternal(plain, link(`${origin}/gallery?q=blue`), origin)).toBe(true);
 });
 
-test("whatever the visitor wants the browser to do stays the browser's", () => {
-  expect(isOurs({ ...plain, ctrlKey: true }, link(`${origin}/gallery`), origin)).toBe(false);
-  expect(isOurs({ ...plain, button: 1 }, link(`${origin}/gallery`), origin)).toBe(false);
-  expect(isOurs(plain, link(`${origin}/gallery`, [], "_blank"), origin)).toBe(false);
-  expect(isOurs(plain, link(`${origin}/x`, ["download"]), origin)).toBe(false);
-  expect(isOurs(plain, link(`${origin}/api/docs`), origin)).toBe(false);
-  expect(isOurs(plain, link("https://elsewhere.example/"), origin)).toBe(false);
+test("other clicks and other links are left to the browser", () => {
+  expect(isInternal({ ...plain, ctrlKey: true }, link(`${origin}/gallery`), origin)).toBe(false);
+  expect(isInternal({ ...plain, button: 1 }, link(`${origin}/gallery`), origin)).toBe(false);
+  expect(isInternal(plain, link(`${origin}/gallery`, [], "_blank"), origin)).toBe(false);
+  expect(isInternal(plain, link(`${origin}/x`, ["download"]), origin)).toBe(false);
+  expect(isInternal(plain, link(`${origin}/api/docs`), origin)).toBe(false);
+  expect(isInternal(plain, link("https://elsewhere.example/"), origin)).toBe(false);
 });

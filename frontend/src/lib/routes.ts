@@ -1,30 +1,30 @@
-/** Which page an address means. Pure. */
+/** Which page a path leads to. Pure. */
 
 export type Page =
   | { name: "new" }
   | { name: "walk"; id: string }
   | { name: "gallery" }
   | { name: "about" }
-  | { name: "missing" };
+  | { name: "not-found" };
 
 const WALK = /^\/walks\/([0-9a-f]{32})$/;
 
 export function pageOf(path: string): Page {
-  const plain = path.length > 1 ? path.replace(/\/+$/, "") : path;
-  if (plain === "" || plain === "/") return { name: "new" };
-  if (plain === "/gallery") return { name: "gallery" };
-  if (plain === "/about") return { name: "about" };
-  const id = WALK.exec(plain)?.[1];
-  return id ? { name: "walk", id } : { name: "missing" };
+  const trimmed = path.length > 1 ? path.replace(/\/+$/, "") : path;
+  if (trimmed === "" || trimmed === "/") return { name: "new" };
+  if (trimmed === "/gallery") return { name: "gallery" };
+  if (trimmed === "/about") return { name: "about" };
+  const id = WALK.exec(trimmed)?.[1];
+  return id ? { name: "walk", id } : { name: "not-found" };
 }
 
-/** The address of a walk's page; not that of the api's resource. */
+/** The path of a walk's page; not that of the API's resource. */
 export function walkPath(id: string): string {
   return `/walks/${id}`;
 }
 
-/** Whether a click on a link is ours to follow, rather than the browser's: a plain click on a page of ours. */
-export function isOurs(
+/** Whether the router handles a click on a link instead of the browser: a plain click that leads to one of our pages. */
+export function isInternal(
   click: Pick<MouseEvent, "button" | "metaKey" | "ctrlKey" | "shiftKey" | "altKey" | "defaultPrevented">,
   link: Pick<HTMLAnchorElement, "href" | "target"> & { hasAttribute(name: string): boolean },
   origin: string,

@@ -1,10 +1,10 @@
-/** What each of a walk's reserved slots shows. Pure: a snapshot in, slots out, in whatever order frames landed. */
+/** What each slot of the frame strip shows, whatever the order in which frames arrive. Pure. */
 
 import type { Walk } from "../api/client";
 
 export interface Slot {
   frame: number;
-  /** What to show there: the frame, a probe from near it meanwhile, or nothing yet. */
+  /** The frame itself, a probe from near it in the meantime, or nothing yet. */
   kind: "frame" | "probe" | "empty";
   url: string | null;
 }
@@ -22,14 +22,14 @@ export function slotsOf({ url, landed, probes, spec }: Snapshot): Slot[] {
   return slots;
 }
 
-/** The slot that stands in for a frame which is not there yet: the nearest that shows anything, the earlier of two. */
-export function nearest(slots: readonly Slot[], frame: number): Slot | null {
-  const shown = slots.filter((slot) => slot.url !== null);
-  const away = (slot: Slot) => Math.abs(slot.frame - frame);
-  return shown.reduce<Slot | null>((best, slot) => (best && away(best) <= away(slot) ? best : slot), null);
+/** The slot to show in place of a missing frame: the nearest one with a picture, the earlier of two equally near. */
+export function nearestFilled(slots: readonly Slot[], frame: number): Slot | null {
+  const filled = slots.filter((slot) => slot.url !== null);
+  const distance = (slot: Slot) => Math.abs(slot.frame - frame);
+  return filled.reduce<Slot | null>((best, slot) => (best && distance(best) <= distance(slot) ? best : slot), null);
 }
 
-/** The slot that came to show something else last between two snapshots, the first of several; null where none did. */
-export function newest(before: readonly Slot[], after: readonly Slot[]): number | null {
+/** The first slot whose picture differs between two snapshots; null if none does. */
+export function firstChanged(before: readonly Slot[], after: readonly Slot[]): number | null {
   return after.find((slot) => slot.url !== null && slot.url !== before[slot.frame]?.url)?.frame ?? null;
 }

@@ -1,4 +1,4 @@
-/** Light or dark: as the system says, unless the visitor has switched. */
+/** Light or dark theme: as the system has it, unless the visitor has switched. */
 
 type Theme = "light" | "dark";
 const KEY = "momalisa-theme";
@@ -13,34 +13,34 @@ export function startTheme(): void {
   system.addEventListener("change", show);
 }
 
-/** To the other one. Where the system has that one too, it is followed again. */
+/** Switch to the other theme. If the system uses that one, follow the system again. */
 export function switchTheme(): void {
   const other = state.shown === "dark" ? "light" : "dark";
   try {
-    if (other === systems()) localStorage.removeItem(KEY);
+    if (other === systemTheme()) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, other);
   } catch {
-    // Storage may be forbidden; the switch then lasts as long as the page.
+    // If storage is blocked, the switch lasts until the page is left.
   }
   show(other);
 }
 
-function systems(): Theme {
+function systemTheme(): Theme {
   return system.matches ? "dark" : "light";
 }
 
-function chosen(): Theme | null {
+function storedTheme(): Theme | null {
   try {
-    const found = localStorage.getItem(KEY);
-    return found === "light" || found === "dark" ? found : null;
+    const stored = localStorage.getItem(KEY);
+    return stored === "light" || stored === "dark" ? stored : null;
   } catch {
     return null;
   }
 }
 
-function show(wanted: unknown = null): void {
-  const own = wanted === "light" || wanted === "dark" ? wanted : chosen();
-  state.shown = own ?? systems();
-  if (own && own !== systems()) document.documentElement.dataset.theme = own;
+function show(requested: unknown = null): void {
+  const own = requested === "light" || requested === "dark" ? requested : storedTheme();
+  state.shown = own ?? systemTheme();
+  if (own && own !== systemTheme()) document.documentElement.dataset.theme = own;
   else delete document.documentElement.dataset.theme;
 }

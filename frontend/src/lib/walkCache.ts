@@ -1,17 +1,17 @@
-/** Walks as they were seen last, so that a page which is asked for again shows something at once. In memory. */
+/** The latest version of each walk seen, so that a page that is opened again shows something at once. In memory. */
 
 import type { Walk } from "../api/client";
 
-const MOST = 200;
-const seen = new Map<string, Walk>();
+const MAX_WALKS = 200;
+const cache = new Map<string, Walk>();
 
-export function see(walk: Walk): void {
-  seen.delete(walk.id);
-  seen.set(walk.id, walk);
-  const [oldest] = seen.keys();
-  if (seen.size > MOST && oldest) seen.delete(oldest);
+export function cacheWalk(walk: Walk): void {
+  cache.delete(walk.id);
+  cache.set(walk.id, walk);
+  const [oldest] = cache.keys();
+  if (cache.size > MAX_WALKS && oldest) cache.delete(oldest);
 }
 
-export function known(id: string): Walk | null {
-  return seen.get(id) ?? null;
+export function cachedWalk(id: string): Walk | null {
+  return cache.get(id) ?? null;
 }

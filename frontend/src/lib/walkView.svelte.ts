@@ -1,72 +1,73 @@
-/** One walk as its page shows it: the newest snapshot, what is wrong with the line, what is announced. */
+/** The state of a walk's page: the newest version of the walk, connection problems, and announcements. */
 
 import type { Walk } from "../api/client";
-import { known, see } from "./walkCache";
-import { newest, slotsOf } from "./slots";
+import { browser, reconnectOnWake } from "./browserEvents";
 import { announcementOf, hasEnded, quarterOf } from "./progressText";
-import { Watch, type Trouble } from "./walkWatcher";
-import { browser, wakeWithBrowser } from "./browserEvents";
+import { firstChanged, slotsOf } from "./slots";
+import { cachedWalk, cacheWalk } from "./walkCache";
+import { WalkWatcher, type Trouble } from "./walkWatcher";
 
-const UNKNOWN = "No walk has this address. It may have been taken down, or the link is cut short.";
+const NOT_FOUND = "There is no walk at this address. It may have been removed, or the link is incomplete.";
 
 export class WalkView {
   walk = $state.raw<Walk | null>(null);
   trouble = $state<Trouble>(null);
-  refused = $state("");
-  /** For ears: at 0, 25, 50, 75, 100 % and at a bad end alone. */
-  announced = $state("");
-  /** The slot that filled last while we looked. */
-  fresh = $state<number | null>(null);
+  /** Why the walk cannot be shown at all, or "". */
+  refusal = $state("");
+  /** For screen readers: changes at 0, 25, 50, 75 and 100%, and on failure or cancellation. */
+  announcement = $state("");
+  /** The frame that arrived last while the page was open. */
+  newestFrame = $state<number | null>(null);
   readonly slots = $derived(this.walk ? slotsOf(this.walk) : []);
   readonly ended = $derived(this.walk !== null && hasEnded(this.walk));
-  #said = "";
+  #announcedStep = "";
 
   constructor(readonly id: string) {
-    this.walk = known(id);
+    this.walk = cachedWalk(id);
   }
 
-  /** Watch until it has ended. Returns what stops that. */
+  /** Watch the walk until it has ended. Returns a function that stops this. */
   follow(): () => void {
-    const watch = new Watch(
+    const watcher = new WalkWatcher(
       this.id,
       {
-        told: (walk) => {
-          this.take(walk);
+        onwalk: (walk) => {
+          this.update(walk);
         },
-        trouble: (trouble) => {
+        ontrouble: (trouble) => {
           this.trouble = trouble;
         },
-        refused: (problem) => {
-          // The api's own sentence speaks to those who write calls.
-          this.refused = problem.status === 404 ? UNKNOWN : problem.message;
+        onrefused: (problem) => {
+          // The API's own message for an unknown walk is written for programmers.
+          this.refusal = problem.status === 404 ? NOT_FOUND : problem.message;
         },
       },
       browser,
     );
-    watch.start();
-    const sleep = wakeWithBrowser(watch);
+    watcher.start();
+    const stopReconnecting = reconnectOnWake(watcher);
     return () => {
-      sleep();
-      watch.stop();
+      stopReconnecting();
+      watcher.stop();
     };
   }
 
-  /** A snapshot; older ones than what is shown are late, and left out. */
-  take(walk: Walk): void {
+  /** Show a version of the walk, unless a newer one is shown already. */
+  update(walk: Walk): void {
     const before = this.walk;
     if (before && walk.revision < before.revision) return;
-    this.fresh = newest(before ? slotsOf(before) : [], slotsOf(walk)) ?? this.fresh;
+    this.newestFrame = firstChanged(before ? slotsOf(before) : [], slotsOf(walk)) ?? this.newestFrame;
     this.walk = walk;
-    see(walk);
+    cacheWalk(walk);
     this.#announce(before, walk);
   }
 
   #announce(before: Walk | null, walk: Walk): void {
     const step = hasEnded(walk) ? walk.state : String(quarterOf(walk));
-    if (step === this.#said) return;
-    this.#said = step;
-    // Who opens a walk that ended long ago is told by the page itself.
+    if (step === this.#announcedStep) return;
+    this.#announcedStep = step;
+    // A walk that had ended before the page opened needs no announcement: the page itself shows it.
     if (before === null && hasEnded(walk)) return;
-    this.announced = announcementOf(walk);
+    this.announcement = announcementOf(walk);
   }
 }

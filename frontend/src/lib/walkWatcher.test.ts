@@ -1,92 +1,92 @@
 import { expect, test, vi } from "vitest";
 import type { Walk } from "../api/client";
 import { Problem } from "../api/problem";
-import { LOSSES_BORNE, POLL_MS } from "./connection";
-import { Watch, type Events, type World } from "./walkWatcher";
+import { MAX_LOSSES, POLL_MS } from "./connection";
+import { WalkWatcher, type Environment, type EventStream } from "./walkWatcher";
 
 const walk = (revision: number, state: Walk["state"] = "rendering") => ({ id: "w", revision, state }) as Walk;
 
-/** A world that breaks on demand: lines that were opened, timers that wait, answers to come. */
-function broken() {
-  const opened: (Events & { closed: boolean })[] = [];
-  const timers: { ms: number; what: () => void; off: boolean }[] = [];
-  const state = { online: true, answer: (): Promise<Walk> => Promise.resolve(walk(1)) };
-  const world: World = {
-    open: () => {
-      const events = { onwalk: () => undefined, onlost: () => undefined, closed: false, close: () => (events.closed = true) };
-      opened.push(events as Events & { closed: boolean });
-      return events as Events;
+/** A watcher in an environment that fails on demand: opened streams, pending timers, responses to come. */
+function unreliable() {
+  const opened: (EventStream & { closed: boolean })[] = [];
+  const timers: { ms: number; callback: () => void; cancelled: boolean }[] = [];
+  const state = { online: true, respond: (): Promise<Walk> => Promise.resolve(walk(1)) };
+  const environment: Environment = {
+    openEvents: () => {
+      const stream = { onwalk: () => undefined, onlost: () => undefined, closed: false, close: () => (stream.closed = true) };
+      opened.push(stream as EventStream & { closed: boolean });
+      return stream as EventStream;
     },
-    get: vi.fn(() => state.answer()),
-    later: (ms, what) => {
-      const timer = { ms, what, off: false };
+    getWalk: vi.fn(() => state.respond()),
+    after: (ms, callback) => {
+      const timer = { ms, callback, cancelled: false };
       timers.push(timer);
-      return () => (timer.off = true);
+      return () => (timer.cancelled = true);
     },
-    online: () => state.online,
+    isOnline: () => state.online,
   };
-  const told: number[] = [];
+  const revisions: number[] = [];
   const troubles: string[] = [];
-  const refused: string[] = [];
-  const watch = new Watch(
+  const refusals: string[] = [];
+  const watcher = new WalkWatcher(
     "w",
     {
-      told: (walk) => told.push(walk.revision),
-      trouble: (trouble) => troubles.push(String(trouble)),
-      refused: (problem) => refused.push(problem.message),
+      onwalk: (walk) => revisions.push(walk.revision),
+      ontrouble: (trouble) => troubles.push(String(trouble)),
+      onrefused: (problem) => refusals.push(problem.message),
     },
-    world,
+    environment,
   );
-  const last = () => opened.at(-1) as Events & { closed: boolean };
-  const pass = async () => {
-    const due = timers.filter((timer) => !timer.off);
+  const last = () => opened.at(-1) as EventStream & { closed: boolean };
+  const runTimers = async () => {
+    const due = timers.filter((timer) => !timer.cancelled);
     for (const timer of due) {
-      timer.off = true;
-      timer.what();
+      timer.cancelled = true;
+      timer.callback();
     }
     await settled();
     return due.map((timer) => timer.ms);
   };
-  return { watch, world, opened, state, told, troubles, refused, last, pass };
+  return { watcher, environment, opened, state, revisions, troubles, refusals, last, runTimers };
 }
 
 const settled = () => new Promise((resolve) => setTimeout(resolve, 0));
 
-test("it asks once, then hears of every change, and hangs up at the end", async () => {
-  const { watch, told, last, opened } = broken();
-  watch.start();
+test("it fetches once, then receives every change, and closes the stream at the end", async () => {
+  const { watcher, revisions, last, opened } = unreliable();
+  watcher.start();
   await settled();
   last().onwalk(JSON.stringify(walk(2)));
   last().onwalk(JSON.stringify(walk(3, "done")));
-  expect(told).toEqual([1, 2, 3]);
+  expect(revisions).toEqual([1, 2, 3]);
   expect(opened).toHaveLength(1);
   expect(last().closed).toBe(true);
 });
 
 test("a walk that has ended is not watched", async () => {
-  const { watch, state, opened } = broken();
-  state.answer = () => Promise.resolve(walk(9, "done"));
-  watch.start();
+  const { watcher, state, opened } = unreliable();
+  state.respond = () => Promise.resolve(walk(9, "done"));
+  watcher.start();
   await settled();
   expect(opened).toHaveLength(0);
 });
 
-test("after three lost connections it polls", async () => {
-  const { watch, told, last, pass, state, world } = broken();
-  watch.start();
+test("it polls after three lost connections", async () => {
+  const { watcher, revisions, last, runTimers, state, environment } = unreliable();
+  watcher.start();
   await settled();
-  for (let loss = 0; loss < LOSSES_BORNE; loss++) last().onlost(false);
+  for (let loss = 0; loss < MAX_LOSSES; loss++) last().onlost(false);
   expect(last().closed).toBe(true);
-  state.answer = () => Promise.resolve(walk(5));
-  expect(await pass()).toEqual([POLL_MS]);
-  expect(told).toEqual([1, 5]);
-  expect(await pass()).toEqual([POLL_MS]);
-  expect(world.get).toHaveBeenCalledTimes(3);
+  state.respond = () => Promise.resolve(walk(5));
+  expect(await runTimers()).toEqual([POLL_MS]);
+  expect(revisions).toEqual([1, 5]);
+  expect(await runTimers()).toEqual([POLL_MS]);
+  expect(environment.getWalk).toHaveBeenCalledTimes(3);
 });
 
-test("two losses with news between them are borne", async () => {
-  const { watch, last, opened } = broken();
-  watch.start();
+test("an event resets the count of losses", async () => {
+  const { watcher, last, opened } = unreliable();
+  watcher.start();
   await settled();
   last().onlost(false);
   last().onlost(false);
@@ -97,74 +97,74 @@ test("two losses with news between them are borne", async () => {
   expect(opened).toHaveLength(1);
 });
 
-test("a line that the browser gives up is opened anew", async () => {
-  const { watch, last, opened, pass } = broken();
-  watch.start();
+test("a stream that the browser gives up is opened again", async () => {
+  const { watcher, last, opened, runTimers } = unreliable();
+  watcher.start();
   await settled();
   last().onlost(true);
-  await pass();
+  await runTimers();
   expect(opened).toHaveLength(2);
 });
 
-test("polling that goes well risks events again in the end", async () => {
-  const { watch, last, opened, pass } = broken();
-  watch.start();
+test("after enough successful polls it tries events again", async () => {
+  const { watcher, last, opened, runTimers } = unreliable();
+  watcher.start();
   await settled();
-  for (let loss = 0; loss < LOSSES_BORNE; loss++) last().onlost(false);
-  for (let poll = 0; poll < 30 && opened.length < 2; poll++) await pass();
+  for (let loss = 0; loss < MAX_LOSSES; loss++) last().onlost(false);
+  for (let poll = 0; poll < 30 && opened.length < 2; poll++) await runTimers();
   expect(opened).toHaveLength(2);
   last().onlost(false);
-  expect(await pass()).toEqual([POLL_MS]);
+  expect(await runTimers()).toEqual([POLL_MS]);
 });
 
-test("offline says so and asks nobody; waking asks at once", async () => {
-  const { watch, state, troubles, told, world, pass } = broken();
+test("while offline it reports so and sends nothing; a reconnect fetches at once", async () => {
+  const { watcher, state, troubles, revisions, environment, runTimers } = unreliable();
   state.online = false;
-  watch.start();
-  await pass();
+  watcher.start();
+  await runTimers();
   expect(troubles.at(-1)).toBe("offline");
-  expect(world.get).not.toHaveBeenCalled();
+  expect(environment.getWalk).not.toHaveBeenCalled();
   state.online = true;
-  watch.wake();
+  watcher.reconnect();
   await settled();
-  expect(told).toEqual([1]);
+  expect(revisions).toEqual([1]);
   expect(troubles.at(-1)).toBe("null");
 });
 
-test("an outage of the server is waited for, an unknown walk is not", async () => {
-  const { watch, state, troubles, refused, told, pass } = broken();
-  state.answer = () => Promise.reject(new Problem("Walks are out of reach.", 503));
-  watch.start();
+test("it retries during an outage of the server, but not for an unknown walk", async () => {
+  const { watcher, state, troubles, refusals, revisions, runTimers } = unreliable();
+  state.respond = () => Promise.reject(new Problem("Walks are unavailable.", 503));
+  watcher.start();
   await settled();
   expect(troubles).toEqual(["unreachable"]);
-  state.answer = () => Promise.reject(new TypeError("Failed to fetch"));
-  await pass();
-  state.answer = () => Promise.resolve(walk(1));
-  await pass();
-  expect(told).toEqual([1]);
-  expect(refused).toEqual([]);
+  state.respond = () => Promise.reject(new TypeError("Failed to fetch"));
+  await runTimers();
+  state.respond = () => Promise.resolve(walk(1));
+  await runTimers();
+  expect(revisions).toEqual([1]);
+  expect(refusals).toEqual([]);
 
-  const other = broken();
-  other.state.answer = () => Promise.reject(new Problem("There is no walk w.", 404));
-  other.watch.start();
+  const other = unreliable();
+  other.state.respond = () => Promise.reject(new Problem("There is no walk w.", 404));
+  other.watcher.start();
   await settled();
-  expect(other.refused).toEqual(["There is no walk w."]);
-  expect(await other.pass()).toEqual([]);
+  expect(other.refusals).toEqual(["There is no walk w."]);
+  expect(await other.runTimers()).toEqual([]);
 });
 
-test("an answer that comes after one has woken, or gone, is left out", async () => {
-  const { watch, state, told, opened } = broken();
-  const late: ((walk: Walk) => void)[] = [];
-  state.answer = () => new Promise((resolve) => late.push(resolve));
-  watch.start();
-  watch.wake();
-  late[1]?.(walk(2));
-  late[0]?.(walk(1));
+test("a response that arrives after a reconnect or a stop is ignored", async () => {
+  const { watcher, state, revisions, opened } = unreliable();
+  const pending: ((walk: Walk) => void)[] = [];
+  state.respond = () => new Promise((resolve) => pending.push(resolve));
+  watcher.start();
+  watcher.reconnect();
+  pending[1]?.(walk(2));
+  pending[0]?.(walk(1));
   await settled();
-  expect(told).toEqual([2]);
+  expect(revisions).toEqual([2]);
   expect(opened).toHaveLength(1);
-  watch.stop();
-  watch.wake();
+  watcher.stop();
+  watcher.reconnect();
   await settled();
-  expect(late).toHaveLength(2);
+  expect(pending).toHaveLength(2);
 });

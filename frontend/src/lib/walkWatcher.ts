@@ -1,139 +1,140 @@
 /**
- * Watches a walk until it has ended: by events, by polling where these keep breaking off, not at all while offline.
- * What it stands on is given to it, so that tests can break that.
+ * Watches a walk until it has ended: by server-sent events, by polling if these keep failing, not at all while offline.
+ * Its environment is injected, so that tests can make it fail.
  */
 
 import type { Walk } from "../api/client";
 import { Problem } from "../api/problem";
-import { FRESH, heard, isPolling, lost, polled, waitMs, type Line } from "./connection";
+import { afterEvent, afterLoss, afterPoll, isPolling, NEW_CONNECTION, retryDelayMs, type Connection } from "./connection";
 import { hasEnded } from "./progressText";
 
 export type Trouble = "offline" | "unreachable" | null;
 
 /** The part of an EventSource that is needed. */
-export interface Events {
+export interface EventStream {
   onwalk: (data: string) => void;
-  /** gaveUp: the browser will not try again by itself. */
+  /** gaveUp: the browser will not reconnect by itself. */
   onlost: (gaveUp: boolean) => void;
   close: () => void;
 }
 
-export interface World {
-  open: (id: string) => Events;
-  get: (id: string) => Promise<Walk>;
-  later: (ms: number, what: () => void) => () => void;
-  online: () => boolean;
+export interface Environment {
+  openEvents: (id: string) => EventStream;
+  getWalk: (id: string) => Promise<Walk>;
+  /** Start a timer. Returns a function that cancels it. */
+  after: (ms: number, callback: () => void) => () => void;
+  isOnline: () => boolean;
 }
 
 export interface Listener {
-  told: (walk: Walk) => void;
-  trouble: (trouble: Trouble) => void;
-  /** The walk cannot be watched at all: it is unknown, for example. */
-  refused: (problem: Problem) => void;
+  onwalk: (walk: Walk) => void;
+  ontrouble: (trouble: Trouble) => void;
+  /** The walk cannot be watched at all, for example because it does not exist. */
+  onrefused: (problem: Problem) => void;
 }
 
-export class Watch {
-  #line: Line = FRESH;
-  #events: Events | null = null;
+export class WalkWatcher {
+  #connection: Connection = NEW_CONNECTION;
+  #events: EventStream | null = null;
   #cancelTimer: (() => void) | null = null;
-  #over = false;
-  /** Grows with each question: an answer to an earlier one than the last is late. */
-  #turn = 0;
+  #stopped = false;
+  /** Counts requests, so that only the response to the latest one is used. */
+  #latest = 0;
 
   constructor(
     private readonly id: string,
     private readonly listener: Listener,
-    private readonly world: World,
+    private readonly environment: Environment,
   ) {}
 
-  /** Ask once for how it stands, then watch. */
+  /** Fetch the walk once, then watch it. */
   start(): void {
     void this.#poll();
   }
 
-  /** Something has changed: back online, awake after sleep, back on the page. The line gets a new chance. */
-  wake(): void {
-    if (this.#over) return;
-    this.#line = FRESH;
-    this.#hangUp();
+  /** Start over after a change of network, sleep or tab, with earlier losses forgotten. */
+  reconnect(): void {
+    if (this.#stopped) return;
+    this.#connection = NEW_CONNECTION;
+    this.#disconnect();
     void this.#poll();
   }
 
   stop(): void {
-    this.#over = true;
-    this.#hangUp();
+    this.#stopped = true;
+    this.#disconnect();
   }
 
   #connect(): void {
-    if (this.#over || this.#events) return;
-    if (isPolling(this.#line)) {
+    if (this.#stopped || this.#events) return;
+    if (isPolling(this.#connection)) {
       void this.#poll();
       return;
     }
-    const events = this.world.open(this.id);
+    const events = this.environment.openEvents(this.id);
     this.#events = events;
     events.onwalk = (data) => {
-      this.#line = heard();
-      this.#tell(JSON.parse(data) as Walk);
+      this.#connection = afterEvent();
+      this.#publish(JSON.parse(data) as Walk);
     };
     events.onlost = (gaveUp) => {
-      this.#line = lost(this.#line);
-      if (!this.world.online()) this.listener.trouble("offline");
-      if (gaveUp || isPolling(this.#line)) this.#retry();
+      this.#connection = afterLoss(this.#connection);
+      if (!this.environment.isOnline()) this.listener.ontrouble("offline");
+      if (gaveUp || isPolling(this.#connection)) this.#retry();
     };
   }
 
   async #poll(): Promise<void> {
-    if (!this.world.online()) {
-      this.listener.trouble("offline");
+    if (!this.environment.isOnline()) {
+      this.listener.ontrouble("offline");
       this.#retry();
       return;
     }
-    const turn = ++this.#turn;
-    const late = () => this.#over || turn !== this.#turn;
+    const request = ++this.#latest;
+    const isStale = () => this.#stopped || request !== this.#latest;
     try {
-      const walk = await this.world.get(this.id);
-      if (late()) return;
-      const polling = isPolling(this.#line);
-      if (polling) this.#line = polled(this.#line);
-      this.#tell(walk);
+      const walk = await this.environment.getWalk(this.id);
+      if (isStale()) return;
+      const polling = isPolling(this.#connection);
+      if (polling) this.#connection = afterPoll(this.#connection);
+      this.#publish(walk);
       if (polling) this.#retry();
       else this.#connect();
     } catch (thrown) {
-      if (!late()) this.#failed(thrown);
+      if (!isStale()) this.#failed(thrown);
     }
   }
 
   #failed(thrown: unknown): void {
     if (thrown instanceof Problem && thrown.status < 500 && thrown.status !== 429) {
       this.stop();
-      this.listener.refused(thrown);
+      this.listener.onrefused(thrown);
       return;
     }
-    this.#line = lost(this.#line);
-    this.listener.trouble(this.world.online() ? "unreachable" : "offline");
-    // Whatever comes next begins with a question: events say nothing of why they do not come.
-    this.#hangUp();
-    this.#cancelTimer = this.world.later(waitMs(this.#line), () => void this.#poll());
+    this.#connection = afterLoss(this.#connection);
+    this.listener.ontrouble(this.environment.isOnline() ? "unreachable" : "offline");
+    // The next attempt is always a request: an event stream does not tell why it fails.
+    this.#disconnect();
+    this.#cancelTimer = this.environment.after(retryDelayMs(this.#connection), () => void this.#poll());
   }
 
-  #tell(walk: Walk): void {
-    if (this.#over) return;
-    this.listener.trouble(null);
-    this.listener.told(walk);
+  #publish(walk: Walk): void {
+    if (this.#stopped) return;
+    this.listener.ontrouble(null);
+    this.listener.onwalk(walk);
     if (hasEnded(walk)) this.stop();
   }
 
   #retry(): void {
-    this.#hangUp();
-    if (this.#over) return;
-    this.#cancelTimer = this.world.later(waitMs(this.#line), () => {
-      if (isPolling(this.#line) || !this.world.online()) void this.#poll();
+    this.#disconnect();
+    if (this.#stopped) return;
+    this.#cancelTimer = this.environment.after(retryDelayMs(this.#connection), () => {
+      if (isPolling(this.#connection) || !this.environment.isOnline()) void this.#poll();
       else this.#connect();
     });
   }
 
-  #hangUp(): void {
+  #disconnect(): void {
     this.#events?.close();
     this.#events = null;
     this.#cancelTimer?.();
