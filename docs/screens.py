@@ -45,7 +45,9 @@ def main() -> None:
             for _ in range(11):
                 page.get_by_role("slider").press("ArrowRight")
             keep(page, "walk-page.webp")
-            page = browser.new_page(viewport=PHONE, color_scheme="dark", device_scale_factor=2)
+            # A finished walk plays by itself; with reduced motion it shows its first frame.
+            look = {"color_scheme": "dark", "device_scale_factor": 2, "reduced_motion": "reduce"}
+            page = browser.new_page(viewport=PHONE, **look)
             page.goto(url + walk)
             keep(page, "phone.webp")
 

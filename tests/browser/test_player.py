@@ -26,6 +26,43 @@ def slider(visitor):
     return visitor.page.get_by_role("slider", name="Frame")
 
 
+def test_a_finished_walk_plays_when_its_page_opens_until_it_is_paused(visit, walk):
+    """The walk itself is what visitors come for; Pause is there from the start, as WCAG 2.2.2 wants it."""
+    visitor = visit(f"/walks/{walk['id']}")
+    expect(button(visitor, "Pause")).to_be_visible()
+    expect(picture(visitor)).to_have_attribute("data-playing", "true")
+    visitor.wait_for("() => document.querySelector('[type=range]').value > 1")
+    button(visitor, "Pause").click()
+    expect(button(visitor, "Play")).to_be_visible()
+    paused_at = slider(visitor).input_value()
+    # Ten frames' time.
+    visitor.page.wait_for_timeout(800)
+    assert slider(visitor).input_value() == paused_at
+
+
+def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment):
+    """Without a reload or a click."""
+    with deployment.holding(after=2):
+        requested = deployment.ask(start="a slow dawn", end="a quick noon", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{requested['id']}")
+        expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
+        expect(button(visitor, "Play")).to_be_disabled()
+    expect(button(visitor, "Pause")).to_be_visible()
+    visitor.wait_for("() => document.querySelector('[type=range]').value > 1")
+
+
+def test_a_walk_does_not_play_for_a_visitor_who_has_chosen_a_frame(visit, deployment):
+    """A picture that somebody looks at does not move away."""
+    with deployment.holding(after=2):
+        requested = deployment.ask(start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{requested['id']}")
+        expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
+        visitor.slot(7).get_by_role("button").click()
+    visitor.await_state("done")
+    expect(button(visitor, "Play")).to_be_enabled()
+    expect(slider(visitor)).to_have_attribute("aria-valuetext", "Frame 8 of 13")
+
+
 def test_keys_on_the_picture_move_through_the_frames(visitor, walk):
     """Frame by frame, forwards and backwards, without a mouse."""
     picture(visitor).focus()

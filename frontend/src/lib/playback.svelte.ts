@@ -10,13 +10,22 @@ export class Playback {
   /** Whether the visitor has chosen a frame; until then the player shows the newest one. */
   chosen = $state(false);
   #forward = true;
+  #mayStart = true;
 
   /** Perform the action of a key or a button. ready: whether all frames are there. */
   act(action: PlayerAction, ready: boolean): void {
+    this.#mayStart = false;
     if (action === "mode") this.mode = this.mode === "loop" ? "back" : "loop";
     else if (action === "play") this.playing = ready && !this.playing;
     else this.show(action.to);
     if (action === "play") this.chosen ||= this.playing;
+  }
+
+  /** Play a finished walk, once, and only if the visitor has not used the player before. */
+  autoplay(): void {
+    if (!this.#mayStart) return;
+    this.#mayStart = false;
+    this.playing = true;
   }
 
   show(frame: number): void {
