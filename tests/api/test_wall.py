@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from momalisa_api.app import open_bucket
+from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
-from momalisa_api.web.blocklist import purge
 from tests.api.conftest import ended, running
 
 pytestmark = pytest.mark.anyio
@@ -44,10 +44,10 @@ async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
         long = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 9})).json())
         other = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 1})).json())
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
-            gone = await purge(Catalogue(engine), bucket, long["id"])
+            gone = await purge_walk(Catalogue(engine), bucket, long["id"])
             assert gone == 5 + 4, "five films, and the four frames that only the longer walk had"
             with pytest.raises(WalkNotFound):
-                await purge(Catalogue(engine), bucket, long["id"])
+                await purge_walk(Catalogue(engine), bucket, long["id"])
         assert (await client.get(long["url"])).status_code == 404
         for walk in (short, other):
             for index in range(5):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from momalisa_api import app, server
 from momalisa_api.cli import client
 from momalisa_api.cli import up as local
+from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store import queue, schema
@@ -25,7 +26,6 @@ from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import add_key, remove_key
 from momalisa_api.store.schema import SchemaOld, opened
 from momalisa_api.walks.spec import AUTO, Spacing
-from momalisa_api.web.blocklist import purge
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 WISHES = (
@@ -168,7 +168,7 @@ async def _change_wall(action: str, walk_id: str) -> str:
         if action == "hide":
             await Gallery(engine).hide(walk_id)
             return "off the wall; its url still works"
-        return f"gone, with {await purge(Catalogue(engine), bucket, walk_id)} objects"
+        return f"gone, with {await purge_walk(Catalogue(engine), bucket, walk_id)} objects"
 
 
 def _migrate(_: argparse.Namespace) -> int:
