@@ -9,14 +9,14 @@ import psutil
 from PIL import Image
 
 from tests.gallery import SCRIPT, make_gallery
-from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed, wait_until
+from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed, free_port, wait_until
 
 
 def test_ctrl_c_leaves_no_process(tmp_path):
     """A stranger's laptop is theirs again after Ctrl-C."""
     with deployed(tmp_path) as running:
         family = psutil.Process(running.process.pid).children(recursive=True)
-        assert len(family) >= 5
+        assert len(family) == 3
     assert running.process.returncode == 0
     _, alive = psutil.wait_procs(family, timeout=10)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
@@ -26,7 +26,7 @@ def test_the_gallery_hangs_where_the_first_line_says(tmp_path, monkeypatch):
     """What most come for; an address that leads nowhere would be the first thing they see."""
     monkeypatch.setenv("MOMALISA_GALLERY", str(make_gallery(tmp_path / "dist")))
     with deployed(tmp_path) as running:
-        said = wait_until(lambda: re.findall(r"https?://[^\s']+", running.log.read_text().partition("is up;")[2]))
+        said = wait_until(lambda: re.findall(r"https?://[^\s']+", running.log.read_text().partition(" is up with ")[2]))
         page = httpx.get(said[0])
     assert said[0] == f"{running.url}/"
     assert SCRIPT in page.text
@@ -72,5 +72,28 @@ def test_a_taken_port_is_said_and_nothing_starts(tmp_path):
             check=False,
         )
     assert second.returncode == 2
-    assert f"port {port} is taken" in second.stderr
+    assert f"port {port} is in use" in second.stderr
     assert "started" not in second.stdout
+
+
+def test_a_reader_that_goes_away_leaves_no_process(tmp_path):
+    """`make up | head` must end by itself: nobody should have to find and kill its processes one by one."""
+    environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
+    environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
+    environment["MOMALISA_PORT"] = str(free_port())
+    process = subprocess.Popen(
+        [str(SCRIPTS / "momalisa"), "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    head = subprocess.Popen(["head", "-n", "4"], stdin=process.stdout, stdout=subprocess.PIPE)
+    process.stdout.close()
+    # Three lines that say what was started, and one more, which comes when the processes are on their way.
+    wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) == 3)
+    family = psutil.Process(process.pid).children(recursive=True)
+    lines = head.communicate(timeout=60)[0].splitlines()
+    complaints = process.stderr.read()
+    assert process.wait(30) == 0
+    process.stderr.close()
+    assert len(lines) == 4
+    assert complaints == b""
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

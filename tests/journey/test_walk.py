@@ -163,7 +163,7 @@ def test_the_command_says_problems_as_sentences(deployment, tmp_path):
     assert "frames must be 2 to 241" in bad.stderr
     nobody = momalisa(deployment, "a", "b", "--url", "http://127.0.0.1:9", "--out", str(tmp_path / "walk.gif"))
     assert nobody.returncode == 3
-    assert "no server answers" in nobody.stderr
+    assert "No server responds" in nobody.stderr
     assert list(tmp_path.iterdir()) == []
 
 

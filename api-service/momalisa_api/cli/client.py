@@ -1,4 +1,4 @@
-"""A visitor in a terminal: asks a server for a walk, watches it, brings the film home."""
+"""`momalisa walk`: requests a walk from a server, shows its progress, saves the film."""
 
 import math
 import time
@@ -11,133 +11,129 @@ import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from momalisa_api.films.kinds import FilmName
-
-# What can be saved, by the ending of the file.
-FILMS = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW} | {".zip": "frames.zip"}
-LOOK_EVERY_S = 0.25
-WITHDRAW_S = 10.0
-Walk = dict[str, Any]
+POLL_S = 0.25
+CANCEL_TIMEOUT_S = 10.0
+WalkJson = dict[str, Any]
 
 
-class Unhappy(Exception):
-    """The visitor goes home without a film. str(error) says why; `exit_code` says so to a script."""
+class WalkError(Exception):
+    """No film was saved. str(error) is a message for people, `exit_code` a code for scripts."""
 
-    def __init__(self, why: str, exit_code: int) -> None:
-        super().__init__(why)
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
         self.exit_code = exit_code
 
 
-def ask_and_save(url: str, wish: dict[str, Any], out: Path) -> Walk:
-    """Ask for a walk, show its progress, save the film that `out` is named for. Returns the finished walk.
+def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) -> WalkJson:
+    """Request a walk, show its progress, save one of its films. Returns the finished walk.
 
-    Ctrl-C withdraws the ask. Raises Unhappy.
+    film: the film's name in the API, for example walk.gif. Ctrl-C cancels the request. Raises WalkError.
     """
-    stamina.instrumentation.set_on_retry_hooks([])  # its log would stand among what a script reads
+    stamina.instrumentation.set_on_retry_hooks([])  # their log would mix with output that scripts parse
     with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
-        walk = _read(client, "POST", "/api/v1/walks", json=wish)
+        walk = _read(client, "POST", "/api/v1/walks", json=request)
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
-            # Who is leaving does not wait for long; a walk that nobody fetches does no harm.
+            # If this fails, the walk is rendered for nothing, which does no harm.
             with suppress(httpx.HTTPError):
-                client.delete(walk["url"], timeout=WITHDRAW_S)
+                client.delete(walk["url"], timeout=CANCEL_TIMEOUT_S)
             raise
-        _save(client, f"{walk['url']}/{FILMS[out.suffix]}", out)
+        _save(client, f"{walk['url']}/{film}", out)
     return walk
 
 
-def last_line(walk: Walk, out: Path) -> str:
-    """What a person wants to know at the end."""
+def summary(walk: WalkJson, out: Path) -> str:
+    """One line about a saved film."""
     spec = walk["spec"]
-    said = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {walk['seed']}"
-    return f"{said}{_how_it_moves(walk['smoothness'])}"
+    text = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {walk['seed']}"
+    return f"{text}{_smoothness(walk['smoothness'])}"
 
 
-def _how_it_moves(smoothness: dict[str, Any] | None) -> str:
+def _smoothness(smoothness: dict[str, Any] | None) -> str:
     if not smoothness or smoothness["evenness"] is None:
         return ""
     return f", evenness {smoothness['evenness']:.2f}, sharpness {smoothness['sharpness'] or 0:.2f}"
 
 
-def _watch(client: httpx.Client, walk: Walk) -> Walk:
-    """Show frames landing until the walk is done. Raises Unhappy where it ends otherwise."""
+def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
+    """Show the progress of a walk until it is done. Raises WalkError if it failed or was cancelled."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=walk["spec"]["frames"], left="")
         while True:
-            bar.update(task, completed=_seen(walk), description=_state(walk), left=_left(walk))
+            bar.update(task, completed=_completed(walk), description=_state(walk), left=_time_left(walk))
             if walk["state"] in ("done", "failed", "cancelled"):
                 break
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_S)
             walk = _read(client, "GET", walk["url"])
     for warning in walk["warnings"]:
-        bar.console.print(f"note: {warning}", markup=False)
+        bar.console.print(f"Note: {warning}", markup=False)
     if walk["state"] != "done":
-        raise Unhappy(walk["error"] or "the walk was cancelled", 1)
+        raise WalkError(walk["error"] or "The walk was cancelled.", 1)
     return walk
 
 
-def _state(walk: Walk) -> str:
+def _state(walk: WalkJson) -> str:
     if walk["state"] in ("waiting", "rendering") and not walk["replicas_awake"]:
-        return "waiting for a replica to wake"
+        return "waiting for a replica to start"
     if walk["probes"]:
         return "finding even steps"
     if walk["state"] == "waiting":
-        return "waiting" if walk["queue_position"] == 1 else f"waiting, number {walk['queue_position']} in line"
+        return "waiting" if walk["queue_position"] is None else f"number {walk['queue_position']} in the queue"
     return str(walk["state"])
 
 
-def _seen(walk: Walk) -> int:
+def _completed(walk: WalkJson) -> int:
     return len(walk["frames_ready"]) or len(walk["probes"])
 
 
-def _left(walk: Walk) -> str:
+def _time_left(walk: WalkJson) -> str:
     return "" if walk["seconds_left"] is None else f"about {math.ceil(walk['seconds_left'])} s"
 
 
-def _read(client: httpx.Client, method: str, url: str, **options: Any) -> Walk:
-    """A call that answers with a walk; a server that is away for a moment is asked again. Raises Unhappy."""
+def _read(client: httpx.Client, method: str, url: str, **options: Any) -> WalkJson:
+    """A call that returns a walk, retried while the server cannot be reached. Raises WalkError."""
     try:
         for attempt in stamina.retry_context(on=httpx.TransportError, attempts=4, wait_initial=0.2):
             with attempt:
-                answer = client.request(method, url, **options)
+                response = client.request(method, url, **options)
     except httpx.TransportError as error:
-        raise Unhappy(f"no server answers at {client.base_url}: {error}. Start one with `make up`.", 3) from error
-    _raise_problem(answer)
+        raise WalkError(f"No server responds at {client.base_url} ({error}). Start one with `make up`.", 3) from error
+    _raise_problem(response)
     try:
-        walk: Walk = answer.json()
+        walk: WalkJson = response.json()
         return {**walk, "url": walk["url"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise Unhappy(f"what answers at {client.base_url} is not MoMALisa", 3) from error
+        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server.", 3) from error
 
 
 def _save(client: httpx.Client, url: str, out: Path) -> None:
-    """Stream a film into a file, which appears whole or not at all."""
+    """Stream a film into a file, which is created only when it is complete."""
     aside = out.with_name(f".{out.name}.part")
     try:
-        with client.stream("GET", url) as answer, aside.open("wb") as file:
-            if answer.is_error:
-                answer.read()
-            _raise_problem(answer)
-            for chunk in answer.iter_bytes():
+        with client.stream("GET", url) as response, aside.open("wb") as file:
+            if response.is_error:
+                response.read()
+            _raise_problem(response)
+            for chunk in response.iter_bytes():
                 file.write(chunk)
         aside.replace(out)
     except httpx.TransportError as error:
-        raise Unhappy(f"the film could not be fetched: {error}", 3) from error
+        raise WalkError(f"The film could not be downloaded: {error}", 3) from error
     except OSError as error:
-        raise Unhappy(f"{out} could not be written: {error}", 2) from error
+        raise WalkError(f"Could not write {out}: {error}", 2) from error
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _raise_problem(answer: httpx.Response) -> None:
-    """A problem document as a sentence."""
-    if not answer.is_error:
+def _raise_problem(response: httpx.Response) -> None:
+    """Raises WalkError with the title and detail of a problem document."""
+    if not response.is_error:
         return
     try:
-        said = answer.json()
-        why = f"{said['title']}: {said['detail']}"
+        problem = response.json()
+        message = f"{problem['title']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
-        why = f"the server answered {answer.status_code}, and not in MoMALisa's words"
-    raise Unhappy(why, 2 if answer.status_code < 500 else 1)
+        message = f"The server responded with status {response.status_code} and no explanation."
+    raise WalkError(message, 2 if response.status_code < 500 else 1)

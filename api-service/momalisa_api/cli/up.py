@@ -1,93 +1,75 @@
-"""A whole deployment on one machine: replicas and the api as processes of one terminal, under honcho."""
+"""A whole deployment on one machine: replicas and the api as processes of one terminal."""
 
 import os
-import shlex
-import signal
+import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
+import anyio
+import anyio.to_thread
 import httpx
-from honcho.manager import Manager
 
-from momalisa_api.cli.client import Unhappy
+from momalisa_api.cli.client import WalkError
+from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 
 MODEL_CARD = Path(__file__).parents[3] / "model-service" / "atelier" / "weights" / "card.json"
 GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
-WAKE_S = 300
+READY_S = 300
+POLL_S = 0.2
 STOP_S = 15
 
 
-def up(replicas: int, first_port: int | None = None) -> int:
-    """Run replicas and the api until Ctrl-C; a replica that dies is started again. Returns an exit code.
+def run_deployment(replicas: int, first_port: int | None = None) -> int:
+    """Run replicas and the api until Ctrl-C; a replica that crashes is restarted. Returns an exit code.
 
-    first_port: the first replica's port, the others follow; None takes free ones. An api that is told MOMALISA_REPLICAS
-    goes there instead, through a proxy for example.
+    first_port: the port of the first replica, the others use the ports after it; None takes free ports. If
+    MOMALISA_REPLICAS is set, the api uses those addresses instead, for example those of a proxy.
     """
-    asked_port = os.environ.get("MOMALISA_PORT", "8000")
-    if not asked_port.isdecimal() or not _is_free(int(asked_port)):
-        print(f"momalisa: port {asked_port} is taken or is none. Set MOMALISA_PORT to a free one.", file=sys.stderr)
+    port = os.environ.get("MOMALISA_PORT", "8000")
+    if not _is_free(port):
+        print(
+            f"momalisa: port {port} is in use or not a valid port. Set MOMALISA_PORT to a free port.", file=sys.stderr
+        )
         return 2
     ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
-    environment = _environment(ports)
-    greet = partial(_greet, f"http://127.0.0.1:{asked_port}", replicas, gallery="MOMALISA_GALLERY" in environment)
-    manager = _Patient(greet)
-    for number, port in enumerate(ports, 1):
-        # exec: the shell that honcho starts must not stand between it and the process.
-        respawned = f"exec {shlex.quote(sys.executable)} -m momalisa_api.cli.respawn momalisa-model serve"
-        # Replicas ask nobody who they are: they listen to this machine alone, wherever the api listens.
-        own = {"MOMALISA_HOST": "127.0.0.1", "MOMALISA_PORT": str(port)}
-        manager.add_process(f"replica-{number}", respawned, env={**environment, **own})
-    manager.add_process("api", "exec momalisa serve", env={**environment, "MOMALISA_PORT": asked_port})
-    # A terminal that is closed stops everything as Ctrl-C does; honcho knows the other two signals.
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    manager.loop()
-    # Stopped by Ctrl-C or SIGTERM is how this ends well.
-    return 0 if manager.returncode in (130, 143) else int(manager.returncode or 0)
-
-
-class _Patient(Manager):  # type: ignore[misc]
-    """Honcho, but a Ctrl-C that comes while it still starts is kept until all processes have started."""
-
-    def __init__(self, greet: Callable[[], None]) -> None:
-        super().__init__()
-        self._greet = greet
-        self._asked_to_stop = False
-
-    def _start(self) -> None:
-        super()._start()
-        # Not before: a process must not be forked while threads run.
-        threading.Thread(target=self._greet, daemon=True).start()
-
-    def terminate(self) -> None:
-        self._asked_to_stop = True
-        if self._all_started():
-            super().terminate()
-
-    def _any_stopped(self) -> bool:
-        return self._asked_to_stop or bool(super()._any_stopped())
+    shared = _environment(ports)
+    if not shutil.which("momalisa-model", path=shared["PATH"]):
+        print("momalisa: momalisa-model is not installed. Install the model service, too.", file=sys.stderr)
+        return 2
+    commands = [
+        SupervisedCommand(
+            f"replica-{number}",
+            ("momalisa-model", "serve"),
+            # Replicas do not authenticate callers: they listen on localhost only, whatever the api listens on.
+            {**shared, "MOMALISA_HOST": "127.0.0.1", "MOMALISA_PORT": str(replica_port)},
+            restarts=True,
+        )
+        for number, replica_port in enumerate(ports, 1)
+    ]
+    commands.append(SupervisedCommand("api", ("momalisa", "serve"), {**shared, "MOMALISA_PORT": port}))
+    return anyio.run(_supervise, commands, f"http://127.0.0.1:{port}")
 
 
 @contextmanager
 def deployment(url: str, *, start: bool) -> Iterator[str]:
-    """The url of a deployment that answers: the one at `url`, or, with `start`, one that lives as long as the block.
+    """The URL of a running deployment: the one at `url`, or, with `start`, one that runs as long as the block.
 
-    Raises Unhappy where a started one does not come up.
+    Raises WalkError if a started deployment does not become ready.
     """
-    if not start or _awake(url):
+    if not start or _ready_model(url):
         yield url
         return
     [port] = _free_ports(1)
     log = Path(".run") / "up.log"
     log.parent.mkdir(exist_ok=True)
-    print("Starting two replicas and the api; they stop when the walk is done.", file=sys.stderr)
+    print("Starting two replicas and the API. They stop when the walk is done.", file=sys.stderr)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "momalisa_api.cli.main", "up"],
@@ -98,11 +80,11 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + WAKE_S
-        while not _awake(url):
+        deadline = time.monotonic() + READY_S
+        while not _ready_model(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Unhappy(f"the deployment did not come up; {log} says why", 3)
-            time.sleep(0.2)
+                raise WalkError(f"The deployment did not start. See {log} for the reason.", 3)
+            time.sleep(POLL_S)
         yield url
     finally:
         process.terminate()
@@ -112,13 +94,22 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
             process.kill()
 
 
+async def _supervise(commands: list[SupervisedCommand], url: str) -> int:
+    supervisor = Supervisor(commands)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_greet, supervisor, url, commands)
+        code = await supervisor.run()
+        tasks.cancel_scope.cancel()
+    return code
+
+
 def _environment(ports: list[int]) -> dict[str, str]:
-    """What all processes share: this environment, the model card, the cores dealt evenly over the replicas."""
+    """Variables of all processes: this environment, the model card, an equal share of the cores for each replica."""
     scripts = str(Path(sys.executable).parent)
     share = max(1, (os.cpu_count() or 1) // len(ports))
-    # A power of two: other counts make a frame's last bits depend on its place in the batch.
+    # A power of two: with other counts, a frame's last bits depend on its position in the batch.
     threads = 1 << (share.bit_length() - 1)
-    # Where nobody has built it, as for `make walk`, there is none.
+    # `make walk` does not build the gallery.
     built = {"MOMALISA_GALLERY": str(GALLERY)} if (GALLERY / "index.html").is_file() else {}
     return {
         **built,
@@ -132,41 +123,45 @@ def _environment(ports: list[int]) -> dict[str, str]:
     }
 
 
-def _greet(url: str, replicas: int, *, gallery: bool) -> None:
-    """Once the first replica is awake, say where to go."""
-    deadline = time.monotonic() + WAKE_S
-    while not _awake(url):
-        if time.monotonic() > deadline:
-            print("No replica has come up in five minutes; the lines above say why.", flush=True)
-            return
-        time.sleep(0.2)
-    about = httpx.get(f"{url}/api/v1/model", timeout=5, trust_env=False).json()["card"]["about"]
-    start, end = about["examples"][0] if about["examples"] else ("a giraffe", "a battleship")
-    query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
-    first = f"The gallery:       {url}/\n    " if gallery else ""
-    print(
-        f"""
-  MoMALisa is up; {replicas} replicas render here.
+async def _greet(supervisor: Supervisor, url: str, commands: list[SupervisedCommand]) -> None:
+    """As soon as one replica is ready, print the addresses to visit."""
+    with anyio.move_on_after(READY_S):
+        # The api is another process: there is no event to wait for.
+        while not (model := await anyio.to_thread.run_sync(_ready_model, url, abandon_on_cancel=True)):  # noqa: ASYNC110
+            await anyio.sleep(POLL_S)
+        await supervisor.write(_greeting(url, model, commands))
+        return
+    await supervisor.write("No replica became ready within 5 minutes. See the lines above for the reason.\n")
 
-    {first}The API, to try:   {url}/api/docs
+
+def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]) -> str:
+    *replicas, api = commands
+    examples = model["card"]["about"]["examples"]
+    start, end = examples[0] if examples else ("a giraffe", "a battleship")
+    query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
+    first = f"Gallery:           {url}/\n    " if "MOMALISA_GALLERY" in api.environment else ""
+    return f"""
+  MoMALisa is up with {len(replicas)} replicas.
+
+    {first}API documentation: {url}/api/docs
     A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'
 
-  Ctrl-C stops everything.
-""",
-        flush=True,
-    )
+  Press Ctrl-C to stop everything.
+
+"""
 
 
-def _awake(url: str) -> bool:
-    """Whether an api answers there that has a replica to render with."""
+def _ready_model(url: str) -> dict[str, Any] | None:
+    """What an api says about its model, if an api responds there and has a replica that is ready."""
     try:
-        return bool(httpx.get(f"{url}/api/v1/model", timeout=2, trust_env=False).json()["replicas"]["awake"])
+        model: dict[str, Any] = httpx.get(f"{url}/api/v1/model", timeout=2, trust_env=False).json()
+        return model if model["replicas"]["awake"] else None
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all held at once, so that they differ."""
+    """Free ports, all different because they are held at the same time."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [held.getsockname()[1] for held in sockets]
     for held in sockets:
@@ -174,9 +169,11 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: str) -> bool:
+    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        return False
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        socket.create_server(("127.0.0.1", int(port))).close()
     except OSError:
         return False
     return True
