@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> None:
-    """The contract: docs/contract.md tells it with examples."""
+    """The contract: docs/model-contract.md tells it with examples."""
     refusals = documented(
         Unreadable, WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber
     )

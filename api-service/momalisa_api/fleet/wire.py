@@ -1,4 +1,4 @@
-"""The api's half of the model contract (docs/contract.md); tests/contract holds it against the replica's half."""
+"""The api's half of the model contract (docs/model-contract.md); tests/contract holds it against the replica's half."""
 
 import base64
 from typing import Any
