@@ -81,13 +81,13 @@ test-journey: system-packages-journey $(VENV)/ready-dev $(GALLERY)
 	$(PYTEST) tests/contract tests/journey
 
 test-ops: system-packages-ops $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES)
-	$(PYTEST) tests/ops $(PARALLEL)
+	$(PYTEST) tests/ops
 
 test-containers: system-packages-containers $(VENV)/ready-dev ## images and compose file in a Docker engine; MOMALISA_SKIP_CONTAINERS=1 skips them
-	$(PYTEST) tests/ops/containers.py
+	$(BIN)/python -m pytest tests/ops/containers.py
 
 test-vm: system-packages-vm $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 skips them
-	$(PYTEST) tests/ops/vm.py
+	$(BIN)/python -m pytest tests/ops/vm.py
 
 system-packages: ## what the tests need beyond Python, installed by apt
 	@requirements/system-packages postgresql nginx chromium
@@ -109,13 +109,12 @@ lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	@$(api_types_hold)
 	$(MAKE) check-ansible
 
-PYTEST := $(BIN)/python -m pytest --durations=20
-PARALLEL := --numprocesses=2 --dist=loadfile
-# Playbooks mostly wait: two at a time. The other tests use all cores by themselves.
+# Two processes take the tests file by file, the slowest folders first.
+PYTEST := $(BIN)/python -m pytest --durations=20 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+SLOWEST := tests/journey/ tests/browser/ tests/ops/
 define test
 $(NPM) test
-$(PYTEST) --ignore=tests/ops
-$(PYTEST) tests/ops $(PARALLEL)
+$(PYTEST) $(SLOWEST) $(filter-out $(SLOWEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
 endef
 
 coverage: system-packages-api $(VENV)/ready-dev ## what share of the services' code the tests of api and model run; takes twice their time
