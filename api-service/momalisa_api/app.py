@@ -26,10 +26,10 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
-from momalisa_api.store.notifications import News
+from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.progress import Progress
-from momalisa_api.store.queue import Queue
+from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
@@ -95,16 +95,18 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             aclosing(bucket),
             make_client(timeout=timeout, limits=limits, trust_env=False) as client,
             opened(settings.database_url) as engine,
+            open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
         ):
             owners = Owners(engine, await read_secret(engine))
-            queue, metrics = Queue(engine, settings.lease_s), Metrics()
-            parts = _web_parts(settings, card, bucket, engine, queue, metrics, owners)
+            metrics = Metrics()
+            parts = _web_parts(settings, card, bucket, engine, queue, listener, metrics, owners)
             worker = None
             if settings.role != "web":
                 worker = _make_worker(settings, card, bucket, client, engine, queue, metrics)
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(card, parts[WorkerRegistry], parts[FairQueue])
+                tasks.start_soon(_run_or_stop, listener.run)
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 if worker:
                     tasks.start_soon(_run_or_stop, worker.run)
@@ -164,6 +166,7 @@ def _web_parts(
     bucket: Bucket,
     engine: AsyncEngine,
     queue: Queue,
+    listener: Listener,
     metrics: Metrics,
     owners: Owners,
 ) -> dict[type[Any], Any]:
@@ -180,7 +183,7 @@ def _web_parts(
         Owners: owners,
         Metrics: metrics,
         Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
-        LiveUpdates: LiveUpdates(catalogue, settings.watch_s, News(engine)),
+        LiveUpdates: LiveUpdates(catalogue, settings.watch_s, WalkChanges(listener)),
         Blocklist: Blocklist(settings.blocklist),
         ZipLimiter: ZipLimiter(),
     }

@@ -20,21 +20,28 @@ SHUTDOWN_S = 3
 
 
 def configure_log(settings: Settings) -> None:
-    """One log on standard output: JSON lines for machines, or text for people."""
+    """Write one log to standard output, as JSON lines or as text: what this process logs, and libraries' warnings."""
     terminal = sys.stdout.isatty()
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
     console, lines = structlog.dev.ConsoleRenderer(colors=terminal), structlog.processors.JSONRenderer()
+    renderer: structlog.typing.Processor = console if for_people else lines
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            console if for_people else lines,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
     )
-    # It says each failed heartbeat with a traceback, over and over; outages.py says once that nobody answers.
-    logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 async def _look_at_database(url: str) -> None:

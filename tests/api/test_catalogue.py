@@ -12,7 +12,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.gallery import FEW, Gallery
-from momalisa_api.store.notifications import News
+from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate, opened
 from momalisa_api.store.tables import asks, walks
@@ -254,7 +254,7 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Progress(engine)
-        watch = LiveUpdates(catalogue, 0.01, News(engine))
+        watch = LiveUpdates(catalogue, 0.01, WalkChanges(Listener(engine)))
         tasks.start_soon(watch.run, tell)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:

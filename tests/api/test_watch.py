@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.fair_queue import FairQueue
-from momalisa_api.store.notifications import News
+from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.workers import WorkerRegistry
@@ -56,8 +56,10 @@ async def plainly(walk: Walk) -> bytes:
 @asynccontextmanager
 async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[LiveUpdates]:
     """A watch that looks; where PostgreSQL tells of changes, it listens when the block begins."""
-    watch = LiveUpdates(Catalogue(engine), every_s, News(engine))
+    listener = Listener(engine)
+    watch = LiveUpdates(Catalogue(engine), every_s, WalkChanges(listener))
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.run)
         tasks.start_soon(watch.run, tell)
         if engine.dialect.name == "postgresql":
             await someone_listens(engine)

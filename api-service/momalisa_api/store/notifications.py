@@ -1,78 +1,129 @@
-"""Hears at once that some walk has changed, in whichever process. What has changed, the catalogue says.
+"""Notifications from PostgreSQL: one connection per process receives them and passes them to subscribers by channel.
 
-PostgreSQL tells it (a trigger, see migrations). SQLite tells nothing, and one who waits for news looks every so often.
+A notification only says that something changed: subscribers read the database for what. SQLite sends none, so there
+subscribers poll.
 """
 
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import anyio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from momalisa_api.backoff import repeat_forever
 from momalisa_api.store.engine import CONNECT_S, outage_of
 
-CHANNEL: Final = "momalisa_walks"
-# However many walks change, whoever waits is woken twenty times a second at most.
-GATHER_S: Final = 0.05
-# What was told may be lost with a connection that broke unnoticed; what is listened to need not be looked for often.
-IDLE_S: Final = 1.0
+WALKS_CHANNEL: Final = "momalisa_walks"
+# However many walks change, a waiting task is woken at most twenty times a second.
+DEBOUNCE_S: Final = 0.05
+# A connection may break unnoticed, and its notifications are lost: subscribers that receive them still poll.
+POLL_WHILE_LISTENING_S: Final = 1.0
 PROBE_S: Final = 15.0
-PAUSE_S: Final = 1.0
-TROUBLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FIRST_RECONNECT_S: Final = 0.5
+LONGEST_RECONNECT_S: Final = 2.0
+OUTAGE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-class News:
-    """One connection a process that listens, and whoever waits for what it hears."""
+@dataclass(frozen=True, eq=False)
+class _Subscription:
+    received: Callable[[str], None]
+    interrupted: Callable[[], None]
+
+
+class Listener:
+    """The one connection of this process that listens. It reconnects whenever it is lost."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._came = anyio.Event()
-        self._woken_at = 0.0
-        self._listening = False
+        self._subscriptions: dict[str, list[_Subscription]] = {}
+        self._listened: set[str] = set()
+        self._changed = anyio.Event()
+
+    def subscribe(
+        self, channel: str, received: Callable[[str], None], interrupted: Callable[[], None] = lambda: None
+    ) -> Callable[[], None]:
+        """Pass the payloads of a channel to `received`. Returns a function that ends the subscription.
+
+        interrupted: called whenever notifications may have been lost, or will be: when the connection begins to listen
+        to the channel, and when it is lost.
+        """
+        subscription = _Subscription(received, interrupted)
+        self._subscriptions.setdefault(channel, []).append(subscription)
+        self._changed.set()
+        return lambda: self._subscriptions[channel].remove(subscription)
+
+    def listens_to(self, channel: str) -> bool:
+        """Whether notifications of a channel arrive at present."""
+        return channel in self._listened
 
     async def run(self) -> None:
-        """Listen for ever, on a new connection where the last one is lost. Returns at once on SQLite."""
-        if self._engine.dialect.name != "postgresql":
-            return
-        while True:
-            try:
-                await self._listen()
-            except TROUBLE as error:
-                outage_of(self._engine).missed(error)
-            await anyio.sleep(PAUSE_S)
-
-    async def wait(self, at_most_s: float) -> None:
-        """Wait until a walk has changed, or some seconds have passed: more of them while changes are told."""
-        with anyio.move_on_after(max(at_most_s, IDLE_S) if self._listening else at_most_s):
-            await self._came.wait()
-            await anyio.sleep_until(self._woken_at + GATHER_S)
-        self._woken_at = anyio.current_time()
-        self._came = anyio.Event()
-
-    async def _connect(self) -> asyncpg.Connection:
-        """A connection like the engine's, but none of its pool, where it would go on listening."""
-        _, arguments = self._engine.dialect.create_connect_args(self._engine.url)
-        # SQLAlchemy's own, which it does not pass on either.
-        arguments.pop("prepared_statement_cache_size", None)
-        return await asyncpg.connect(**arguments, timeout=CONNECT_S)
+        """Listen until cancelled. Returns at once on SQLite."""
+        if self._engine.dialect.name == "postgresql":
+            await repeat_forever(
+                self._listen, FIRST_RECONNECT_S, longest_s=LONGEST_RECONNECT_S, failed=self._connection_failed
+            )
 
     async def _listen(self) -> None:
-        """Hold a connection and pass on what it is told, until it is lost."""
-        connection, lost = await self._connect(), anyio.Event()
+        """Hold a connection and listen to every channel that has a subscription, until the connection is lost."""
+        arguments = connect_arguments(self._engine)
+        connection = await asyncpg.connect(**arguments, timeout=CONNECT_S, command_timeout=CONNECT_S)
+        connection.add_termination_listener(lambda _: self._changed.set())
         try:
-            connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(CHANNEL, lambda *_: self._came.set())
-            self._listening = True
-            # Nobody told what changed before this.
-            self._came.set()
-            while not lost.is_set():
+            while not connection.is_closed():
+                self._changed = anyio.Event()
+                for channel in self._subscriptions.keys() - self._listened:
+                    await connection.add_listener(channel, self._receive)
+                    self._listened.add(channel)
+                    self._interrupt(channel)
                 outage_of(self._engine).answered()
-                with anyio.move_on_after(PROBE_S):
-                    await lost.wait()
-                if not lost.is_set():
-                    await connection.execute("SELECT 1", timeout=CONNECT_S)
+                with anyio.move_on_after(PROBE_S) as quiet:
+                    await self._changed.wait()
+                if quiet.cancelled_caught:
+                    await connection.execute("SELECT 1")
         finally:
-            self._listening = False
-            # Whoever waits for long, as is right while changes are told, shall look in shorter steps.
-            self._came.set()
+            for channel in tuple(self._listened):
+                self._listened.remove(channel)
+                self._interrupt(channel)
             connection.terminate()
+
+    def _receive(self, _connection: Any, _pid: int, channel: str, payload: str) -> None:
+        for subscription in tuple(self._subscriptions[channel]):
+            subscription.received(payload)
+
+    def _interrupt(self, channel: str) -> None:
+        for subscription in tuple(self._subscriptions[channel]):
+            subscription.interrupted()
+
+    def _connection_failed(self, error: Exception) -> None:
+        if not isinstance(error, OUTAGE_ERRORS):
+            raise error
+        outage_of(self._engine).missed(error)
+
+
+class WalkChanges:
+    """Wakes a task when any walk has changed, in whichever process."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._changed = anyio.Event()
+        self._woken_at = 0.0
+        listener.subscribe(WALKS_CHANNEL, lambda _: self._changed.set(), lambda: self._changed.set())
+
+    async def wait(self, at_most_s: float) -> None:
+        """Wait until a walk has changed, or for some seconds: at least `POLL_WHILE_LISTENING_S` while listening."""
+        listening = self._listener.listens_to(WALKS_CHANNEL)
+        with anyio.move_on_after(max(at_most_s, POLL_WHILE_LISTENING_S) if listening else at_most_s):
+            await self._changed.wait()
+            await anyio.sleep_until(self._woken_at + DEBOUNCE_S)
+        self._woken_at = anyio.current_time()
+        self._changed = anyio.Event()
+
+
+def connect_arguments(engine: AsyncEngine) -> dict[str, Any]:
+    """asyncpg's arguments for a connection outside the engine's pool: an engine on PostgreSQL."""
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    # An argument of SQLAlchemy's own.
+    arguments.pop("prepared_statement_cache_size", None)
+    return dict(arguments)

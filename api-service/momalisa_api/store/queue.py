@@ -1,11 +1,12 @@
-"""Jobs of walks, each done by one worker at a time: pgqueuer, on PostgreSQL or in this process's memory.
+"""The job queue: each job is done by one worker at a time. pgqueuer, on PostgreSQL or in this process's memory.
 
-A job says which part of which walk is to be done and no more: what that means stands in the catalogue. So nothing is
-lost with the queue that the reconciler (worker.py) could not put there again.
+A job only names a part of a walk; the catalogue holds the rest. So the reconciler (work/worker.py) can queue again
+whatever the queue loses.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -22,18 +23,22 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.models import Job as QueuedJob
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.queue_driver import EngineDriver, PatientDriver, raw_connection
+from momalisa_api.backoff import delay_s
+from momalisa_api.store.engine import answering
+from momalisa_api.store.notifications import Listener
+from momalisa_api.store.queue_driver import PatientDriver, QueueDriver, open_pool
 
 log = structlog.get_logger()
 
-# Notifications wake a worker at once; this is for those that were lost, and for shards of a worker that was.
-LOOK_S: Final = 1.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+# Notifications wake a worker at once. Polling finds jobs whose notification was lost, and those of a lost worker.
+POLL_S: Final = 1.0
+FIRST_RESTART_S: Final = 0.5
+LONGEST_RESTART_S: Final = 10.0
 LOWEST_PRIORITY: Final = -(2**31)
 
 
 class Kind(StrEnum):
-    """What can be done for a walk."""
+    """The steps of a walk that are jobs."""
 
     PLAN = "plan"
     RENDER = "render"
@@ -43,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do for a walk. plan: which of its plans is meant; shard: the number of the shard in it."""
+    """One step of a walk. plan: the number of the walk's plan; shard: the number of the shard in that plan."""
 
     kind: Kind
     walk_id: str
@@ -52,136 +57,147 @@ class Job:
 
     @property
     def key(self) -> str:
-        """No two jobs with the same key are in the queue at a time."""
+        """The queue never holds two jobs with the same key."""
         return f"{self.kind}/{self.walk_id}/{self.plan}/{self.shard}"
 
     def to_bytes(self) -> bytes:
-        """As it lies in the queue."""
+        """The job as the queue stores it."""
         return dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> Self:
-        """Read what to_bytes wrote."""
+        """The inverse of to_bytes."""
         content = loads(payload)
         return cls(Kind(content["kind"]), content["walk_id"], content["plan"], content["shard"])
 
 
-class RetryLater(Exception):
-    """Raised by whoever does a job: it goes back into the queue, for any worker, after some seconds."""
+class RetryLater(RetryRequested):
+    """Raised by a handler: the job goes back into the queue, for any worker, and is due after some seconds."""
 
     def __init__(self, reason: str, after_s: float) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
+        super().__init__(timedelta(seconds=after_s), reason)
 
 
 Handler = Callable[[Job], Awaitable[None]]
+Repository = Queries | InMemoryQueries
 
 
 class Queue:
-    """The jobs of a deployment. Every job is done at least once; what a lost worker had is done by another."""
+    """The jobs of a deployment. Each is done at least once: when a worker is lost, others do its jobs."""
 
-    def __init__(self, engine: AsyncEngine, lease_s: float) -> None:
-        """engine: the catalogue's; on SQLite the jobs live in this process. lease_s: silence after which a worker is
-        taken for lost.
+    def __init__(
+        self, enqueuer: Repository, make_queries: Callable[[], Repository], lease_s: float, poll_s: float
+    ) -> None:
+        """enqueuer: its statements raise CatalogueUnavailable in an outage; make_queries: called once per run, returns
+        one whose statements wait. lease_s: seconds without a heartbeat after which a worker is considered lost.
+        poll_s: seconds between two checks for jobs whose notification was lost.
         """
-        self._engine = engine
+        self._enqueuer = enqueuer
+        self._make_queries = make_queries
         self._lease = timedelta(seconds=lease_s)
+        self._poll = timedelta(seconds=poll_s)
         self._ending = asyncio.Event()
-        self._memory: InMemoryQueries | None = None
-        if engine.dialect.name == "postgresql":
-            self._enqueuer: Queries | InMemoryQueries = Queries(EngineDriver(engine))
-        else:
-            self._enqueuer = self._memory = InMemoryQueries(InMemoryDriver())
 
     async def put(self, jobs: Iterable[Job], tag: int) -> None:
-        """Put jobs in line, but none that is there already. tag: the turn of their walk; the lowest is next."""
-        some = list(jobs)
-        if not some:
+        """Queue jobs, except those that are in the queue or in progress. tag: position in the queue, the lowest first.
+
+        Raises CatalogueUnavailable.
+        """
+        new = list(jobs)
+        if not new:
             return
-        count = len(some)
         await self._enqueuer.enqueue(
-            [str(job.kind) for job in some],
-            [job.to_bytes() for job in some],
-            [max(LOWEST_PRIORITY, -tag)] * count,
-            dedupe_key=[job.key for job in some],
+            [str(job.kind) for job in new],
+            [job.to_bytes() for job in new],
+            [max(LOWEST_PRIORITY, -tag)] * len(new),
+            dedupe_key=[job.key for job in new],
             on_conflict="skip",
         )
 
-    async def run(self, handlers: Mapping[Kind, Handler], in_hand: int) -> None:
-        """Have jobs of these kinds done, `in_hand` at a time, until `end`. Handlers raise only RetryLater.
+    async def run(self, handlers: Mapping[Kind, Handler], max_in_flight: int) -> None:
+        """Do jobs of these kinds, at most `max_in_flight` (at least 2) at a time, until `end`.
 
-        pgqueuer's own loop ends when something unforeseen happens to it; then it begins anew.
+        A handler may raise RetryLater. After any other exception pgqueuer logs it and deletes the job.
         """
-        pause_s = FIRST_PAUSE_S
+        failures = 0
         while not self._ending.is_set():
             began = anyio.current_time()
             try:
-                await self._run_once(handlers, max(2, in_hand))
-            except Exception as error:
-                log.warning("the queue stopped and begins anew", reason=repr(error))
-            pause_s = FIRST_PAUSE_S if anyio.current_time() - began > LONGEST_PAUSE_S else pause_s * 2
-            with anyio.move_on_after(min(pause_s, LONGEST_PAUSE_S)):
-                await self._ending.wait()
+                await self._run_once(handlers, max(2, max_in_flight))
+            # test_a_runner_that_fails_is_restarted
+            except Exception:
+                failures = 1 if anyio.current_time() - began > LONGEST_RESTART_S else failures + 1
+                pause_s = delay_s(failures, FIRST_RESTART_S, LONGEST_RESTART_S)
+                log.exception("queue runner failed, restarting", pause_s=pause_s)
+                with anyio.move_on_after(pause_s):
+                    await self._ending.wait()
 
     def end(self) -> None:
-        """Take no more jobs. `run` returns when those in hand are done or given back."""
+        """Take no more jobs. `run` returns when those in progress are done or returned to the queue."""
         self._ending.set()
 
     async def prune(self) -> None:
-        """Empty pgqueuer's own log: nobody reads it, and it would grow for ever."""
+        """Delete pgqueuer's own log and statistics: nothing reads them, and they would grow for ever."""
         kinds = [str(kind) for kind in Kind]
         await self._enqueuer.clear_queue_log(kinds)
         await self._enqueuer.clear_statistics_log(kinds)
 
     async def log_length(self) -> int:
-        """Lines in pgqueuer's own log."""
+        """Rows in pgqueuer's own log."""
         return await self._enqueuer.unaggregated_log_count()
 
-    async def _run_once(self, handlers: Mapping[Kind, Handler], in_hand: int) -> None:
-        runner = QueueManager(self._memory or Queries(PatientDriver(self._engine)))
+    async def _run_once(self, handlers: Mapping[Kind, Handler], max_in_flight: int) -> None:
+        runner = QueueManager(self._make_queries())
+        runner.shutdown = self._ending
         for kind, handle in handlers.items():
             runner.entrypoint(str(kind))(_entrypoint(handle))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._end_with, runner)
-            await runner.run(
-                dequeue_timeout=timedelta(seconds=LOOK_S),
-                # pgqueuer wants room for two batches.
-                batch_size=in_hand // 2,
-                max_concurrent_tasks=in_hand,
-                heartbeat_timeout=self._lease,
-                log_aggregation_interval=timedelta(0),
-            )
-            tasks.cancel_scope.cancel()
+        await runner.run(
+            dequeue_timeout=self._poll,
+            # pgqueuer requires room for two batches.
+            batch_size=max_in_flight // 2,
+            max_concurrent_tasks=max_in_flight,
+            heartbeat_timeout=self._lease,
+            log_aggregation_interval=timedelta(0),
+        )
 
-    async def _end_with(self, runner: QueueManager) -> None:
-        await self._ending.wait()
-        runner.shutdown.set()
+
+@asynccontextmanager
+async def open_queue(
+    engine: AsyncEngine, listener: Listener, lease_s: float, poll_s: float = POLL_S
+) -> AsyncIterator[Queue]:
+    """The queue of a deployment: in the catalogue's PostgreSQL, or in this process's memory beside SQLite.
+
+    listener: of this process; its notifications start new jobs at once. lease_s, poll_s: see Queue.
+    """
+    if engine.dialect.name != "postgresql":
+        memory = InMemoryQueries(InMemoryDriver())
+        yield Queue(memory, lambda: memory, lease_s, poll_s)
+        return
+    async with open_pool(engine) as pool:
+        enqueuer = Queries(QueueDriver(pool, engine))
+        yield Queue(enqueuer, lambda: Queries(PatientDriver(pool, engine, listener)), lease_s, poll_s)
 
 
 def _entrypoint(handle: Handler) -> Callable[[QueuedJob], Awaitable[None]]:
-    """A handler as pgqueuer calls it. Any exception but a wish to retry would end the job for good."""
-
     async def do(queued: QueuedJob) -> None:
-        try:
-            await handle(Job.from_bytes(queued.payload or b"{}"))
-        except RetryLater as later:
-            raise RetryRequested(timedelta(seconds=later.after_s), str(later)) from later
+        await handle(Job.from_bytes(queued.payload or b"{}"))
 
     return do
 
 
 async def migrate_queue(engine: AsyncEngine) -> None:
-    """Bring the queue's schema up to date; in memory there is none. Safe to run again, and twice at once."""
+    """Bring the queue's schema up to date; does nothing on SQLite. Safe to repeat, and to run concurrently."""
     if engine.dialect.name != "postgresql":
         return
-    async with raw_connection(engine) as connection:
-        # A session's lock: some of the changes cannot stand in one transaction.
-        await connection.execute("SELECT pg_advisory_lock(hashtext('momalisa queue'))")
-        try:
-            queries = Queries(AsyncpgDriver(connection))
-            if await queries.schema_is_installed():
-                await queries.upgrade()
-            else:
-                await queries.install()
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock(hashtext('momalisa queue'))")
+    with answering(engine):
+        async with open_pool(engine) as pool, pool.acquire() as connection:
+            # A session's lock: some of the changes cannot run inside a transaction.
+            await connection.execute("SELECT pg_advisory_lock(hashtext('momalisa queue'))")
+            try:
+                queries = Queries(AsyncpgDriver(connection))
+                if await queries.schema_is_installed():
+                    await queries.upgrade()
+                else:
+                    await queries.install()
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock(hashtext('momalisa queue'))")

@@ -1,127 +1,89 @@
-"""pgqueuer over the catalogue's own engine: one pool of connections, and patience while PostgreSQL is away."""
+"""pgqueuer's connection to PostgreSQL: its own pool driver, made to outlast outages.
 
-import asyncio
+Each override names a test of tests/api/test_queue.py that fails without it.
+"""
+
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Final, Self, TypeVar
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, TypeVar
 
 import anyio
 import asyncpg
-from pgqueuer.core.tm import TaskManager
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.ports.driver import NotifyCallback
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from momalisa_api.backoff import retry_forever
 from momalisa_api.problems import CatalogueUnavailable
-from momalisa_api.store.engine import ANSWER_S, answering
+from momalisa_api.store.engine import ANSWER_S, CONNECT_S, answering
+from momalisa_api.store.notifications import Listener, connect_arguments
 
-T = TypeVar("T")
+Returned = TypeVar("Returned")
 
-PAUSE_S: Final = 0.5
+MAX_CONNECTIONS: Final = 4
+CLOSE_S: Final = 2.0
+FIRST_RETRY_S: Final = 0.25
+LONGEST_RETRY_S: Final = 2.0
 
 
 @asynccontextmanager
-async def raw_connection(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """asyncpg's own connection under one of the engine's; each statement is a transaction of its own.
+async def open_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Pool]:
+    """A pool for the queue's own statements, of at most `MAX_CONNECTIONS`; none is open before the first statement."""
+    pool = await asyncpg.create_pool(
+        **connect_arguments(engine),
+        min_size=0,
+        max_size=MAX_CONNECTIONS,
+        timeout=CONNECT_S,
+        # A statement that was cancelled on a frozen server would otherwise keep its connection for as long as TCP does.
+        command_timeout=ANSWER_S,
+    )
+    try:
+        yield pool
+    finally:
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await pool.close()
 
-    Raises CatalogueUnavailable where PostgreSQL does not answer.
-    """
-    with answering(engine):
-        async with engine.connect() as connection:
-            yield await _raw(connection)
 
+class QueueDriver(AsyncpgPoolDriver):
+    """Raises CatalogueUnavailable in an outage, for callers that return the problem or try again later."""
 
-class EngineDriver:
-    """pgqueuer's driver for an engine on PostgreSQL. Raises CatalogueUnavailable."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine) -> None:
+        super().__init__(pool)
         self._engine = engine
-        self._shutdown = asyncio.Event()
-        self._tasks = TaskManager()
 
+    # test_a_job_that_cannot_be_queued_in_an_outage_is_a_problem,
+    # test_queueing_a_job_does_not_hang_on_a_frozen_server
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        with answering(self._engine), anyio.fail_after(ANSWER_S):
-            async with raw_connection(self._engine) as connection:
-                return [dict(row) for row in await connection.fetch(query, *args)]
+        return await self._call(partial(super().fetch, query, *args))
 
+    # test_a_job_that_is_returned_in_an_outage_is_done_after_it
     async def execute(self, query: str, *args: object) -> str:
+        return await self._call(partial(super().execute, query, *args))
+
+    async def _call(self, act: Callable[[], Awaitable[Returned]]) -> Returned:
         with answering(self._engine), anyio.fail_after(ANSWER_S):
-            async with raw_connection(self._engine) as connection:
-                return str(await connection.execute(query, *args))
-
-    async def notify(self, channel: str, payload: str) -> None:
-        await self.execute("SELECT pg_notify($1, $2)", channel, payload)
-
-    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        raise NotImplementedError("who only puts jobs in line does not listen")
-
-    @property
-    def shutdown(self) -> asyncio.Event:
-        return self._shutdown
-
-    @property
-    def tm(self) -> TaskManager:
-        return self._tasks
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """The engine is not ours to close."""
-
-
-class PatientDriver(EngineDriver):
-    """For who works off the queue: waits while PostgreSQL is away, and listens again once it is back.
-
-    So a restart of PostgreSQL costs a worker nothing that it has in hand.
-    """
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine)
-        self._listening: list[asyncio.Task[None]] = []
-
-    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        return await _patiently(lambda: EngineDriver.fetch(self, query, *args))
-
-    async def execute(self, query: str, *args: object) -> str:
-        return await _patiently(lambda: EngineDriver.execute(self, query, *args))
-
-    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        self._listening.append(asyncio.create_task(self._listen(channel, callback)))
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._listening:
-            task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
-        self._listening.clear()
-
-    async def _listen(self, channel: str, callback: NotifyCallback) -> None:
-        """Hold one connection that listens; a new one whenever it is lost."""
-        while True:
-            with suppress(CatalogueUnavailable), answering(self._engine):
-                async with self._engine.connect() as connection:
-                    try:
-                        await _hear(await _raw(connection), channel, callback)
-                    finally:
-                        # Back in the pool it would go on listening.
-                        await connection.invalidate()
-            await asyncio.sleep(PAUSE_S)
-
-
-async def _hear(connection: asyncpg.Connection, channel: str, callback: NotifyCallback) -> None:
-    """Pass on what is said on a channel until the connection is lost."""
-    lost = asyncio.Event()
-    connection.add_termination_listener(lambda _: lost.set())
-    await connection.add_listener(channel, lambda _connection, _pid, _channel, payload: callback(payload))
-    await lost.wait()
-
-
-async def _raw(connection: AsyncConnection) -> asyncpg.Connection:
-    return (await connection.get_raw_connection()).driver_connection
-
-
-async def _patiently(act: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
             return await act()
-        except CatalogueUnavailable:
-            await asyncio.sleep(PAUSE_S)
+
+
+class PatientDriver(QueueDriver):
+    """Waits for the end of an outage, for a worker: pgqueuer's loop would end, or forget what became of a job."""
+
+    def __init__(self, pool: asyncpg.Pool, engine: AsyncEngine, listener: Listener) -> None:
+        super().__init__(pool, engine)
+        self._listener = listener
+        self._unsubscribe: list[Callable[[], None]] = []
+
+    # test_a_restart_of_postgresql_costs_a_worker_none_of_its_jobs
+    async def _call(self, act: Callable[[], Awaitable[Returned]]) -> Returned:
+        call = partial(super()._call, act)
+        return await retry_forever(call, CatalogueUnavailable, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+
+    # test_one_connection_per_process_listens_also_after_a_restart
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        self._unsubscribe.append(self._listener.subscribe(channel, callback))
+
+    # test_a_runner_that_ended_receives_no_notifications
+    async def __aexit__(self, *_: object) -> None:
+        while self._unsubscribe:
+            self._unsubscribe.pop()()

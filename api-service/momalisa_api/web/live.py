@@ -8,7 +8,7 @@ import anyio
 
 from momalisa_api.problems import CatalogueUnavailable
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.notifications import News
+from momalisa_api.store.notifications import WalkChanges
 from momalisa_api.walks.walk import Walk
 
 PAUSE_S: Final = 1.0
@@ -39,11 +39,11 @@ class _Wait:
 class LiveUpdates:
     """Gives watchers the newest snapshot once a walk's revision has grown, whichever process changed it."""
 
-    def __init__(self, catalogue: Catalogue, every_s: float, news: News) -> None:
+    def __init__(self, catalogue: Catalogue, every_s: float, changes: WalkChanges) -> None:
         """every_s: poll interval in seconds while anybody watches and no notification arrives."""
         self._catalogue = catalogue
         self._every_s = every_s
-        self._news = news
+        self._changes = changes
         self._waiting: dict[str, _Wait] = {}
         self._somebody = anyio.Event()
         self._ending = False
@@ -65,15 +65,13 @@ class LiveUpdates:
 
         tell: encodes a snapshot as the event for all its watchers; may raise CatalogueUnavailable.
         """
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._news.run)
-            while True:
-                await self._somebody.wait()
-                await self._news.wait(self._every_s)
-                try:
-                    await self._look(tell)
-                except CatalogueUnavailable:
-                    await anyio.sleep(PAUSE_S)
+        while True:
+            await self._somebody.wait()
+            await self._changes.wait(self._every_s)
+            try:
+                await self._look(tell)
+            except CatalogueUnavailable:
+                await anyio.sleep(PAUSE_S)
 
     async def newer(self, walk_id: str, seen: int) -> Update | None:
         """Wait for a snapshot newer than the revision `seen`. None: the walk was deleted, or the process shuts down."""
