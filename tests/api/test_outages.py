@@ -92,7 +92,7 @@ async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
         ):
             with pytest.raises(BucketUnavailable):
                 await ask()
-    assert [line["event"] for line in said] == ["a part does not answer"]
+    assert [line["event"] for line in said] == ["dependency unavailable"]
     (tmp_path / "frames").unlink()
     assert await bucket.put("frames/r/0.png", b"")
 
@@ -238,7 +238,7 @@ async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_i
                 for _ in range(5):
                     tasks.start_soon(turns.counts)
     assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
-    assert [line["event"] for line in said] == ["a part does not answer"]
+    assert [line["event"] for line in said] == ["dependency unavailable"]
 
 
 async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
@@ -380,10 +380,10 @@ def test_an_api_whose_postgres_is_away_tells_its_callers_and_goes_on_by_itself(p
         assert httpx.get(walk).status_code == 200
         asyncio.run(failed_elsewhere(postgres.url, walk.rpartition("/")[2]))
         wait_until(lambda: "the end" in listener.heard)
-        wait_until(lambda: httpx.get(walk).is_success and said("a part answers again"))
+        wait_until(lambda: httpx.get(walk).is_success and said("dependency available again"))
         process.send_signal(signal.SIGTERM)
         for drain in drains:
             drain.join(10)
     assert list(dict.fromkeys(listener.states())) == ["waiting", "failed"]
-    assert (said("a part does not answer"), said("a part answers again")) == (1, 1)
+    assert (said("dependency unavailable"), said("dependency available again")) == (1, 1)
     assert not [line for line in lines if "Traceback" in line]

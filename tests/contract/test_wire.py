@@ -48,7 +48,7 @@ def test_the_api_reads_what_a_replica_answers():
     assert isinstance(read_frame, api.RenderedFrame)
     assert (read_frame.fraction, read_frame.png) == (0.5, b"png")
     read_trouble = api.read_line(json.loads(trouble.model_dump_json()))
-    assert isinstance(read_trouble, api.Trouble)
+    assert isinstance(read_trouble, api.RenderProblem)
     assert read_trouble.problem["detail"] == "Ask for less."
 
 

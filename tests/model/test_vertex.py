@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from momalisa_api.fleet import vertex
-from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
+from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable
 from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
@@ -61,7 +61,7 @@ async def test_an_endpoint_gives_the_frames_that_a_replica_gives(platform, monke
         assert await endpoint.is_fit()
         _, streamed = await heard(replica, recipe)
         _, whole = await heard(endpoint, recipe)
-        monkeypatch.setattr(vertex, "MAX_ANSWER_BYTES", 3 * recipe.width * recipe.height * vertex.BYTES_A_PIXEL)
+        monkeypatch.setattr(vertex, "MAX_ANSWER_BYTES", 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL)
         _, packed = await heard(endpoint, recipe)
     pictures = [(frame.fraction, frame.png) for frame in streamed]
     assert [frame[0] for frame in pictures] == list(FRACTIONS)
@@ -72,7 +72,7 @@ async def test_an_endpoint_gives_the_frames_that_a_replica_gives(platform, monke
 async def test_other_weights_and_bad_recipes_are_told_apart(platform):
     """One is for another replica, the other for nobody."""
     async with dialled(platform) as (endpoint, _):
-        with pytest.raises(ReplicaAway):
+        with pytest.raises(ReplicaUnavailable):
             await heard(endpoint, recipe_of(platform, revision="another"))
         with pytest.raises(WalkFailed, match="width"):
             await heard(endpoint, recipe_of(platform, width=57))
@@ -80,7 +80,7 @@ async def test_other_weights_and_bad_recipes_are_told_apart(platform):
 
 @pytest.mark.parametrize(
     ("status", "meant"),
-    [(429, ReplicaBusy), (503, ReplicaBusy), (403, ReplicaAway), (500, ReplicaLost), (200, ReplicaLost)],
+    [(429, ReplicaBusy), (503, ReplicaBusy), (403, ReplicaUnavailable), (500, ReplicaLost), (200, ReplicaLost)],
 )
 async def test_googles_door_is_understood(platform, status, meant):
     """Quotas pause, missing rights are nobody's walk's fault, an answer without frames is a loss."""
@@ -107,8 +107,8 @@ async def test_without_an_account_an_endpoint_is_not_fit(platform, monkeypatch, 
 
 def test_an_address_says_how_many_calls_at_a_time(monkeypatch):
     address = f"vertex+https://7.europe-west4-1.prediction.vertexai.goog{ENDPOINT}"
-    assert list(vertex.lanes_of(address)) == [f"{address}#0"]
-    assert list(vertex.lanes_of(f"{address}#3")) == [f"{address}#{lane}" for lane in range(3)]
+    assert list(vertex.concurrent_urls(address)) == [f"{address}#0"]
+    assert list(vertex.concurrent_urls(f"{address}#3")) == [f"{address}#{call}" for call in range(3)]
     monkeypatch.setenv("MOMALISA_MODEL_CARD", "card.json")
     assert ApiSettings(replicas=f"{address}#3").replicas == f"{address}#3"
     for wrong in (f"{address}#0", f"{address}#many", "vertex+ftp://nowhere"):

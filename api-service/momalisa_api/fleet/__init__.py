@@ -1,1 +1,1 @@
-"""The replicas: which are there, which shard goes to which, and how they are called."""
+"""The replicas: which there are, which of them renders which shard, and the clients that call them."""

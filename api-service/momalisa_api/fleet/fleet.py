@@ -19,7 +19,7 @@ import structlog
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet import vertex
 from momalisa_api.fleet.dispatch import RenderEvent, ReplicaSlot, ShardQueue, ShardTask
-from momalisa_api.fleet.replica import Replica, ReplicaAway, ReplicaBusy, ReplicaLost
+from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable
 from momalisa_api.fleet.wire import Head
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, WalkFailed
@@ -120,7 +120,7 @@ class Fleet:
         urls: set[str] = set()
         for address in self._addresses:
             if address.startswith(vertex.PREFIX):
-                urls.update(vertex.lanes_of(address))
+                urls.update(vertex.concurrent_urls(address))
                 continue
             if not address.startswith(DNS_PREFIX):
                 urls.add(address.rstrip("/"))
@@ -167,8 +167,8 @@ class Fleet:
                     self._metrics.shard_seconds.observe(slot.checked_at - run.started)
         except ReplicaBusy as busy:
             pause_s = busy.pause_s
-        except ReplicaAway as away:
-            log.warning("replica unreachable", url=slot.replica.url, reason=str(away))
+        except ReplicaUnavailable as unavailable:
+            log.warning("replica unavailable", url=slot.replica.url, reason=str(unavailable))
             slot.fit, slot.checked_at = False, time.monotonic()
         except (ReplicaLost, Problem) as loss:
             pause_s = self._lose(slot, task, loss)

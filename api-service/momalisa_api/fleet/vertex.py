@@ -1,4 +1,4 @@
-"""The model behind an endpoint of Vertex AI: the same frames, all of a call at once, for a token of Google's.
+"""The client for an endpoint of Vertex AI: the same frames, but all frames of a call at once.
 
 Source: cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.endpoints/predict.
 """
@@ -15,48 +15,47 @@ import httpx
 from momalisa_api.fleet.replica import (
     BUSY_PAUSE_S,
     Replica,
-    ReplicaAway,
     ReplicaBusy,
     ReplicaLost,
+    ReplicaUnavailable,
     check_picture,
-    log,
 )
-from momalisa_api.fleet.wire import Head, RenderedFrame, Trouble, read_line, render_request
+from momalisa_api.fleet.wire import Head, RenderedFrame, RenderProblem, read_line, render_request
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
 PREFIX: Final = "vertex+"
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
-# A dedicated endpoint's bound for an answer, with room for what stands around the pictures.
+# The limit of a dedicated endpoint for an answer, less some room for the JSON around the pictures.
 MAX_ANSWER_BYTES: Final = 9_000_000
-# A picture that cannot be compressed: three bytes a pixel, in base64.
-BYTES_A_PIXEL: Final = 4
+# A picture that cannot be compressed: three bytes per pixel, in base64.
+BYTES_PER_PIXEL: Final = 4
 
 Token = Callable[[], Awaitable[str]]
 
 
-def lanes_of(address: str) -> Iterator[str]:
-    """An endpoint once for each call that it may have at a time: vertex+https://…/endpoints/7#4 is four of them."""
-    endpoint, lanes = urldefrag(address)
-    for lane in range(int(lanes or 1)):
-        yield f"{endpoint.rstrip('/')}#{lane}"
+def concurrent_urls(address: str) -> Iterator[str]:
+    """One URL for each concurrent call to an endpoint: vertex+https://…/endpoints/7#4 gives four."""
+    endpoint, calls = urldefrag(address)
+    for call in range(int(calls or 1)):
+        yield f"{endpoint.rstrip('/')}#{call}"
 
 
 class GoogleToken:
-    """A token of this process's own account, made anew before it runs out."""
+    """Access tokens of this process's own Google account, renewed before they expire."""
 
     def __init__(self) -> None:
         self._credentials: Any = None
         self._one_at_a_time = anyio.Lock()
 
     async def __call__(self) -> str:
-        """Raises ReplicaAway where there is no account, or Google does not answer."""
+        """Return a valid token. Raises ReplicaUnavailable if there is no account or Google cannot be reached."""
         async with self._one_at_a_time:
             return await anyio.to_thread.run_sync(self._fresh)
 
     def _fresh(self) -> str:
-        # Here, as Google's library takes long to import and few deployments need it.
+        # Imported here: Google's library takes long to import, and few deployments need it.
         import google.auth
         from google.auth.exceptions import GoogleAuthError
         from google.auth.transport.requests import Request
@@ -67,40 +66,37 @@ class GoogleToken:
             if not self._credentials.valid:
                 self._credentials.refresh(Request())
         except GoogleAuthError as error:
-            raise ReplicaAway(f"no token of Google's: {error}") from error
+            raise ReplicaUnavailable(f"no Google access token: {error}") from error
         return str(self._credentials.token)
 
 
 class VertexReplica(Replica):
-    """One call at a time to an endpoint, which deals calls to its own replicas.
+    """One call at a time to an endpoint, which distributes calls to its own replicas.
 
-    It tells neither its model card nor what went unheard; weights that are not the recipe's it refuses by itself.
+    An endpoint returns neither its model card nor warnings about truncated prompts, and refuses recipes of
+    other weights.
     """
 
     def __init__(self, address: str, client: httpx.AsyncClient, card: ModelCard, token: Token) -> None:
-        """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; what follows a # is left out."""
+        """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored."""
         super().__init__(address, client, card)
         self._predict_url = urldefrag(address.removeprefix(PREFIX)).url + ":predict"
         self._token = token
 
     async def is_fit(self) -> bool:
-        """Whether there is a token to call with. Says in the log when that changes."""
+        """Whether there is a token for calls. Logs every change."""
         try:
             await self._token()
-            reason = ""
-        except ReplicaAway as away:
-            reason = str(away)
-        if reason != self._said:
-            self._said = reason
-            log.info("endpoint", url=self.url, fit=not reason, reason=reason)
-        return not reason
+        except ReplicaUnavailable as unavailable:
+            return self._log_fitness(str(unavailable))
+        return self._log_fitness("")
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
-        """A head, then the frames, as many at a time as fit into an answer.
+        """A head, then the frames, as many per call as fit into an answer.
 
-        Raises ReplicaBusy, ReplicaAway, ReplicaLost, or WalkFailed where no replica could ever render this.
+        Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
-        size = max(1, MAX_ANSWER_BYTES // (recipe.width * recipe.height * BYTES_A_PIXEL))
+        size = max(1, MAX_ANSWER_BYTES // (recipe.width * recipe.height * BYTES_PER_PIXEL))
         for first in range(0, len(fractions), size):
             frames = await self._predict(recipe, fractions[first : first + size])
             if not first:
@@ -116,7 +112,7 @@ class VertexReplica(Replica):
         try:
             answer = await self._client.post(self._predict_url, json={"instances": instances}, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ReplicaAway(repr(error)) from error
+            raise ReplicaUnavailable(repr(error)) from error
         except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
         if answer.status_code != 200:
@@ -125,17 +121,17 @@ class VertexReplica(Replica):
 
 
 def _refusal(answer: httpx.Response) -> Exception:
-    """What an answer other than 200 means for the shard: Google's own door speaks here, and the model behind it."""
-    said = f"{answer.status_code}: {answer.text[:200]}"
+    """The exception for an answer other than 200, from Google's front end or from the model behind it."""
+    detail = f"{answer.status_code}: {answer.text[:200]}"
     match answer.status_code:
         case 429 | 503:
             return ReplicaBusy(BUSY_PAUSE_S)
         case 401 | 403 | 404 | 409:
-            return ReplicaAway(said)
+            return ReplicaUnavailable(detail)
         case 400 | 413 | 422:
-            return WalkFailed(f"The endpoint refused the walk: {said}")
+            return WalkFailed(f"The Vertex AI endpoint refused the request: {detail}")
         case _:
-            return ReplicaLost(said)
+            return ReplicaLost(detail)
 
 
 def _frames(answer: httpx.Response, expected: int) -> list[RenderedFrame]:
@@ -143,7 +139,7 @@ def _frames(answer: httpx.Response, expected: int) -> list[RenderedFrame]:
         frames = [read_line(line) for line in json.loads(answer.content)["predictions"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
-    found = [frame for frame in frames if not isinstance(frame, Trouble)]
+    found = [frame for frame in frames if not isinstance(frame, RenderProblem)]
     if len(found) != expected:
         raise ReplicaLost(f"{len(found)} frames for {expected} instances")
     return found

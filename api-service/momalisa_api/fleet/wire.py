@@ -1,4 +1,4 @@
-"""The api's half of the model contract (docs/model-contract.md); tests/contract holds it against the replica's half."""
+"""The API's half of the model contract (docs/model-contract.md). tests/contract compares both halves."""
 
 import base64
 from typing import Any
@@ -14,14 +14,14 @@ READY_PATH = "/readyz"
 
 
 class ModelAnswer(BaseModel):
-    """GET /v1/model: what a replica has loaded."""
+    """GET /v1/model: the model that a replica has loaded."""
 
     card: ModelCard
     fingerprint: str
 
 
 class Truncated(BaseModel):
-    """A prompt's tail that the text encoder has no room for."""
+    """The end of a prompt that the text encoder ignores, because the prompt is too long."""
 
     prompt: str
     truncated: str
@@ -43,24 +43,24 @@ class RenderedFrame(BaseModel):
     fraction: float
     png: bytes
     seconds: float
-    marked: bool = Field(False, description="The model's safety checker objects to it.")
+    marked: bool = Field(False, description="Whether the model's safety checker flagged the frame.")
 
 
-class Trouble(BaseModel):
-    """The last line of a render answer that broke off: why."""
+class RenderProblem(BaseModel):
+    """The last line of an answer that ended early: a problem document."""
 
     problem: dict[str, Any]
 
 
 def render_request(recipe: Recipe, fractions: list[float]) -> dict[str, Any]:
-    """The body that asks a replica for frames: the recipe in the words of diffusers."""
+    """The body of a render request: the recipe with the names that diffusers uses."""
     body = recipe.model_dump()
     body["num_inference_steps"] = body.pop("steps")
     return {"recipe": body, "fractions": fractions}
 
 
-def read_line(line: dict[str, Any]) -> RenderedFrame | Trouble:
-    """A line after the first. Raises ValueError where it is neither a frame nor a problem."""
+def read_line(line: dict[str, Any]) -> RenderedFrame | RenderProblem:
+    """Parse a line after the first. Raises ValueError if it is neither a frame nor a problem."""
     if "problem" in line:
-        return Trouble.model_validate(line)
+        return RenderProblem.model_validate(line)
     return RenderedFrame.model_validate({**line, "png": base64.b64decode(line["png"], validate=True)})

@@ -124,7 +124,7 @@ class Queue:
             began = anyio.current_time()
             try:
                 await self._run_once(handlers, max(2, max_in_flight))
-            # test_a_runner_that_fails_is_restarted
+            # For test_a_runner_that_fails_is_restarted (tests/api/test_queue.py).
             except Exception:
                 failures = 1 if anyio.current_time() - began > LONGEST_RESTART_S else failures + 1
                 pause_s = delay_s(failures, FIRST_RESTART_S, LONGEST_RESTART_S)

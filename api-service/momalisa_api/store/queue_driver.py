@@ -52,12 +52,12 @@ class QueueDriver(AsyncpgPoolDriver):
         super().__init__(pool)
         self._engine = engine
 
-    # test_a_job_that_cannot_be_queued_in_an_outage_is_a_problem,
-    # test_queueing_a_job_does_not_hang_on_a_frozen_server
+    # For test_a_job_that_cannot_be_queued_in_an_outage_is_a_problem and
+    # test_queueing_a_job_does_not_hang_on_a_frozen_server.
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         return await self._call(partial(super().fetch, query, *args))
 
-    # test_a_job_that_is_returned_in_an_outage_is_done_after_it
+    # For test_a_job_that_is_returned_in_an_outage_is_done_after_it.
     async def execute(self, query: str, *args: object) -> str:
         return await self._call(partial(super().execute, query, *args))
 
@@ -74,16 +74,16 @@ class PatientDriver(QueueDriver):
         self._listener = listener
         self._unsubscribe: list[Callable[[], None]] = []
 
-    # test_a_restart_of_postgresql_costs_a_worker_none_of_its_jobs
+    # For test_a_restart_of_postgresql_costs_a_worker_none_of_its_jobs.
     async def _call(self, act: Callable[[], Awaitable[Returned]]) -> Returned:
         call = partial(super()._call, act)
         return await retry_forever(call, CatalogueUnavailable, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
 
-    # test_one_connection_per_process_listens_also_after_a_restart
+    # For test_one_connection_per_process_listens_also_after_a_restart.
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         self._unsubscribe.append(self._listener.subscribe(channel, callback))
 
-    # test_a_runner_that_ended_receives_no_notifications
+    # For test_a_runner_that_ended_receives_no_notifications.
     async def __aexit__(self, *_: object) -> None:
         while self._unsubscribe:
             self._unsubscribe.pop()()
