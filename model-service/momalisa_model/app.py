@@ -37,8 +37,8 @@ from momalisa_model.streaming import FramesResponse, shard_for
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
-LINES = """The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`; then
-one `{"fraction", "png", "seconds", "marked"}` a frame, in the order asked for, `png` in base64 and `marked` where the
+LINES = """The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`;
+then one `{"fraction", "png", "seconds", "marked"}` a frame, in the order asked for, `png` in base64 and `marked` if the
 model's safety checker objects; and where rendering broke off, a last line `{"problem": {...}}`."""
 
 

@@ -74,7 +74,7 @@ async def test_a_body_that_never_ends_is_cut_off(settings, fleet):
         sized = await client.post("/api/v1/walks", content=b"x" * 1_000_000)
         chunked = await client.post("/api/v1/walks", content=endless())
     assert sized.status_code == chunked.status_code == 413
-    assert "262144 bytes" in chunked.json()["detail"]
+    assert "262,144 bytes" in chunked.json()["detail"]
 
 
 @pytest.mark.parametrize(

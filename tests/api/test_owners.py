@@ -103,7 +103,7 @@ async def test_a_key_is_an_owner_wherever_it_is_used(settings, fleet):
     """Scripts have no cookie jar. Of a key only the hash is kept; a removed one opens nothing."""
     async with running(settings, fleet) as client, opened(settings.database_url) as engine:
         key = await add_key(engine, "robot")
-        with pytest.raises(ValueError, match="a key named 'robot' already"):
+        with pytest.raises(ValueError, match="a key named 'robot' exists already"):
             await add_key(engine, "robot")
         headers = {"Authorization": f"Bearer {key}"}
         answer = await client.post("/api/v1/walks", json=WISH, headers=headers)
@@ -137,9 +137,9 @@ async def test_a_get_sets_no_cookie(settings, fleet):
 @pytest.mark.parametrize(
     ("limits", "wishes", "status", "said"),
     [
-        ({"max_walks_per_owner": 2}, 3, 429, "2 walks on their way"),
+        ({"max_walks_per_owner": 2}, 3, 429, "2 unfinished walks"),
         ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
-        ({"max_waiting": 2}, 3, 503, "2 walks are in line"),
+        ({"max_waiting": 2}, 3, 503, "2 walks are queued"),
     ],
 )
 async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet, limits, wishes, status, said):

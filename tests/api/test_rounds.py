@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout
-from momalisa_api.walks.smoothness import Sight, distance
+from momalisa_api.walks.smoothness import Thumbnail, distance
 from tests.api.conftest import running
 from tests.api.test_walk import spec
 from tests.api.test_walks import ended
@@ -48,7 +48,7 @@ def still(recipe: dict[str, Any], fraction: float) -> bytes:
 
 
 def sight_of(paint: Any) -> Any:
-    return lambda point: Sight.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
+    return lambda point: Thumbnail.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
 
 
 def settled(walk: Any, paint: Any) -> tuple[Layout, list[Layout]]:
@@ -83,9 +83,9 @@ def test_an_audition_looks_at_all_seeds_and_goes_on_with_what_it_saw():
     assert {point.seed for point in rounds[0].points} == set(range(4))
     assert layout.seed == 0
     assert {point for point in rounds[0].points if point.seed == 0} <= set(rounds[1].points)
-    eased, rounds = settled(spec(frames=25, spacing="ease", seed="auto"), steep)
+    ease, rounds = settled(spec(frames=25, spacing="ease", seed="auto"), steep)
     assert len(rounds) == 1
-    assert eased == first_layout(spec(frames=25, spacing="ease", seed=0))
+    assert ease == first_layout(spec(frames=25, spacing="ease", seed=0))
 
 
 def test_probes_stand_in_the_places_of_frames():
@@ -196,4 +196,4 @@ async def test_a_walk_that_goes_nowhere_says_so(settings, fleet):
         wish = {"start": "a giraffe", "end": "a giraffe", "frames": 25, "seed": "auto"}
         walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
     assert (walk["state"], walk["seed"], walk["smoothness"]["evenness"]) == ("done", 0, None)
-    assert any("Nothing moves" in warning for warning in walk["warnings"])
+    assert any("the same picture" in warning for warning in walk["warnings"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from momalisa_api.walks.even_spacing import budget, follow, rounds
 from momalisa_api.walks.leg_curve import Distance
-from momalisa_api.walks.seed_choice import Audition, auditioned_fractions, choose_seed
+from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import gauge
 
 Response = Callable[[float], float]
@@ -168,7 +168,7 @@ def test_a_budget_is_at_most_a_third_more() -> None:
 def test_auditioned_frames_are_probes_of_the_walk(frames: int) -> None:
     """The chosen seed's are rendered once."""
     probes, _ = follow(frames, (), lambda one, other: 0.0)
-    auditioned = auditioned_fractions(frames)
+    auditioned = sample_fractions(frames)
     assert set(auditioned) <= set(probes)
     assert list(auditioned) == sorted(set(auditioned))
     assert (auditioned[0], auditioned[-1]) == (0.0, 1.0)
@@ -177,16 +177,16 @@ def test_auditioned_frames_are_probes_of_the_walk(frames: int) -> None:
 
 def test_the_seed_of_a_short_and_sharp_walk_is_chosen() -> None:
     """A short one that fades is not, nor a sharp one that goes round."""
-    fading = Audition((0.1, 0.1, 0.1), (90.0, 9.0, 9.0, 90.0))
-    long = Audition((0.3, 0.3, 0.3), (90.0, 91.0, 91.0, 90.0))
-    good = Audition((0.11, 0.11, 0.11), (90.0, 90.0, 90.0, 90.0))
-    poor = Audition((0.2, 0.2, 0.2), (90.0, 20.0, 20.0, 90.0))
+    fading = SeedSample((0.1, 0.1, 0.1), (90.0, 9.0, 9.0, 90.0))
+    long = SeedSample((0.3, 0.3, 0.3), (90.0, 91.0, 91.0, 90.0))
+    good = SeedSample((0.11, 0.11, 0.11), (90.0, 90.0, 90.0, 90.0))
+    poor = SeedSample((0.2, 0.2, 0.2), (90.0, 20.0, 20.0, 90.0))
     assert choose_seed({0: fading, 1: long, 2: good, 3: poor}) == 2
 
 
 def test_equal_auditions_go_to_the_lowest_seed() -> None:
     """In whatever order they were heard, and also where nothing moves or everything is flat."""
-    for audition in (Audition((0.1, 0.2), (1.0, 2.0, 3.0)), Audition((0.0,), (0.0, 0.0))):
+    for audition in (SeedSample((0.1, 0.2), (1.0, 2.0, 3.0)), SeedSample((0.0,), (0.0, 0.0))):
         assert choose_seed({7: audition, 3: audition, 5: audition}) == 3
 
 

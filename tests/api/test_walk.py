@@ -112,12 +112,12 @@ def test_a_hostile_prompt_never_reaches_a_key() -> None:
 @given(specs())
 def test_an_eased_walk_stands_at_every_stop_too_and_never_turns_back(walk: WalkSpec) -> None:
     """Slow at the stops, and both ends of each leg exact."""
-    uniform, eased = frames_of(walk), frames_of(walk.model_copy(update={"spacing": "ease"}))
-    assert [frame.recipe for frame in eased] == [frame.recipe for frame in uniform]
-    for before, after in pairwise(eased):
+    uniform, ease = frames_of(walk), frames_of(walk.model_copy(update={"spacing": "ease"}))
+    assert [frame.recipe for frame in ease] == [frame.recipe for frame in uniform]
+    for before, after in pairwise(ease):
         assert before.fraction < after.fraction or after.fraction == 0.0
     stood = [frame.fraction in (0.0, 1.0) for frame in uniform]
-    assert [frame.fraction in (0.0, 1.0) for frame in eased] == stood
+    assert [frame.fraction in (0.0, 1.0) for frame in ease] == stood
 
 
 def test_an_eased_walk_is_slow_at_its_stops_and_fast_between() -> None:

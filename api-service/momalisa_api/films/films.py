@@ -1,9 +1,8 @@
-"""Films: what is made of a walk's frames. A GIF, an MP4, a small preview, posters; each carries how it was made.
+"""Encoders of films from frames: GIF, MP4, preview and posters, with metadata that says how each was made.
 
-Pure but for the file it is told to write. A frame is a function that gives its PNG and is called when its turn comes:
-one frame is in memory at a time, however long the walk. Each film reads each frame once, the preview twice: frames from
-a far bucket are better copied to a folder first. Equal frames give equal bytes, but for a few of x264's at less than
-128 pixels.
+A frame is a function that returns its PNG. It is called when the frame is needed, so that one frame is in memory at a
+time, however long the walk is. Each film reads each frame once, and the preview twice, so frames of a remote bucket
+should be copied to a folder first. Equal frames give equal bytes, except for x264 below 128 pixels.
 """
 
 import io
@@ -34,8 +33,8 @@ class VideoUnavailable(RuntimeError):
 class FilmOptions:
     """What a walk's spec says about its films, and how many threads may encode video.
 
-    frame_ms: time of one frame, 1 to 60,000 ms (a GIF rounds it to centiseconds, 20 ms at least);
-    there_and_back: whether the film goes back to the start; None leaves it to the kind (a GIF does, an MP4 does not).
+    frame_ms: display time of one frame, 1 to 60,000 ms (a GIF rounds it to centiseconds, 20 ms at least);
+    there_and_back: whether the film plays back to the start; None is the default of the kind (GIF yes, MP4 no).
     """
 
     frame_ms: int = 80
@@ -44,13 +43,13 @@ class FilmOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.frame_ms <= _LONGEST_FRAME_MS:
-            raise ValueError(f"frame_ms is 1 to {_LONGEST_FRAME_MS}, not {self.frame_ms}")
+            raise ValueError(f"frame_ms must be 1 to {_LONGEST_FRAME_MS}, not {self.frame_ms}")
         if self.threads < 1:
-            raise ValueError(f"threads is 1 or more, not {self.threads}")
+            raise ValueError(f"threads must be 1 or more, not {self.threads}")
 
 
 def can_make_video() -> bool:
-    """Whether MP4 and preview can be made here: PyAV is installed (extra `video`) and brings x264."""
+    """Whether this installation can make MP4 and preview: PyAV is installed (extra `video`) with x264."""
     try:
         _mp4()
     except VideoUnavailable:
@@ -59,15 +58,15 @@ def can_make_video() -> bool:
 
 
 def frame_order(count: int, there_and_back: bool) -> list[int]:
-    """The order in which a film shows its frames: back without repeating the two ends, 2n - 2 in all (n for n < 3)."""
+    """The order of frames in a film. The way back does not repeat the ends: 2n - 2 frames in all (n for n < 3)."""
     there = list(range(count))
     return there + there[-2:0:-1] if there_and_back else there
 
 
 def make_gif(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
-    """Write a GIF that loops for ever, with `metadata` as its comment.
+    """Write a GIF that loops forever, with `metadata` as its comment.
 
-    Raises ValueError where there is no frame, one cannot be read, or one has another size.
+    Raises ValueError without frames, and for a frame that cannot be read or has another size.
     """
     delay = gif.delay_cs(options.frame_ms)
     blocks: list[tuple[int, int]] = []
@@ -87,7 +86,7 @@ def make_gif(frames: Frames, target: Path, options: FilmOptions, metadata: str) 
 
 
 def make_mp4(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
-    """Write an H.264 MP4 good enough to keep; an odd side grows by the pixel that yuv420p needs.
+    """Write an H.264 MP4 of high quality; odd sides grow by one pixel, as yuv420p needs even ones.
 
     Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
     """
@@ -100,7 +99,7 @@ def make_mp4(frames: Frames, target: Path, options: FilmOptions, metadata: str) 
 
 
 def make_preview(frames: Frames, target: Path, metadata: str, options: FilmOptions | None = None) -> None:
-    """Write a small MP4, there and back, for a gallery that shows many: at most 256 pixels a side.
+    """Write a small MP4, there and back, for galleries: at most 256 pixels a side.
 
     Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
     """
@@ -124,25 +123,25 @@ def make_poster(frames: Frames, target: Path, metadata: str) -> None:
 
 
 def make_shared_poster(frames: Frames, target: Path, metadata: str) -> None:
-    """Write the same still as JPEG, as large as `shared_poster_size` says: for pages that show a link to the walk.
+    """Write the middle frame as JPEG of `shared_poster_size`, for link previews.
 
     Raises ValueError as `make_gif` does.
     """
     picture = next(_pictures(frames, [len(frames) // 2]))
     picture = picture.resize(shared_poster_size(*picture.size), Image.Resampling.LANCZOS)
-    # JPEG keeps Exif in a segment of 64 KiB; what is longer stands in the other films.
+    # JPEG stores Exif in a segment of 64 KiB; the other films have longer metadata.
     room = len(metadata.encode("utf-16-le")) < _EXIF_ROOM
     picture.save(target, "JPEG", quality=85, optimize=True, exif=_exif(metadata if room else ""))
 
 
 def shared_poster_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height of a walk's JPEG poster in pixels: as the frames, at most 1200 wide, none blown up."""
+    """Width and height of a walk's JPEG poster in pixels: as the frames, at most 1200 wide, never enlarged."""
     scale = min(1.0, _SHARED_WIDTH_PX / width)
     return round(width * scale), max(1, round(height * scale))
 
 
 def mp4_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height of a walk's MP4 in pixels: as the frames, an odd side larger by one, as yuv420p needs."""
+    """Width and height of a walk's MP4 in pixels: as the frames, with odd sides larger by one."""
     return width + width % 2, height + height % 2
 
 
@@ -154,7 +153,7 @@ def _exif(metadata: str) -> Image.Exif:
 
 
 def _mp4() -> ModuleType:
-    """The module that needs PyAV, imported when it is first wanted; VideoUnavailable where that fails."""
+    """Import the module that needs PyAV when it is first used. Raises VideoUnavailable if that fails."""
     try:
         from momalisa_api.films import mp4
     except ImportError as missing:
@@ -168,7 +167,7 @@ def _first_size(frames: Frames) -> tuple[int, int]:
 
 
 def _pictures(frames: Frames, order: Iterable[int]) -> Iterator[Image.Image]:
-    """Decode frames one after the other to RGB, in the order given; ValueError says which one is wrong, and how."""
+    """Decode frames to RGB one after the other, in the given order. Raises ValueError with the frame and reason."""
     if not frames:
         raise ValueError("a film needs at least one frame")
     expected: tuple[int, int] | None = None
@@ -177,12 +176,12 @@ def _pictures(frames: Frames, order: Iterable[int]) -> Iterator[Image.Image]:
         expected = expected or picture.size
         if picture.size != expected:
             sizes = "{} x {}, not {} x {}".format(*picture.size, *expected)
-            raise ValueError(f"frame {index} is {sizes} as the frames before it")
+            raise ValueError(f"frame {index} is {sizes} like the frames before it")
         yield picture
 
 
 def _decode(frame: Callable[[], bytes], index: int) -> Image.Image:
-    """Read one frame as an RGB picture; ValueError where it is missing or is no picture."""
+    """Read one frame as an RGB picture. Raises ValueError if it is missing or not a picture."""
     try:
         with Image.open(io.BytesIO(frame())) as picture:
             return picture.convert("RGB")

@@ -1,8 +1,8 @@
-"""Where the frames of an even leg stand: rounds of fractions, each found from the pictures of those before. Pure.
+"""Even spacing of the frames of a leg, in rounds: each is computed from the pictures of those before. Pure.
 
-A picture cannot be foretold, only rendered, so the probes are frames, and as many as possible stay in the walk. Rounds
-first split the largest gaps; then each plans the whole leg over the fractions known and new ones between them, and asks
-for the new ones. In the end the fractions whose pictures lie most evenly are chosen out of all that are known.
+A picture cannot be predicted, only rendered, so the probes are full frames, and as many as possible stay in the walk.
+The first rounds split the largest gaps. Later ones plan the whole leg over the known fractions and new ones between
+them, and request the new ones. Finally, the most even selection of all known fractions becomes the leg.
 """
 
 from bisect import bisect_right
@@ -11,27 +11,27 @@ from itertools import count, pairwise, takewhile
 from math import inf
 from typing import Final
 
-from momalisa_api.walks.leg_curve import Distance, Leg
+from momalisa_api.walks.leg_curve import Distance, LegCurve
 from momalisa_api.walks.step_search import Step, choose, walk_evenly
 
-# Extra frames are paid for by whoever waits: 1.3 times a uniform leg's, no more.
+# Extra frames cost waiting time, so at most 1.3 times the frames of a uniform leg are rendered.
 _MOST_TENTHS: Final = 13
-# Below this a leg has no room for probes.
+# Shorter legs have no room for probes.
 _FEWEST: Final = 5
-# How many frames a replica renders at once; a round of fewer costs as much.
+# Frames that a replica renders at once; a round of fewer costs as much.
 _BATCH: Final = 5
-# Closer fractions than these are not split: what lies between them is a jump of the model.
+# Closer fractions are not split: a step between them is a jump of the model.
 CLOSEST: Final = 0.002
 
 
 def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tuple[float, ...], bool]:
-    """What follows on the fractions of a leg that are known so far: more fractions, or the leg itself.
+    """The next step on a leg: further fractions to render, or the finished leg.
 
-    frames: of the leg, both ends included, 2 and more; known: sorted, distinct, none at first; distance: between the
-    pictures of two known fractions, 0 where they look the same. Returns the fractions to be known next, a superset of
-    `known`, and False; or `frames` fractions, increasing from 0.0 to 1.0, and True: all of them known, except where
-    the leg has no room for probes, or where they show that nothing moves. Knows no state: equal questions have equal
-    answers. Never asks for more than 1.3 times `frames`.
+    frames: number of frames of the leg, both ends included, at least 2; known: the rendered fractions, sorted and
+    distinct, empty at first; distance: of the pictures at two known fractions, 0 if they are equal. Returns a superset
+    of `known` to render next, and False; or `frames` fractions, increasing from 0.0 to 1.0, and True. The latter are
+    all known, unless the leg has no room for probes or nothing moves on it. Stateless: equal arguments give equal
+    results. Never requests more than 1.3 times `frames`.
     """
     sizes = rounds(frames)
     uniform = tuple(number / (frames - 1) for number in range(frames))
@@ -39,11 +39,11 @@ def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tup
         return uniform, True
     if not known:
         return probes(frames), False
-    leg = Leg(tuple(known), distance)
+    leg = LegCurve(tuple(known), distance)
     if not leg.moves:
         if len({*known, *uniform}) <= budget(frames):
             return uniform, True
-        leg = Leg(leg.known, lambda one, other: abs(other - one))
+        leg = LegCurve(leg.known, lambda one, other: abs(other - one))
     size = next((size for size in sizes if size > len(known)), None)
     if size is None:
         return choose(leg, frames), True
@@ -53,20 +53,20 @@ def follow(frames: int, known: Sequence[float], distance: Distance) -> tuple[tup
 
 
 def probes(frames: int) -> tuple[float, ...]:
-    """Where a leg is looked at first: at frames of the uniform leg, nearly evenly. All of them where it is short."""
+    """The first fractions to render: nearly uniform ones of the uniform leg, and all of them if it is short."""
     sizes = rounds(frames) or (frames,)
     return tuple(round(n * (frames - 1) / (sizes[0] - 1)) / (frames - 1) for n in range(sizes[0]))
 
 
 def budget(frames: int) -> int:
-    """How many fractions an even leg of so many frames may render in all."""
+    """The number of fractions that an even leg of `frames` frames may render in all."""
     return frames * _MOST_TENTHS // 10
 
 
 def rounds(frames: int) -> tuple[int, ...]:
-    """How many fractions of a leg are known after each round: none where the leg is too short for any.
+    """The number of known fractions after each round; empty if the leg is too short for rounds.
 
-    A round is a fifth of the frames, in whole batches of a replica where that is possible.
+    A round has a fifth of the frames, in whole batches of a replica if possible.
     """
     if frames < _FEWEST:
         return ()
@@ -75,8 +75,8 @@ def rounds(frames: int) -> tuple[int, ...]:
     return tuple(takewhile(lambda size: size >= fewest, count(budget(frames), -width)))[::-1]
 
 
-def _split(leg: Leg, new: int, closest: float) -> list[float]:
-    """At most so many new fractions in the largest gaps, each time in the one that is then left largest."""
+def _split(leg: LegCurve, new: int, closest: float) -> list[float]:
+    """At most `new` fractions in the largest gaps, one at a time in the gap that is then the largest."""
     parts = [1] * len(leg.gaps)
     widths = [after - before for before, after in pairwise(leg.known)]
     for _ in range(new):
@@ -94,8 +94,8 @@ def _split(leg: Leg, new: int, closest: float) -> list[float]:
     ]
 
 
-def _plan(leg: Leg, frames: int, new: int, closest: float) -> list[float]:
-    """At most so many new fractions with which the leg would be most even: the price of a new one is raised to fit."""
+def _plan(leg: LegCurve, frames: int, new: int, closest: float) -> list[float]:
+    """At most `new` fractions that would make the leg most even; the price of a fraction rises until they fit."""
     step = leg.mean_step(frames)
     steps, low, high = walk_evenly(leg, frames, step, 0.0, closest), 0.0, inf
     fits: list[Step] = []
@@ -116,8 +116,8 @@ def _plan(leg: Leg, frames: int, new: int, closest: float) -> list[float]:
     return [fraction for each in fits for fraction in _between(leg, each, closest)]
 
 
-def _fill(leg: Leg, steps: list[Step], more: int) -> list[Step]:
-    """Steps with so many new fractions more, where steps are the largest."""
+def _fill(leg: LegCurve, steps: list[Step], more: int) -> list[Step]:
+    """The steps with `more` further fractions, in the largest ones."""
     counts = [each.new for each in steps]
     sizes = [leg.apart(each.start, each.end) for each in steps]
     for _ in range(more):
@@ -126,8 +126,8 @@ def _fill(leg: Leg, steps: list[Step], more: int) -> list[Step]:
     return [Step(each.start, each.end, number) for each, number in zip(steps, counts, strict=True)]
 
 
-def _between(leg: Leg, step: Step, closest: float) -> list[float]:
-    """The new fractions of a step, evenly by distance."""
+def _between(leg: LegCurve, step: Step, closest: float) -> list[float]:
+    """The new fractions of a step, spaced evenly by distance."""
     start, end = leg.along[step.start], leg.along[step.end]
     found = []
     for number in range(1, step.new + 1):
@@ -141,7 +141,7 @@ def _between(leg: Leg, step: Step, closest: float) -> list[float]:
 
 
 def _widen(fractions: list[float], size: int) -> tuple[float, ...]:
-    """Fractions with midpoints of the widest gaps, until they are so many."""
+    """Fractions with midpoints of the widest gaps added, until there are `size`."""
     while len(fractions) < size:
         before, after = max(pairwise(fractions), key=lambda pair: pair[1] - pair[0])
         fractions = sorted([*fractions, (before + after) / 2])

@@ -1,4 +1,4 @@
-"""A leg as far as it is known: how far its pictures are from each other, and what lies between them likely. Pure."""
+"""The known part of a leg: distances between its pictures, and estimates of what is between them. Pure."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -7,14 +7,14 @@ from typing import Final
 
 Distance = Callable[[float, float], float]
 
-# How far a new fraction follows the curve through its neighbours instead of the straight line. Found by trial.
+# Weight of the curve through the neighbours, against a straight line. Found by experiment.
 _CURVED: Final = 0.7
-# New fractions are multiples of this, so that no last digit of a power reaches the name of a frame.
+# New fractions are multiples of this, so that rounding errors do not change the names of frames.
 _GRAIN: Final = 2.0**-16
 
 
-class Leg:
-    """The fractions of a leg that are known, and how far their pictures are from each other."""
+class LegCurve:
+    """The known fractions of a leg, and the distances between their pictures."""
 
     def __init__(self, known: tuple[float, ...], distance: Distance) -> None:
         self.known = known
@@ -24,17 +24,17 @@ class Leg:
         self.moves = any(self.gaps)
 
     def apart(self, one: int, other: int) -> float:
-        """The distance of two known pictures, asked for once."""
+        """The distance of two known pictures, computed once."""
         if (one, other) not in self._apart:
             self._apart[one, other] = self._distance(self.known[one], self.known[other])
         return self._apart[one, other]
 
     @cached_property
     def power(self) -> float:
-        """The p for which distances to the power of p add up along the leg, 1 to 3.
+        """The exponent p, from 1 to 3, for which distances to the power of p add up along the leg.
 
-        A cross-fade has 1. Where an edge moves, twice as far is not twice as different: 2. Pictures that have nothing
-        in common any more are no further apart: more.
+        A cross-fade has 1. A moving edge has 2, as twice the way is not twice the difference. Pictures with nothing
+        in common have more, as their distance does not grow any more.
         """
         trios = [(self.apart(n, n + 2), *self.gaps[n : n + 2]) for n in range(len(self.gaps) - 1)]
         largest = max(map(max, trios))
@@ -47,7 +47,7 @@ class Leg:
 
     @cached_property
     def along(self) -> list[float]:
-        """How far along the leg each known fraction is, in distances to the power of `power`."""
+        """Position of each known fraction along the leg, in distances to the power of `power`."""
         sums = [0.0]
         for gap in self.gaps:
             sums.append(sums[-1] + gap**self.power)
@@ -55,7 +55,7 @@ class Leg:
 
     @cached_property
     def slopes(self) -> list[float]:
-        """Fraction per distance at each known fraction.
+        """Derivative of the fraction by distance, at each known fraction.
 
         Source: Fritsch and Butland, A method for constructing local monotone piecewise cubic interpolants, 1984.
         """
@@ -68,7 +68,7 @@ class Leg:
         return [lines[0], *inner, lines[-1]]
 
     def place(self, gap: int, share: float) -> float:
-        """The fraction so far into a gap, by distance, as the gaps beside it let one expect."""
+        """The fraction at a share of a gap by distance, estimated with the neighbouring gaps."""
         start, end = self.known[gap : gap + 2]
         width = self.along[gap + 1] - self.along[gap]
         rest = 1 - share
@@ -82,10 +82,10 @@ class Leg:
         return min(max(bent, start + (end - start) / 10), end - (end - start) / 10)
 
     def grained(self, gap: int, share: float) -> float | None:
-        """The fraction so far into a gap, on the grain; none where that is not inside."""
+        """The fraction at a share of a gap, rounded to the grain; None if that is not inside the gap."""
         fraction = round(self.place(gap, share) / _GRAIN) * _GRAIN
         return fraction if self.known[gap] < fraction < self.known[gap + 1] else None
 
     def mean_step(self, frames: int) -> float:
-        """How large each step of so many frames would be if all were equal."""
+        """The size of each step if `frames` frames were spaced evenly."""
         return float((self.along[-1] / (frames - 1)) ** (1 / self.power))

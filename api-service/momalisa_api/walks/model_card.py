@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class About(BaseModel):
-    """What people want to know of a model; two cards may differ in it."""
+    """Information about a model for people. Cards that only differ here are compatible."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -13,11 +13,13 @@ class About(BaseModel):
     license: str = ""
     examples: tuple[tuple[str, str], ...] = ()
     limits: str = ""
-    words: tuple[str, ...] = Field((), description="The only words that the model knows; none: no such limit.")
+    words: tuple[str, ...] = Field(
+        (), description="The only words that the model knows; empty if it has no such limit."
+    )
 
 
 class ModelCard(BaseModel):
-    """What a deployment renders with. Unknown members are left alone: the contract only grows."""
+    """A model and its limits and defaults. Unknown members are ignored: the contract only grows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,5 +41,5 @@ class ModelCard(BaseModel):
     about: About = About()
 
     def agrees_with(self, other: "ModelCard") -> bool:
-        """Whether two cards promise the same pictures; what they say about themselves may differ."""
+        """Whether two cards promise the same pictures; their `about` may differ."""
         return self.model_dump(exclude={"about"}) == other.model_dump(exclude={"about"})

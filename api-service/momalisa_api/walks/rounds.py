@@ -1,7 +1,7 @@
-"""Where on its legs a walk's frames stand, found in rounds: seeds are auditioned, legs probed, gaps halved. Pure.
+"""The rounds in which a walk's frames are placed on its legs: choose a seed, probe the legs, refine. Pure.
 
-A layout is a round: points to be rendered, all at once. When all of them are there the next follows from their
-pictures alone, the same whoever computes it. The settled one holds the frames of the walk.
+A layout is one round: points to render, all at once. Once they are rendered, the next round follows from their pictures
+alone, so every process computes the same one. The settled layout has the frames of the walk.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,26 +11,26 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from momalisa_api.walks.even_spacing import budget, follow
-from momalisa_api.walks.seed_choice import Audition, auditioned_fractions, choose_seed
-from momalisa_api.walks.smoothness import Sight
+from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
+from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
 
-AUDITIONED: Final = tuple(range(4))
+CANDIDATE_SEEDS: Final = tuple(range(4))
 
 
 class Point(NamedTuple):
-    """A place on a walk: what one frame shows. leg: counted from 0; fraction: 0 to 1."""
+    """A position on a walk, which one picture shows. leg: counted from 0; fraction: 0 to 1 on that leg."""
 
     seed: int
     leg: int
     fraction: float
 
 
-Look = Callable[[Point], Sight]
+LoadThumbnail = Callable[[Point], Thumbnail]
 
 
 class Layout(BaseModel):
-    """One round of a walk. seed: the chosen one, None while seeds are auditioned; points: in the walk's order."""
+    """One round of a walk. seed: None while it is being chosen; points: in the walk's order."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,23 +39,23 @@ class Layout(BaseModel):
     points: tuple[Point, ...]
 
     def frames(self, spec: WalkSpec) -> tuple[Frame, ...]:
-        """The pictures at the points of a walk."""
+        """The frames at the points."""
         recipes = {seed: spec.recipes(seed) for seed in {point.seed for point in self.points}}
         return tuple(Frame(recipes[point.seed][point.leg], point.fraction) for point in self.points)
 
 
 def seeds_of(spec: WalkSpec) -> tuple[int, ...]:
-    """The seeds that are looked at for a walk."""
-    return AUDITIONED if spec.seed == AUTO else (spec.seed,)
+    """The seeds that a walk tries."""
+    return CANDIDATE_SEEDS if spec.seed == AUTO else (spec.seed,)
 
 
 def most_points(spec: WalkSpec) -> int:
-    """How many pictures the rounds of a walk with one seed take at most."""
+    """The largest number of pictures that the rounds of a walk with one seed need."""
     return sum(budget(count + 1) for count in spec.legs) if spec.spacing == "even" else spec.frames
 
 
 def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
-    """Which points stand nearest to the frames' places, were these uniform: at most one a frame, of the lowest seed."""
+    """The point nearest to each frame of uniform spacing: at most one per frame, of the lowest seed."""
     found: dict[int, tuple[tuple[int, float], Point]] = {}
     firsts = [0, *accumulate(spec.legs)]
     for point in points:
@@ -67,42 +67,42 @@ def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
 
 
 def first_layout(spec: WalkSpec) -> Layout:
-    """Where a walk begins: with its frames where it needs no rounds."""
+    """The first round of a walk. It is the settled one if the spacing needs no rounds."""
     if spec.seed == AUTO:
-        legs = [auditioned_fractions(count + 1) for count in spec.legs]
+        legs = [sample_fractions(count + 1) for count in spec.legs]
         points = [point for seed in seeds_of(spec) for point in _points(seed, legs)]
         return Layout(seed=None, settled=False, points=tuple(points))
     return _begin(spec, spec.seed)
 
 
-def next_layout(spec: WalkSpec, layout: Layout, look: Look) -> Layout:
-    """The round that follows on one that is not settled. look: what is seen at each of its points."""
+def next_layout(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> Layout:
+    """The round after one that is not settled. load: the thumbnail of each of its points."""
     if layout.seed is None:
-        return _begin(spec, _choose(spec, layout, look))
-    return _follow(spec, layout.seed, layout.points, look)
+        return _begin(spec, _choose(spec, layout, load))
+    return _follow(spec, layout.seed, layout.points, load)
 
 
 def _begin(spec: WalkSpec, seed: int) -> Layout:
-    """A walk whose seed is known, before anything of it has been seen."""
+    """The first round of a walk with a known seed."""
     if spec.spacing == "even":
-        return _follow(spec, seed, (), _nothing_seen)
+        return _follow(spec, seed, (), _no_thumbnail)
     along = SPACINGS[spec.spacing]
-    # k / n is correctly rounded, so a walk of 49 frames meets the fractions of one of 25 bit for bit.
+    # k / n is correctly rounded, so a walk of 49 frames has the fractions of one of 25 bit for bit.
     legs = [[along(step / count) for step in range(count + 1)] for count in spec.legs]
     return Layout(seed=seed, settled=True, points=_points(seed, legs))
 
 
-def _nothing_seen(point: Point) -> Sight:
-    raise ValueError(f"nothing is known of {point} yet")
+def _no_thumbnail(point: Point) -> Thumbnail:
+    raise ValueError(f"{point} is not rendered yet")
 
 
-def _follow(spec: WalkSpec, seed: int, before: Sequence[Point], look: Look) -> Layout:
-    """One more round on every leg that needs one; settled when none does."""
+def _follow(spec: WalkSpec, seed: int, before: Sequence[Point], load: LoadThumbnail) -> Layout:
+    """One more round on every leg that needs one; settled if none does."""
     legs, settled = [], True
     for leg, count in enumerate(spec.legs):
         known = _known(before, leg)
-        fractions, enough = follow(count + 1, known, _distance_on(spec, seed, leg, look))
-        # A leg that waits for others keeps what was chosen from; with all of that known it is chosen again.
+        fractions, enough = follow(count + 1, known, _distance_on(spec, seed, leg, load))
+        # A leg that waits for others keeps all its candidates, and chooses again with them.
         legs.append((fractions, sorted({*known, *fractions})))
         settled &= enough
     points = _points(seed, [chosen if settled else known for chosen, known in legs])
@@ -110,13 +110,13 @@ def _follow(spec: WalkSpec, seed: int, before: Sequence[Point], look: Look) -> L
 
 
 def _points(seed: int, legs: Sequence[Sequence[float]]) -> tuple[Point, ...]:
-    """Points of legs whose fractions go from 0 to 1. An inner stop is fraction 0 of the leg that leaves it."""
+    """Points of legs whose fractions go from 0 to 1. An inner stop is fraction 0 of the leg after it."""
     points = [Point(seed, leg, fraction) for leg, fractions in enumerate(legs) for fraction in fractions[:-1]]
     return (*points, Point(seed, len(legs) - 1, 1.0))
 
 
 def _known(points: Sequence[Point], leg: int) -> list[float]:
-    """The fractions of a leg among points, its end too."""
+    """The fractions of a leg among points, including its end."""
     fractions = [point.fraction for point in points if point.leg == leg]
     return fractions + [1.0] * any(point.leg == leg + 1 for point in points)
 
@@ -126,19 +126,19 @@ def _at(spec: WalkSpec, seed: int, leg: int, fraction: float) -> Point:
     return Point(seed, leg + 1, 0.0) if inner_stop else Point(seed, leg, fraction)
 
 
-def _distance_on(spec: WalkSpec, seed: int, leg: int, look: Look) -> Callable[[float, float], float]:
+def _distance_on(spec: WalkSpec, seed: int, leg: int, load: LoadThumbnail) -> Callable[[float, float], float]:
     def between(one: float, other: float) -> float:
-        return look(_at(spec, seed, leg, one)).distance(look(_at(spec, seed, leg, other)))
+        return load(_at(spec, seed, leg, one)).distance(load(_at(spec, seed, leg, other)))
 
     return between
 
 
-def _choose(spec: WalkSpec, layout: Layout, look: Look) -> int:
-    """The seed of an audition whose walk will be the best."""
-    return choose_seed({seed: _audition(layout, seed, look) for seed in seeds_of(spec)})
+def _choose(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> int:
+    """The seed whose walk will be the best."""
+    return choose_seed({seed: _sample(layout, seed, load) for seed in seeds_of(spec)})
 
 
-def _audition(layout: Layout, seed: int, look: Look) -> Audition:
-    seen = [look(point) for point in layout.points if point.seed == seed]
+def _sample(layout: Layout, seed: int, load: LoadThumbnail) -> SeedSample:
+    seen = [load(point) for point in layout.points if point.seed == seed]
     steps = tuple(one.distance(other) for one, other in pairwise(seen))
-    return Audition(steps, tuple(sight.edge for sight in seen))
+    return SeedSample(steps, tuple(thumbnail.edge for thumbnail in seen))

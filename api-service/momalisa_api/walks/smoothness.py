@@ -1,7 +1,7 @@
-"""How evenly a walk moves, to the eye: distances of neighbouring frames, and what they say of the whole. Pure.
+"""How evenly a walk moves to the eye: distances of neighbouring frames, and statistics of them. Pure.
 
-A distance is the root mean square of the difference of two pictures' pixels, which needs no weights and follows what
-changes in area and strength. A cross-fade is smooth and says nothing, so the sharpness of the frames stands beside it.
+A distance is the root mean square difference of two pictures' pixels: it needs no weights, and grows with the area and
+the strength of a change. A cross-fade is even but blurred, so the sharpness of the frames is measured too.
 """
 
 import io
@@ -14,49 +14,49 @@ from typing import Final, Self
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 from pydantic import BaseModel, ConfigDict, Field
 
-# A gap that is so many times the mean, though its fractions lie so close together, is a jump of the model itself.
+# A step this many times the mean, between fractions this close, is a jump of the model itself.
 JUMP_TIMES: Final = 3.0
 JUMP_CLOSER: Final = 0.002
-# A quarter of the Laplacian fits into eight bits; its variance is then a sixteenth.
+# A quarter of the Laplacian fits into eight bits; its variance is a sixteenth then.
 _LAPLACIAN: Final = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=8, offset=128)
 _SCALE: Final = 64
 _DIGITS: Final = 4
-# The longer side of what is compared while a walk is still being laid out.
-SIGHT_PX: Final = 128
+# Longer side of the pictures that are compared while the spacing is being found, in pixels.
+THUMBNAIL_PX: Final = 128
 
 
 class Jump(BaseModel):
-    """Two neighbours between which the model knows nothing."""
+    """A step that the model makes at once, with no pictures in between."""
 
     model_config = ConfigDict(frozen=True)
 
-    frame: int = Field(description="The frame that it leads to, counted from 0.")
-    times: float = Field(description="How many times the mean step it is.")
+    frame: int = Field(description="The frame after the jump, counted from 0.")
+    times: float = Field(description="Size of the jump as a multiple of the mean step.")
 
 
 class Smoothness(BaseModel):
-    """How a finished walk moves. A walk that does not move at all has no evenness."""
+    """How evenly a finished walk moves, and how sharp it is."""
 
     model_config = ConfigDict(frozen=True)
 
     evenness: float | None = Field(
-        description="1 - Gini of the steps between neighbours: 1 where all look the same size."
+        description="1 - Gini of the steps between neighbouring frames: 1 if all are equal; null if nothing moves."
     )
-    largest: float | None = Field(description="The largest step over the mean one.")
-    deviation: float = Field(description="Standard deviation of the steps, each the RMS of pixels from 0 to 1.")
+    largest: float | None = Field(description="Largest step divided by the mean step; null if nothing moves.")
+    deviation: float = Field(description="Standard deviation of the steps (RMS of pixel differences, 0 to 1).")
     sharpness: float | None = Field(
-        description="Variance of the Laplacian in the middle third over that of the ends: below 1 where it fades."
+        description="Variance of the Laplacian in the middle third divided by that at the ends; below 1: blurred."
     )
     jumps: tuple[Jump, ...] = Field((), description="Steps that no spacing can make smaller.")
 
 
 def measure(frames: Sequence[Callable[[], bytes]], fractions: Sequence[float]) -> Smoothness:
-    """How a walk moves. frames: each gives its PNG, all of one size; fractions: where each stands on its leg, 0 to 1.
+    """Measure how a walk moves. frames: functions that return PNGs of one size; fractions: of each on its leg, 0 to 1.
 
     Two pictures are in memory at a time. Raises ValueError for fewer than two frames.
     """
     if len(frames) < 2:
-        raise ValueError(f"a walk has two frames at least, not {len(frames)}")
+        raise ValueError(f"a walk needs at least two frames, not {len(frames)}")
     third = max(1, len(frames) // 3)
     edges: dict[int, float] = {}
     steps: list[float] = []
@@ -81,18 +81,18 @@ def measure(frames: Sequence[Callable[[], bytes]], fractions: Sequence[float]) -
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sight:
-    """What is kept of a picture to compare it by: small enough for hundreds of them. edge: see `edge`."""
+class Thumbnail:
+    """What is kept of a picture for comparisons: small enough for hundreds of them. edge: see `edge`."""
 
     small: Image.Image
     edge: float
 
     @classmethod
     def of(cls, png: bytes) -> Self:
-        """Look at a frame. Raises OSError for what is no picture."""
+        """Make the thumbnail of a PNG. Raises OSError if it is not a picture."""
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         longest = max(picture.size)
-        return cls(picture.reduce(max(1, longest // SIGHT_PX)), edge(picture))
+        return cls(picture.reduce(max(1, longest // THUMBNAIL_PX)), edge(picture))
 
     def distance(self, other: Self) -> float:
         """Between two pictures of one size: see `distance`."""
@@ -106,14 +106,14 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 
 
 def edge(picture: Image.Image) -> float:
-    """Variance of the Laplacian of a picture's grey: the more of it, the sharper."""
-    # Pillow leaves the rim as it was.
+    """Variance of the Laplacian of a picture's luminance: the higher, the sharper."""
+    # Pillow does not filter the border.
     inner = (1, 1, picture.width - 1, picture.height - 1)
     return float(ImageStat.Stat(picture.convert("L").filter(_LAPLACIAN).crop(inner)).var[0] * _SCALE)
 
 
 def gauge(steps: Sequence[float]) -> tuple[float | None, float | None, float]:
-    """Evenness, largest over mean, and standard deviation of steps; the first two are None where nothing moves."""
+    """Evenness, largest step over mean, and standard deviation of steps; the first two are None if nothing moves."""
     mean = fmean(steps)
     if not mean:
         return None, None, 0.0
@@ -123,7 +123,7 @@ def gauge(steps: Sequence[float]) -> tuple[float | None, float | None, float]:
 
 
 def find_jumps(steps: Sequence[float], fractions: Sequence[float]) -> tuple[Jump, ...]:
-    """The steps that stay large however close their fractions are."""
+    """The steps that are large although their fractions are close."""
     mean = fmean(steps)
     gaps = [abs(after - before) for before, after in pairwise(fractions)]
     return tuple(

@@ -1,4 +1,4 @@
-"""What a walk is: its spec, the recipes of its legs, its frames, and the shards they are rendered in. Pure."""
+"""A walk's spec, the recipes of its legs, its frames, and the shards that render them. Pure."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 def _digest(content: Any) -> str:
-    """32 hex digits that name a JSON value, whatever the order of its keys."""
+    """32 hex digits that identify a JSON value, independent of the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -22,94 +22,94 @@ Spacing = Literal["even", "uniform", "ease"]
 AUTO: Final = "auto"
 
 
-class Look(BaseModel):
+class RenderSettings(BaseModel):
     """What decides how every frame of a walk looks, beside the prompts and the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    negative_prompt: str
-    width: int
-    height: int
-    steps: int
-    guidance_scale: float
-    scheduler: str
-    model: str
-    revision: str
+    negative_prompt: str = Field(description="What the pictures should not show.")
+    width: int = Field(description="Width of a frame, in pixels.")
+    height: int = Field(description="Height of a frame, in pixels.")
+    steps: int = Field(description="Denoising steps per frame.")
+    guidance_scale: float = Field(description="How closely a frame follows its prompt; 1 or less: no guidance.")
+    scheduler: str = Field(description="The scheduler's name.")
+    model: str = Field(description="The model's id.")
+    revision: str = Field(description="The model's revision.")
 
     @cached_property
     def id(self) -> str:
-        """32 hex digits: equal contents have equal ids, everywhere and for ever."""
+        """32 hex digits: equal contents have equal ids, on every deployment."""
         return _digest(self.model_dump())
 
 
-class Recipe(Look):
+class Recipe(RenderSettings):
     """Everything but the fraction that decides a frame's pixels: one leg of a walk."""
 
-    start: str
-    end: str
-    seed: int
+    start: str = Field(description="The prompt at fraction 0.")
+    end: str = Field(description="The prompt at fraction 1.")
+    seed: int = Field(description="Seed of the noise.")
 
     @property
     def folder(self) -> str:
-        """Where the recipe's frames lie in the bucket."""
+        """Prefix of the recipe's frames in the bucket."""
         return f"frames/{self.id}/"
 
     @property
     def truncated_key(self) -> str:
-        """Where it is written what the model did not hear of the recipe's prompts."""
+        """Key of the warnings about truncated prompts. The file name is older than the term."""
         return f"{self.folder}unheard.json"
 
     @property
     def marked_key(self) -> str:
-        """Lies there where the model's safety checker marked a frame of the recipe; laid before that frame."""
+        """Key that exists if the safety checker marked a frame of the recipe; written before that frame."""
         return f"{self.folder}marked.json"
 
 
-class WalkSpec(Look):
-    """A walk, complete and canonical. Equal specs are one walk. seed: a number, or "auto" for the best of some."""
+class WalkSpec(RenderSettings):
+    """A complete, canonical walk. Equal specs are one walk."""
 
-    stops: tuple[str, ...]
-    frames: int
-    seed: int | Literal["auto"]
-    spacing: Spacing
-    frame_ms: int
-    gif_there_and_back: bool
-    mp4_there_and_back: bool
+    stops: tuple[str, ...] = Field(description="The prompts, in the walk's order.")
+    frames: int = Field(description="Frames of the whole walk, both ends included.")
+    seed: int | Literal["auto"] = Field(description="Seed of the noise, or auto for the best of a few.")
+    spacing: Spacing = Field(description="Spacing of frames between two stops.")
+    frame_ms: int = Field(description="Display time of a frame in the films, in milliseconds.")
+    gif_there_and_back: bool = Field(description="Whether the GIF plays back to the start.")
+    mp4_there_and_back: bool = Field(description="Whether the MP4 plays back to the start.")
 
     @property
     def legs(self) -> tuple[int, ...]:
-        """How many intervals each leg has."""
+        """The number of intervals of each leg."""
         return tuple(deal_intervals(self.frames - 1, len(self.stops) - 1))
 
     def recipes(self, seed: int) -> tuple[Recipe, ...]:
-        """One recipe a leg, in the walk's order."""
-        look = self.model_dump(include=set(Look.model_fields))
-        return tuple(Recipe(start=start, end=end, seed=seed, **look) for start, end in pairwise(self.stops))
+        """One recipe per leg, in the walk's order."""
+        settings = self.model_dump(include=set(RenderSettings.model_fields))
+        return tuple(Recipe(start=start, end=end, seed=seed, **settings) for start, end in pairwise(self.stops))
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a walk. Frames of equal keys are the same picture, in whatever walk they stand."""
+    """One picture of a walk. Frames with equal keys are the same picture, also in different walks."""
 
     recipe: Recipe
     fraction: float
 
     @property
     def key(self) -> str:
-        """Where the frame lies in the bucket."""
+        """Key of the frame in the bucket."""
         return f"{self.recipe.folder}{self.fraction!r}.png"
 
 
-def eased(along: float) -> float:
-    """Slow at both ends of a leg, 0 to 1: smoothstep, exact at 0, one half and 1."""
+def ease(along: float) -> float:
+    """Smoothstep: slow at both ends of a leg, exact at 0, 0.5 and 1."""
     return along * along * (3 - 2 * along)
 
 
-SPACINGS: Final[dict[Spacing, Callable[[float], float]]] = {"uniform": lambda along: along, "ease": eased}
+SPACINGS: Final[dict[Spacing, Callable[[float], float]]] = {"uniform": lambda along: along, "ease": ease}
 
 
 def deal_intervals(intervals: int, legs: int) -> list[int]:
-    """How many of a walk's intervals each leg gets: evenly, earlier legs first.
+    """Split a walk's intervals between its legs: evenly, with the remainder on the first ones.
 
     intervals >= legs >= 1. Returns `legs` counts of at least one that sum to `intervals`.
     """
@@ -119,7 +119,7 @@ def deal_intervals(intervals: int, legs: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The frames of one walk that one call to one replica renders: one recipe, at most a micro-batch."""
+    """The frames that one call to one replica renders: of one recipe, at most a micro-batch."""
 
     walk_id: str
     recipe: Recipe
@@ -127,11 +127,10 @@ class Shard:
 
 
 def plan_shards(walk_id: str, frames: Iterable[Frame], micro_batch: int) -> list[Shard]:
-    """Deal frames into shards of one recipe each, as few and as even as `micro_batch` allows.
+    """Split frames into shards of one recipe each, as few and as even as `micro_batch` allows.
 
-    A replica pads each shard to its micro-batch, so a smaller shard costs as much as a full one: fewer shards are
-    always better. Each takes every n-th frame of its leg, so that a walk appears coarse to fine.
-    Frames that occur twice in the walk are planned once.
+    A replica pads each shard to its micro-batch, so a smaller shard costs as much as a full one. Each shard takes every
+    n-th frame of its leg, so that a walk appears from coarse to fine. Duplicate frames are rendered once.
     """
     legs: dict[Recipe, dict[float, None]] = {}
     for frame in frames:

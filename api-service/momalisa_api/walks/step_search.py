@@ -1,6 +1,6 @@
-"""Ways along a leg: which known fractions to step on, and where new ones are worth their price. Pure.
+"""Searches paths along a leg: which known fractions to use, and where new ones are worth their price. Pure.
 
-Dynamic programming over how many frames stand before each known fraction.
+Dynamic programming over the number of frames before each known fraction.
 """
 
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from momalisa_api.walks.leg_curve import Leg
+from momalisa_api.walks.leg_curve import LegCurve
 
-# How many known fractions a step may leave out, and how many times the mean step it may then span.
+# How many known fractions a step may skip, and how many mean steps it may span then.
 _SKIPPED: Final = 8
 _REACH: Final = 3.0
-# How many new fractions a plan may put into one step, less one.
+# The number of new fractions that a plan may put into one step, minus one.
 _MOST_NEW: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From one known fraction to another, with new ones between them."""
+    """A step from one known fraction to another, with `new` fractions between them."""
 
     start: int
     end: int
     new: int
 
 
-def choose(leg: Leg, frames: int) -> tuple[float, ...]:
-    """The most even leg of so many frames that the known fractions give."""
+def choose(leg: LegCurve, frames: int) -> tuple[float, ...]:
+    """The most even selection of `frames` known fractions."""
     step = leg.mean_step(frames)
     steps: list[Step] = []
     for _ in range(4):
@@ -36,11 +36,11 @@ def choose(leg: Leg, frames: int) -> tuple[float, ...]:
     return (leg.known[0], *(leg.known[each.end] for each in steps))
 
 
-def walk_evenly(leg: Leg, frames: int, step: float, price: float, closest: float) -> list[Step]:
-    """The way from 0 to 1 in frames - 1 steps that differ least from `step`, in squares; none where there is none.
+def walk_evenly(leg: LegCurve, frames: int, step: float, price: float, closest: float) -> list[Step]:
+    """The path from 0 to 1 in frames - 1 steps with the least squared differences from `step`; empty if there is none.
 
-    price: of each new fraction, in squared steps; infinite where there may be none. Dynamic programming over how many
-    frames stand before each known fraction; only counts near the expected one are tried, all where that fails.
+    price: of each new fraction, in squared steps; infinite to allow none. Only numbers of frames near the expected one
+    are tried first, and all if that fails.
     """
     for band in (5 + len(leg.known) // 20, frames):
         best = _search(leg, frames, step, price, closest, band)
@@ -58,8 +58,8 @@ def walk_evenly(leg: Leg, frames: int, step: float, price: float, closest: float
 _Best = dict[int, tuple[float, Step]]
 
 
-def _search(leg: Leg, frames: int, step: float, price: float, closest: float, band: int) -> list[_Best]:
-    """For each known fraction the cheapest way there, by the number of its steps."""
+def _search(leg: LegCurve, frames: int, step: float, price: float, closest: float, band: int) -> list[_Best]:
+    """For each known fraction the cheapest path to it, by number of steps."""
     last = len(leg.known) - 1
     best: list[_Best] = [{0: (0.0, Step(0, 0, 0))}]
     for end in range(1, last + 1):
@@ -76,8 +76,10 @@ def _search(leg: Leg, frames: int, step: float, price: float, closest: float, ba
     return best
 
 
-def _steps(leg: Leg, end: int, step: float, price: float, closest: float, *, wide: bool) -> list[tuple[Step, float]]:
-    """Steps that may lead to a known fraction, with their costs."""
+def _steps(
+    leg: LegCurve, end: int, step: float, price: float, closest: float, *, wide: bool
+) -> list[tuple[Step, float]]:
+    """The possible steps to a known fraction, with their costs."""
     found = []
     reach = inf if wide else _REACH * step**leg.power
     for start in range(end - 1, max(end - 1 - _SKIPPED, 0) - 1, -1):

@@ -1,4 +1,4 @@
-"""How far a walk is: its states, the moves between them, and what a snapshot of it holds. Pure."""
+"""A walk's states, the moves between them, and its snapshot. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,8 @@ from momalisa_api.walks.spec import Frame, Recipe, WalkSpec
 
 
 class State(StrEnum):
+    """How far a walk is."""
+
     WAITING = "waiting"
     RENDERING = "rendering"
     FILMING = "filming"
@@ -24,9 +26,9 @@ OPEN = frozenset(State) - ENDED
 MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.RENDERING, State.FAILED, State.CANCELLED}),
     State.RENDERING: frozenset({State.FILMING, State.FAILED, State.CANCELLED}),
-    # Back to waiting: a frame that had landed is gone.
+    # Back to waiting: a stored frame was lost.
     State.FILMING: frozenset({State.WAITING, State.DONE, State.FAILED, State.CANCELLED}),
-    # Asked for again after pictures of it were lost.
+    # Requested again after pictures were lost.
     State.DONE: frozenset({State.WAITING}),
     State.FAILED: frozenset({State.WAITING}),
     State.CANCELLED: frozenset({State.WAITING}),
@@ -35,10 +37,10 @@ MOVES: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A snapshot of a walk. `revision` grows with every change; `number` with every new walk.
+    """A snapshot of a walk. `revision` increases with every change, `number` with every new walk.
 
-    layout: its newest round; plan: the shards of that as numbers of its points, None before it is planned;
-    plans: how many plans there have been; landed: numbers of the points whose frames lie in the bucket.
+    layout: the newest round; plan: its shards, as numbers of its points, None before it is planned; plans: the number
+    of plans so far; stored: numbers of the points whose frames are in the bucket.
     """
 
     id: str
@@ -68,28 +70,28 @@ class Walk:
 
     @property
     def seed(self) -> int | None:
-        """The noise that every frame starts from; None while seeds are auditioned."""
+        """Seed of the noise that every frame starts from; None while one is being chosen."""
         return self.layout.seed
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The frames of the walk in order; none before it is known where they stand."""
+        """The frames of the walk in order; empty before the spacing is settled."""
         return self.layout.frames(self.spec) if self.layout.settled else ()
 
     @property
     def frames_expected(self) -> int:
-        """How many pictures the walk will have taken in all, as far as that can be told."""
+        """The number of pictures that the walk needs in all, as far as known."""
         return max(len(self.layout.points), most_points(self.spec))
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """Of all legs, with all seeds that this walk may look at."""
+        """The recipes of all legs, with all seeds that this walk may try."""
         seeds = seeds_of(self.spec)
         return tuple(recipe for seed in seeds for recipe in self.spec.recipes(seed))
 
     @property
     def frames_ready(self) -> frozenset[int]:
-        """Numbers of the frames that lie in the bucket."""
+        """Numbers of the frames in the bucket."""
         return self.stored if self.layout.settled else frozenset()
 
 

@@ -1,7 +1,7 @@
 """The story of a walk: plan -> render -> store -> film. Read this first.
 
-A walk goes forward only. Its frames lie in the bucket as soon as they exist, so whatever is lost here is planned
-again from what the bucket holds. Who takes walks in is desk.py; who calls this is worker.py, job by job.
+A walk only moves forward. Its frames are in the bucket as soon as they exist, so whatever is lost here is planned again
+from what the bucket holds. web/intake.py accepts walks; work/worker.py calls this, job by job.
 """
 
 import json
@@ -24,21 +24,21 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
-from momalisa_api.walks.smoothness import Sight, Smoothness
+from momalisa_api.walks.smoothness import Smoothness, Thumbnail
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
 
 log = structlog.get_logger()
 
-STILL = "Nothing moves on this walk: all its frames are the same picture. Other prompts or another seed may help."
-UNLISTED = "Unlisted: the model's safety checker marked a picture between two of its stops. The url works all the same."
+NOTHING_MOVES = "All frames of this walk are the same picture. Try other prompts or another seed."
+UNLISTED = "Unlisted: the model's safety checker marked a picture between two stops. The URL still works."
 
 
 Begin = Callable[[], Awaitable[None]]
 
 
 class Studio:
-    """Does what a walk lacks, one job at a time. Every job may be done twice: the second time changes nothing."""
+    """Does the jobs of walks. Every job can be repeated: the second time changes nothing."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Studio:
         self._bucket = bucket
         self._queue = queue
         self._fleet = fleet
-        # One walk is filmed at a time: encoders take memory and cores.
-        self._film_room = anyio.Lock()
+        # One walk is filmed at a time: encoders need memory and cores.
+        self._film_lock = anyio.Lock()
 
     async def do(self, job: Job, walk: Walk, begin: Begin) -> None:
-        """One job of a walk. begin: is called when the work itself begins, after any waiting for replicas or room.
+        """Do one job of a walk. begin: called when the work starts, after any waiting for replicas.
 
-        Raises Unavailable, WalkFailed where no replica can render it, and what `begin` raises.
+        Raises Unavailable, WalkFailed if no replica can render it, and what `begin` raises.
         """
         match job.kind:
             case Kind.PLAN | Kind.MEASURE:
@@ -72,19 +72,19 @@ class Studio:
             case Kind.FILM:
                 await self._film(walk, begin)
         if job.kind is not Kind.FILM:
-            await self.put_in_line(await self._catalogue.get(walk.id), after=job)
+            await self.enqueue_jobs(await self._catalogue.get(walk.id), after=job)
 
-    async def put_in_line(self, walk: Walk, after: Job | None = None) -> None:
-        """Put the jobs in line that a walk lacks; those that are there stay. after: the job that was just done."""
-        jobs = jobs_lacking(walk)
-        # Its siblings are in line since the plan was made: only what follows on the last of them is new.
+    async def enqueue_jobs(self, walk: Walk, after: Job | None = None) -> None:
+        """Queue the jobs that a walk needs next; queued ones stay. after: the job that was just done."""
+        jobs = missing_jobs(walk)
+        # The other shards are queued since the walk was planned: only what follows the last of them is new.
         if after is None or after.kind is not Kind.RENDER or all(job.kind is not Kind.RENDER for job in jobs):
             await self._queue.put(jobs, walk.tag)
 
     async def fail(self, walk: Walk, error: str) -> None:
-        """A walk whose job failed fails as a whole; the frames that landed stay for the next try.
+        """Fail a walk because one of its jobs failed; stored frames stay for the next try.
 
-        But not one that was started anew since: that job was none of its.
+        A walk that was restarted meanwhile does not fail: the job belonged to an older plan.
         """
         now = await self._catalogue.get(walk.id)
         while not now.ended and now.plans == walk.plans:
@@ -94,57 +94,57 @@ class Studio:
             now = await self._catalogue.get(walk.id)
 
     async def _plan(self, walk: Walk) -> None:
-        """Find the walk's next round, note what the bucket holds of it, and deal what lacks into shards."""
-        layout, held = await self._lay_out(walk)
+        """Find the walk's next round, record which of its frames are stored, and split the others into shards."""
+        layout, held = await self._next_round(walk)
         frames = layout.frames(walk.spec)
         stored = [number for number, frame in enumerate(frames) if frame.key in held]
-        lacking = [frame for frame in frames if frame.key not in held]
-        places = _places(frames)
+        missing = [frame for frame in frames if frame.key not in held]
+        indices = _indices(frames)
         shards = [
-            [number for fraction in shard.fractions for number in places[Frame(shard.recipe, fraction)]]
-            for shard in plan_shards(walk.id, lacking, self._card.micro_batch)
+            [number for fraction in shard.fractions for number in indices[Frame(shard.recipe, fraction)]]
+            for shard in plan_shards(walk.id, missing, self._card.micro_batch)
         ]
         if await self._progress.plan(walk, layout, stored, shards):
-            found = {"frames": len(frames), "lacking": len(lacking), "shards": len(shards)}
+            found = {"frames": len(frames), "missing": len(missing), "shards": len(shards)}
             log.info("walk planned", walk=walk.id, settled=layout.settled, **found)
 
-    async def _lay_out(self, walk: Walk) -> tuple[Layout, set[str]]:
-        """The first round that lacks something, or the settled one, and the keys of what the bucket holds.
+    async def _next_round(self, walk: Walk) -> tuple[Layout, set[str]]:
+        """The first round that needs frames, or the settled one, and the keys of all stored frames.
 
-        Rounds follow from pictures alone, so whatever was known of them before is found again from the bucket.
+        Rounds follow from pictures alone, so they can always be found again from the bucket.
         """
         layout = walk.layout if walk.layout.settled else first_layout(walk.spec)
         held: set[str] = set()
         for recipe in {frame.recipe for frame in layout.frames(walk.spec)}:
             held |= await self._held(walk.id, recipe)
-        seen: dict[Point, Sight] = {}
+        seen: dict[Point, Thumbnail] = {}
         while not layout.settled and all(frame.key in held for frame in layout.frames(walk.spec)):
             for point, frame in zip(layout.points, layout.frames(walk.spec), strict=True):
                 if point not in seen:
-                    seen[point] = await self._look(frame)
+                    seen[point] = await self._load(frame)
             layout = await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
         return layout, held
 
-    async def _look(self, frame: Frame) -> Sight:
-        """Raises BucketUnavailable for a frame that went the moment before: it will be rendered again."""
+    async def _load(self, frame: Frame) -> Thumbnail:
+        """Load a frame for measuring. Raises BucketUnavailable for a frame that was just lost: the job is retried."""
         try:
-            return await anyio.to_thread.run_sync(Sight.of, await self._bucket.get(frame.key))
+            return await anyio.to_thread.run_sync(Thumbnail.of, await self._bucket.get(frame.key))
         except NotInBucket as gone:
-            raise BucketUnavailable(f"{gone} has just gone") from gone
+            raise BucketUnavailable(f"{gone} was just lost") from gone
 
     async def _render(self, walk: Walk, number: int, begin: Begin) -> None:
-        """Have one shard rendered, but not what the bucket holds, and store each frame as it comes."""
+        """Render one shard, without the frames that are stored already, and store each frame as it arrives."""
         assert walk.plan is not None
         frames, wanted = walk.layout.frames(walk.spec), walk.plan[number]
-        recipe, places = frames[wanted[0]].recipe, _places(frames)
-        log.debug("shard begun", walk=walk.id, shard=number, frames=len(wanted))
+        recipe, indices = frames[wanted[0]].recipe, _indices(frames)
+        log.debug("shard started", walk=walk.id, shard=number, frames=len(wanted))
         held = await self._held(walk.id, recipe)
         await self._progress.note_stored(walk, [number for number in wanted if frames[number].key in held])
-        lacking = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
-        if not lacking:
+        missing = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
+        if not missing:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
-        async with aclosing(self._fleet.render(Shard(walk.id, recipe, lacking), walk.tag)) as events:
+        async with aclosing(self._fleet.render(Shard(walk.id, recipe, missing), walk.tag)) as events:
             async for event in events:
                 match event:
                     case Head(warnings=warnings):
@@ -152,10 +152,10 @@ class Studio:
                         await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction) as rendered:
-                        await self._store(walk, Frame(recipe, fraction), places[Frame(recipe, fraction)], rendered)
+                        await self._store(walk, Frame(recipe, fraction), indices[Frame(recipe, fraction)], rendered)
 
     async def _held(self, walk_id: str, recipe: Recipe) -> frozenset[str]:
-        """What the bucket holds of a recipe. Tells the walk what is said there beside the frames."""
+        """The stored keys of a recipe. Adds warnings that are stored with the frames to the walk."""
         held = await self._bucket.present(recipe.folder)
         if recipe.marked_key in held:
             await self._progress.mark(walk_id, UNLISTED)
@@ -163,28 +163,28 @@ class Studio:
             await self._progress.warn(walk_id, json.loads(await self._bucket.get(recipe.truncated_key)))
         return held
 
-    async def _store(self, walk: Walk, frame: Frame, places: list[int], rendered: RenderedFrame) -> None:
-        """First the bucket, then the catalogue: a frame that is noted is there, and so is its mark."""
+    async def _store(self, walk: Walk, frame: Frame, indices: list[int], rendered: RenderedFrame) -> None:
+        """Store a frame in the bucket first, then record it: a recorded frame exists, and so does its mark."""
         if rendered.marked:
             await self._mark(walk.id, frame)
         await self._bucket.put(frame.key, rendered.png)
         log.debug("frame stored", walk=walk.id, frame=frame.key)
-        await self._progress.note_stored(walk, places)
+        await self._progress.note_stored(walk, indices)
 
     async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
-        """Tell the walk what went unheard, and lay it beside the frames, for walks that will find those there."""
+        """Add warnings to the walk, and store them with the frames, for other walks that use these."""
         if warnings:
             await self._bucket.put(recipe.truncated_key, json.dumps(warnings).encode())
             await self._progress.warn(walk_id, warnings)
 
     async def _mark(self, walk_id: str, frame: Frame) -> None:
-        """Before the frame is anywhere: whoever finds it finds the mark, and no wall shows it meanwhile."""
+        """Mark a frame before it is stored, so that no gallery shows it in between."""
         await self._bucket.put(frame.recipe.marked_key, json.dumps({"fraction": frame.fraction}).encode())
         await self._progress.mark(walk_id, UNLISTED)
 
     async def _film(self, walk: Walk, begin: Begin) -> None:
-        """Make the films of a whole walk. The move to filming lets one through; who takes over goes on from there."""
-        async with self._film_room:
+        """Make the films of a complete walk. Only one worker passes the move to filming; a takeover continues there."""
+        async with self._film_lock:
             await begin()
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             filming = await self._progress.move(walk.id, State.RENDERING, State.FILMING, of_plan=walk.plans)
@@ -194,28 +194,28 @@ class Studio:
             try:
                 films, smoothness = await self._films(walk)
             except NotInBucket as gone:
-                log.warning("a frame is gone, the walk is planned again", walk=walk.id, frame=str(gone))
-                with anyio.CancelScope(shield=True):  # this very job is outdated by it
+                log.warning("frame lost, planning the walk again", walk=walk.id, frame=str(gone))
+                with anyio.CancelScope(shield=True):  # this makes the current job outdated
                     if await self._progress.discard_plan(walk):
-                        await self.put_in_line(await self._catalogue.get(walk.id))
+                        await self.enqueue_jobs(await self._catalogue.get(walk.id))
                 return
         await self._finish(walk, films, smoothness)
 
     async def _finish(self, walk: Walk, films: frozenset[str], smoothness: Smoothness) -> None:
         if smoothness.evenness is None:
-            await self._progress.warn(walk.id, [STILL])
+            await self._progress.warn(walk.id, [NOTHING_MOVES])
         done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
         if await self._progress.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
             log.info("walk done", walk=walk.id, films=sorted(films))
 
     async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:
-        """Make a walk's films and put them in the bucket. Returns their names, and how the walk moves."""
+        """Make a walk's films and store them. Returns their names, and the walk's smoothness."""
         frames = walk.frames
         async with copied_aside(self._bucket, [frame.key for frame in frames]) as copies:
             stopped = Event()
             pictures = [partial(_read_unless, stopped, copy) for copy in copies]
             try:
-                # A worker that goes home does not wait for an encoder, which ends at its next frame.
+                # A worker that stops does not wait for an encoder, which ends at its next frame.
                 made, smoothness = await anyio.to_thread.run_sync(
                     make_films,
                     pictures,
@@ -231,27 +231,27 @@ class Studio:
         return frozenset(path.name for path in made), smoothness
 
 
-def jobs_lacking(walk: Walk) -> list[Job]:
-    """What is to be done next: to plan it, to render shards that lack frames, to look at them and go on, to film it."""
+def missing_jobs(walk: Walk) -> list[Job]:
+    """The jobs that a walk needs next: plan it, render shards, plan the next round, or make films."""
     if walk.ended:
         return []
     if walk.plan is None:
         return [Job(Kind.PLAN, walk.id, walk.plans)]
-    lacking = [number for number, frames in enumerate(walk.plan) if not walk.stored.issuperset(frames)]
-    shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in lacking]
+    missing = [number for number, frames in enumerate(walk.plan) if not walk.stored.issuperset(frames)]
+    shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in missing]
     return shards or [Job(Kind.FILM if walk.layout.settled else Kind.MEASURE, walk.id, walk.plans)]
 
 
-def _places(frames: Sequence[Frame]) -> dict[Frame, list[int]]:
-    """Where each of a walk's frames stands; one that is passed twice stands in two places."""
-    places: dict[Frame, list[int]] = {}
+def _indices(frames: Sequence[Frame]) -> dict[Frame, list[int]]:
+    """The indices of each of a walk's frames; a frame that occurs twice has two."""
+    indices: dict[Frame, list[int]] = {}
     for index, frame in enumerate(frames):
-        places.setdefault(frame, []).append(index)
-    return places
+        indices.setdefault(frame, []).append(index)
+    return indices
 
 
 def _read_unless(stopped: Event, copy: Path) -> bytes:
-    """A frame, but none for a film that nobody waits for any more."""
+    """Read a frame, unless the film is not needed any more, which raises InterruptedError."""
     if stopped.is_set():
-        raise InterruptedError("the film is not wanted any more")
+        raise InterruptedError("the film is not needed any more")
     return copy.read_bytes()

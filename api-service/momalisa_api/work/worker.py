@@ -198,7 +198,7 @@ class Worker:
     async def _reconcile(self) -> None:
         """Queue the jobs that open walks lack and the queue has lost; after an embedded start that is all of them."""
         for walk in await self._catalogue.open_walks():
-            await self._studio.put_in_line(walk)
+            await self._studio.enqueue_jobs(walk)
 
     async def _report(self) -> None:
         """Report the state of the fleet to other processes, when it changes and every `REPORT_S` seconds."""
