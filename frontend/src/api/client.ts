@@ -11,7 +11,7 @@ export type GalleryPage = components["schemas"]["GalleryPage"];
 export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
 
 /** The visitor's own request for a walk: whether there is one, and whether it lists the walk in the gallery. */
-export type OwnRequest = components["schemas"]["AskResource"];
+export type OwnRequest = components["schemas"]["RequestResource"];
 
 // fetch is looked up at each call, so that tests can replace it.
 const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => fetch(request) });
@@ -57,10 +57,10 @@ export async function getModel(): Promise<Model> {
 }
 
 export async function getOwnRequest(id: string): Promise<OwnRequest> {
-  return dataOf(await api.GET("/api/v1/walks/{walk_id}/ask", { params: { path: { walk_id: id } } }));
+  return dataOf(await api.GET("/api/v1/walks/{walk_id}/request", { params: { path: { walk_id: id } } }));
 }
 
 export async function setListed(id: string, listed: boolean): Promise<OwnRequest> {
   const params = { path: { walk_id: id } };
-  return dataOf(await api.PUT("/api/v1/walks/{walk_id}/ask", { params, body: { listed } }));
+  return dataOf(await api.PUT("/api/v1/walks/{walk_id}/request", { params, body: { listed } }));
 }

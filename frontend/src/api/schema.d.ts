@@ -12,10 +12,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A walk between two prompts, in one GET
-         * @description A walk between two prompts, in one GET. Starts it where it is unknown; the same GET later gives the film.
+         * Get a walk between two prompts
+         * @description Get the film of a walk between two prompts. Starts the walk if it is new; repeat the request until it is done.
          */
-        get: operations["walk_api_v1_walk_get"];
+        get: operations["get_film_api_v1_walk_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -32,16 +32,16 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The gallery: walks, newest first
-         * @description Walks, newest first, a page at a time.
+         * List walks
+         * @description List the walks of the gallery, newest first, in pages.
          */
-        get: operations["walks_api_v1_walks_get"];
+        get: operations["list_walks_api_v1_walks_get"];
         put?: never;
         /**
-         * Ask for a walk with every option
-         * @description Ask for a walk with two or more stops and every option. Starts a failed or cancelled walk again.
+         * Create a walk
+         * @description Create a walk with two or more stops. Restarts a walk that failed or was cancelled.
          */
-        post: operations["ask_api_v1_walks_post"];
+        post: operations["create_walk_api_v1_walks_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -56,23 +56,23 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A walk as it is now
-         * @description A walk: its spec, its state, which frames have landed, its films.
+         * Get a walk
+         * @description Get a walk: its spec, state, finished frames and films.
          */
-        get: operations["resource_api_v1_walks__walk_id__get"];
+        get: operations["get_walk_api_v1_walks__walk_id__get"];
         put?: never;
         post?: never;
         /**
-         * Withdraw your ask
-         * @description Withdraw your ask; rendering stops when nobody asks any more. A walk that is done stays done.
+         * Withdraw your request
+         * @description Withdraw your request. Rendering stops when no request is left; a finished walk stays.
          */
-        delete: operations["withdraw_api_v1_walks__walk_id__delete"];
+        delete: operations["withdraw_request_api_v1_walks__walk_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/walks/{walk_id}/ask": {
+    "/api/v1/walks/{walk_id}/request": {
         parameters: {
             query?: never;
             header?: never;
@@ -80,15 +80,15 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Your ask
-         * @description Whether you ask for the walk, and whether you let it hang on the wall.
+         * Get your request
+         * @description Get whether you requested the walk, and whether your request lists it in the gallery.
          */
-        get: operations["your_ask_api_v1_walks__walk_id__ask_get"];
+        get: operations["get_request_api_v1_walks__walk_id__request_get"];
         /**
-         * List or unlist a walk of yours
-         * @description List or unlist a walk that you ask for. It hangs on the wall while anybody lists it, unless it was taken off.
+         * List or unlist your walk
+         * @description List or unlist a walk that you requested. The gallery shows it while any request lists it and nobody hid it.
          */
-        put: operations["change_your_ask_api_v1_walks__walk_id__ask_put"];
+        put: operations["change_request_api_v1_walks__walk_id__request_put"];
         post?: never;
         delete?: never;
         options?: never;
@@ -104,10 +104,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A walk as server-sent events
-         * @description The walk as server-sent events: each a snapshot, its id the revision, the last one when the walk has ended.
+         * Watch a walk
+         * @description Watch a walk by server-sent events. Each is a snapshot with its revision as id; the last one is the end.
          */
-        get: operations["events_api_v1_walks__walk_id__events_get"];
+        get: operations["watch_walk_api_v1_walks__walk_id__events_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -124,10 +124,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What this deployment renders with
-         * @description The model card: what it is, what it paints well, its limits.
+         * Get the model
+         * @description Get the model card: what the model is, what it paints well, and its limits.
          */
-        get: operations["model_api_v1_model_get"];
+        get: operations["get_model_api_v1_model_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -144,10 +144,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One frame
-         * @description One frame of a walk, as soon as it has landed.
+         * Get a frame
+         * @description Get one frame of a walk, as soon as it is stored.
          */
-        get: operations["frame_api_v1_walks__walk_id__frames__index__png_get"];
+        get: operations["get_frame_api_v1_walks__walk_id__frames__index__png_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -164,10 +164,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A picture on the way to an even walk
-         * @description A picture that was rendered to find where the frames of a walk stand; the walk names those there are.
+         * Get a probe
+         * @description Get a picture that was rendered to find the spacing. The walk resource lists the URLs.
          */
-        get: operations["probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get"];
+        get: operations["get_probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -184,10 +184,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All frames
-         * @description All frames of a finished walk, numbered, in one archive.
+         * Get all frames
+         * @description Get all frames of a finished walk, numbered, in one ZIP archive.
          */
-        get: operations["frames_zip_api_v1_walks__walk_id__frames_zip_get"];
+        get: operations["get_frames_zip_api_v1_walks__walk_id__frames_zip_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -204,10 +204,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * A film
-         * @description A film of a finished walk.
+         * Get a film
+         * @description Get a film of a finished walk.
          */
-        get: operations["film_api_v1_walks__walk_id___name__get"];
+        get: operations["get_film_file_api_v1_walks__walk_id___name__get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -224,8 +224,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The process answers
-         * @description The process answers.
+         * Check that the process is alive
+         * @description Answer while the process is alive.
          */
         get: operations["healthz_healthz_get"];
         put?: never;
@@ -244,11 +244,11 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Requests should come here
-         * @description Requests should come here: the process has started, and does not stop.
+         * Check that the process accepts requests
+         * @description Answer 200 once the process has started, and 503 while it shuts down.
          *
-         *     Not whether bucket and catalogue answer: all processes share them, and were each taken away for their sake, nobody
-         *     would be left to say what is wrong.
+         *     Outages of the bucket and the database are not considered: all processes share them, and a load balancer that
+         *     removed every process could not show an error any more.
          */
         get: operations["readyz_readyz_get"];
         put?: never;
@@ -267,10 +267,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What Prometheus reads
-         * @description Frames that wait for replicas (what an autoscaler needs), walks by state, shard seconds, losses.
+         * Get metrics for Prometheus
+         * @description Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures.
          */
-        get: operations["metrics_metrics_get"];
+        get: operations["get_metrics_metrics_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -324,31 +324,24 @@ export interface components {
             words: string[];
         };
         /**
-         * AskResource
-         * @description Your own ask for a walk.
+         * FilmName
+         * @description The file names of a walk's films, in the bucket and in URLs.
+         * @enum {string}
          */
-        AskResource: {
-            /**
-             * Mine
-             * @description Whether you ask for it.
-             */
-            mine: boolean;
-            /**
-             * Listed
-             * @description Whether you let it hang on the wall; false where you do not ask for it.
-             */
-            listed: boolean;
-        };
+        FilmName: "walk.gif" | "poster.webp" | "poster.jpg" | "walk.mp4" | "preview.mp4";
         /**
          * GalleryPage
-         * @description Some walks, newest first.
+         * @description A page of walks, newest first.
          */
         GalleryPage: {
-            /** Walks */
+            /**
+             * Walks
+             * @description The walks of this page.
+             */
             walks: components["schemas"]["WalkResource"][];
             /**
              * Next
-             * @description The url of the next page; null on the last.
+             * @description URL of the next page; null on the last page.
              */
             next: string | null;
         };
@@ -370,12 +363,12 @@ export interface components {
         };
         /**
          * Listing
-         * @description Whether a walk may hang on the wall for you.
+         * @description Whether the gallery may show a walk because of your request.
          */
         Listing: {
             /**
              * Listed
-             * @description Whether it may hang on the wall.
+             * @description Whether the gallery may show the walk.
              */
             listed: boolean;
         };
@@ -428,32 +421,56 @@ export interface components {
         };
         /**
          * ModelResource
-         * @description What this deployment renders with, and how many replicas are awake to do it.
+         * @description The model of this deployment and its replicas.
          */
         ModelResource: {
+            /** @description The model card. */
             card: components["schemas"]["ModelCard"];
+            /** @description The replicas that render with the model. */
             replicas: components["schemas"]["ReplicasResource"];
         };
         /**
          * ProbeResource
-         * @description A picture from somewhere on the walk.
+         * @description A picture rendered to find the spacing, shown until the walk's frames are known.
          */
         ProbeResource: {
             /**
              * Frame
-             * @description The frame in whose place it may be shown meanwhile.
+             * @description The frame that the picture can stand in for, counted from 0.
              */
             frame: number;
-            /** Url */
+            /**
+             * Url
+             * @description URL of the picture.
+             */
             url: string;
         };
-        /** ReplicasResource */
+        /**
+         * ReplicasResource
+         * @description The replicas of this deployment.
+         */
         ReplicasResource: {
             /**
              * Awake
-             * @description How many can take work; null while the catalogue is away.
+             * @description Number of replicas that can render; null while the walk database is unavailable.
              */
             awake: number | null;
+        };
+        /**
+         * RequestResource
+         * @description Your own request for a walk.
+         */
+        RequestResource: {
+            /**
+             * Mine
+             * @description Whether you requested the walk.
+             */
+            mine: boolean;
+            /**
+             * Listed
+             * @description Whether your request lets the gallery show the walk; false if you did not request it.
+             */
+            listed: boolean;
         };
         /**
          * Smoothness
@@ -494,7 +511,7 @@ export interface components {
         State: "waiting" | "rendering" | "filming" | "done" | "failed" | "cancelled";
         /**
          * WalkRequest
-         * @description A walk asked for in a body: `start` and `end`, or `stops` for more than two.
+         * @description A request in a body: `start` and `end`, or `stops` for more than two prompts.
          * @example {
          *       "end": "a battleship",
          *       "frames": 25,
@@ -512,85 +529,85 @@ export interface components {
             frames: number;
             /**
              * Spacing
-             * @description How frames are spaced between two stops: even to the eye, uniform, or ease, slow at the stops.
+             * @description Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops.
              * @default even
              * @enum {string}
              */
             spacing: "even" | "uniform" | "ease";
             /**
              * Seed
-             * @description The noise that every frame starts from; auto looks for one that walks evenly.
+             * @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp.
              * @default 0
              * @example 7
              */
             seed: number | "auto";
             /**
              * Negative Prompt
-             * @description What the pictures should keep away from.
+             * @description What the pictures should not show.
              */
             negative_prompt?: string | null;
             /**
              * Width
-             * @description Pixels.
+             * @description Width of a frame, in pixels.
              */
             width?: number | null;
             /**
              * Height
-             * @description Pixels.
+             * @description Height of a frame, in pixels.
              */
             height?: number | null;
             /**
              * Steps
-             * @description Denoising steps a frame.
+             * @description Denoising steps per frame.
              */
             steps?: number | null;
             /**
              * Guidance Scale
-             * @description How closely a frame follows its prompt; up to 1 switches guidance off.
+             * @description How closely a frame follows its prompt; 1 or less switches guidance off.
              */
             guidance_scale?: number | null;
             /**
              * Scheduler
-             * @description One of the model card's schedulers.
+             * @description Scheduler: one of those in the model card.
              */
             scheduler?: string | null;
             /**
              * Frame Ms
-             * @description Milliseconds a frame stands in the films; GIFs round to ten.
+             * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
              * @default 80
              */
             frame_ms: number;
             /**
              * Gif There And Back
-             * @description Whether the GIF walks back to its start.
+             * @description Whether the GIF plays back to the start.
              * @default true
              */
             gif_there_and_back: boolean;
             /**
              * Mp4 There And Back
-             * @description Whether the MP4 walks back to its start.
+             * @description Whether the MP4 plays back to the start.
              * @default false
              */
             mp4_there_and_back: boolean;
             /**
              * Start
-             * @description The prompt that the walk leaves from.
+             * @description The first prompt.
              */
             start?: string | null;
             /**
              * End
-             * @description The prompt that the walk arrives at.
+             * @description The last prompt.
              */
             end?: string | null;
             /**
              * Listed
-             * @description Whether the walk may hang in the gallery; its url works either way.
+             * @description Whether the gallery may show the walk; its URL works either way.
              * @default true
              */
             listed: boolean;
             /**
              * Stops
-             * @description All prompts of the walk in order, instead of start and end.
+             * @description All prompts of the walk in order, in place of start and end.
              * @default []
              */
             stops: string[];
@@ -601,14 +618,14 @@ export interface components {
          * @example {
          *       "created_at": "2026-11-20T12:00:00Z",
          *       "films": {},
-         *       "id": "66ec43256477540dc236522cabd07085",
-         *       "landed": [
+         *       "frames_ready": [
          *         0,
          *         5,
          *         10,
          *         15,
          *         20
          *       ],
+         *       "id": "66ec43256477540dc236522cabd07085",
          *       "probes": [],
          *       "replicas_awake": 2,
          *       "revision": 9,
@@ -642,75 +659,81 @@ export interface components {
         WalkResource: {
             /**
              * Id
-             * @description A hash of the spec: the same wish is the same walk.
+             * @description A hash of the spec: equal requests are one walk.
              */
             id: string;
-            /** Url */
+            /**
+             * Url
+             * @description URL of this resource.
+             */
             url: string;
+            /** @description How far the walk is. */
             state: components["schemas"]["State"];
             /**
              * Revision
-             * @description Grows with every change.
+             * @description Increases with every change.
              */
             revision: number;
+            /** @description The complete request: what was omitted comes from the model card. */
             spec: components["schemas"]["WalkSpec"];
             /**
              * Seed
-             * @description The noise that every frame starts from; null while seeds are auditioned.
+             * @description Seed of the noise that every frame starts from; null while one is being chosen.
              */
             seed: number | null;
             /**
-             * Landed
-             * @description Frames that can be fetched, counted from 0.
+             * Frames Ready
+             * @description Numbers of the frames that can be fetched, counted from 0.
              */
-            landed: number[];
+            frames_ready: number[];
             /**
              * Probes
-             * @description What can be seen while it is being found where an even walk's frames stand; then none.
+             * @description Pictures to show while the spacing of an even walk is being found; empty afterwards.
              */
             probes: components["schemas"]["ProbeResource"][];
             /**
              * Films
-             * @description Urls of the finished films by name.
+             * @description URLs of the finished films, by name.
              */
             films: {
                 [key: string]: string;
             };
             /**
              * Warnings
-             * @description What to know of it: words that went unheard, why it is unlisted.
+             * @description Warnings for the visitor, such as a truncated prompt or why the walk is unlisted.
              */
             warnings: string[];
-            /** @description How evenly it moves, once it is done. */
+            /** @description How evenly the walk moves; null until it is done. */
             smoothness: components["schemas"]["Smoothness"] | null;
             /**
              * Error
-             * @description Why the walk failed and what to do.
+             * @description Why the walk failed, and what to do; null otherwise.
              */
             error: string | null;
             /**
-             * Place In Line
-             * @description 1 for the next walk to be rendered; null once it is.
+             * Queue Position
+             * @description Position in the queue, 1 for the next walk; null once rendering has started.
              */
-            place_in_line: number | null;
+            queue_position: number | null;
             /**
              * Replicas Awake
-             * @description Replicas that can take work; with 0 the walk waits until one wakes.
+             * @description Number of replicas that can render; with 0 the walk waits until one starts.
              */
             replicas_awake: number;
             /**
              * Seconds Left
-             * @description An estimate from this deployment's own shards; null when unknown.
+             * @description Estimated seconds until the walk is done, from recent shards; null when unknown.
              */
             seconds_left: number | null;
             /**
-             * Says
-             * @description What the visitor should know while the walk waits.
+             * Message
+             * @description What the visitor should know while the walk waits; null otherwise.
              */
-            says: string | null;
+            message: string | null;
             /**
              * Created At
              * Format: date-time
+             * @description When the walk was first requested.
              */
             created_at: string;
         };
@@ -755,32 +778,35 @@ export interface components {
         };
         /**
          * ProblemDocument
-         * @description What every error looks like: application/problem+json, RFC 9457.
+         * @description Every error of this API: application/problem+json (RFC 9457).
          */
         ProblemDocument: {
             /**
              * Type
-             * @example urn:momalisa:problem:walk-unknown
+             * @description The kind of problem, as a URN.
+             * @example urn:momalisa:problem:walk-not-found
              */
             type: string;
             /**
              * Title
-             * @example There is no such walk
+             * @description The kind of problem, in words.
+             * @example Walk not found
              */
             title: string;
             /**
              * Status
+             * @description The HTTP status code.
              * @example 404
              */
             status: number;
             /**
              * Detail
-             * @description What happened and what to do about it.
+             * @description What is wrong, and what to do.
              */
             detail: string;
             /**
              * Errors
-             * @description One entry a field that does not fit.
+             * @description One entry for each invalid field.
              * @default null
              */
             errors: {
@@ -798,48 +824,48 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    walk_api_v1_walk_get: {
+    get_film_api_v1_walk_get: {
         parameters: {
             query: {
                 /** @description Frames of the whole walk, both ends included. */
                 frames?: number;
-                /** @description How frames are spaced between two stops: even to the eye, uniform, or ease, slow at the stops. */
+                /** @description Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops. */
                 spacing?: "even" | "uniform" | "ease";
-                /** @description The noise that every frame starts from; auto looks for one that walks evenly. */
+                /** @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp. */
                 seed?: number | "auto";
-                /** @description What the pictures should keep away from. */
+                /** @description What the pictures should not show. */
                 negative_prompt?: string | null;
-                /** @description Pixels. */
+                /** @description Width of a frame, in pixels. */
                 width?: number | null;
-                /** @description Pixels. */
+                /** @description Height of a frame, in pixels. */
                 height?: number | null;
-                /** @description Denoising steps a frame. */
+                /** @description Denoising steps per frame. */
                 steps?: number | null;
-                /** @description How closely a frame follows its prompt; up to 1 switches guidance off. */
+                /** @description How closely a frame follows its prompt; 1 or less switches guidance off. */
                 guidance_scale?: number | null;
-                /** @description One of the model card's schedulers. */
+                /** @description Scheduler: one of those in the model card. */
                 scheduler?: string | null;
-                /** @description Milliseconds a frame stands in the films; GIFs round to ten. */
+                /** @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms. */
                 frame_ms?: number;
-                /** @description Whether the GIF walks back to its start. */
+                /** @description Whether the GIF plays back to the start. */
                 gif_there_and_back?: boolean;
-                /** @description Whether the MP4 walks back to its start. */
+                /** @description Whether the MP4 plays back to the start. */
                 mp4_there_and_back?: boolean;
-                /** @description The prompt that the walk leaves from. */
+                /** @description The first prompt. */
                 start: string;
-                /** @description The prompt that the walk arrives at. */
+                /** @description The last prompt. */
                 end: string;
-                /** @description Seconds to hold the line for a walk that is not done yet. */
+                /** @description How long to wait for a walk that is not finished, in seconds (long poll). */
                 wait?: number;
             };
             header?: {
-                /** @description image/gif (the default), video/mp4, or application/json for the facts. */
+                /** @description image/gif (the default), video/mp4, or application/json for the walk resource. */
                 accept?: string | null;
-                /** @description wait=20 holds the line for up to 20 s. */
+                /** @description wait=20 waits up to 20 s for the walk (long poll). */
                 prefer?: string | null;
                 /** @description One range of bytes, such as bytes=0-1023. */
                 Range?: string | null;
-                /** @description The ETag you have: 304 where it is still right. */
+                /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
             };
             path?: never;
@@ -847,7 +873,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The walk is done: the GIF, or what Accept asks for */
+            /** @description The walk is done: the GIF, or the format in Accept */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -858,12 +884,12 @@ export interface operations {
                     "video/mp4": string;
                 };
             };
-            /** @description The walk is on its way: ask again after Retry-After */
+            /** @description The walk is not finished: request it again after Retry-After */
             202: {
                 headers: {
-                    /** @description The walk's own url. */
+                    /** @description URL of the walk. */
                     Location?: string;
-                    /** @description Seconds to wait before asking again. */
+                    /** @description Seconds to wait before the next request. */
                     "Retry-After"?: string;
                     [name: string]: unknown;
                 };
@@ -871,7 +897,7 @@ export interface operations {
                     "application/json": components["schemas"]["WalkResource"];
                 };
             };
-            /** @description The range asked for */
+            /** @description The requested range */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -881,14 +907,14 @@ export interface operations {
                     "video/mp4": string;
                 };
             };
-            /** @description You have it already */
+            /** @description Not modified */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -897,7 +923,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description That format is not made here */
+            /** @description Format not available */
             406: {
                 headers: {
                     [name: string]: unknown;
@@ -906,7 +932,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The walk was cancelled */
+            /** @description Walk cancelled */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -915,7 +941,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description This was there once */
+            /** @description No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -924,7 +950,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The range lies outside the file */
+            /** @description Range not satisfiable */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -933,7 +959,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -942,7 +968,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description You have asked for as much as you may */
+            /** @description Quota exceeded */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -951,7 +977,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The walk could not be rendered */
+            /** @description Walk failed */
             502: {
                 headers: {
                     [name: string]: unknown;
@@ -960,7 +986,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Too many walks are waiting. Frames and films are out of reach. Walks are out of reach */
+            /** @description Too many queued walks. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -971,16 +997,16 @@ export interface operations {
             };
         };
     };
-    walks_api_v1_walks_get: {
+    list_walks_api_v1_walks_get: {
         parameters: {
             query?: {
-                /** @description Words that a stop must hold. */
+                /** @description Text that a stop must contain. */
                 q?: string;
-                /** @description The cursor of the last page's `next`. */
+                /** @description Cursor from the `next` URL of the previous page. */
                 before?: number | null;
-                /** @description Only your own, listed or not. */
+                /** @description me: only your own walks, listed or not. */
                 owner?: "me" | null;
-                /** @description Walks a page. */
+                /** @description Number of walks per page. */
                 limit?: number;
             };
             header?: never;
@@ -998,7 +1024,7 @@ export interface operations {
                     "application/json": components["schemas"]["GalleryPage"];
                 };
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1007,7 +1033,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1016,7 +1042,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1027,7 +1053,7 @@ export interface operations {
             };
         };
     };
-    ask_api_v1_walks_post: {
+    create_walk_api_v1_walks_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -1040,10 +1066,10 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The walk was known already */
+            /** @description The walk existed already */
             200: {
                 headers: {
-                    /** @description The walk's own url. */
+                    /** @description URL of the walk. */
                     Location?: string;
                     [name: string]: unknown;
                 };
@@ -1054,7 +1080,7 @@ export interface operations {
             /** @description The walk was started */
             201: {
                 headers: {
-                    /** @description The walk's own url. */
+                    /** @description URL of the walk. */
                     Location?: string;
                     [name: string]: unknown;
                 };
@@ -1062,7 +1088,7 @@ export interface operations {
                     "application/json": components["schemas"]["WalkResource"];
                 };
             };
-            /** @description The body is not JSON */
+            /** @description The body is not valid JSON */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1071,7 +1097,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1080,7 +1106,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request body is too large */
+            /** @description Request body too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1089,7 +1115,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1098,7 +1124,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description You have asked for as much as you may */
+            /** @description Quota exceeded */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1107,7 +1133,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Too many walks are waiting. Frames and films are out of reach. Walks are out of reach */
+            /** @description Too many queued walks. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1118,7 +1144,7 @@ export interface operations {
             };
         };
     };
-    resource_api_v1_walks__walk_id__get: {
+    get_walk_api_v1_walks__walk_id__get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1139,7 +1165,7 @@ export interface operations {
                     "application/json": components["schemas"]["WalkResource"];
                 };
             };
-            /** @description There is no such walk */
+            /** @description Walk not found */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1148,7 +1174,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1157,7 +1183,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1168,7 +1194,7 @@ export interface operations {
             };
         };
     };
-    withdraw_api_v1_walks__walk_id__delete: {
+    withdraw_request_api_v1_walks__walk_id__delete: {
         parameters: {
             query?: never;
             header?: never;
@@ -1189,7 +1215,7 @@ export interface operations {
                     "application/json": components["schemas"]["WalkResource"];
                 };
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1198,7 +1224,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Nobody knows that it is yours */
+            /** @description You do not own this walk */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1207,7 +1233,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description There is no such walk */
+            /** @description Walk not found */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1216,7 +1242,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1225,7 +1251,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1236,7 +1262,7 @@ export interface operations {
             };
         };
     };
-    your_ask_api_v1_walks__walk_id__ask_get: {
+    get_request_api_v1_walks__walk_id__request_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1254,10 +1280,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AskResource"];
+                    "application/json": components["schemas"]["RequestResource"];
                 };
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1266,7 +1292,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description There is no such walk */
+            /** @description Walk not found */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1275,7 +1301,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1284,7 +1310,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1295,7 +1321,7 @@ export interface operations {
             };
         };
     };
-    change_your_ask_api_v1_walks__walk_id__ask_put: {
+    change_request_api_v1_walks__walk_id__request_put: {
         parameters: {
             query?: never;
             header?: never;
@@ -1317,10 +1343,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AskResource"];
+                    "application/json": components["schemas"]["RequestResource"];
                 };
             };
-            /** @description The body is not JSON */
+            /** @description The body is not valid JSON */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1329,7 +1355,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The API key is not known */
+            /** @description Unknown API key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1338,7 +1364,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Nobody knows that it is yours */
+            /** @description You do not own this walk */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1347,7 +1373,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description There is no such walk */
+            /** @description Walk not found */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1356,7 +1382,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request body is too large */
+            /** @description Request body too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1365,7 +1391,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1374,7 +1400,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1385,11 +1411,11 @@ export interface operations {
             };
         };
     };
-    events_api_v1_walks__walk_id__events_get: {
+    watch_walk_api_v1_walks__walk_id__events_get: {
         parameters: {
             query?: never;
             header?: {
-                /** @description The revision seen last; resumes after it. */
+                /** @description The last revision received; the stream continues after it. */
                 "last-event-id"?: string | null;
             };
             path: {
@@ -1400,7 +1426,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Events, each a snapshot of the walk; comments while nothing happens */
+            /** @description Events with a snapshot of the walk each; comments while nothing changes */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1409,7 +1435,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description There is no such walk */
+            /** @description Walk not found */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1418,7 +1444,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1427,7 +1453,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1438,7 +1464,7 @@ export interface operations {
             };
         };
     };
-    model_api_v1_model_get: {
+    get_model_api_v1_model_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1458,17 +1484,17 @@ export interface operations {
             };
         };
     };
-    frame_api_v1_walks__walk_id__frames__index__png_get: {
+    get_frame_api_v1_walks__walk_id__frames__index__png_get: {
         parameters: {
             query?: never;
             header?: {
                 /** @description One range of bytes, such as bytes=0-1023. */
                 Range?: string | null;
-                /** @description The ETag you have: 304 where it is still right. */
+                /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @description The frame, counted from 0. */
+                /** @description Number of the frame, counted from 0. */
                 index: number;
                 /** @description The walk's id: a hash of its spec. */
                 walk_id: string;
@@ -1480,7 +1506,7 @@ export interface operations {
             /** @description The whole file */
             200: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -1488,12 +1514,12 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            /** @description The range asked for */
+            /** @description The requested range */
             206: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
-                    /** @description Which bytes of how many. */
+                    /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
                 };
@@ -1501,14 +1527,14 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            /** @description You have it already */
+            /** @description Not modified */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no such walk. This part of the walk is not there yet */
+            /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1517,7 +1543,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description This was there once */
+            /** @description No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -1526,7 +1552,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The range lies outside the file */
+            /** @description Range not satisfiable */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -1535,7 +1561,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1544,7 +1570,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Frames and films are out of reach. Walks are out of reach */
+            /** @description Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1555,21 +1581,21 @@ export interface operations {
             };
         };
     };
-    probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get: {
+    get_probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get: {
         parameters: {
             query?: never;
             header?: {
                 /** @description One range of bytes, such as bytes=0-1023. */
                 Range?: string | null;
-                /** @description The ETag you have: 304 where it is still right. */
+                /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @description The noise that it starts from. */
+                /** @description Seed of the noise that the picture starts from. */
                 seed: number;
-                /** @description The leg it stands on, counted from 0. */
+                /** @description Number of the leg, counted from 0. */
                 leg: number;
-                /** @description Where on that leg, 0 to 1. */
+                /** @description Position on the leg, 0 to 1. */
                 fraction: number;
                 /** @description The walk's id: a hash of its spec. */
                 walk_id: string;
@@ -1581,7 +1607,7 @@ export interface operations {
             /** @description The whole file */
             200: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -1589,12 +1615,12 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            /** @description The range asked for */
+            /** @description The requested range */
             206: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
-                    /** @description Which bytes of how many. */
+                    /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
                 };
@@ -1602,14 +1628,14 @@ export interface operations {
                     "image/png": string;
                 };
             };
-            /** @description You have it already */
+            /** @description Not modified */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no such walk. This part of the walk is not there yet */
+            /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1618,7 +1644,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description This was there once */
+            /** @description No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -1627,7 +1653,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The range lies outside the file */
+            /** @description Range not satisfiable */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -1636,7 +1662,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1645,7 +1671,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Frames and films are out of reach. Walks are out of reach */
+            /** @description Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1656,13 +1682,13 @@ export interface operations {
             };
         };
     };
-    frames_zip_api_v1_walks__walk_id__frames_zip_get: {
+    get_frames_zip_api_v1_walks__walk_id__frames_zip_get: {
         parameters: {
             query?: never;
             header?: {
                 /** @description One range of bytes, such as bytes=0-1023. */
                 Range?: string | null;
-                /** @description The ETag you have: 304 where it is still right. */
+                /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
             };
             path: {
@@ -1676,7 +1702,7 @@ export interface operations {
             /** @description The whole file */
             200: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -1684,12 +1710,12 @@ export interface operations {
                     "application/zip": string;
                 };
             };
-            /** @description The range asked for */
+            /** @description The requested range */
             206: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
-                    /** @description Which bytes of how many. */
+                    /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
                 };
@@ -1697,14 +1723,14 @@ export interface operations {
                     "application/zip": string;
                 };
             };
-            /** @description You have it already */
+            /** @description Not modified */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no such walk. This part of the walk is not there yet */
+            /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1713,7 +1739,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description This was there once */
+            /** @description No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -1722,7 +1748,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The range lies outside the file */
+            /** @description Range not satisfiable */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -1731,7 +1757,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1740,7 +1766,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Frames and films are out of reach. Walks are out of reach */
+            /** @description Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1751,18 +1777,18 @@ export interface operations {
             };
         };
     };
-    film_api_v1_walks__walk_id___name__get: {
+    get_film_file_api_v1_walks__walk_id___name__get: {
         parameters: {
             query?: never;
             header?: {
                 /** @description One range of bytes, such as bytes=0-1023. */
                 Range?: string | null;
-                /** @description The ETag you have: 304 where it is still right. */
+                /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
             };
             path: {
-                /** @description The GIF, the MP4, a small MP4 for galleries, a small still, or one as large as a frame. */
-                name: "walk.gif" | "walk.mp4" | "preview.mp4" | "poster.webp" | "poster.jpg";
+                /** @description walk.gif: The walk as a GIF. poster.webp: The middle frame, at most 512 pixels a side. poster.jpg: The middle frame for link previews, at most 1200 pixels wide. walk.mp4: The walk as an H.264 MP4. preview.mp4: A small MP4 for galleries, at most 256 pixels a side. */
+                name: components["schemas"]["FilmName"];
                 /** @description The walk's id: a hash of its spec. */
                 walk_id: string;
             };
@@ -1773,7 +1799,7 @@ export interface operations {
             /** @description The whole file */
             200: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -1784,12 +1810,12 @@ export interface operations {
                     "video/mp4": string;
                 };
             };
-            /** @description The range asked for */
+            /** @description The requested range */
             206: {
                 headers: {
-                    /** @description Names these bytes. */
+                    /** @description Identifies this content. */
                     ETag?: string;
-                    /** @description Which bytes of how many. */
+                    /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
                 };
@@ -1800,14 +1826,14 @@ export interface operations {
                     "video/mp4": string;
                 };
             };
-            /** @description You have it already */
+            /** @description Not modified */
             304: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no such walk. This part of the walk is not there yet */
+            /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1816,7 +1842,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description That format is not made here */
+            /** @description Format not available */
             406: {
                 headers: {
                     [name: string]: unknown;
@@ -1825,7 +1851,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description This was there once */
+            /** @description No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -1834,7 +1860,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The range lies outside the file */
+            /** @description Range not satisfiable */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -1843,7 +1869,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description The request does not fit */
+            /** @description Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1852,7 +1878,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Frames and films are out of reach. Walks are out of reach */
+            /** @description Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1897,7 +1923,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The process stops */
+            /** @description Server shutting down */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1908,7 +1934,7 @@ export interface operations {
             };
         };
     };
-    metrics_metrics_get: {
+    get_metrics_metrics_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1924,7 +1950,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Walks are out of reach */
+            /** @description Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;

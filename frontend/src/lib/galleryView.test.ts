@@ -8,12 +8,12 @@ function walk(id: string, changes: Partial<Walk> = {}): Walk {
   const spec = { stops: ["red waves", "a blue spiral"], frames: 25, width: 128, height: 128 } as Walk["spec"];
   const url = `/api/v1/walks/${id}`;
   const films = { "poster.webp": `${url}/poster.webp`, "preview.mp4": `${url}/preview.mp4` };
-  return { id, url, spec, state: "done", landed: [], probes: [], films, place_in_line: null, ...changes } as Walk;
+  return { id, url, spec, state: "done", frames_ready: [], probes: [], films, queue_position: null, ...changes } as Walk;
 }
 
 const page = (ids: string[], next: string | null = null): GalleryPage => ({ walks: ids.map((id) => walk(id)), next });
 const ids = (loaded: LoadedWalks) => loaded.walks.map((one) => one.id);
-const empty = { films: {}, landed: [], probes: [] };
+const empty = { films: {}, frames_ready: [], probes: [] };
 
 test("a view survives the trip through its URL", () => {
   for (const view of [
@@ -59,7 +59,7 @@ test("a gallery is unfinished while one of its newest walks is in progress", () 
 });
 
 test("the card of a finished walk has a poster, a preview and no status", () => {
-  expect(cardOf(walk("a", { landed: [0, 1] }))).toEqual({
+  expect(cardOf(walk("a", { frames_ready: [0, 1] }))).toEqual({
     picture: "/api/v1/walks/a/poster.webp",
     preview: "/api/v1/walks/a/preview.mp4",
     status: "",
@@ -67,11 +67,11 @@ test("the card of a finished walk has a poster, a preview and no status", () => 
 });
 
 test("the card of a walk in progress shows its first ready frame, else a probe, else nothing", () => {
-  const started = walk("a", { ...empty, state: "rendering", landed: [5, 0] });
+  const started = walk("a", { ...empty, state: "rendering", frames_ready: [5, 0] });
   expect(cardOf(started)).toEqual({ picture: "/api/v1/walks/a/frames/5.png", preview: null, status: "2 of 25 frames" });
   const probed = walk("a", { ...empty, state: "rendering", probes: [{ frame: 12, url: "/p.png" }] });
   expect(cardOf(probed)).toMatchObject({ picture: "/p.png", status: "0 of 25 frames" });
-  expect(cardOf(walk("a", { ...empty, state: "waiting", place_in_line: 4 }))).toEqual({
+  expect(cardOf(walk("a", { ...empty, state: "waiting", queue_position: 4 }))).toEqual({
     picture: null,
     preview: null,
     status: "4th in the queue",

@@ -74,7 +74,7 @@ export function nextPage({ pages, next }: LoadedWalks): "none" | "automatic" | "
 }
 
 export function cardOf(walk: Walk): Card {
-  const [first] = walk.landed;
+  const [first] = walk.frames_ready;
   const frame = first === undefined ? (walk.probes[0]?.url ?? null) : `${walk.url}/frames/${String(first)}.png`;
   return {
     picture: walk.films["poster.webp"] ?? frame,
@@ -93,6 +93,6 @@ function statusOf(walk: Walk): string {
   if (walk.state === "done") return "";
   if (walk.state === "failed") return "Failed";
   if (walk.state === "cancelled") return "Cancelled";
-  if (walk.state === "waiting" && !walk.landed.length) return queueText(walk.place_in_line);
+  if (walk.state === "waiting" && !walk.frames_ready.length) return queueText(walk.queue_position);
   return frameCountOf(walk);
 }

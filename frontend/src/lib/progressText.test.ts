@@ -8,9 +8,9 @@ const walk = (changes: Partial<Walk>, spacing: Walk["spec"]["spacing"] = "unifor
     state: "rendering",
     spec: { frames: 25, spacing },
     seed: 0,
-    landed: [],
+    frames_ready: [],
     probes: [],
-    place_in_line: null,
+    queue_position: null,
     replicas_awake: 3,
     seconds_left: null,
     ...changes,
@@ -23,16 +23,16 @@ test("ordinals are those of English", () => {
 });
 
 test("a walk in progress shows its frames, the replicas and the time left", () => {
-  expect(progressOf(walk({ landed: range(14), seconds_left: 6.2 }))).toBe("14 of 25 frames · 3 replicas · about 6 s left");
-  expect(progressOf(walk({ landed: range(14), replicas_awake: 1 }))).toBe("14 of 25 frames · 1 replica");
+  expect(progressOf(walk({ frames_ready: range(14), seconds_left: 6.2 }))).toBe("14 of 25 frames · 3 replicas · about 6 s left");
+  expect(progressOf(walk({ frames_ready: range(14), replicas_awake: 1 }))).toBe("14 of 25 frames · 1 replica");
 });
 
 test("a waiting walk shows its position in the queue, or that a GPU is starting", () => {
   const starting = "Starting a GPU: this takes a few minutes";
-  expect(progressOf(walk({ state: "waiting", place_in_line: 4 }))).toBe("4th in the queue");
-  expect(progressOf(walk({ state: "waiting", place_in_line: 1 }))).toBe("Next in the queue");
-  expect(progressOf(walk({ state: "waiting", place_in_line: 4, replicas_awake: 0 }))).toBe(starting);
-  expect(progressOf(walk({ landed: range(3), replicas_awake: 0 }))).toBe(starting);
+  expect(progressOf(walk({ state: "waiting", queue_position: 4 }))).toBe("4th in the queue");
+  expect(progressOf(walk({ state: "waiting", queue_position: 1 }))).toBe("Next in the queue");
+  expect(progressOf(walk({ state: "waiting", queue_position: 4, replicas_awake: 0 }))).toBe(starting);
+  expect(progressOf(walk({ frames_ready: range(3), replicas_awake: 0 }))).toBe(starting);
 });
 
 test("an even walk without frames is finding its steps, or its seed", () => {
@@ -42,9 +42,9 @@ test("an even walk without frames is finding its steps, or its seed", () => {
 });
 
 test("every end is shown, also a failure", () => {
-  expect(progressOf(walk({ state: "filming", landed: range(25) }))).toBe("25 of 25 frames · Making the films");
-  expect(progressOf(walk({ state: "done", landed: range(25) }))).toBe("Done");
-  expect(progressOf(walk({ state: "cancelled", landed: range(2) }))).toBe("Cancelled after 2 of 25 frames");
+  expect(progressOf(walk({ state: "filming", frames_ready: range(25) }))).toBe("25 of 25 frames · Making the films");
+  expect(progressOf(walk({ state: "done", frames_ready: range(25) }))).toBe("Done");
+  expect(progressOf(walk({ state: "cancelled", frames_ready: range(2) }))).toBe("Cancelled after 2 of 25 frames");
   expect(progressOf(walk({ state: "failed" }))).toBe("Failed after 0 of 25 frames");
 });
 
@@ -53,7 +53,7 @@ test("estimates are rough", () => {
 });
 
 test("a complete walk is announced five times: at 0, 25, 50, 75 and 100%", () => {
-  const walks = [...range(26).map((count) => walk({ landed: range(count) })), walk({ state: "done", landed: range(25) })];
+  const walks = [...range(26).map((count) => walk({ frames_ready: range(count) })), walk({ state: "done", frames_ready: range(25) })];
   expect([...new Set(walks.map(quarterOf))]).toEqual([0, 1, 2, 3, 4]);
   expect([...new Set(walks.map(announcementOf))].map((sentence) => sentence.split("%")[0])).toEqual(
     ["0", "25", "50", "75", "100"],

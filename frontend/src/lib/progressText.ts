@@ -4,7 +4,7 @@ import type { Walk } from "../api/client";
 
 type Progress = Pick<
   Walk,
-  "state" | "spec" | "seed" | "landed" | "probes" | "place_in_line" | "replicas_awake" | "seconds_left"
+  "state" | "spec" | "seed" | "frames_ready" | "probes" | "queue_position" | "replicas_awake" | "seconds_left"
 >;
 
 export const ENDED: readonly Walk["state"][] = ["done", "failed", "cancelled"];
@@ -45,8 +45,8 @@ export function progressOf(walk: Progress): string {
       return `${frameCountOf(walk)} · Making the films`;
   }
   if (walk.replicas_awake === 0) return "Starting a GPU: this takes a few minutes";
-  if (walk.state === "waiting") return queueText(walk.place_in_line);
-  const probing = walk.landed.length === 0 && (walk.seed === null || walk.spec.spacing === "even");
+  if (walk.state === "waiting") return queueText(walk.queue_position);
+  const probing = walk.frames_ready.length === 0 && (walk.seed === null || walk.spec.spacing === "even");
   const parts = [probing ? probingText(walk.seed) : frameCountOf(walk), counted(walk.replicas_awake, "replica")];
   if (walk.seconds_left) parts.push(`${roughly(walk.seconds_left)} left`);
   return parts.join(" · ");
@@ -62,18 +62,18 @@ function probingText(seed: number | null): string {
 }
 
 /** "14 of 25 frames". */
-export function frameCountOf({ landed, spec }: Pick<Walk, "landed" | "spec">): string {
-  return `${String(landed.length)} of ${counted(spec.frames, "frame")}`;
+export function frameCountOf({ frames_ready: ready, spec }: Pick<Walk, "frames_ready" | "spec">): string {
+  return `${String(ready.length)} of ${counted(spec.frames, "frame")}`;
 }
 
 /** Which quarter of its frames a walk has reached, 0 to 4. Four only once it is done. */
-export function quarterOf(walk: Pick<Walk, "state" | "landed" | "spec">): number {
+export function quarterOf(walk: Pick<Walk, "state" | "frames_ready" | "spec">): number {
   if (walk.state === "done") return 4;
-  return Math.min(3, Math.floor((4 * walk.landed.length) / walk.spec.frames));
+  return Math.min(3, Math.floor((4 * walk.frames_ready.length) / walk.spec.frames));
 }
 
 /** The announcement at each quarter, and at the end of a walk that was not finished. */
-export function announcementOf(walk: Pick<Walk, "state" | "landed" | "spec">): string {
+export function announcementOf(walk: Pick<Walk, "state" | "frames_ready" | "spec">): string {
   if (walk.state === "failed") return "The walk failed.";
   if (walk.state === "cancelled") return "The walk was cancelled.";
   const quarter = quarterOf(walk);

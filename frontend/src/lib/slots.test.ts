@@ -3,7 +3,12 @@ import type { WalkSpec } from "../api/client";
 import { firstChanged, nearestFilled, slotsOf } from "./slots";
 
 const spec = { frames: 5 } as WalkSpec;
-const at = (landed: number[], probes: { frame: number; url: string }[] = []) => ({ url: "/w", landed, probes, spec });
+const at = (ready: number[], probes: { frame: number; url: string }[] = []) => ({
+  url: "/w",
+  frames_ready: ready,
+  probes,
+  spec,
+});
 
 test("there is one slot per frame before any frame is ready", () => {
   expect(slotsOf(at([])).map((slot) => slot.kind)).toEqual(Array(5).fill("empty"));

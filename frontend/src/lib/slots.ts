@@ -9,14 +9,14 @@ export interface Slot {
   url: string | null;
 }
 
-type Snapshot = Pick<Walk, "url" | "landed" | "probes" | "spec">;
+type Snapshot = Pick<Walk, "url" | "frames_ready" | "probes" | "spec">;
 
-export function slotsOf({ url, landed, probes, spec }: Snapshot): Slot[] {
+export function slotsOf({ url, frames_ready: ready, probes, spec }: Snapshot): Slot[] {
   const slots: Slot[] = Array.from({ length: spec.frames }, (_, frame) => ({ frame, kind: "empty", url: null }));
   for (const probe of probes) {
     if (slots[probe.frame]) slots[probe.frame] = { frame: probe.frame, kind: "probe", url: probe.url };
   }
-  for (const frame of landed) {
+  for (const frame of ready) {
     if (slots[frame]) slots[frame] = { frame, kind: "frame", url: `${url}/frames/${String(frame)}.png` };
   }
   return slots;
