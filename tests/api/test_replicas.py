@@ -1,4 +1,4 @@
-"""The fleet on its own: who renders a shard when replicas are busy, slow, dead, or not who they should be."""
+"""The fleet by itself: which replica renders a shard when others are busy, slow, dead, or have another model."""
 
 import base64
 import json
@@ -36,14 +36,14 @@ async def dispatching(fleet: FakeFleet, addresses: str | None = None, **options:
 
 
 async def awake(replicas: Fleet, count: int) -> None:
-    """Wait until so many replicas can take work."""
+    """Wait until this many replicas can take work."""
     with anyio.fail_after(10):
         while replicas.awake < count:
             await anyio.sleep(0.01)
 
 
 async def collect(replicas: Fleet, shard: Shard) -> list[float]:
-    """The fractions that come back for a shard."""
+    """The fractions that arrive for a shard."""
     with anyio.fail_after(10):
         return [event.fraction async for event in replicas.render(shard) if isinstance(event, RenderedFrame)]
 
@@ -64,7 +64,7 @@ ALL = sorted(frame.fraction for frame in frames_of(WALK))
 
 
 async def test_idle_replicas_share_the_shards(fleet):
-    """Fan-out is what the system is for."""
+    """Rendering in parallel is the purpose of the system."""
     first, second = fleet.add(frame_s=0.01), fleet.add(frame_s=0.01)
     async with dispatching(fleet) as replicas:
         await awake(replicas, 2)
@@ -72,8 +72,8 @@ async def test_idle_replicas_share_the_shards(fleet):
     assert len(first.asked) == len(second.asked) == 3
 
 
-async def test_a_mark_comes_with_its_frame(fleet):
-    """From whichever of several replicas; other frames of the shard come without."""
+async def test_a_mark_arrives_with_its_frame(fleet):
+    """From any of several replicas; the other frames of the shard have no mark."""
     disliked = frozenset({SHARDS[0].fractions[0], SHARDS[0].fractions[-1]})
     fleet.add(dies_after=2, objects_to=disliked)
     fleet.add(objects_to=disliked)
@@ -83,7 +83,7 @@ async def test_a_mark_comes_with_its_frame(fleet):
 
 
 async def test_a_slow_replica_gets_less(fleet):
-    """Whoever is idle takes the next shard; nobody deals a slow replica its equal share."""
+    """An idle replica takes the next shard; shards are not divided equally beforehand."""
     slow, fast = fleet.add(frame_s=0.08), fleet.add(frame_s=0.005)
     async with dispatching(fleet) as replicas:
         await awake(replicas, 2)
@@ -91,15 +91,15 @@ async def test_a_slow_replica_gets_less(fleet):
     assert len(slow.asked) < len(fast.asked)
 
 
-async def test_a_busy_replica_is_asked_again(fleet):
+async def test_a_busy_replica_is_called_again(fleet):
     """A 503 is a pause, not a failure: GPU pools come up from zero."""
     fleet.add(busy_answers=7)
     async with dispatching(fleet, shard_tries=1) as replicas:
         assert await collect_all(replicas) == ALL
 
 
-async def test_only_the_frames_that_a_dead_replica_owed_are_asked_for_again(fleet):
-    """What it sent before it died has landed."""
+async def test_only_the_frames_that_a_dead_replica_did_not_send_are_requested_again(fleet):
+    """The frames that it sent before are stored."""
     dying = fleet.add(dies_after=2)
     async with dispatching(fleet, fleet.addresses + " http://replica-2") as replicas:
         fleet.add(reachable=False)
@@ -113,17 +113,17 @@ async def test_only_the_frames_that_a_dead_replica_owed_are_asked_for_again(flee
 
 
 async def test_a_replica_with_another_card_gets_no_work(fleet):
-    """Its pictures would be of another model, and stay in the bucket for ever."""
-    stranger = fleet.add(card={**CARD, "revision": "2"})
+    """Its frames would be those of another model, and would stay in the bucket for ever."""
+    other = fleet.add(card={**CARD, "revision": "2"})
     fleet.add()
     async with dispatching(fleet) as replicas:
         assert await collect_all(replicas) == ALL
         assert replicas.awake == 1
-    assert stranger.asked == []
+    assert other.asked == []
 
 
-async def test_cards_that_differ_in_words_alone_agree(fleet):
-    """An edited example must not stop a fleet in the middle of a roll-out."""
+async def test_cards_that_differ_only_in_their_texts_agree(fleet):
+    """An edited example must not stop a fleet during a roll-out."""
     fleet.add(card={**CARD, "about": {"title": "Renamed"}, "something_new": 1})
     async with dispatching(fleet) as replicas:
         assert await collect_all(replicas) == ALL
@@ -135,10 +135,10 @@ async def test_no_replica_awake_is_waiting_not_failing(fleet):
     async with dispatching(fleet) as replicas, anyio.create_task_group() as tasks:
         came: list[float] = []
 
-        async def ask() -> None:
+        async def render() -> None:
             came.extend(await collect(replicas, SHARDS[0]))
 
-        tasks.start_soon(ask)
+        tasks.start_soon(render)
         while replica.looked_at < 3:
             await anyio.sleep(0.01)
         assert came == []
@@ -146,8 +146,8 @@ async def test_no_replica_awake_is_waiting_not_failing(fleet):
     assert sorted(came) == sorted(SHARDS[0].fractions)
 
 
-async def test_what_every_replica_would_refuse_fails_at_once(fleet):
-    """A 422 is the same everywhere: asking others would only waste them."""
+async def test_a_request_that_every_replica_would_refuse_fails_at_once(fleet):
+    """A 422 is the same on every replica, so no other replica is called."""
     fleet.add(refusal=(422, "steps must be 1 to 3"))
     fleet.add(refusal=(422, "steps must be 1 to 3"))
     async with dispatching(fleet) as replicas:
@@ -156,7 +156,7 @@ async def test_what_every_replica_would_refuse_fails_at_once(fleet):
 
 
 async def test_a_refusal_after_the_first_line_fails_at_once_too(fleet):
-    """Pictures that are no numbers are so on every replica."""
+    """Pictures with invalid numbers are the same on every replica."""
     fleet.add(garbage={"content": HEAD + b'{"problem": {"status": 422, "detail": "the pictures are no numbers"}}'})
     async with dispatching(fleet, shard_tries=5) as replicas:
         with pytest.raises(WalkFailed, match="the pictures are no numbers"):
@@ -165,7 +165,7 @@ async def test_a_refusal_after_the_first_line_fails_at_once_too(fleet):
 
 
 async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
-    """A poisoned shard must not take the fleet down one by one for ever."""
+    """A shard that crashes replicas must not take down the whole fleet."""
     fleet.add(refusal=(507, "out of memory"))
     async with dispatching(fleet, shard_tries=3) as replicas:
         with pytest.raises(WalkFailed, match=r"3 tries at these frames failed, .* out of memory"):
@@ -185,7 +185,7 @@ async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     ],
 )
 async def test_an_answer_that_breaks_the_contract_is_a_loss(fleet, answer):
-    """A replica gone mad loses its shard, and takes nobody with it."""
+    """A broken replica loses its shard, and nothing else fails."""
     fleet.add(garbage=answer)
     async with dispatching(fleet, shard_tries=2) as replicas:
         with pytest.raises(WalkFailed, match="2 tries at these frames failed"):
@@ -194,8 +194,8 @@ async def test_an_answer_that_breaks_the_contract_is_a_loss(fleet, answer):
         assert sorted(await collect(replicas, SHARDS[0])) == sorted(SHARDS[0].fractions)
 
 
-async def test_taking_a_shard_back_closes_its_connection(fleet):
-    """A closed connection is how a replica learns that nobody wants the frames any more."""
+async def test_cancelling_a_shard_closes_its_connection(fleet):
+    """A closed connection tells a replica to stop rendering."""
     replica = fleet.add(frame_s=5)
     async with dispatching(fleet) as replicas:
         with anyio.move_on_after(0.2) as waited:
@@ -208,8 +208,8 @@ async def test_taking_a_shard_back_closes_its_connection(fleet):
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet, warm):
-    """Dead is easy; one that hangs, perhaps on the first shard of all, would hold the walk without a second try."""
+async def test_an_idle_replica_renders_the_shard_of_a_hanging_one(fleet, warm):
+    """A replica that hangs, perhaps on its first shard, would block the walk without a second try."""
     hanging = fleet.add(frame_s=0.01)
     fleet.add(frame_s=0.01)
     async with dispatching(fleet, backups=True, first_guess_s=0.1) as replicas:
@@ -223,8 +223,8 @@ async def test_a_hanging_replica_is_backed_up_by_an_idle_one(fleet, warm):
 
 
 @pytest.mark.parametrize("trouble", [{"refusal": (500, "broken")}, {"refusal": (507, "out of memory")}])
-async def test_one_replica_that_fails_fast_fails_no_walk(fleet, trouble):
-    """It is idle again at once, and would take the same shard over and over while the others work."""
+async def test_one_replica_that_fails_fast_does_not_fail_a_walk(fleet, trouble):
+    """It is idle again at once, and would take the same shard again and again while the others work."""
     fleet.add(**trouble)
     fleet.add(frame_s=0.02)
     fleet.add(frame_s=0.02)
@@ -233,8 +233,8 @@ async def test_one_replica_that_fails_fast_fails_no_walk(fleet, trouble):
         assert await collect_all(replicas) == ALL
 
 
-async def test_a_frame_that_is_no_picture_or_has_another_size_is_a_loss(fleet):
-    """What lies in the bucket stays there: a broken frame would break every walk that shares it, for ever."""
+async def test_a_frame_that_is_not_a_picture_or_has_another_size_is_a_loss(fleet):
+    """A broken frame would stay in the bucket and break every walk that uses it."""
     for png in (b"no picture", painted({"width": 16, "height": 32, "seed": 0}, 0.5)):
         line = json.dumps({"fraction": SHARDS[0].fractions[0], "png": base64.b64encode(png).decode(), "seconds": 1})
         fleet.add(garbage={"content": HEAD + line.encode()})
@@ -243,8 +243,8 @@ async def test_a_frame_that_is_no_picture_or_has_another_size_is_a_loss(fleet):
                 await collect(replicas, SHARDS[0])
 
 
-async def test_an_answer_that_is_odd_beyond_measure_leaves_the_replica_unfit(fleet):
-    """A thousand brackets overflow a parser: the look fails, the fleet goes on."""
+async def test_an_answer_that_overflows_the_parser_leaves_the_replica_unfit(fleet):
+    """A hundred thousand brackets overflow a JSON parser: the check fails, the fleet continues."""
     fleet.add(ready=False, reason="[" * 100_000)
     fleet.add()
     async with dispatching(fleet) as replicas:
@@ -252,8 +252,8 @@ async def test_an_answer_that_is_odd_beyond_measure_leaves_the_replica_unfit(fle
         assert replicas.awake == 1
 
 
-async def test_replicas_behind_a_name_are_looked_up(fleet, monkeypatch):
-    """On a cluster one name stands for however many replicas there are just now."""
+async def test_a_name_is_resolved_to_its_replicas_again_and_again(fleet, monkeypatch):
+    """On a cluster one name has as many addresses as there are replicas at present."""
 
     async def lookup(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
         assert (host, port) == ("model", 8100)

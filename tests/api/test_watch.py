@@ -55,7 +55,7 @@ async def plainly(walk: Walk) -> bytes:
 
 @asynccontextmanager
 async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[LiveUpdates]:
-    """A watch that looks; where PostgreSQL tells of changes, it listens when the block begins."""
+    """Live updates that run; on PostgreSQL their connection listens when the block begins."""
     listener = Listener(engine)
     watch = LiveUpdates(Catalogue(engine), every_s, WalkChanges(listener))
     async with anyio.create_task_group() as tasks:
@@ -101,8 +101,8 @@ async def told_of(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -> W
     return told[0]
 
 
-async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
-    """By NOTIFY: the next look is an hour away. Every kind of change is told, and a removal too."""
+async def test_a_change_made_by_another_process_is_noticed_at_once(postgres):
+    """Through NOTIFY: the next poll is an hour away. Every kind of change is notified, and a deletion too."""
     async with process(postgres.url) as engine, process(postgres.url) as another:
         elsewhere = Progress(another)
         first = await waiting_walk(Catalogue(another))
@@ -117,8 +117,8 @@ async def test_a_change_made_by_another_process_is_heard_of_at_once(postgres):
             assert await told_of(watch, moved, Catalogue(another).remove(first.id)) is None
 
 
-async def test_what_changed_while_nobody_listened_is_heard_of_too(postgres):
-    """The listening connection is lost, a walk changes, and only then is there a new one."""
+async def test_a_change_without_a_listening_connection_is_noticed_too(postgres):
+    """The listening connection is lost, a walk changes, and only then there is a new connection."""
     async with process(postgres.url) as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)

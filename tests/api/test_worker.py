@@ -1,4 +1,4 @@
-"""What a worker does when others are lost, go home, or something that it stands on is away."""
+"""Workers when another worker is lost or stops, and when the bucket or a replica is unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "un
 
 @pytest.fixture
 async def known(url: str) -> AsyncIterator[tuple[Catalogue, WorkerRegistry]]:
-    """A catalogue that knows one walk, and its registry."""
+    """A catalogue with one walk, and the registry of its workers."""
     async with opened(url) as engine:
         async with engine.begin() as connection:
             for table in ("claims", "workers", "asks", "landings", "walks"):
@@ -41,7 +41,7 @@ async def progress(url: str) -> AsyncIterator[Progress]:
 
 
 async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
-    """One process died over the walk, not four."""
+    """One process died, not four."""
     catalogue, registry = known
     for number in range(4):
         assert not await registry.claim(f"job {number}", spec().id, "lost")
@@ -49,8 +49,8 @@ async def test_a_lost_worker_counts_once_however_many_shards_it_had(known):
     assert (await catalogue.get(spec().id)).tries == 1
 
 
-async def test_a_slow_worker_that_goes_on_claiming_is_lost_once(known):
-    """Its heartbeats are late, it is alive: five shards of it taken over are no five deaths."""
+async def test_a_slow_worker_that_continues_to_claim_counts_once(known):
+    """Its heartbeats are late, but it is alive: five of its shards taken over are not five lost workers."""
     catalogue, registry = known
     for number in range(5):
         await registry.claim(f"job {number}", spec().id, "slow")
@@ -59,7 +59,7 @@ async def test_a_slow_worker_that_goes_on_claiming_is_lost_once(known):
 
 
 async def test_a_worker_that_reports_again_was_not_lost(known):
-    """All workers fall silent together while the catalogue is away: what they take from each other then is no death."""
+    """All workers fall silent while the catalogue is unavailable. Taking over from each other then loses no worker."""
     catalogue, registry = known
     await registry.claim("job", spec().id, "silent")
     await registry.claim("job", spec().id, "next")
@@ -70,20 +70,20 @@ async def test_a_worker_that_reports_again_was_not_lost(known):
     assert (await catalogue.get(spec().id)).tries == 0
 
 
-async def test_who_gives_a_job_back_is_not_lost(known):
-    """Nor is one who claims again what it has."""
+async def test_a_worker_that_returns_a_job_is_not_lost(known):
+    """Nor is one that claims the same job twice."""
     catalogue, registry = known
     assert not await registry.claim("job", spec().id, "first")
     assert not await registry.claim("job", spec().id, "first")
     await registry.release("job", "first")
     assert not await registry.claim("job", spec().id, "second")
     await registry.release("job", "first")
-    assert await registry.claim("job", spec().id, "third"), "another's claim was not first's to take back"
+    assert await registry.claim("job", spec().id, "third"), "a worker must not release the claim of another"
     assert (await catalogue.get(spec().id)).tries == 1
 
 
-async def test_a_walk_that_gets_on_begins_its_tries_anew(known, progress):
-    """A long walk on a cluster that loses machines is none that kills them."""
+async def test_a_stored_frame_resets_the_tries_of_a_walk(known, progress):
+    """A long walk on a cluster that loses machines is not the cause of the losses."""
     catalogue, registry = known
     await registry.claim("job", spec().id, "lost")
     await registry.claim("job", spec().id, "next")
@@ -91,8 +91,8 @@ async def test_a_walk_that_gets_on_begins_its_tries_anew(known, progress):
     assert (await catalogue.get(spec().id)).tries == 0
 
 
-async def test_every_process_knows_what_the_workers_see(known):
-    """A web process talks to no replica, yet says how many are awake."""
+async def test_every_process_reads_the_fleet_status_of_the_workers(known):
+    """A web process calls no replica, but shows how many are awake."""
     _, registry = known
     assert await registry.fleet_status() == FleetStatus(0, None)
     await registry.report("one", FleetStatus(3, 2.0))
@@ -102,15 +102,15 @@ async def test_every_process_knows_what_the_workers_see(known):
     assert await registry.fleet_status() == FleetStatus(2, 4.0)
 
 
-async def test_a_walk_that_kills_one_worker_after_another_is_given_up(settings, fleet):
-    """Or it would keep the deployment from ever working again."""
+async def test_a_walk_that_kills_one_worker_after_another_fails(settings, fleet):
+    """Otherwise it would occupy the deployment for ever."""
     fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json=WISH)).json()
     for number in range(MAX_TRIES):
         async with opened(settings.database_url) as engine, engine.begin() as connection:
-            ghost = {"walk_id": walk["id"], "worker": f"ghost {number}"}
-            jobs = [{"job": f"render/{walk['id']}/1/{shard}", **ghost} for shard in range(3)]
+            lost = {"walk_id": walk["id"], "worker": f"lost {number}"}
+            jobs = [{"job": f"render/{walk['id']}/1/{shard}", **lost} for shard in range(3)]
             await connection.execute(insert(claims).values(jobs))
         async with running(settings, fleet) as client:
             with anyio.fail_after(10):
@@ -122,8 +122,8 @@ async def test_a_walk_that_kills_one_worker_after_another_is_given_up(settings, 
     assert f"{MAX_TRIES} workers died" in walk["error"]
 
 
-async def test_a_web_process_takes_in_what_a_worker_renders_later(settings, fleet, emptied):
-    """It talks to no replica, and loses nothing when no worker is there."""
+async def test_a_web_process_accepts_what_a_worker_renders_later(settings, fleet, emptied):
+    """It calls no replica, and loses nothing while no worker runs."""
     replica = fleet.add()
     shared = settings.model_copy(update={"database_url": emptied})
     async with running(shared.model_copy(update={"role": "web"}), fleet) as client:
@@ -143,8 +143,8 @@ def lose_a_frame(bucket: Path) -> None:
     sorted(bucket.glob("frames/*/*.png"))[3].unlink()
 
 
-async def test_frames_that_are_gone_are_rendered_again_when_asked_for(settings, fleet):
-    """The films stay there all the while; only what lacks is rendered."""
+async def test_missing_frames_are_rendered_again_on_request(settings, fleet):
+    """The films remain available meanwhile; only missing frames are rendered."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
         lose_a_frame(Path(settings.bucket))
@@ -163,8 +163,8 @@ async def test_frames_that_are_gone_are_rendered_again_when_asked_for(settings, 
     assert fleet.frames_rendered == 10
 
 
-async def test_a_walk_waits_while_the_bucket_is_away_and_goes_on_by_itself(settings, fleet, monkeypatch):
-    """It is nobody's fault: no try is counted, nothing fails, nobody has to ask again."""
+async def test_a_walk_waits_while_the_bucket_is_unavailable_and_continues_by_itself(settings, fleet, monkeypatch):
+    """No try is counted, nothing fails, and nobody has to repeat the request."""
     refused: list[str] = []
 
     async def refuse(_: object, key: str, *__: object) -> bool:
@@ -187,8 +187,8 @@ async def test_a_walk_waits_while_the_bucket_is_away_and_goes_on_by_itself(setti
         assert (await Catalogue(engine).get(walk["id"])).tries == 0
 
 
-async def test_who_goes_home_gives_its_shards_back_at_once(settings, fleet, emptied):
-    """The next worker need not wait for a lease to run out."""
+async def test_a_stopping_worker_returns_its_shards_at_once(settings, fleet, emptied):
+    """The next worker need not wait for a lease to expire."""
     shared = settings.model_copy(update={"database_url": emptied, "lease_s": 3600.0})
     replica = fleet.add(frame_s=0.01)
     async with running(shared, fleet) as client:

@@ -31,7 +31,7 @@ from momalisa_api.store.queue_driver import PatientDriver, QueueDriver, open_poo
 log = structlog.get_logger()
 
 # Notifications wake a worker at once. Polling finds jobs whose notification was lost, and those of a lost worker.
-POLL_S: Final = 1.0
+QUEUE_POLL_S: Final = 1.0
 FIRST_RESTART_S: Final = 0.5
 LONGEST_RESTART_S: Final = 10.0
 LOWEST_PRIORITY: Final = -(2**31)
@@ -163,7 +163,7 @@ class Queue:
 
 @asynccontextmanager
 async def open_queue(
-    engine: AsyncEngine, listener: Listener, lease_s: float, poll_s: float = POLL_S
+    engine: AsyncEngine, listener: Listener, lease_s: float, poll_s: float = QUEUE_POLL_S
 ) -> AsyncIterator[Queue]:
     """The queue of a deployment: in the catalogue's PostgreSQL, or in this process's memory beside SQLite.
 
