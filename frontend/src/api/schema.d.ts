@@ -285,7 +285,7 @@ export interface components {
     schemas: {
         /**
          * About
-         * @description What people want to know of a model; two cards may differ in it.
+         * @description Information about a model for people. Cards that only differ here are compatible.
          */
         About: {
             /**
@@ -318,7 +318,7 @@ export interface components {
             limits: string;
             /**
              * Words
-             * @description The only words that the model knows; none: no such limit.
+             * @description The only words that the model knows; empty if it has no such limit.
              * @default []
              */
             words: string[];
@@ -347,17 +347,17 @@ export interface components {
         };
         /**
          * Jump
-         * @description Two neighbours between which the model knows nothing.
+         * @description A step that the model makes at once, with no pictures in between.
          */
         Jump: {
             /**
              * Frame
-             * @description The frame that it leads to, counted from 0.
+             * @description The frame after the jump, counted from 0.
              */
             frame: number;
             /**
              * Times
-             * @description How many times the mean step it is.
+             * @description Size of the jump as a multiple of the mean step.
              */
             times: number;
         };
@@ -374,7 +374,7 @@ export interface components {
         };
         /**
          * ModelCard
-         * @description What a deployment renders with. Unknown members are left alone: the contract only grows.
+         * @description A model and its limits and defaults. Unknown members are ignored: the contract only grows.
          */
         ModelCard: {
             /** Model */
@@ -474,27 +474,27 @@ export interface components {
         };
         /**
          * Smoothness
-         * @description How a finished walk moves. A walk that does not move at all has no evenness.
+         * @description How evenly a finished walk moves, and how sharp it is.
          */
         Smoothness: {
             /**
              * Evenness
-             * @description 1 - Gini of the steps between neighbours: 1 where all look the same size.
+             * @description 1 - Gini of the steps between neighbouring frames: 1 if all are equal; null if nothing moves.
              */
             evenness: number | null;
             /**
              * Largest
-             * @description The largest step over the mean one.
+             * @description Largest step divided by the mean step; null if nothing moves.
              */
             largest: number | null;
             /**
              * Deviation
-             * @description Standard deviation of the steps, each the RMS of pixels from 0 to 1.
+             * @description Standard deviation of the steps (RMS of pixel differences, 0 to 1).
              */
             deviation: number;
             /**
              * Sharpness
-             * @description Variance of the Laplacian in the middle third over that of the ends: below 1 where it fades.
+             * @description Variance of the Laplacian in the middle third divided by that at the ends; below 1: blurred.
              */
             sharpness: number | null;
             /**
@@ -506,6 +506,7 @@ export interface components {
         };
         /**
          * State
+         * @description How far a walk is.
          * @enum {string}
          */
         State: "waiting" | "rendering" | "filming" | "done" | "failed" | "cancelled";
@@ -739,41 +740,84 @@ export interface components {
         };
         /**
          * WalkSpec
-         * @description A walk, complete and canonical. Equal specs are one walk. seed: a number, or "auto" for the best of some.
+         * @description A complete, canonical walk. Equal specs are one walk.
          */
         WalkSpec: {
-            /** Negative Prompt */
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show.
+             */
             negative_prompt: string;
-            /** Width */
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
             width: number;
-            /** Height */
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
             height: number;
-            /** Steps */
+            /**
+             * Steps
+             * @description Denoising steps per frame.
+             */
             steps: number;
-            /** Guidance Scale */
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt; 1 or less: no guidance.
+             */
             guidance_scale: number;
-            /** Scheduler */
+            /**
+             * Scheduler
+             * @description The scheduler's name.
+             */
             scheduler: string;
-            /** Model */
+            /**
+             * Model
+             * @description The model's id.
+             */
             model: string;
-            /** Revision */
+            /**
+             * Revision
+             * @description The model's revision.
+             */
             revision: string;
-            /** Stops */
+            /**
+             * Stops
+             * @description The prompts, in the walk's order.
+             */
             stops: string[];
-            /** Frames */
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             */
             frames: number;
-            /** Seed */
+            /**
+             * Seed
+             * @description Seed of the noise, or auto for the best of a few.
+             */
             seed: number | "auto";
             /**
              * Spacing
+             * @description Spacing of frames between two stops.
              * @enum {string}
              */
             spacing: "even" | "uniform" | "ease";
-            /** Frame Ms */
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
             frame_ms: number;
-            /** Gif There And Back */
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
             gif_there_and_back: boolean;
-            /** Mp4 There And Back */
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
             mp4_there_and_back: boolean;
         };
         /**
