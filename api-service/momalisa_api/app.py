@@ -183,7 +183,7 @@ def _web_parts(
         Owners: owners,
         Metrics: metrics,
         Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
-        LiveUpdates: LiveUpdates(catalogue, settings.watch_s, WalkChanges(listener)),
+        LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: Blocklist(settings.blocklist),
         ZipLimiter: ZipLimiter(),
     }
@@ -216,7 +216,7 @@ def _make_worker(
         queue,
         fleet,
         metrics,
-        max_shards_in_flight=settings.shards_in_hand,
+        max_shards_in_flight=settings.max_shards_in_flight,
         reconcile_s=settings.reconcile_s,
     )
 

@@ -1,4 +1,4 @@
-"""The app as a process: its log, its look at the database before anything listens, and how it stops."""
+"""Runs the app under uvicorn: log format, a check of the database before the start, a graceful stop."""
 
 import asyncio
 import logging
@@ -22,9 +22,9 @@ SHUTDOWN_S = 3
 def configure_log(settings: Settings) -> None:
     """Write one log to standard output, as JSON lines or as text: what this process logs, and libraries' warnings."""
     terminal = sys.stdout.isatty()
-    for_people = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
+    as_text = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
     console, lines = structlog.dev.ConsoleRenderer(colors=terminal), structlog.processors.JSONRenderer()
-    renderer: structlog.typing.Processor = console if for_people else lines
+    renderer: structlog.typing.Processor = console if as_text else lines
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,21 +44,21 @@ def configure_log(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
-async def _look_at_database(url: str) -> None:
-    """Before anything listens: what is wrong here is said in a sentence, not from within a server."""
+async def _check_database(url: str) -> None:
+    """Before the server starts, so that a wrong database is one sentence, not a traceback of uvicorn."""
     async with opened(url):
         pass
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; open answers have a few seconds to end. Raises SchemaOld."""
+    """Serve until SIGTERM or Ctrl-C; open responses have a few seconds to finish. Raises SchemaOld."""
     configure_log(settings)
-    asyncio.run(_look_at_database(settings.database_url))
-    _Server(configured(create_app(settings), settings)).run()
+    asyncio.run(_check_database(settings.database_url))
+    _Server(uvicorn_config(create_app(settings), settings)).run()
 
 
-def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How an app is served: where it listens, whom it believes, how it stops."""
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Address, trusted proxies and shutdown of the server."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -72,7 +72,7 @@ def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """A server that lets its watchers go and gives its shards back as soon as it is told to stop."""
+    """A server that ends its event streams and returns its shards as soon as it is told to stop."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app

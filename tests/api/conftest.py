@@ -208,7 +208,7 @@ def settings(tmp_path: Path) -> Settings:
         bucket=str(tmp_path / "bucket"),
         database_url=database,
         refresh_s=0.05,
-        watch_s=0.02,
+        live_poll_s=0.02,
     )
 
 

@@ -139,7 +139,7 @@ async def test_a_get_sets_no_cookie(settings, fleet):
     [
         ({"max_walks_per_owner": 2}, 3, 429, "2 unfinished walks"),
         ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
-        ({"max_waiting": 2}, 3, 503, "2 walks are queued"),
+        ({"max_queued_walks": 2}, 3, 503, "2 walks are queued"),
     ],
 )
 async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet, limits, wishes, status, said):

@@ -79,7 +79,7 @@ def test_a_setting_that_does_not_fit_is_a_sentence(tmp_path):
     with serving(tmp_path, MOMALISA_REPLICAS="http://127.0.0.1:99999") as (process, _):
         _, complaints = process.communicate(timeout=20)
     assert process.returncode == 2
-    assert complaints.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is no address of a replica")
+    assert complaints.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is not a replica address")
     assert len(complaints.splitlines()) == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from momalisa_api.app import create_app
-from momalisa_api.server import configured
+from momalisa_api.server import uvicorn_config
 from momalisa_api.settings import Settings
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
@@ -57,9 +57,9 @@ def api(folder: Path, fleet: Fleet, port: int, gallery: Path) -> Iterator[str]:
     """The api over a made-up fleet, served as a process serves it."""
     stored = {"bucket": str(folder / "bucket"), "database_url": f"sqlite:///{folder}/catalogue.sqlite"}
     settings = Settings(
-        model_card=write_card(folder), replicas=fleet.addresses, gallery=gallery, port=port, watch_s=0.02, **stored
+        model_card=write_card(folder), replicas=fleet.addresses, gallery=gallery, port=port, live_poll_s=0.02, **stored
     )
-    config = configured(create_app(settings, fleet.client), settings)
+    config = uvicorn_config(create_app(settings, fleet.client), settings)
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -20,7 +20,7 @@ class Quotas:
     async def check(self, connection: AsyncConnection, owner: str, frames: int) -> None:
         """Check that an owner may start a walk of `frames` frames. Raises QueueFull, QuotaExceeded."""
         queued = await waiting(connection)
-        if queued >= self._settings.max_waiting:
+        if queued >= self._settings.max_queued_walks:
             raise QueueFull(f"{queued:,} walks are queued, which is the limit. Retry in a minute.", retry_after_s=60)
         now = datetime.now(UTC)
         load = await load_of(connection, owner, now - DAY)
