@@ -102,6 +102,7 @@ lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
+	MYPYPATH=. $(BIN)/mypy tests/support
 	cd model-service && ../$(BIN)/mypy --config-file ../pyproject.toml atelier
 	PYTHONPATH=model-service $(BIN)/lint-imports
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s

@@ -30,8 +30,7 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.api.conftest import CARD, painted
-from tests.api.test_walk import frames_of, spec
+from tests.support.factories import CARD, frames_of, painted, spec
 
 REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)

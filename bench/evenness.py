@@ -16,7 +16,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "model-service")]
 
 from atelier.captions import draw_caption
-from tests.journey.deployment import Deployment, deployed
+from tests.support.deployment import Deployment, deployed
 
 FRAMES = 25
 EVEN, UNIFORM = "even", "uniform"

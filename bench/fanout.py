@@ -17,7 +17,7 @@ from momalisa_api.walks.spec import WalkSpec
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
-from tests.journey.deployment import WEIGHTS, Deployment, deployed, wait_until
+from tests.support.deployment import WEIGHTS, Deployment, deployed, wait_until
 
 PAIRS = 5
 START, END = "a red sunburst on yellow", "a blue spiral on white"

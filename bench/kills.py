@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.journey.processes import Service, wait_until
-from tests.journey.scaled import LEASE_S, REPLICAS, SEED, Scaled, is_ready, scaled
+from tests.support.processes import Service, wait_until
+from tests.support.scaled import LEASE_S, REPLICAS, SEED, Scaled, is_ready, scaled
 
 OPEN_WALKS, FRAMES, STEPS = 3, 13, 2
 LONGEST_PAUSE_S = 1.5

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from playwright.sync_api import Page
 
-from tests.browser.finished_walks import StopsAndFrames
-from tests.browser.gallery_deployment import DIST, GalleryDeployment, build_gallery, deployed_gallery
-from tests.browser.test_delivery import BUDGETS, sent
-from tests.browser.visitor import CHROMIUM, QUIET, browser
-from tests.journey.deployment import deployed
-from tests.journey.processes import REPOSITORY
+from tests.support.browser import CHROMIUM, QUIET, browser
+from tests.support.deployment import deployed
+from tests.support.finished_walks import StopsAndFrames
+from tests.support.gallery import BUDGETS, sent
+from tests.support.gallery_deployment import DIST, GalleryDeployment, build_gallery, deployed_gallery
+from tests.support.processes import REPOSITORY
 
 LIGHTHOUSE = "lighthouse@12.8.2"
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")

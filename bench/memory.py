@@ -28,8 +28,8 @@ from starlette.routing import Route
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.api.conftest import CARD
-from tests.journey.deployment import SCRIPTS, free_port, wait_until
+from tests.support.deployment import SCRIPTS, free_port, wait_until
+from tests.support.factories import CARD
 
 SIDE_PX = 512
 MB = 1024 * 1024

@@ -29,7 +29,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.walk import State, Walk
-from tests.api.test_walk import spec
+from tests.support.factories import spec
 
 WATCHERS, WALKS, LAND_S = 1000, 10, 2.0
 PROBE_S, PROBES, LIMIT_S, ROUNDS = 0.02, 500, 15.0, 3

@@ -14,9 +14,9 @@ from urllib.request import urlopen
 
 import psutil
 
-from tests.api.conftest import CARD
-from tests.journey.deployment import SCRIPTS, free_port
-from tests.postgres import migrated
+from tests.support.deployment import SCRIPTS, free_port
+from tests.support.factories import CARD
+from tests.support.postgres import migrated
 
 START_LIMIT_S = 60
 # Far above what a bench asks for: what it asks must be taken in.

@@ -14,7 +14,7 @@ from momalisa_api.store.owners import add_key
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import State
-from tests.api.test_walk import spec
+from tests.support.factories import spec
 
 COLOURS = (
     "red",

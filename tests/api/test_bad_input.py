@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.api.conftest import ended, running
+from tests.support.factories import ended, running
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4}

@@ -21,8 +21,8 @@ from momalisa_api.store import gcs as gcs_module
 from momalisa_api.store.bucket import NotInBucket
 from momalisa_api.store.folder import CHUNK_BYTES, FolderBucket
 from momalisa_api.store.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
-from tests.api.conftest import ended, running, write_card
-from tests.gcs import FakeGcs
+from tests.support.factories import ended, running, write_card
+from tests.support.gcs import FakeGcs
 
 pytestmark = pytest.mark.anyio
 ELSEWHERE = os.environ.get("MOMALISA_TEST_BUCKET")

@@ -18,7 +18,7 @@ from momalisa_api.store.schema import migrate, opened
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.walks.walk import MOVES, State, Walk
 from momalisa_api.web.live import LiveUpdates
-from tests.api.test_walk import spec
+from tests.support.factories import spec
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.api.conftest import ended, landing, running
+from tests.support.factories import ended, landing, running
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}

@@ -35,12 +35,11 @@ from momalisa_api.store.queue import migrate_queue
 from momalisa_api.store.schema import migrate
 from momalisa_api.store.tables import keys
 from momalisa_api.walks.walk import State
-from tests.api.conftest import Fleet
-from tests.api.test_serve import answers, serving
-from tests.api.test_walk import spec
-from tests.gcs import FakeGcs
-from tests.journey.deployment import free_port, wait_until
-from tests.postgres import Postgres, server
+from tests.support.api_process import answers, serving
+from tests.support.deployment import free_port, wait_until
+from tests.support.factories import Fleet, spec
+from tests.support.gcs import FakeGcs
+from tests.support.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}

@@ -9,7 +9,7 @@ import pytest
 
 from momalisa_api.store.owners import Owners, add_key, read_secret, remove_key
 from momalisa_api.store.schema import opened
-from tests.api.conftest import running
+from tests.support.factories import running
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}

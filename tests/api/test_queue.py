@@ -22,7 +22,7 @@ from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater, migrate_queue, open_queue
 from momalisa_api.store.queue_driver import MAX_CONNECTIONS, PatientDriver, QueueDriver, open_pool
 from momalisa_api.store.schema import migrate, opened
-from tests.postgres import Postgres, server
+from tests.support.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
 WALK = "5" * 32

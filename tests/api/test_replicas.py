@@ -15,9 +15,8 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.api.conftest import CARD, painted
-from tests.api.conftest import Fleet as FakeFleet
-from tests.api.test_walk import frames_of, spec
+from tests.support.factories import CARD, frames_of, painted, spec
+from tests.support.factories import Fleet as FakeFleet
 
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)

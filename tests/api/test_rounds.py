@@ -12,9 +12,7 @@ from PIL import Image
 
 from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout
 from momalisa_api.walks.smoothness import Thumbnail, distance
-from tests.api.conftest import running
-from tests.api.test_walk import spec
-from tests.api.test_walks import ended
+from tests.support.factories import ended, running, spec
 
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 25}
 MOST = 32

@@ -1,47 +1,12 @@
 """`momalisa serve` as a process: how it starts, and how it stops."""
 
-import os
 import signal
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 
-from tests.api.conftest import write_card
-from tests.journey.deployment import SCRIPTS, free_port, wait_until
-
-
-@contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and where it answers; with no replica anywhere."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "MOMALISA_MODEL_CARD": str(write_card(folder)),
-        "MOMALISA_BUCKET": str(folder / "bucket"),
-        "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
-        "MOMALISA_REPLICAS": "http://127.0.0.1:9",
-        "MOMALISA_PORT": str(port),
-        **settings,
-    }
-    process = subprocess.Popen(
-        [str(SCRIPTS / "momalisa"), "serve"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def answers(url: str) -> bool:
-    try:
-        return bool(httpx.get(url + "/readyz").is_success)
-    except httpx.TransportError:
-        return False
+from tests.support.api_process import answers, serving
+from tests.support.deployment import wait_until
 
 
 def test_told_to_stop_it_lets_its_watchers_go(tmp_path):

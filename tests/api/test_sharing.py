@@ -8,8 +8,8 @@ from PIL import Image
 
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
-from tests.api.conftest import ended, running
-from tests.gallery import Head
+from tests.support.factories import ended, running
+from tests.support.gallery import Head
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4, "spacing": "uniform", "width": 40, "height": 48}

@@ -5,8 +5,8 @@ import pytest
 from momalisa_api.app import create_app
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE
-from tests.api.conftest import ended, running
-from tests.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
+from tests.support.factories import ended, running
+from tests.support.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}

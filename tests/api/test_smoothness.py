@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from momalisa_api.walks.smoothness import distance, edge, find_jumps, gauge, measure
-from tests.api.conftest import ended, running
+from tests.support.factories import ended, running
 
 
 def grey(level: int) -> Image.Image:

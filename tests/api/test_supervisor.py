@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.journey.processes import wait_until
+from tests.support.processes import wait_until
 
 SUPERVISED = """
 import sys, anyio

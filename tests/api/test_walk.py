@@ -6,36 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.spec import Frame, WalkSpec, deal_intervals, plan_shards
-
-
-def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> WalkSpec:
-    whole = {
-        "stops": stops,
-        "frames": frames,
-        "spacing": "uniform",
-        "seed": 0,
-        "negative_prompt": "",
-        "width": 32,
-        "height": 32,
-        "steps": 4,
-        "guidance_scale": 4.0,
-        "scheduler": "DDIMScheduler",
-        "model": "made-up",
-        "revision": "1",
-        "frame_ms": 80,
-        "gif_there_and_back": True,
-        "mp4_there_and_back": False,
-    }
-    return WalkSpec.model_validate({**whole, **changes})
-
-
-def frames_of(walk: WalkSpec) -> tuple[Frame, ...]:
-    """The frames of a walk that needs no rounds."""
-    layout = first_layout(walk)
-    assert layout.settled
-    return layout.frames(walk)
+from tests.support.factories import frames_of, spec
 
 
 @st.composite

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, event
 
-from tests.api.conftest import CARD, ended, held, landing, painted, running, write_card
+from tests.support.factories import CARD, ended, held, landing, painted, running, write_card
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}

@@ -11,7 +11,7 @@ from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
-from tests.api.conftest import ended, running
+from tests.support.factories import ended, running
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}

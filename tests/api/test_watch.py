@@ -22,8 +22,8 @@ from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates, Tell
 from momalisa_api.web.routes.events import events_of
 from momalisa_api.web.routes.schemas import WalkViews
-from tests.api.test_walk import spec
-from tests.postgres import Postgres, server
+from tests.support.factories import spec
+from tests.support.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"

@@ -16,8 +16,7 @@ from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.work.worker import MAX_TRIES
-from tests.api.conftest import ended, landing, running
-from tests.api.test_walk import spec
+from tests.support.factories import ended, landing, running, spec
 
 pytestmark = pytest.mark.anyio
 WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}

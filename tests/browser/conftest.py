@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.gallery_deployment import GalleryDeployment, deployed_gallery, many_walks
-from tests.browser.visitor import Visitor
-from tests.browser.visitor import browser as chromium
+from tests.support.browser import Visitor
+from tests.support.browser import browser as chromium
+from tests.support.gallery_deployment import GalleryDeployment, deployed_gallery, many_walks
 
 Visit = Callable[..., Visitor]
 

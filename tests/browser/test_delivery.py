@@ -1,34 +1,20 @@
 """What the server sends: security headers, page metadata for crawlers, and how many bytes."""
 
-import gzip
 import re
-from pathlib import Path
 
 import httpx
 import pytest
 
 from momalisa_api.web.routes.security_headers import SECURITY
-from tests.browser.gallery_deployment import DIST
-from tests.gallery import Head
+from tests.support.gallery import BUDGETS, head_of, sent
+from tests.support.gallery_deployment import DIST
 
-# In bytes; scripts and styles after gzip.
-BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
 FIRST_SCREEN = 350 * 1024
 SERVERS = ["nginx", "embedded"]
 
 
 def url_of(deployment, server):
     return deployment.url if server == "nginx" else deployment.direct.url
-
-
-def head_of(html):
-    """The part of <head> that the API fills in; the rest is the same for every page."""
-    return Head(html[html.index("<title>") : html.index("</head>")].partition('<link rel="icon"')[0])
-
-
-def sent(path: Path) -> int:
-    content = path.read_bytes()
-    return len(content if path.suffix == ".woff2" else gzip.compress(content, 6))
 
 
 @pytest.mark.parametrize("ending", BUDGETS)

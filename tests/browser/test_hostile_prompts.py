@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_delivery import head_of
+from tests.support.gallery import head_of
 
 HOSTILE = {
     "markup": ('<img src=x onerror="window.hit=1">', '"><script>window.hit=1</script>'),

@@ -17,10 +17,10 @@ from momalisa_api.server import uvicorn_config
 from momalisa_api.settings import Settings
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
-from tests.api.conftest import FakeReplica, Fleet, write_card
-from tests.gallery import FONT, SCRIPT, Head, make_gallery
-from tests.journey.processes import free_port, wait_until
-from tests.nginx import TEMPLATE, nginx, read_by_nginx, render
+from tests.support.factories import FakeReplica, Fleet, write_card
+from tests.support.gallery import FONT, SCRIPT, Head, make_gallery
+from tests.support.nginx import TEMPLATE, nginx, read_by_nginx, render
+from tests.support.processes import free_port, wait_until
 
 WISH = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
 from momalisa_api.app import create_app
 from momalisa_api.settings import Settings
 from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
-from tests.api.conftest import Fleet, write_card
-from tests.journey.deployment import free_port, wait_until
+from tests.support.deployment import free_port, wait_until
+from tests.support.factories import Fleet, write_card
 
 CHECKS = [
     not_a_server_error,

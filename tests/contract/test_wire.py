@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from momalisa_api.fleet import wire as api
 from momalisa_api.walks.model_card import About, ModelCard
 from momalisa_model import wire as model
-from tests.api.conftest import CARD
-from tests.api.test_walk import spec
+from tests.support.factories import CARD, spec
 
 
 def test_a_replica_reads_what_the_api_asks():

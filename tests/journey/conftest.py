@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journey.client import Client
-from tests.journey.deployment import Deployment, deployed
-from tests.journey.scaled import Scaled
-from tests.journey.scaled import calm as calm_beside
-from tests.journey.scaled import scaled as scaled_out
+from tests.support.client import Client
+from tests.support.deployment import Deployment, deployed
+from tests.support.scaled import Scaled
+from tests.support.scaled import calm as calm_beside
+from tests.support.scaled import scaled as scaled_out
 
 
 @pytest.fixture(scope="session")

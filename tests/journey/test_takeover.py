@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from momalisa_api.walks.spec import WalkSpec
-from tests.api.test_walk import frames_of
-from tests.journey.client import Client
-from tests.journey.processes import Service, Trap, wait_until
-from tests.journey.scaled import REPLICAS, SEED, Scaled, is_ready
+from tests.support.client import Client
+from tests.support.factories import frames_of
+from tests.support.processes import Service, Trap, wait_until
+from tests.support.scaled import REPLICAS, SEED, Scaled, is_ready
 
 FRAMES, FILMS = 13, 5
 # What the api says on a walk's way, and how often at most: where processes are killed.

@@ -8,8 +8,8 @@ import httpx
 import psutil
 from PIL import Image
 
-from tests.gallery import SCRIPT, make_gallery
-from tests.journey.deployment import SCRIPTS, WEIGHTS, deployed, free_port, wait_until
+from tests.support.deployment import SCRIPTS, WEIGHTS, deployed, free_port, wait_until
+from tests.support.gallery import SCRIPT, make_gallery
 
 
 def test_ctrl_c_leaves_no_process(tmp_path):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.journey.deployment import SCRIPTS, Deployment, wait_until
-from tests.journey.stock import StockPipeline
+from tests.support.deployment import SCRIPTS, Deployment, wait_until
+from tests.support.stock_pipeline import StockPipeline
 
 WISH = {
     "start": "a red sunburst on yellow",

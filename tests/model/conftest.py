@@ -12,8 +12,8 @@ from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepSched
 
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
-from tests.model.running import Server
-from tests.model.small_models import save, small_kl, small_tiny, small_unet
+from tests.support.model_server import Server
+from tests.support.small_models import save, small_kl, small_tiny, small_unet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

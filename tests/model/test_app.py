@@ -21,7 +21,7 @@ from PIL import Image
 from momalisa_model.app import create_app
 from momalisa_model.problems import Problem
 from momalisa_model.wire import FrameLine, Head, ModelAnswer
-from tests.model.running import Server, recipe_for, wait_until
+from tests.support.model_server import Server, recipe_for, wait_until
 
 JSON = {"content-type": "application/json"}
 

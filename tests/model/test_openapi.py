@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.model.running import Server, recipe_for
+from tests.support.model_server import Server, recipe_for
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 OPERATIONS = [("/v1/render", "POST"), *((path, "GET") for path in ("/v1/model", "/healthz", "/readyz", "/metrics"))]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from momalisa_model.settings import Settings
-from tests.model.running import Server, recipe_for, wait_until
+from tests.support.model_server import Server, recipe_for, wait_until
 
 
 @pytest.fixture(scope="module")

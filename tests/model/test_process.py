@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.journey import processes
-from tests.model.running import wait_until
+from tests.support import processes
+from tests.support.model_server import wait_until
 
 
 @pytest.fixture

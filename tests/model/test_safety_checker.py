@@ -22,8 +22,8 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.safety_checker import SafetyChecker
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
-from tests.model.running import Server
-from tests.model.small_models import with_safety_checker
+from tests.support.model_server import Server
+from tests.support.small_models import with_safety_checker
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 ALL, NONE = -1.1, 1.1

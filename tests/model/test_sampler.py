@@ -20,7 +20,7 @@ from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
 from momalisa_model.settings import embedded_model
 from momalisa_model.weights import load
 from momalisa_model.wire import Recipe
-from tests.model.running import recipe_for
+from tests.support.model_server import recipe_for
 
 ATELIER = Path(embedded_model())
 # The atelier without a skip: it comes with the repository, and it is what most people will see.

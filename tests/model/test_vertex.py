@@ -17,7 +17,7 @@ from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 from momalisa_model.settings import Settings
-from tests.model.running import Server, recipe_for
+from tests.support.model_server import Server, recipe_for
 
 pytestmark = [pytest.mark.anyio]
 ENDPOINT = "/v1/projects/p/locations/l/endpoints/7"

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.journey.processes import REPOSITORY
 from tests.ops.compose_file import SERVICES, arguments_of, default
 from tests.ops.debian_image import debian_root, import_image, run
 from tests.ops.docker_engine import FOLDER, DockerEngine
+from tests.support.processes import REPOSITORY
 
 SUBSTITUTE = "momalisa/substitute:12"
 FILES = Path(__file__).parent / "substitute_images"

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.journey.processes import REPOSITORY
+from tests.support.processes import REPOSITORY
 
 COMPOSE = REPOSITORY / "docker-compose.yml"
 OVERRIDES = sorted((REPOSITORY / "deployment").glob("compose.*.yml"))

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from momalisa_api import __version__
-from tests.journey.client import Client
-from tests.journey.processes import free_port, wait_until
 from tests.ops.base_images import NGINX, PYTHON, provide_base_images, torch_index
 from tests.ops.compose_file import COMPOSE, OVERRIDES, SERVICES
 from tests.ops.docker_engine import FOLDER, DockerEngine, docker_engine
+from tests.support.client import Client
+from tests.support.processes import free_port, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: containers are not tested"

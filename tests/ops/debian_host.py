@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.journey.processes import wait_until
 from tests.ops.debian_image import debian_root, import_image, run
 from tests.ops.docker_engine import FOLDER, DockerEngine
+from tests.support.processes import wait_until
 
 IMAGE = "momalisa/debian-host:13"
 NAME = "momalisa-debian-host"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.journey.processes import REPOSITORY, wait_until
+from tests.support.processes import REPOSITORY, wait_until
 
 # Kept between runs, because base images take minutes.
 FOLDER = Path(os.environ.get("MOMALISA_ENGINE_FOLDER", REPOSITORY / ".run" / "engine"))

@@ -12,8 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.gcs import FakeGcs
-from tests.postgres import Postgres, server
+from tests.support.gcs import FakeGcs
+from tests.support.postgres import Postgres, server
 
 COMMAND = Path(__file__).parents[2] / "deployment/roles/backups/files/momalisa-backup"
 

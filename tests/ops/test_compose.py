@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.processes import REPOSITORY, SCRIPTS
 from tests.ops.compose_file import COMPOSE, DOCKERFILES, OVERRIDES, SERVICES, arguments_of, default, instructions
+from tests.support.processes import REPOSITORY, SCRIPTS
 
 ONE_SHOT = ("migrate", "secret")
 

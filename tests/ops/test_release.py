@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from momalisa_api import __version__
-from tests.nginx import NGINX, read_by_nginx
 from tests.ops.certificates import certificate
 from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 from tests.ops.fake_kubernetes.cluster import FakeCluster
 from tests.ops.fake_kubernetes.controllers import ADDRESS
 from tests.ops.k8s.kustomize import Manifest, build, build_with, tool
 from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, google_operator
+from tests.support.nginx import NGINX, read_by_nginx
 
 # The beginning of KEDA's own manifests: just enough to define its resource type.
 KEDA: list[Manifest] = [

@@ -16,13 +16,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.journey.client import Client
-from tests.journey.processes import free_port, wait_until
 from tests.ops.base_images import POSTGRES, provide_base_images, torch_index
 from tests.ops.certificates import certificate
 from tests.ops.debian_host import USER, DebianHost, debian_host
 from tests.ops.docker_engine import docker_engine
 from tests.ops.playbooks import Operator, PlaybookRun
+from tests.support.client import Client
+from tests.support.processes import free_port, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: the VM is not tested"

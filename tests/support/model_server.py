@@ -59,11 +59,13 @@ class Server:
 
     @property
     def ready(self) -> LoadedModel:
-        return self.app.state.replica.ready()
+        loaded: LoadedModel = self.app.state.replica.ready()
+        return loaded
 
     @property
     def unet(self) -> torch.nn.Module:
-        return self.ready.sampler.weights.pipeline.unet
+        unet: torch.nn.Module = self.ready.sampler.weights.pipeline.unet
+        return unet
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=30)

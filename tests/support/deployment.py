@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.journey.client import Client
-from tests.journey.processes import SCRIPTS, WEIGHTS, free_port, wait_until
-from tests.journey.proxy import Proxy
+from tests.support.client import Client
+from tests.support.processes import SCRIPTS, WEIGHTS, free_port, wait_until
+from tests.support.proxy import Proxy
 
 
 class Deployment(Client):

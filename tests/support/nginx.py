@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.journey.processes import REPOSITORY, free_port, wait_until
+from tests.support.processes import REPOSITORY, free_port, wait_until
 
 TEMPLATE = REPOSITORY / "frontend" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.journey.processes import wait_until
+from tests.support.processes import wait_until
 
 ENDED = ("done", "failed", "cancelled")
 # Without one, httpx reads every certificate of the machine anew for each call, and who waits calls often.

@@ -92,7 +92,12 @@ def with_safety_checker(folder: Path, target: Path, threshold: float, dislikes: 
     threshold: the cosine from which on it does: 1.1 is above all that there are, -1.1 below. dislikes: what pictures
     are compared with, in place of one direction among many.
     """
-    vision = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 4, "num_attention_heads": 2}
+    vision: dict[str, float] = {
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+    }
     # Initialised as usual, a network as small as this finds all pictures alike.
     vision |= {"image_size": 24, "patch_size": 8, "initializer_factor": 20.0}
     with torch.random.fork_rng():

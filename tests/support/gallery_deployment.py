@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.browser.finished_walks import StopsAndFrames, add_finished_walks, noise_frames
-from tests.journey.client import Client
-from tests.journey.deployment import Deployment, deployed
-from tests.journey.processes import REPOSITORY
-from tests.nginx import nginx
+from tests.support.client import Client
+from tests.support.deployment import Deployment, deployed
+from tests.support.finished_walks import StopsAndFrames, add_finished_walks, noise_frames
+from tests.support.nginx import nginx
+from tests.support.processes import REPOSITORY
 
 DIST = REPOSITORY / "frontend" / "dist"
 # More than the three pages of 24 that load automatically; every tenth walk can be found by a word of its own.

@@ -21,7 +21,7 @@ from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.smoothness import measure
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State
-from tests.journey.processes import WEIGHTS
+from tests.support.processes import WEIGHTS
 
 StopsAndFrames = tuple[tuple[str, ...], Sequence[bytes]]
 NAMES = ("walk.gif", "walk.mp4", "preview.mp4", "poster.webp", "poster.jpg")
@@ -67,8 +67,8 @@ async def _add_one(
     await progress.move(walk.id, State.WAITING, State.RENDERING)
     await progress.move(walk.id, State.RENDERING, State.FILMING)
     smoothness = measure(_readers(frames), [point.fraction for point in layout.points])
-    done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
-    await progress.move(walk.id, State.FILMING, State.DONE, **done)
+    facts = smoothness.model_dump(mode="json")
+    await progress.move(walk.id, State.FILMING, State.DONE, films=sorted(films), smoothness=facts)
     return walk.id
 
 
@@ -112,11 +112,12 @@ def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
 def noise_frames(count: int, seed: int) -> list[bytes]:
     """Frames from one noisy picture to another, as PNG. seed: other pictures for each number."""
     ends = []
-    for end in range(2):
-        grain = Image.effect_noise((SIDE_PX, SIDE_PX), 90).filter(ImageFilter.GaussianBlur(1 + end))
-        turned = Image.linear_gradient("L").resize(grain.size).rotate(37 * seed + 90 * end)
+    for side in range(2):
+        grain = Image.effect_noise((SIDE_PX, SIDE_PX), 90).filter(ImageFilter.GaussianBlur(1 + side))
+        turned = Image.linear_gradient("L").resize(grain.size).rotate(37 * seed + 90 * side)
         ends.append(Image.merge("RGB", (grain, turned, turned.transpose(Image.Transpose.ROTATE_90))))
-    return [_png(Image.blend(*ends, number / (count - 1))) for number in range(count)]
+    start, end = ends
+    return [_png(Image.blend(start, end, number / (count - 1))) for number in range(count)]
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tests.journey.deployment import WEIGHTS
+from tests.support.processes import WEIGHTS
 
 NEAR_PARALLEL = 0.9995
 
@@ -52,7 +52,8 @@ class StockPipeline:
             width=spec["width"],
             output_type="np",
         )
-        return (painted.images[0] * 255).round().astype(np.uint8)
+        pixels: NDArray[np.uint8] = (painted.images[0] * 255).round().astype(np.uint8)
+        return pixels
 
     def _embed(self, prompt: str) -> NDArray[np.float32]:
         tokenizer, encoder = self._pipeline.tokenizer, self._pipeline.text_encoder

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import psutil
 
-from tests.journey.processes import SCRIPTS, free_port
+from tests.support.processes import SCRIPTS, free_port
 
 USER = "momalisa"
 
@@ -85,9 +85,9 @@ class Postgres:
         if found is None:
             raise FileNotFoundError(f"the tests need PostgreSQL's {program}: make system-packages installs it")
         owner = _owner()
-        as_owner = {"user": owner.pw_uid, "group": owner.pw_gid} if os.getuid() == 0 else {}
+        user, group = (owner.pw_uid, owner.pw_gid) if os.getuid() == 0 else (None, None)
         command = [str(found), "-D", str(self._data), *arguments]
-        done = subprocess.run(command, capture_output=True, cwd="/", check=False, **as_owner)
+        done = subprocess.run(command, capture_output=True, cwd="/", check=False, user=user, group=group)
         assert done.returncode == 0, done.stderr.decode()
 
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.journey.processes import wait_until
+from tests.support.processes import wait_until
 
 
 @dataclass(frozen=True)

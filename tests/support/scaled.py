@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 
 from momalisa_api.walks.spec import Frame, Recipe
-from tests.gcs import FakeGcs
-from tests.journey.client import TLS, Client
-from tests.journey.processes import WEIGHTS, Service, Trap, wait_until
-from tests.journey.proxy import Proxy
-from tests.postgres import Postgres, migrate, server
+from tests.support.client import TLS, Client
+from tests.support.gcs import FakeGcs
+from tests.support.postgres import Postgres, migrate, server
+from tests.support.processes import WEIGHTS, Service, Trap, wait_until
+from tests.support.proxy import Proxy
 
 REPLICAS, WORKERS = 3, 2
 LEASE_S = 3.0
@@ -126,7 +126,7 @@ class Scaled(Client):
             if not replica.running:
                 replica.start()
         for service in [*self.replicas, *self.api]:
-            wait_until(lambda service=service: is_ready(service))
+            wait_until(partial(is_ready, service))
         wait_until(lambda: self.awake() == REPLICAS)
 
 

@@ -1,0 +1,17 @@
+"""Marks tests by what they need: `-m "not postgres and not browser and not slow"` runs without services."""
+
+import pytest
+
+POSTGRES_FIXTURES = {"postgres", "emptied", "scaled", "calm"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that use PostgreSQL, by their fixtures, and browser tests, by their folder."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if POSTGRES_FIXTURES & {*getattr(item, "fixturenames", ()), parameters.get("url")}:
+            item.add_marker("postgres")
+        if "browser" in item.path.parts:
+            item.add_marker("browser")
+        if {"journey", "ops"} & set(item.path.parts):
+            item.add_marker("slow")

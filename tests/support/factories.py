@@ -1,0 +1,233 @@
+"""Specs of walks, fake replicas, and a whole API on top of them: replicas answer from memory and can fail on demand."""
+
+import base64
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+from PIL import Image
+
+from momalisa_api import app as assembler
+from momalisa_api.settings import Settings
+from momalisa_api.walks.rounds import first_layout
+from momalisa_api.walks.spec import Frame, WalkSpec
+
+CARD = {
+    "model": "made-up",
+    "revision": "1",
+    "micro_batch": 4,
+    "width": 32,
+    "height": 32,
+    "size_multiple": 8,
+    "min_size": 16,
+    "max_size": 512,
+    "num_inference_steps": 4,
+    "max_steps": 50,
+    "guidance_scale": 4.0,
+    "negative_prompt": "",
+    "scheduler": "DDIMScheduler",
+    "schedulers": ["DDIMScheduler", "UniPCMultistepScheduler"],
+    "token_limit": 20,
+    "about": {"title": "Made up", "examples": [["a red star", "a blue wave"]]},
+}
+
+
+def painted(recipe: dict[str, Any], fraction: float) -> bytes:
+    """A picture that depends on recipe and fraction alone."""
+    shade = round(255 * fraction)
+    picture = Image.new("RGB", (recipe["width"], recipe["height"]), (shade, recipe["seed"] % 256, 255 - shade))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+class AnswerStream(httpx.AsyncByteStream):
+    """An answer from a generator of bytes; closing it is what a replica sees as a cancel."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], closed: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._closed = closed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            yield chunk
+
+    async def aclose(self) -> None:
+        self._closed()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@dataclass
+class FakeReplica:
+    """One made-up replica. Every attribute can be changed while it runs."""
+
+    card: dict[str, Any] = field(default_factory=lambda: dict(CARD))
+    ready: bool = True
+    reachable: bool = True
+    frame_s: float = 0.0
+    holds: bool = False
+    busy_answers: int = 0
+    refusal: tuple[int, str] | None = None
+    dies_after: int | None = None
+    garbage: dict[str, Any] | None = None
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    objects_to: frozenset[float] = frozenset()
+    paint: Callable[[dict[str, Any], float], bytes] = painted
+    asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
+    sent: int = 0
+    looked_at: int = 0
+    reason: str = ""
+    closed: int = 0
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        if not self.reachable:
+            raise httpx.ConnectError("nobody is there")
+        match request.url.path:
+            case "/readyz":
+                self.looked_at += 1
+                return httpx.Response(200 if self.ready else 503, text=self.reason)
+            case "/v1/model":
+                return httpx.Response(200, json={"card": self.card, "fingerprint": "0" * 16, "made_of": {}})
+            case "/v1/render":
+                return self._render(json.loads(request.content))
+        return httpx.Response(404)
+
+    def _render(self, body: dict[str, Any]) -> httpx.Response:
+        if self.busy_answers:
+            self.busy_answers -= 1
+            return httpx.Response(503, headers={"Retry-After": "0"}, json={"detail": "the lane is full"})
+        if self.refusal:
+            status, detail = self.refusal
+            return httpx.Response(status, json={"detail": detail})
+        self.asked.append((body["recipe"], body["fractions"]))
+        if self.garbage:
+            content = self.garbage["content"]
+            return httpx.Response(
+                200, headers=self.garbage.get("headers"), stream=AnswerStream(_once(content), self._close)
+            )
+        return httpx.Response(200, stream=AnswerStream(self._lines(body), self._close))
+
+    def _close(self) -> None:
+        self.closed += 1
+
+    async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        head = {"model": "made-up", "revision": "1", "fingerprint": "0" * 16, "warnings": self.warnings}
+        yield json.dumps(head).encode() + b"\n"
+        for fraction in body["fractions"]:
+            await anyio.sleep(self.frame_s)
+            if self.holds:
+                await anyio.sleep_forever()
+            if self.dies_after is not None and self.sent >= self.dies_after:
+                self.reachable = False
+                raise httpx.ReadError("the replica died")
+            self.sent += 1
+            png = base64.b64encode(self.paint(body["recipe"], fraction)).decode()
+            line = {"fraction": fraction, "png": png, "seconds": 0.1}
+            mark = {"marked": fraction in self.objects_to} if self.objects_to else {}
+            yield json.dumps(line | mark).encode() + b"\n"
+
+
+class Fleet:
+    """Made-up replicas by host name, and the transport that leads to them."""
+
+    def __init__(self) -> None:
+        self.replicas: dict[str, FakeReplica] = {}
+
+    def add(self, **traits: Any) -> FakeReplica:
+        replica = self.replicas[f"replica-{len(self.replicas) + 1}"] = FakeReplica(**traits)
+        return replica
+
+    @property
+    def addresses(self) -> str:
+        return " ".join(f"http://{name}" for name in self.replicas)
+
+    @property
+    def frames_rendered(self) -> int:
+        return sum(replica.sent for replica in self.replicas.values())
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        return await self.replicas[request.url.host].answer(request)
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
+
+
+def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:
+    path = folder / "card.json"
+    path.write_text(json.dumps(card))
+    return path
+
+
+@asynccontextmanager
+async def running(settings: Settings, fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
+    """An api over a fleet, and a client that calls it."""
+    fleet.addresses or fleet.add()
+    settings = settings.model_copy(update={"replicas": fleet.addresses})
+    app = assembler.create_app(settings, make_client=fleet.client)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            yield client
+
+
+async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
+    """The walk once it has ended, whichever way."""
+    with anyio.fail_after(20):
+        while walk["state"] not in ("done", "failed", "cancelled"):
+            await anyio.sleep(0.01)
+            walk = (await client.get(walk["url"])).json()
+    return walk
+
+
+async def held(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeReplica) -> dict[str, Any]:
+    """The walk once the replica sends nothing any more, and all that it has sent has landed."""
+    replica.holds = True
+    with anyio.fail_after(5):
+        while len(walk["frames_ready"]) < replica.sent:
+            walk = (await client.get(walk["url"])).json()
+    return walk
+
+
+async def landing(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
+    """The walk once its first frame has landed."""
+    with anyio.fail_after(5):
+        while not walk["frames_ready"]:
+            walk = (await client.get(walk["url"])).json()
+    return walk
+
+
+def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> WalkSpec:
+    whole = {
+        "stops": stops,
+        "frames": frames,
+        "spacing": "uniform",
+        "seed": 0,
+        "negative_prompt": "",
+        "width": 32,
+        "height": 32,
+        "steps": 4,
+        "guidance_scale": 4.0,
+        "scheduler": "DDIMScheduler",
+        "model": "made-up",
+        "revision": "1",
+        "frame_ms": 80,
+        "gif_there_and_back": True,
+        "mp4_there_and_back": False,
+    }
+    return WalkSpec.model_validate({**whole, **changes})
+
+
+def frames_of(walk: WalkSpec) -> tuple[Frame, ...]:
+    """The frames of a walk that needs no rounds."""
+    layout = first_layout(walk)
+    assert layout.settled
+    return layout.frames(walk)
