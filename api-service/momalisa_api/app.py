@@ -33,7 +33,7 @@ from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.web import problem_json
+from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
@@ -117,9 +117,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 tasks.cancel_scope.cancel()
 
     app = FastAPIOffline(
-        title="MoMALisa",
+        **openapi.ABOUT,
         version=__version__,
-        summary="Walks between artworks in the latent space of a diffusion model.",
         docs_url=DOCS_PATH,
         redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -150,6 +149,7 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     if settings.role != "worker":
         _hang_gallery(app, settings.gallery)
     problem_json.describe(app)
+    openapi.keep_nulls(app)
 
 
 def _hang_gallery(app: FastAPI, folder: Path | None) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import ValidationError
 
-from momalisa_model import __version__
+from momalisa_model import __version__, openapi
 from momalisa_model.body_limit import BodyLimit
 from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.logs import configure_logs
@@ -37,9 +37,10 @@ from momalisa_model.streaming import FramesResponse, shard_for
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
-LINES = """The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`;
-then one `{"fraction", "png", "seconds", "marked"}` a frame, in the order asked for, `png` in base64 and `marked` if the
-model's safety checker objects; and where rendering broke off, a last line `{"problem": {...}}`."""
+LINES = """JSON lines. The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated",
+"detail"}]}`. One line per frame follows, in the requested order: `{"fraction", "png", "seconds", "marked"}`. `png` is
+in base64, and `marked` is true if the model's safety checker marked the picture. If rendering fails midway, the last
+line is `{"problem": {...}}`."""
 
 
 def replica_of(request: Request) -> Replica:
@@ -65,8 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
 
     app = FastAPI(
-        title="MoMALisa model service",
-        summary="Frames of a walk through a diffusion model's latent space.",
+        **openapi.ABOUT,
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
@@ -87,30 +87,37 @@ def add_routes(app: FastAPI) -> None:
     )
     lines = {"description": LINES, "content": {"application/jsonl": {"schema": {"type": "string"}}}}
 
-    @app.post("/v1/render", status_code=200, response_class=FramesResponse, responses={200: lines, **refusals})
-    async def render(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
-        """Render the frames of one recipe at these fractions. Hanging up cancels, between two denoising steps."""
+    @app.post(
+        "/v1/render",
+        status_code=200,
+        tags=["rendering"],
+        summary="Render frames",
+        response_class=FramesResponse,
+        responses={200: lines, **refusals},
+    )
+    async def render_frames(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
+        """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
         check(body, ready.answer.card, replica.settings.max_fractions)
         shard = shard_for(body, ready.sampler, ready.answer, replica.metrics)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
-    @app.get("/v1/model", responses=documented(NotReady))
-    async def model(ready: WhatIsReady) -> ModelAnswer:
-        """The model card, and what decides pixels beside a recipe."""
+    @app.get("/v1/model", tags=["rendering"], summary="The loaded model", responses=documented(NotReady))
+    async def get_model(ready: WhatIsReady) -> ModelAnswer:
+        """The model card, and what else decides the pixels of a recipe."""
         return ready.answer
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """The process answers."""
+    @app.get("/healthz", tags=["health"], summary="Liveness")
+    async def get_health() -> dict[str, str]:
+        """The process is alive."""
         return {"status": "alive"}
 
-    @app.get("/readyz", responses=documented(NotReady))
-    async def readyz(_: WhatIsReady) -> dict[str, str]:
-        """The weights are loaded and warmed; before that, and where it will never come to that, 503 and the reason."""
+    @app.get("/readyz", tags=["health"], summary="Readiness", responses=documented(NotReady))
+    async def get_readiness(_: WhatIsReady) -> dict[str, str]:
+        """The weights are loaded and warmed up. Otherwise 503, with the reason."""
         return {"status": "ready"}
 
-    @app.get("/metrics", response_class=PrometheusText)
-    async def metrics(replica: TheReplica) -> Response:
+    @app.get("/metrics", tags=["health"], summary="Metrics for Prometheus", response_class=PrometheusText)
+    async def get_metrics(replica: TheReplica) -> Response:
         """Counters for Prometheus."""
         return PrometheusText(replica.metrics.text())
 
@@ -122,18 +129,20 @@ def add_platform_routes(app: FastAPI, settings: Settings) -> None:
     )
     if settings.predict_route:
 
-        @app.post(settings.predict_route, responses=refusals)
-        async def predictions(
+        @app.post(
+            settings.predict_route, tags=["platforms"], summary="Render one frame per instance", responses=refusals
+        )
+        async def predict_instances(
             body: PredictRequest, request: Request, replica: TheReplica, ready: WhatIsReady
         ) -> PredictAnswer:
-            """One frame an instance, all at once."""
+            """Render one frame for each instance, and return them together."""
             return await predict(body, request, replica, ready)
 
     if settings.health_route:
 
-        @app.get(settings.health_route, responses=documented(NotReady))
-        async def health(_: WhatIsReady) -> dict[str, str]:
-            """As /readyz."""
+        @app.get(settings.health_route, tags=["platforms"], summary="Readiness", responses=documented(NotReady))
+        async def get_platform_health(_: WhatIsReady) -> dict[str, str]:
+            """The same as /readyz."""
             return {"status": "ready"}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -25,21 +25,21 @@ from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire
 class Instance(Wire):
     """One frame that is asked for."""
 
-    recipe: Recipe
-    fraction: Fraction
+    recipe: Recipe = Field(description="What to render.")
+    fraction: Fraction = Field(description="The position between start (0) and end (1).", examples=[0.5])
 
 
 class PredictRequest(Wire):
     """What a platform passes on: its callers' instances, perhaps with parameters, which mean nothing here."""
 
-    instances: Annotated[list[Instance], Field(min_length=1, max_length=256)]
-    parameters: Any = None
+    instances: list[Instance] = Field(min_length=1, max_length=256, description="The frames to render.")
+    parameters: Any = Field(default=None, description="Ignored. The platforms may add it.")
 
 
 class PredictAnswer(Wire):
     """One frame an instance, in the order asked for."""
 
-    predictions: tuple[FrameLine, ...]
+    predictions: tuple[FrameLine, ...] = Field(description="One frame for each instance, in the same order.")
 
 
 async def predict(body: PredictRequest, request: Request, replica: Replica, ready: LoadedModel) -> PredictAnswer:

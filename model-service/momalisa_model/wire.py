@@ -10,10 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from momalisa_model.problems import WrongModel, invalid
 
 Prompt = Annotated[str, Field(min_length=1, max_length=1000)]
-Pixels = Annotated[int, Field(ge=8, le=8192, description="pixels")]
+Pixels = Annotated[int, Field(ge=8, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
-Guidance = Annotated[float, Field(ge=0, le=50, description="1 or less: no classifier-free guidance")]
+Guidance = Annotated[float, Field(ge=0, le=50)]
+GUIDANCE = "How closely a frame follows its prompt. 1 or less: no classifier-free guidance."
+
+
+FINGERPRINT = "16 hexadecimal digits. Replicas with the same fingerprint render the same bytes."
 
 
 class Wire(BaseModel):
@@ -25,90 +29,105 @@ class Wire(BaseModel):
 class Recipe(Wire):
     """Everything but the fraction that decides a frame's pixels. Complete: a replica fills nothing in."""
 
-    start: Prompt
-    end: Prompt
-    negative_prompt: Annotated[str, Field(max_length=1000)]
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
-    width: Pixels
-    height: Pixels
-    num_inference_steps: Steps
-    guidance_scale: Guidance
-    scheduler: Annotated[str, Field(min_length=1, max_length=100)]
-    model: Annotated[str, Field(min_length=1, max_length=500)]
-    revision: Annotated[str, Field(min_length=1, max_length=100)]
+    start: Prompt = Field(description="The prompt at fraction 0.", examples=["a giraffe"])
+    end: Prompt = Field(description="The prompt at fraction 1.", examples=["a battleship"])
+    negative_prompt: str = Field(max_length=1000, description="What the picture should avoid.", examples=[""])
+    seed: int = Field(ge=0, le=2**32 - 1, description="The seed of the initial noise.", examples=[7])
+    width: Pixels = Field(description="Width in pixels.", examples=[128])
+    height: Pixels = Field(description="Height in pixels.", examples=[128])
+    num_inference_steps: Steps = Field(description="Denoising steps.", examples=[12])
+    guidance_scale: Guidance = Field(description=GUIDANCE, examples=[4.0])
+    scheduler: str = Field(
+        min_length=1, max_length=100, description="One of the model card's schedulers.", examples=["UniPC"]
+    )
+    model: str = Field(min_length=1, max_length=500, description="The loaded model.", examples=["atelier"])
+    revision: str = Field(
+        min_length=1, max_length=100, description="The loaded revision of the model.", examples=["b09ed373…"]
+    )
 
 
 class RenderRequest(Wire):
     """One shard: a recipe, and the fractions to render in this order."""
 
-    recipe: Recipe
-    fractions: Annotated[list[Fraction], Field(min_length=1, max_length=256)]
+    recipe: Recipe = Field(description="What to render.")
+    fractions: list[Fraction] = Field(
+        min_length=1,
+        max_length=256,
+        description="Positions between start (0) and end (1), one for each frame.",
+        examples=[[0.0, 0.25, 0.5, 0.75, 1.0]],
+    )
 
 
 class Truncated(Wire):
     """The part of a prompt beyond the text encoder's limit."""
 
-    prompt: str = Field(description="start, end or negative_prompt")
-    truncated: str = Field(description="the words that had no effect on the picture")
-    detail: str
+    prompt: str = Field(description="`start`, `end` or `negative_prompt`.")
+    truncated: str = Field(description="The words that had no effect on the picture.")
+    detail: str = Field(description="The same as a sentence.")
 
 
 class Head(Wire):
     """The first line of an answer."""
 
-    model: str
-    revision: str
-    fingerprint: str
-    warnings: tuple[Truncated, ...]
+    model: str = Field(description="The loaded model.")
+    revision: str = Field(description="The loaded revision of the model.")
+    fingerprint: str = Field(description=FINGERPRINT)
+    warnings: tuple[Truncated, ...] = Field(description="Prompts that were too long for the text encoder.")
 
 
 class FrameLine(Wire):
     """One frame: PNG bytes in base64, the device's seconds that it took, what the model's safety checker says of it."""
 
-    fraction: float
-    png: str
-    seconds: float
-    marked: bool = Field(default=False, description="the safety checker objects; false where there is none")
+    fraction: float = Field(description="The position between start (0) and end (1).")
+    png: str = Field(description="The picture: a PNG in base64.")
+    seconds: float = Field(description="Time on the device, in seconds.")
+    marked: bool = Field(
+        default=False, description="Whether the model's safety checker marked the picture. False without a checker."
+    )
 
 
 class ProblemLine(Wire):
     """The last line of an answer that broke after its first."""
 
-    problem: dict[str, Any]
+    problem: dict[str, Any] = Field(description="A problem document (RFC 9457).")
 
 
 class About(Wire):
     """What a person wants to know of a model."""
 
-    title: str = ""
-    summary: str = ""
-    license: str = ""
-    examples: Annotated[tuple[tuple[str, str], ...], Field(strict=False, description="walks that go well")] = ()
-    limits: str = ""
-    words: Annotated[
-        tuple[str, ...], Field(strict=False, description="the only words the model knows; none: no such limit")
-    ] = ()
+    title: str = Field(default="", description="The model's name.")
+    summary: str = Field(default="", description="What the model is, in a sentence or two.")
+    license: str = Field(default="", description="The licence of the weights.")
+    examples: tuple[tuple[str, str], ...] = Field(
+        default=(), strict=False, description="Pairs of prompts that make good walks."
+    )
+    limits: str = Field(default="", description="What the model cannot paint.")
+    words: tuple[str, ...] = Field(
+        default=(), strict=False, description="The only words that the model knows; empty if it has no such limit."
+    )
 
 
 class ModelCard(Wire):
     """What a deployment renders with: one file that api and model are both given."""
 
-    model: str
-    revision: str
-    micro_batch: Annotated[int, Field(ge=1, le=64, description="frames")]
-    width: Pixels
-    height: Pixels
-    size_multiple: Annotated[int, Field(ge=1, description="pixels")]
-    min_size: Pixels
-    max_size: Pixels
-    num_inference_steps: Steps
-    max_steps: Steps
-    guidance_scale: Guidance
-    negative_prompt: Annotated[str, Field(max_length=1000)]
-    scheduler: str
-    schedulers: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-    token_limit: Annotated[int, Field(ge=1, description="tokens, begin and end included")]
-    about: About = About()
+    model: str = Field(description="The model's name: its id on the hub, or that of its folder.", examples=["atelier"])
+    revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    micro_batch: int = Field(ge=1, le=64, description="Frames that the device renders at once.", examples=[5])
+    width: Pixels = Field(description="Default width in pixels.", examples=[128])
+    height: Pixels = Field(description="Default height in pixels.", examples=[128])
+    size_multiple: int = Field(ge=1, description="Width and height are multiples of this, in pixels.", examples=[32])
+    min_size: Pixels = Field(description="Smallest width and height in pixels.", examples=[64])
+    max_size: Pixels = Field(description="Largest width and height in pixels.", examples=[256])
+    num_inference_steps: Steps = Field(description="Default number of denoising steps.", examples=[12])
+    max_steps: Steps = Field(description="Most denoising steps.", examples=[100])
+    guidance_scale: Guidance = Field(description=f"Default. {GUIDANCE}", examples=[4.0])
+    negative_prompt: str = Field(max_length=1000, description="Default negative prompt.", examples=[""])
+    scheduler: str = Field(description="Default scheduler.", examples=["UniPC"])
+    schedulers: tuple[str, ...] = Field(
+        min_length=1, strict=False, description="Schedulers that a recipe can name.", examples=[["UniPC", "Euler"]]
+    )
+    token_limit: int = Field(ge=1, description="Most tokens of a prompt, begin and end included.", examples=[32])
+    about: About = Field(default=About(), description="Information for people.")
 
     @model_validator(mode="after")
     def defaults_are_allowed(self) -> ModelCard:
@@ -135,9 +154,12 @@ class ModelCard(Wire):
 class ModelAnswer(Wire):
     """GET /v1/model: the card, and what decides pixels beside the recipe."""
 
-    card: ModelCard
-    fingerprint: str = Field(description="16 hexadecimal digits; replicas with the same give the same bytes")
-    made_of: dict[str, str | int]
+    card: ModelCard = Field(description="The model card.")
+    fingerprint: str = Field(description=FINGERPRINT, examples=["ac4fb3ce9f313e44"])
+    made_of: dict[str, str | int] = Field(
+        description="What the fingerprint is a hash of: weights, library versions, device, threads.",
+        examples=[{"torch": "2.13.0+cpu", "device": "cpu", "dtype": "float32", "threads": 1}],
+    )
 
 
 def check(request: RenderRequest, card: ModelCard, max_fractions: int) -> None:

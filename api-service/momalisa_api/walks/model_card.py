@@ -8,11 +8,11 @@ class About(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    title: str = ""
-    summary: str = ""
-    license: str = ""
-    examples: tuple[tuple[str, str], ...] = ()
-    limits: str = ""
+    title: str = Field("", description="The model's name.")
+    summary: str = Field("", description="What the model is, in a sentence or two.")
+    license: str = Field("", description="The licence of the weights.")
+    examples: tuple[tuple[str, str], ...] = Field((), description="Pairs of prompts that make good walks.")
+    limits: str = Field("", description="What the model cannot paint.")
     words: tuple[str, ...] = Field(
         (), description="The only words that the model knows; empty if it has no such limit."
     )
@@ -23,22 +23,24 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    model: str
-    revision: str
-    micro_batch: int = Field(ge=1)
-    width: int
-    height: int
-    size_multiple: int
-    min_size: int
-    max_size: int
-    num_inference_steps: int
-    max_steps: int
-    guidance_scale: float
-    negative_prompt: str
-    scheduler: str
-    schedulers: tuple[str, ...]
-    token_limit: int
-    about: About = About()
+    model: str = Field(description="The model's name.", examples=["atelier"])
+    revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    micro_batch: int = Field(ge=1, description="Frames that a replica renders at once.", examples=[5])
+    width: int = Field(description="Default width in pixels.", examples=[128])
+    height: int = Field(description="Default height in pixels.", examples=[128])
+    size_multiple: int = Field(description="Width and height are multiples of this, in pixels.", examples=[32])
+    min_size: int = Field(description="Smallest width and height in pixels.", examples=[64])
+    max_size: int = Field(description="Largest width and height in pixels.", examples=[256])
+    num_inference_steps: int = Field(description="Default number of denoising steps.", examples=[12])
+    max_steps: int = Field(description="Most denoising steps.", examples=[100])
+    guidance_scale: float = Field(
+        description="Default guidance: how closely a frame follows its prompt. 1 or less: no guidance.", examples=[4.0]
+    )
+    negative_prompt: str = Field(description="Default negative prompt.", examples=[""])
+    scheduler: str = Field(description="Default scheduler.", examples=["UniPC"])
+    schedulers: tuple[str, ...] = Field(description="Schedulers that a walk can use.", examples=[["UniPC", "Euler"]])
+    token_limit: int = Field(description="Most tokens of a prompt, begin and end included.", examples=[32])
+    about: About = Field(About(), description="Information for people.")
 
     def agrees_with(self, other: "ModelCard") -> bool:
         """Whether two cards promise the same pictures; their `about` may differ."""

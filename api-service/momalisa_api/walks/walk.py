@@ -10,7 +10,7 @@ from momalisa_api.walks.spec import Frame, Recipe, WalkSpec
 
 
 class State(StrEnum):
-    """How far a walk is."""
+    """`waiting`, `rendering`, `filming` (making the films), then `done`; or else `failed` or `cancelled`."""
 
     WAITING = "waiting"
     RENDERING = "rendering"

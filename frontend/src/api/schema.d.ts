@@ -15,7 +15,7 @@ export interface paths {
          * Get a walk between two prompts
          * @description Get the film of a walk between two prompts. Starts the walk if it is new; repeat the request until it is done.
          */
-        get: operations["get_film_api_v1_walk_get"];
+        get: operations["get_film"];
         put?: never;
         post?: never;
         delete?: never;
@@ -35,13 +35,13 @@ export interface paths {
          * List walks
          * @description List the walks of the gallery, newest first, in pages.
          */
-        get: operations["list_walks_api_v1_walks_get"];
+        get: operations["list_walks"];
         put?: never;
         /**
          * Create a walk
          * @description Create a walk with two or more stops. Restarts a walk that failed or was cancelled.
          */
-        post: operations["create_walk_api_v1_walks_post"];
+        post: operations["create_walk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -59,14 +59,14 @@ export interface paths {
          * Get a walk
          * @description Get a walk: its spec, state, finished frames and films.
          */
-        get: operations["get_walk_api_v1_walks__walk_id__get"];
+        get: operations["get_walk"];
         put?: never;
         post?: never;
         /**
          * Withdraw your request
          * @description Withdraw your request. Rendering stops when no request is left; a finished walk stays.
          */
-        delete: operations["withdraw_request_api_v1_walks__walk_id__delete"];
+        delete: operations["withdraw_request"];
         options?: never;
         head?: never;
         patch?: never;
@@ -83,12 +83,12 @@ export interface paths {
          * Get your request
          * @description Get whether you requested the walk, and whether your request lists it in the gallery.
          */
-        get: operations["get_request_api_v1_walks__walk_id__request_get"];
+        get: operations["get_request"];
         /**
          * List or unlist your walk
          * @description List or unlist a walk that you requested. The gallery shows it while any request lists it and nobody hid it.
          */
-        put: operations["change_request_api_v1_walks__walk_id__request_put"];
+        put: operations["change_request"];
         post?: never;
         delete?: never;
         options?: never;
@@ -107,7 +107,7 @@ export interface paths {
          * Watch a walk
          * @description Watch a walk by server-sent events. Each is a snapshot with its revision as id; the last one is the end.
          */
-        get: operations["watch_walk_api_v1_walks__walk_id__events_get"];
+        get: operations["watch_walk"];
         put?: never;
         post?: never;
         delete?: never;
@@ -127,7 +127,7 @@ export interface paths {
          * Get the model
          * @description Get the model card: what the model is, what it paints well, and its limits.
          */
-        get: operations["get_model_api_v1_model_get"];
+        get: operations["get_model"];
         put?: never;
         post?: never;
         delete?: never;
@@ -147,7 +147,7 @@ export interface paths {
          * Get a frame
          * @description Get one frame of a walk, as soon as it is stored.
          */
-        get: operations["get_frame_api_v1_walks__walk_id__frames__index__png_get"];
+        get: operations["get_frame"];
         put?: never;
         post?: never;
         delete?: never;
@@ -167,7 +167,7 @@ export interface paths {
          * Get a probe
          * @description Get a picture that was rendered to find the spacing. The walk resource lists the URLs.
          */
-        get: operations["get_probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get"];
+        get: operations["get_probe"];
         put?: never;
         post?: never;
         delete?: never;
@@ -187,7 +187,7 @@ export interface paths {
          * Get all frames
          * @description Get all frames of a finished walk, numbered, in one ZIP archive.
          */
-        get: operations["get_frames_zip_api_v1_walks__walk_id__frames_zip_get"];
+        get: operations["get_frames_zip"];
         put?: never;
         post?: never;
         delete?: never;
@@ -207,7 +207,7 @@ export interface paths {
          * Get a film
          * @description Get a film of a finished walk.
          */
-        get: operations["get_film_file_api_v1_walks__walk_id___name__get"];
+        get: operations["get_film_file"];
         put?: never;
         post?: never;
         delete?: never;
@@ -227,7 +227,7 @@ export interface paths {
          * Check that the process is alive
          * @description Answer while the process is alive.
          */
-        get: operations["healthz_healthz_get"];
+        get: operations["get_health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -250,7 +250,7 @@ export interface paths {
          *     Outages of the bucket and the database are not considered: all processes share them, and a load balancer that
          *     removed every process could not show an error any more.
          */
-        get: operations["readyz_readyz_get"];
+        get: operations["get_readiness"];
         put?: never;
         post?: never;
         delete?: never;
@@ -270,7 +270,7 @@ export interface paths {
          * Get metrics for Prometheus
          * @description Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures.
          */
-        get: operations["get_metrics_metrics_get"];
+        get: operations["get_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -290,21 +290,25 @@ export interface components {
         About: {
             /**
              * Title
+             * @description The model's name.
              * @default
              */
             title: string;
             /**
              * Summary
+             * @description What the model is, in a sentence or two.
              * @default
              */
             summary: string;
             /**
              * License
+             * @description The licence of the weights.
              * @default
              */
             license: string;
             /**
              * Examples
+             * @description Pairs of prompts that make good walks.
              * @default []
              */
             examples: [
@@ -313,6 +317,7 @@ export interface components {
             ][];
             /**
              * Limits
+             * @description What the model cannot paint.
              * @default
              */
             limits: string;
@@ -377,37 +382,100 @@ export interface components {
          * @description A model and its limits and defaults. Unknown members are ignored: the contract only grows.
          */
         ModelCard: {
-            /** Model */
+            /**
+             * Model
+             * @description The model's name.
+             * @example atelier
+             */
             model: string;
-            /** Revision */
+            /**
+             * Revision
+             * @description Identifies the weights: a commit on the hub, or the SHA-256 of the folder.
+             */
             revision: string;
-            /** Micro Batch */
+            /**
+             * Micro Batch
+             * @description Frames that a replica renders at once.
+             * @example 5
+             */
             micro_batch: number;
-            /** Width */
+            /**
+             * Width
+             * @description Default width in pixels.
+             * @example 128
+             */
             width: number;
-            /** Height */
+            /**
+             * Height
+             * @description Default height in pixels.
+             * @example 128
+             */
             height: number;
-            /** Size Multiple */
+            /**
+             * Size Multiple
+             * @description Width and height are multiples of this, in pixels.
+             * @example 32
+             */
             size_multiple: number;
-            /** Min Size */
+            /**
+             * Min Size
+             * @description Smallest width and height in pixels.
+             * @example 64
+             */
             min_size: number;
-            /** Max Size */
+            /**
+             * Max Size
+             * @description Largest width and height in pixels.
+             * @example 256
+             */
             max_size: number;
-            /** Num Inference Steps */
+            /**
+             * Num Inference Steps
+             * @description Default number of denoising steps.
+             * @example 12
+             */
             num_inference_steps: number;
-            /** Max Steps */
+            /**
+             * Max Steps
+             * @description Most denoising steps.
+             * @example 100
+             */
             max_steps: number;
-            /** Guidance Scale */
+            /**
+             * Guidance Scale
+             * @description Default guidance: how closely a frame follows its prompt. 1 or less: no guidance.
+             * @example 4
+             */
             guidance_scale: number;
-            /** Negative Prompt */
+            /**
+             * Negative Prompt
+             * @description Default negative prompt.
+             * @example
+             */
             negative_prompt: string;
-            /** Scheduler */
+            /**
+             * Scheduler
+             * @description Default scheduler.
+             * @example UniPC
+             */
             scheduler: string;
-            /** Schedulers */
+            /**
+             * Schedulers
+             * @description Schedulers that a walk can use.
+             * @example [
+             *       "UniPC",
+             *       "Euler"
+             *     ]
+             */
             schedulers: string[];
-            /** Token Limit */
+            /**
+             * Token Limit
+             * @description Most tokens of a prompt, begin and end included.
+             * @example 32
+             */
             token_limit: number;
             /**
+             * @description Information for people.
              * @default {
              *       "title": "",
              *       "summary": "",
@@ -506,7 +574,7 @@ export interface components {
         };
         /**
          * State
-         * @description How far a walk is.
+         * @description `waiting`, `rendering`, `filming` (making the films), then `done`; or else `failed` or `cancelled`.
          * @enum {string}
          */
         State: "waiting" | "rendering" | "filming" | "done" | "failed" | "cancelled";
@@ -617,8 +685,31 @@ export interface components {
          * WalkResource
          * @description A walk as it is now.
          * @example {
-         *       "created_at": "2026-11-20T12:00:00Z",
-         *       "films": {},
+         *       "id": "66ec43256477540dc236522cabd07085",
+         *       "url": "/api/v1/walks/66ec43256477540dc236522cabd07085",
+         *       "state": "rendering",
+         *       "revision": 9,
+         *       "spec": {
+         *         "stops": [
+         *           "a red spiral on white",
+         *           "blue waves"
+         *         ],
+         *         "frames": 25,
+         *         "spacing": "uniform",
+         *         "seed": 7,
+         *         "negative_prompt": "",
+         *         "width": 128,
+         *         "height": 128,
+         *         "steps": 12,
+         *         "guidance_scale": 4,
+         *         "scheduler": "UniPC",
+         *         "model": "atelier",
+         *         "revision": "5a4cb458948e7b58",
+         *         "frame_ms": 80,
+         *         "gif_there_and_back": true,
+         *         "mp4_there_and_back": false
+         *       },
+         *       "seed": 7,
          *       "frames_ready": [
          *         0,
          *         5,
@@ -626,35 +717,16 @@ export interface components {
          *         15,
          *         20
          *       ],
-         *       "id": "66ec43256477540dc236522cabd07085",
          *       "probes": [],
+         *       "films": {},
+         *       "warnings": [],
+         *       "smoothness": null,
+         *       "error": null,
+         *       "queue_position": null,
          *       "replicas_awake": 2,
-         *       "revision": 9,
          *       "seconds_left": 2.2,
-         *       "seed": 7,
-         *       "spec": {
-         *         "frame_ms": 80,
-         *         "frames": 25,
-         *         "gif_there_and_back": true,
-         *         "guidance_scale": 4,
-         *         "height": 128,
-         *         "model": "atelier",
-         *         "mp4_there_and_back": false,
-         *         "negative_prompt": "",
-         *         "revision": "5a4cb458948e7b58",
-         *         "scheduler": "UniPC",
-         *         "seed": 7,
-         *         "spacing": "uniform",
-         *         "steps": 12,
-         *         "stops": [
-         *           "a red spiral on white",
-         *           "blue waves"
-         *         ],
-         *         "width": 128
-         *       },
-         *       "state": "rendering",
-         *       "url": "/api/v1/walks/66ec43256477540dc236522cabd07085",
-         *       "warnings": []
+         *       "message": null,
+         *       "created_at": "2026-11-20T12:00:00Z"
          *     }
          */
         WalkResource: {
@@ -868,7 +940,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    get_film_api_v1_walk_get: {
+    get_film: {
         parameters: {
             query: {
                 /** @description Frames of the whole walk, both ends included. */
@@ -1041,7 +1113,7 @@ export interface operations {
             };
         };
     };
-    list_walks_api_v1_walks_get: {
+    list_walks: {
         parameters: {
             query?: {
                 /** @description Text that a stop must contain. */
@@ -1097,7 +1169,7 @@ export interface operations {
             };
         };
     };
-    create_walk_api_v1_walks_post: {
+    create_walk: {
         parameters: {
             query?: never;
             header?: never;
@@ -1188,7 +1260,7 @@ export interface operations {
             };
         };
     };
-    get_walk_api_v1_walks__walk_id__get: {
+    get_walk: {
         parameters: {
             query?: never;
             header?: never;
@@ -1238,7 +1310,7 @@ export interface operations {
             };
         };
     };
-    withdraw_request_api_v1_walks__walk_id__delete: {
+    withdraw_request: {
         parameters: {
             query?: never;
             header?: never;
@@ -1306,7 +1378,7 @@ export interface operations {
             };
         };
     };
-    get_request_api_v1_walks__walk_id__request_get: {
+    get_request: {
         parameters: {
             query?: never;
             header?: never;
@@ -1365,7 +1437,7 @@ export interface operations {
             };
         };
     };
-    change_request_api_v1_walks__walk_id__request_put: {
+    change_request: {
         parameters: {
             query?: never;
             header?: never;
@@ -1455,7 +1527,7 @@ export interface operations {
             };
         };
     };
-    watch_walk_api_v1_walks__walk_id__events_get: {
+    watch_walk: {
         parameters: {
             query?: never;
             header?: {
@@ -1508,7 +1580,7 @@ export interface operations {
             };
         };
     };
-    get_model_api_v1_model_get: {
+    get_model: {
         parameters: {
             query?: never;
             header?: never;
@@ -1528,7 +1600,7 @@ export interface operations {
             };
         };
     };
-    get_frame_api_v1_walks__walk_id__frames__index__png_get: {
+    get_frame: {
         parameters: {
             query?: never;
             header?: {
@@ -1625,7 +1697,7 @@ export interface operations {
             };
         };
     };
-    get_probe_api_v1_walks__walk_id__probes__seed___leg___fraction__png_get: {
+    get_probe: {
         parameters: {
             query?: never;
             header?: {
@@ -1726,7 +1798,7 @@ export interface operations {
             };
         };
     };
-    get_frames_zip_api_v1_walks__walk_id__frames_zip_get: {
+    get_frames_zip: {
         parameters: {
             query?: never;
             header?: {
@@ -1821,7 +1893,7 @@ export interface operations {
             };
         };
     };
-    get_film_file_api_v1_walks__walk_id___name__get: {
+    get_film_file: {
         parameters: {
             query?: never;
             header?: {
@@ -1933,7 +2005,7 @@ export interface operations {
             };
         };
     };
-    healthz_healthz_get: {
+    get_health: {
         parameters: {
             query?: never;
             header?: never;
@@ -1951,7 +2023,7 @@ export interface operations {
             };
         };
     };
-    readyz_readyz_get: {
+    get_readiness: {
         parameters: {
             query?: never;
             header?: never;
@@ -1978,7 +2050,7 @@ export interface operations {
             };
         };
     };
-    get_metrics_metrics_get: {
+    get_metrics: {
         parameters: {
             query?: never;
             header?: never;

@@ -32,10 +32,11 @@ class EventStream(StreamingResponse):
 
 _FIELDS: Final = {"data": "The walk as JSON.", "event": "Always `walk`.", "id": "The walk's revision."}
 _EVENT: Final = {name: {"type": "string", "description": said} for name, said in _FIELDS.items()}
+_SCHEMA: Final = {"type": "object", "description": "A server-sent event.", "properties": _EVENT}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events with a snapshot of the walk each; comments while nothing changes",
-        "content": {"text/event-stream": {"itemSchema": {"type": "object", "properties": _EVENT}}},
+        "content": {"text/event-stream": {"itemSchema": _SCHEMA}},
     }
 }
 

@@ -11,7 +11,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="Check that the process is alive", response_class=Response)
-async def healthz() -> Response:
+async def get_health() -> Response:
     """Answer while the process is alive."""
     return Response("ok\n", media_type="text/plain")
 
@@ -22,7 +22,7 @@ async def healthz() -> Response:
     response_class=Response,
     responses=documented(Stopping),
 )
-async def readyz(live: LiveUpdatesDep) -> Response:
+async def get_readiness(live: LiveUpdatesDep) -> Response:
     """Answer 200 once the process has started, and 503 while it shuts down.
 
     Outages of the bucket and the database are not considered: all processes share them, and a load balancer that

@@ -1,0 +1,148 @@
+"""The OpenAPI documents in docs/openapi are what readers, clients and the gallery's types come from."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from momalisa_api import __version__
+from scripts import openapi
+
+OPERATIONS = {
+    "api.json": {
+        "get_film": "GET /api/v1/walk",
+        "create_walk": "POST /api/v1/walks",
+        "list_walks": "GET /api/v1/walks",
+        "get_walk": "GET /api/v1/walks/{walk_id}",
+        "withdraw_request": "DELETE /api/v1/walks/{walk_id}",
+        "get_request": "GET /api/v1/walks/{walk_id}/request",
+        "change_request": "PUT /api/v1/walks/{walk_id}/request",
+        "watch_walk": "GET /api/v1/walks/{walk_id}/events",
+        "get_frame": "GET /api/v1/walks/{walk_id}/frames/{index}.png",
+        "get_probe": "GET /api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
+        "get_frames_zip": "GET /api/v1/walks/{walk_id}/frames.zip",
+        "get_film_file": "GET /api/v1/walks/{walk_id}/{name}",
+        "get_model": "GET /api/v1/model",
+        "get_health": "GET /healthz",
+        "get_readiness": "GET /readyz",
+        "get_metrics": "GET /metrics",
+    },
+    "model.json": {
+        "render_frames": "POST /v1/render",
+        "get_model": "GET /v1/model",
+        "get_health": "GET /healthz",
+        "get_readiness": "GET /readyz",
+        "get_metrics": "GET /metrics",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=openapi.DOCUMENTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def document(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((openapi.FOLDER / name).read_text())
+    return read
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def schemas(node: Any, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object with properties, and where it stands."""
+    if isinstance(node, dict):
+        if isinstance(node.get("properties"), dict):
+            yield where, node
+        for key, value in node.items():
+            if key not in ("example", "examples", "default"):
+                yield from schemas(value, f"{where}/{key}")
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from schemas(value, f"{where}/{number}")
+
+
+def test_the_document_is_current(name):
+    """`make openapi` writes it; a client that is generated from an old one calls what is gone."""
+    written = (openapi.FOLDER / name).read_text()
+    assert written == openapi.text_of(openapi.DOCUMENTS[name]()), f"docs/openapi/{name} is stale: make openapi"
+
+
+def test_the_document_introduces_itself(document):
+    """Somebody who has only this file must know what it is, under which licence, and how errors look."""
+    info = document["info"]
+    assert {"title", "summary", "description", "contact", "license", "version"} <= set(info)
+    assert info["version"] == __version__
+    assert info["license"]["identifier"] == "Apache-2.0"
+    assert "problem+json" in info["description"]
+    assert [server["url"] for server in document["servers"]] == ["/"]
+
+
+def test_operation_ids_are_stable(name, document):
+    """Generated clients name their functions after them: a change breaks programs."""
+    found = [(operation["operationId"], where) for where, operation in operations(document)]
+    assert len(found) == len(dict(found))
+    assert dict(found) == OPERATIONS[name]
+
+
+def test_every_operation_is_described(document):
+    """With a summary, a description, one tag that is explained, and a sentence for each status."""
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for where, operation in operations(document):
+        assert operation.get("summary"), where
+        assert operation.get("description"), where
+        assert len(operation["tags"]) == 1, where
+        assert set(operation["tags"]) <= tags, where
+        assert all(answer.get("description") for answer in operation["responses"].values()), where
+
+
+def test_every_parameter_is_described(document):
+    """A name alone leaves its unit open, or what happens without it."""
+    lacking = [
+        f"{where}: {parameter['name']}"
+        for where, operation in operations(document)
+        for parameter in operation.get("parameters", [])
+        if not parameter.get("description")
+    ]
+    assert lacking == []
+
+
+def test_every_schema_and_every_field_is_described(document):
+    """Readers of /api/docs see this and nothing else."""
+    lacking = [where for where, schema in schemas(document) if not schema.get("description")]
+    lacking += [
+        f"{where}.{field}"
+        for where, schema in schemas(document)
+        for field, value in schema["properties"].items()
+        if not value.get("description")
+    ]
+    assert lacking == []
+
+
+def test_every_named_schema_is_described(document):
+    """Enumerations have no fields, but meanings."""
+    assert [name for name, schema in document["components"]["schemas"].items() if not schema.get("description")] == []
+
+
+def test_every_example_fits_its_schema(document):
+    """An example that is refused would be copied all the same."""
+    resource = Resource.from_contents(document, default_specification=DRAFT202012)
+    registry = Registry().with_resource("urn:document", resource)
+
+    def refused(pointer: str, examples: list[Any]) -> list[str]:
+        validator = Draft202012Validator({"$ref": f"urn:document#/components/schemas/{pointer}"}, registry=registry)
+        return [f"{pointer}: {error.message}" for example in examples for error in validator.iter_errors(example)]
+
+    for name, schema in document["components"]["schemas"].items():
+        assert refused(name, schema.get("examples", [])) == []
+        for field, value in schema.get("properties", {}).items():
+            assert refused(f"{name}/properties/{field}", value.get("examples", [])) == []
