@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.support.processes import REPOSITORY, free_port, wait_until
 
 TEMPLATE = REPOSITORY / "frontend" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+CONNECTIONS = 4096
 
 
 def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str) -> Path:
@@ -34,9 +36,17 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
     return path
 
 
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files, often 1024, to what the configuration uses: nginx warns otherwise."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < CONNECTIONS and (hard == resource.RLIM_INFINITY or hard >= CONNECTIONS):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (CONNECTIONS, hard))
+
+
 def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
     """What `nginx -t` says of a configuration."""
     assert NGINX, "no nginx here: make system-packages installs it"
+    _allow_open_files()
     return subprocess.run([NGINX, "-t", "-e", "stderr", "-c", config], capture_output=True, text=True, check=False)
 
 
@@ -44,6 +54,7 @@ def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
 def nginx(folder: Path, gallery: Path, api: str, **settings: str) -> Iterator[str]:
     """The url of an nginx that answers. What it logs lies in the folder."""
     assert NGINX, "no nginx here: make system-packages installs it"
+    _allow_open_files()
     port = free_port()
     config = render(folder, gallery, api, port=port, **settings)
     # In the foreground, as a container runs it; not as somebody else, whom the folders of a test are shut to.
