@@ -90,5 +90,5 @@ def test_a_walk_does_not_import_the_server(tmp_path, fake_server):
 
 def test_the_command_offers_what_the_api_takes():
     """The command line repeats these, since their module is slow to import."""
-    assert get_args(Spacing) == main.SPACINGS
+    assert get_args(Spacing) == main.SPACING_CHOICES
     assert main.AUTO_SEED == AUTO

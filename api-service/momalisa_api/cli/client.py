@@ -11,7 +11,7 @@ import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-POLL_S = 0.25
+WALK_POLL_S = 0.25
 CANCEL_TIMEOUT_S = 10.0
 WalkJson = dict[str, Any]
 
@@ -65,7 +65,7 @@ def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
             bar.update(task, completed=_completed(walk), description=_state(walk), left=_time_left(walk))
             if walk["state"] in ("done", "failed", "cancelled"):
                 break
-            time.sleep(POLL_S)
+            time.sleep(WALK_POLL_S)
             walk = _read(client, "GET", walk["url"])
     for warning in walk["warnings"]:
         bar.console.print(f"Note: {warning}", markup=False)

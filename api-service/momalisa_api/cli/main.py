@@ -17,7 +17,7 @@ from momalisa_api.films.kinds import FilmName
 DEFAULT_URL = "http://127.0.0.1:8000"
 # As in walks/spec, which is slow to import.
 AUTO_SEED = "auto"
-SPACINGS = ("even", "uniform", "ease")
+SPACING_CHOICES = ("even", "uniform", "ease")
 FILM_OF_SUFFIX = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW}
 FILM_OF_SUFFIX[".zip"] = "frames.zip"
 REQUEST_FIELDS = (
@@ -90,7 +90,9 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         default=AUTO_SEED,
         help="seed of the noise that every frame starts from (default: auto, the smoothest of several)",
     )
-    walk.add_argument("--spacing", choices=SPACINGS, help="how frames are spaced between two stops (default: even)")
+    walk.add_argument(
+        "--spacing", choices=SPACING_CHOICES, help="how frames are spaced between two stops (default: even)"
+    )
     walk.add_argument("--steps", type=int, help="denoising steps per frame (default: the model's)")
     walk.add_argument(
         "--guidance-scale", type=float, help="how closely frames follow their prompts (default: the model's)"

@@ -22,8 +22,8 @@ from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 MODEL_CARD = Path(__file__).parents[3] / "model-service" / "atelier" / "weights" / "card.json"
 GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
 READY_S = 300
-POLL_S = 0.2
-STOP_S = 15
+READY_POLL_S = 0.2
+UP_STOP_S = 15
 
 
 def run_deployment(replicas: int, first_port: int | None = None) -> int:
@@ -84,12 +84,12 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         while not _ready_model(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise WalkError(f"The deployment did not start. See {log} for the reason.", 3)
-            time.sleep(POLL_S)
+            time.sleep(READY_POLL_S)
         yield url
     finally:
         process.terminate()
         try:
-            process.wait(STOP_S)
+            process.wait(UP_STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -128,7 +128,7 @@ async def _greet(supervisor: Supervisor, url: str, commands: list[SupervisedComm
     with anyio.move_on_after(READY_S):
         # The api is another process: there is no event to wait for.
         while not (model := await anyio.to_thread.run_sync(_ready_model, url, abandon_on_cancel=True)):  # noqa: ASYNC110
-            await anyio.sleep(POLL_S)
+            await anyio.sleep(READY_POLL_S)
         await supervisor.write(_greeting(url, model, commands))
         return
     await supervisor.write("No replica became ready within 5 minutes. See the lines above for the reason.\n")
