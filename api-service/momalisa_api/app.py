@@ -73,7 +73,7 @@ def open_bucket(settings: StoreSettings) -> Bucket:
     name, _, prefix = settings.bucket.removeprefix("gs://").partition("/")
     try:
         bucket = GcsBucket(name, prefix)
-        bucket.look()
+        bucket.check()
     except NoBucket as error:
         raise SystemExit(f"{error}\nMOMALISA_BUCKET is {settings.bucket}; it can be a folder, too.") from error
     return bucket

@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from momalisa_api.app import open_bucket
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings
-from momalisa_api.store import gcs as gcs_module
 from momalisa_api.store.bucket import NotInBucket
 from momalisa_api.store.folder import CHUNK_BYTES, FolderBucket
 from momalisa_api.store.gcs import READ_BYTES, UPLOAD_BYTES, GcsBucket
@@ -362,15 +361,15 @@ def test_a_bucket_that_is_not_there_or_not_ours_ends_the_start_with_what_to_do(g
     with pytest.raises(SystemExit, match="There is no bucket gs://elsewhere"):
         opened(tmp_path, "gs://elsewhere")
     gcs.fail(".", 403)
-    with pytest.raises(SystemExit, match="closed to us"):
+    with pytest.raises(SystemExit, match="denies access"):
         opened(tmp_path, f"gs://{gcs.bucket}")
 
 
-async def test_a_bucket_that_is_away_at_the_start_is_waited_for(gcs, tmp_path, monkeypatch):
+async def test_a_bucket_that_is_away_at_the_start_is_waited_for(gcs):
     """An api that starts in an outage must be there when it is over."""
-    monkeypatch.setattr(gcs_module, "LOOK_S", 0.3)
     gcs.fail(".", times=math.inf)
-    bucket = opened(tmp_path, f"gs://{gcs.bucket}")
+    bucket = GcsBucket(gcs.bucket, check_s=0.3)
+    bucket.check()
     gcs.heal()
     assert await bucket.put("a/b", b"")
     await bucket.aclose()

@@ -23,8 +23,6 @@ from momalisa_api.app import create_app
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.settings import Settings
-from momalisa_api.store import engine as database
-from momalisa_api.store import gcs as gcs_module
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import FairQueue
@@ -146,17 +144,14 @@ def test_pictures_of_a_bucket_that_refuses_are_a_problem_and_no_half_answer(stor
             assert httpx.get(f"{walk}/{name}").status_code == 200
 
 
-def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(
-    store, fleet, settings, monkeypatch, caplog
-):
+def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(store, fleet, settings, caplog):
     """Half a film must never be taken for a film; and a hundred of them must not bury the log."""
-    monkeypatch.setattr(gcs_module, "READ_BYTES", 64)
     fleet.add()
     with listening(settings.model_copy(update={"bucket": f"gs://{store.bucket}"}), fleet) as url:
         walk = done(url)
-        # So large that it is on its way for minutes, in such small pieces.
+        # Many times what is read from the bucket at once, and what sockets buffer.
         [name] = [name for name in store.objects if name.endswith("walk.gif")]
-        store.objects[name].content = bytes(2**20)
+        store.objects[name].content = bytes(64 * 2**20)
         with httpx.stream("GET", f"{walk}/walk.gif", timeout=20) as answer:
             pieces = answer.iter_raw()
             assert next(pieces)
@@ -174,9 +169,9 @@ def postgres() -> Iterator[Postgres]:
 
 
 @asynccontextmanager
-async def migrated(url: str) -> AsyncIterator[Any]:
+async def migrated(url: str, **limits: Any) -> AsyncIterator[Any]:
     """An engine over the newest schema, with no walk in it."""
-    engine = open_engine(url)
+    engine = open_engine(url, **limits)
     try:
         await migrate(engine)
         await migrate_queue(engine)
@@ -209,10 +204,9 @@ async def test_what_a_database_refuses_is_no_outage(url):
     assert said == []
 
 
-async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path, monkeypatch):
+async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path):
     """So is a full disk: a thing to come back for, and no bug."""
-    monkeypatch.setattr(database, "SQLITE_WAIT_MS", 50)
-    async with migrated(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+    async with migrated(f"sqlite:///{tmp_path}/catalogue.sqlite", sqlite_wait_ms=50) as engine:
         async with engine.connect() as holder:
             await holder.execute(text("BEGIN IMMEDIATE"))
             with pytest.raises(CatalogueUnavailable):
@@ -255,27 +249,23 @@ async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
         assert await FairQueue(engine).counts()
 
 
-async def test_a_server_that_froze_is_an_outage_too(postgres, monkeypatch):
+async def test_a_server_that_froze_is_an_outage_too(postgres):
     """A machine that is gone breaks no connection; callers must not hang on it for as long as TCP does."""
-    monkeypatch.setattr(database, "ANSWER_S", 0.5)
-    async with migrated(postgres.url) as engine:
+    async with migrated(postgres.url, answer_s=1.0) as engine:
         turns = FairQueue(engine)
         await turns.counts()
         with postgres.frozen():
             for _ in range(2):
                 with anyio.fail_after(10), pytest.raises(CatalogueUnavailable):
                     await turns.counts()
-        monkeypatch.undo()
         assert await turns.counts()
 
 
-async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres, monkeypatch):
+async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres):
     """A machine that is gone in mid-transaction would keep the walk's row for as long as TCP does, which is hours."""
-    monkeypatch.setattr(database, "ANSWER_S", 0.5)
-    async with migrated(postgres.url) as engine:
-        monkeypatch.undo()
+    async with migrated(postgres.url) as engine, migrated(postgres.url, answer_s=0.5) as another:
         await Catalogue(engine).request(spec(), "somebody")
-        async with engine.connect() as frozen:
+        async with another.connect() as frozen:
             await frozen.execute(text("SELECT 1 FROM walks FOR UPDATE"))
             assert await Progress(engine).move(spec().id, State.WAITING, State.RENDERING)
             await frozen.invalidate()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -16,7 +17,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import CatalogueUnavailable
-from momalisa_api.store import queue_driver
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater, migrate_queue, open_queue
@@ -70,8 +70,8 @@ async def own_engine(own_postgres: Postgres) -> AsyncIterator[AsyncEngine]:
 
 
 @asynccontextmanager
-async def opened_migrated(url: str) -> AsyncIterator[AsyncEngine]:
-    engine = open_engine(url)
+async def opened_migrated(url: str, **limits: Any) -> AsyncIterator[AsyncEngine]:
+    engine = open_engine(url, **limits)
     try:
         await migrate(engine)
         await migrate_queue(engine)
@@ -317,16 +317,14 @@ async def test_a_job_that_cannot_be_queued_in_an_outage_is_a_problem(own_postgre
         await queue.put([shard(1)], tag=0)
 
 
-async def test_queueing_a_job_does_not_hang_on_a_frozen_server(own_postgres, own_engine, monkeypatch):
+async def test_queueing_a_job_does_not_hang_on_a_frozen_server(own_postgres):
     """A machine that is gone closes no connection: callers must not wait for as long as TCP does."""
-    async with queue_of(own_engine) as queue:
+    async with opened_migrated(own_postgres.url, answer_s=1.0) as engine, queue_of(engine) as queue:
         await queue.put([shard(0)], tag=0)
-        monkeypatch.setattr(queue_driver, "ANSWER_S", 0.5)
         with own_postgres.frozen():
             for _ in range(MAX_CONNECTIONS + 1):
                 with anyio.fail_after(5), pytest.raises(CatalogueUnavailable):
                     await queue.put([shard(1)], tag=0)
-        monkeypatch.undo()
         with anyio.fail_after(20):
             await queue.put([shard(1)], tag=0)
 

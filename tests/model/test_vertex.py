@@ -35,11 +35,15 @@ async def token() -> str:
 
 
 @asynccontextmanager
-async def dialled(server: Server, **options: Any) -> AsyncIterator[tuple[vertex.VertexReplica, Replica]]:
+async def dialled(
+    server: Server, *, max_answer_bytes: int = vertex.MAX_ANSWER_BYTES, **options: Any
+) -> AsyncIterator[tuple[vertex.VertexReplica, Replica]]:
     """The same replica, as an endpoint and as itself."""
     card = ModelCard.model_validate_json(server.ready.answer.card.model_dump_json())
     async with httpx.AsyncClient(timeout=60, **options) as client:
-        endpoint = vertex.VertexReplica(f"vertex+{server.url}{ENDPOINT}#1", client, card, token)
+        endpoint = vertex.VertexReplica(
+            f"vertex+{server.url}{ENDPOINT}#1", client, card, token, max_answer_bytes=max_answer_bytes
+        )
         yield endpoint, Replica(server.url, client, card)
 
 
@@ -54,14 +58,15 @@ async def heard(replica: Replica, recipe: Recipe) -> tuple[Head, list[RenderedFr
     return head, [frame for frame in frames if isinstance(frame, RenderedFrame)]
 
 
-async def test_an_endpoint_gives_the_frames_that_a_replica_gives(platform, monkeypatch):
+async def test_an_endpoint_gives_the_frames_that_a_replica_gives(platform):
     """Also where an answer's bound takes several calls."""
     recipe = recipe_of(platform)
     async with dialled(platform) as (endpoint, replica):
         assert await endpoint.is_fit()
         _, streamed = await heard(replica, recipe)
         _, whole = await heard(endpoint, recipe)
-        monkeypatch.setattr(vertex, "MAX_ANSWER_BYTES", 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL)
+    three_frames = 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL
+    async with dialled(platform, max_answer_bytes=three_frames) as (endpoint, _):
         _, packed = await heard(endpoint, recipe)
     pictures = [(frame.fraction, frame.png) for frame in streamed]
     assert [frame[0] for frame in pictures] == list(FRACTIONS)

@@ -77,11 +77,23 @@ class VertexReplica(Replica):
     other weights.
     """
 
-    def __init__(self, address: str, client: httpx.AsyncClient, card: ModelCard, token: Token) -> None:
-        """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored."""
+    def __init__(
+        self,
+        address: str,
+        client: httpx.AsyncClient,
+        card: ModelCard,
+        token: Token,
+        *,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored.
+
+        max_answer_bytes: the size of an answer that the endpoint can send.
+        """
         super().__init__(address, client, card)
         self._predict_url = urldefrag(address.removeprefix(PREFIX)).url + ":predict"
         self._token = token
+        self._max_answer_bytes = max_answer_bytes
 
     async def is_fit(self) -> bool:
         """Whether there is a token for calls. Logs every change."""
@@ -96,7 +108,7 @@ class VertexReplica(Replica):
 
         Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
-        size = max(1, MAX_ANSWER_BYTES // (recipe.width * recipe.height * BYTES_PER_PIXEL))
+        size = max(1, self._max_answer_bytes // (recipe.width * recipe.height * BYTES_PER_PIXEL))
         for first in range(0, len(fractions), size):
             frames = await self._predict(recipe, fractions[first : first + size])
             if not first:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from momalisa_api.outages import Outage
 from momalisa_api.problems import CatalogueUnavailable
 
-SQLITE_WAIT_MS = 10_000
+SQLITE_WAIT_MS: Final = 10_000
 CONNECT_S: Final = 5.0
 # A frozen server, or one whose machine is lost, closes no connection. The longest transaction takes milliseconds.
 ANSWER_S: Final = 10.0
@@ -28,31 +29,32 @@ SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006", "40")
 SQLITE_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
 
 
-def open_engine(url: str) -> AsyncEngine:
+def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = SQLITE_WAIT_MS) -> AsyncEngine:
     """An engine for a sqlite:///FILE or postgresql:// URL. It connects when it is first used.
 
+    answer_s: seconds after which PostgreSQL counts as unavailable; sqlite_wait_ms: how long to wait for a lock.
     Raises ValueError for any other URL.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
         Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(f"sqlite+aiosqlite://{rest}", execution_options=_shared_outage())
-        event.listen(engine.sync_engine, "connect", _tune_sqlite)
+        engine = create_async_engine(f"sqlite+aiosqlite://{rest}", execution_options=_options(answer_s))
+        event.listen(engine.sync_engine, "connect", partial(_tune_sqlite, wait_ms=sqlite_wait_ms))
         return engine
     if kind in ("postgresql", "postgres"):
         return create_async_engine(
             f"postgresql+asyncpg://{rest}",
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S, "server_settings": _server_settings()},
-            execution_options=_shared_outage(),
+            connect_args={"timeout": CONNECT_S, "server_settings": _server_settings(answer_s)},
+            execution_options=_options(answer_s),
         )
     raise ValueError(f"{kind}:// is not a supported database; use sqlite:///FILE or postgresql://…")
 
 
-def _server_settings() -> dict[str, str]:
+def _server_settings(answer_s: float) -> dict[str, str]:
     return {
         # A worker that freezes in a transaction, or whose machine is lost, would hold its locks for hours.
-        "idle_in_transaction_session_timeout": f"{ANSWER_S * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{answer_s * 1000:.0f}",
         # asyncpg prepares every statement, and from the sixth execution on PostgreSQL may use a generic plan, which is
         # slow for a search word that few walks contain.
         "plan_cache_mode": "force_custom_plan",
@@ -65,7 +67,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
     Raises CatalogueUnavailable if the database does not respond.
     """
-    limit_s = None if engine.dialect.name == "sqlite" else ANSWER_S
+    limit_s = None if engine.dialect.name == "sqlite" else answer_limit_s(engine)
     with answering(engine), anyio.fail_after(limit_s, shield=True):
         async with engine.begin() as connection:
             yield connection
@@ -105,14 +107,20 @@ def outage_of(engine: AsyncEngine) -> Outage:
     return outage
 
 
-def _shared_outage() -> dict[str, Outage]:
+def answer_limit_s(engine: AsyncEngine) -> float:
+    """Seconds after which a database that does not respond counts as unavailable."""
+    limit_s: float = engine.get_execution_options()["answer_s"]
+    return limit_s
+
+
+def _options(answer_s: float) -> dict[str, Any]:
     """The execution options of a new engine: SQLAlchemy keeps unknown ones for its users."""
-    return {"outage": Outage("catalogue")}
+    return {"outage": Outage("catalogue"), "answer_s": answer_s}
 
 
-def _tune_sqlite(connection: Any, _: Any) -> None:
+def _tune_sqlite(connection: Any, _: Any, *, wait_ms: int) -> None:
     """Set up a connection: readers beside a writer, waiting for locks, foreign keys enforced."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={SQLITE_WAIT_MS}"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={wait_ms}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -35,7 +35,7 @@ from momalisa_api.store.bucket import NO_ANSWER, NotInBucket
 # The size of the library's connection pool: one more connection would be opened and closed for each call.
 THREADS = 10
 PATIENCE_S = 20.0
-LOOK_S = 5.0
+CHECK_S = 5.0
 PASSING_S = 2.0  # shorter failures are normal for an object store, and not an outage
 TIMEOUT_S = (5.0, 30.0)  # to connect, and between two reads
 READ_BYTES = 1024 * 1024
@@ -59,7 +59,11 @@ class GcsBucket:
     patience_s: how long a request, with its wait for a thread, is tried again before BucketUnavailable is raised.
     """
 
-    def __init__(self, name: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, name: str, prefix: str = "", *, patience_s: float = PATIENCE_S, check_s: float = CHECK_S
+    ) -> None:
+        """patience_s: seconds of retries per call; check_s: the same for the check at the start."""
+        self._check_s = check_s
         try:
             # Bucket names are global, so no project is needed.
             self._client: Any = storage.Client(project=None)
@@ -75,23 +79,24 @@ class GcsBucket:
         """Close the connections."""
         self._client.close()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check that the bucket exists and can be listed. Raises NoBucket; one that does not respond passes."""
         name = self._bucket.name
+        retry = AGAIN.with_timeout(self._check_s)
         try:
-            next(iter(self._bucket.list_blobs(max_results=1, retry=AGAIN.with_timeout(LOOK_S), timeout=LOOK_S)), None)
+            next(iter(self._bucket.list_blobs(max_results=1, retry=retry, timeout=self._check_s)), None)
         except NotFound as error:
-            raise NoBucket(f"There is no bucket gs://{name}. Create it, or mend its name.") from error
+            raise NoBucket(f"There is no bucket gs://{name}. Create it, or correct the name.") from error
         except RetryError as error:
             self._outage.missed(error)
         except FAULTS as error:
-            raise NoBucket(f"gs://{name} is closed to us, who need roles/storage.objectUser on it: {error}") from error
+            raise NoBucket(f"gs://{name} denies access; grant roles/storage.objectUser on it: {error}") from error
 
     async def put(self, key: str, content: bytes) -> bool:
         """Store an object, if its key is free.
 
-        The condition makes a write safe to repeat. Where an earlier try stored the object and its answer was lost, the
-        next one finds it there and this is False: it lies there, and no matter who wrote it, it is the same.
+        The precondition makes retries safe. If an earlier try stored the object and its response was lost, the next
+        one finds the key taken and this returns False: the object is stored, whoever wrote it.
         """
         blob = self._blob(key)
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.backoff import retry_forever
 from momalisa_api.problems import CatalogueUnavailable
-from momalisa_api.store.engine import ANSWER_S, CONNECT_S, answering
+from momalisa_api.store.engine import CONNECT_S, answer_limit_s, answering
 from momalisa_api.store.notifications import Listener, connect_arguments
 
 Returned = TypeVar("Returned")
@@ -36,7 +36,7 @@ async def open_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Pool]:
         max_size=MAX_CONNECTIONS,
         timeout=CONNECT_S,
         # A statement that was cancelled on a frozen server would otherwise keep its connection for as long as TCP does.
-        command_timeout=ANSWER_S,
+        command_timeout=answer_limit_s(engine),
     )
     try:
         yield pool
@@ -62,7 +62,7 @@ class QueueDriver(AsyncpgPoolDriver):
         return await self._call(partial(super().execute, query, *args))
 
     async def _call(self, act: Callable[[], Awaitable[Returned]]) -> Returned:
-        with answering(self._engine), anyio.fail_after(ANSWER_S):
+        with answering(self._engine), anyio.fail_after(answer_limit_s(self._engine)):
             return await act()
 
 
