@@ -117,5 +117,5 @@ def test_an_address_says_how_many_calls_at_a_time(monkeypatch):
     monkeypatch.setenv("MOMALISA_MODEL_CARD", "card.json")
     assert ApiSettings(replicas=f"{address}#3").replicas == f"{address}#3"
     for wrong in (f"{address}#0", f"{address}#many", "vertex+ftp://nowhere"):
-        with pytest.raises(ValueError, match="no address"):
+        with pytest.raises(ValueError, match="is not a replica address"):
             ApiSettings(replicas=wrong)

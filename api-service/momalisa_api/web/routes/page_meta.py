@@ -20,10 +20,10 @@ from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.schemas import walk_url
 
 NAME: Final = "MoMALisa"
-ABOUT: Final = "Enter two prompts and get an animation that walks from one to the other inside a diffusion model."
+TAGLINE: Final = "Enter two prompts and get an animation that walks from one to the other inside a diffusion model."
 # Title and description by path.
 PAGES: Final = {
-    "/": (NAME, ABOUT),
+    "/": (NAME, TAGLINE),
     "/gallery": (f"Gallery · {NAME}", "All listed walks, newest first."),
     "/about": (
         f"About · {NAME}",
