@@ -1,6 +1,7 @@
 """One deployment of each kind for all journeys: starting it is half of what they cost."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.support.deployment import Deployment, deployed
 from tests.support.scaled import Scaled
 from tests.support.scaled import calm as calm_beside
 from tests.support.scaled import scaled as scaled_out
+from tests.support.takeovers import new_request
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,9 @@ def scaled(starting: Scaled) -> Scaled:
 def calm(starting: Scaled, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with calm_beside(tmp_path_factory.mktemp("calm"), starting.replicas) as running:
         yield running
+
+
+@pytest.fixture
+def walk_request() -> dict[str, Any]:
+    """The body of a request for a walk that does not exist yet."""
+    return new_request()

@@ -12,9 +12,16 @@ from tests.support.deployment import SCRIPTS, WEIGHTS, deployed, free_port, wait
 from tests.support.gallery import SCRIPT, make_gallery
 
 
-def test_ctrl_c_leaves_no_process(tmp_path):
-    """A stranger's laptop is theirs again after Ctrl-C."""
+def test_up_serves_the_gallery_and_stops_at_ctrl_c(tmp_path, monkeypatch):
+    """One start for three promises: the printed address is right, a second start is refused, and nothing is left."""
+    monkeypatch.setenv("MOMALISA_GALLERY", str(make_gallery(tmp_path / "dist")))
     with deployed(tmp_path) as running:
+        printed = wait_until(
+            lambda: re.findall(r"https?://[^\s']+", running.log.read_text().partition(" is up with ")[2])
+        )
+        assert printed[0] == f"{running.url}/"
+        assert SCRIPT in httpx.get(printed[0]).text
+        refuse_a_second_start(running.url.rpartition(":")[2])
         family = psutil.Process(running.process.pid).children(recursive=True)
         assert len(family) == 3
     assert running.process.returncode == 0
@@ -22,14 +29,19 @@ def test_ctrl_c_leaves_no_process(tmp_path):
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_the_gallery_hangs_where_the_first_line_says(tmp_path, monkeypatch):
-    """What most come for; an address that leads nowhere would be the first thing they see."""
-    monkeypatch.setenv("MOMALISA_GALLERY", str(make_gallery(tmp_path / "dist")))
-    with deployed(tmp_path) as running:
-        said = wait_until(lambda: re.findall(r"https?://[^\s']+", running.log.read_text().partition(" is up with ")[2]))
-        page = httpx.get(said[0])
-    assert said[0] == f"{running.url}/"
-    assert SCRIPT in page.text
+def refuse_a_second_start(port: str) -> None:
+    """A second deployment on the same port ends with a sentence, and starts no process."""
+    second = subprocess.run(
+        [str(SCRIPTS / "momalisa"), "up"],
+        env={**os.environ, "MOMALISA_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert f"port {port} is in use" in second.stderr
+    assert "started" not in second.stdout
 
 
 def test_one_command_makes_a_walk_from_nothing(tmp_path):
@@ -57,23 +69,6 @@ def test_one_command_makes_a_walk_from_nothing(tmp_path):
     assert process.returncode == 0, said
     with Image.open(out) as gif:
         assert gif.n_frames == 6
-
-
-def test_a_taken_port_is_said_and_nothing_starts(tmp_path):
-    """Two deployments on one port would be a riddle."""
-    with deployed(tmp_path) as running:
-        port = running.url.rpartition(":")[2]
-        second = subprocess.run(
-            [str(SCRIPTS / "momalisa"), "up"],
-            env={**os.environ, "MOMALISA_PORT": port},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert second.returncode == 2
-    assert f"port {port} is in use" in second.stderr
-    assert "started" not in second.stdout
 
 
 def test_a_reader_that_goes_away_leaves_no_process(tmp_path):

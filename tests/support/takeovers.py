@@ -1,0 +1,84 @@
+"""Walks that are disturbed on their way, and the check that they complete as if nothing had happened."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from momalisa_api.walks.spec import WalkSpec
+from tests.support.client import Client
+from tests.support.processes import Service, Trap
+from tests.support.scaled import Scaled
+
+FRAMES, FILMS = 13, 5
+_seeds = count(1)
+
+
+def new_request(**changes: Any) -> dict[str, Any]:
+    """A walk that nobody has asked for yet."""
+    walk_request = {
+        "start": "a red sunburst on yellow",
+        "end": "blue waves",
+        "frames": FRAMES,
+        "spacing": "uniform",
+        "steps": 2,
+    }
+    return {**walk_request, "seed": next(_seeds), **changes}
+
+
+@dataclass
+class Toll:
+    """What the disturbances of a walk may have cost."""
+
+    in_flight: set[str] = field(default_factory=set)
+    filmings: int = 0
+
+    def kill(self, scaled: Scaled, service: Service) -> None:
+        """SIGKILL, then a look at what was in flight: before anybody can have taken it over."""
+        service.kill()
+        if service in scaled.workers:
+            self.in_flight |= scaled.in_flight(service)
+            self.filmings = 1
+
+    def __str__(self) -> str:
+        return f"{len(self.in_flight)} frames were in flight"
+
+
+def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict[str, Any], toll: Toll) -> None:
+    """Done, with the pictures of an undisturbed run; twice came only what was in flight; one set of films."""
+    walk = scaled.ended(walk)
+    assert walk["state"] == "done", walk
+    rendered, gcs = scaled.rendered(), scaled.gcs
+    keys = pictures_of(scaled, walk)
+    assert len(keys) >= walk["spec"]["frames"]
+    assert {key for key in keys if rendered[key] > 1} <= toll.in_flight
+    assert max(rendered[key] for key in keys) <= 2
+    assert {key for key in keys if gcs.arrived[key] > 1} <= toll.in_flight
+    films = [key for key in gcs.objects if key.startswith(f"walks/{walk['id']}/")]
+    assert len(films) == len(walk["films"]) == FILMS
+    assert all(gcs.stored[key] == 1 for key in [*keys, *films])
+    assert max(gcs.arrived[key] for key in films) <= 1 + toll.filmings
+    assert not scaled.asked(scaled.web)
+    undisturbed = calm.ended(calm.ask(**walk_request))
+    assert undisturbed["id"] == walk["id"]
+    assert undisturbed["films"] == walk["films"]
+    # The archive last: it is made when it is first asked for, and lies beside the films from then on.
+    for path in (f"{walk['url']}/frames.zip", *walk["films"].values()):
+        assert scaled.fetch(path) == calm.fetch(path), path
+
+
+def pictures_of(scaled: Scaled, walk: dict[str, Any]) -> set[str]:
+    """All that was rendered for a walk whose seed is its own: its frames, and what was looked at on the way to them."""
+    [recipe] = WalkSpec.model_validate(walk["spec"]).recipes(walk["seed"])
+    return {key for key in scaled.gcs.objects if key.startswith(recipe.folder) and key.endswith(".png")}
+
+
+def struck(
+    scaled: Scaled, walk_request: dict[str, Any], trap: Trap, instead: Service | None
+) -> tuple[dict[str, Any], Service]:
+    """Ask for a walk; who falls into the trap, or dies instead, is started again at once. Returns walk and speaker."""
+    with scaled.trap(trap), ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(scaled.ask_until_taken_in, **walk_request)
+        speaker = trap.sprung()
+        (instead or speaker).restart()
+        return asking.result(), speaker
