@@ -34,8 +34,6 @@ REPOSITORY_PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/(?:[\w./*-]|{{[\w,]+}}
 PLACEHOLDER = re.compile(r"(?:^|/)[A-Z]{2,}(?:/|$)")
 API_MODULE = re.compile(r"`((?:cli|web|work|store|fleet|films|walks)/[\w/]+\.py)`")
 
-# Not merged yet; this list must be empty before a release.
-AWAITED = {"openapi", "tests/support"}
 # These also name what was there once.
 RECORDS = {ROOT / "CHANGELOG.md", *DECISIONS.glob("*.md")}
 
@@ -126,7 +124,7 @@ def test_every_make_target_that_the_documents_name_exists():
     }
     assert {"walk", "up", "test"} <= targets["README.md"]
     assert {"check", "bench"} <= targets["CONTRIBUTING.md"]
-    for target in set().union(*targets.values()) - AWAITED:
+    for target in set().union(*targets.values()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
@@ -135,14 +133,14 @@ def test_every_field_of_the_api_is_documented(model: type[BaseModel], heading: s
     """Neither more nor less: a field of an older version misleads as well."""
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section(API_GUIDE, heading), re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"\w+", row)}
-    assert documented ^ set(model.model_fields) <= AWAITED
+    assert documented == set(model.model_fields)
 
 
 def test_every_problem_of_the_api_is_documented():
     """A client compares these words."""
     documented = set(re.findall(r"`([a-z-]+)`", section(API_GUIDE, "## Errors")))
     answered = {problem.slug for problem in every_kind(Problem)} | {Problem.slug}
-    assert answered - documented - AWAITED == set()
+    assert answered - documented == set()
 
 
 def every_kind(kind: type[Problem]) -> Iterator[type[Problem]]:
@@ -158,7 +156,7 @@ def test_the_readme_is_short():
 @each_page
 def test_links_point_to_something_that_exists(page: Path):
     """A heading that was renamed breaks links on other pages."""
-    assert set(broken_links(page)) - AWAITED == set()
+    assert set(broken_links(page)) == set()
 
 
 @each_page
@@ -173,10 +171,8 @@ def test_files_that_a_page_names_exist(page: Path):
     code = "\n".join(code_of(page))
     paths = {path.rstrip("./") for path in REPOSITORY_PATH.findall(code)}
     expanded = {path for name in paths for path in alternatives(name) if not PLACEHOLDER.search(path)}
-    assert [path for path in sorted(expanded - AWAITED) if not list(ROOT.glob(path))] == []
-    assert [
-        path for path in sorted({*API_MODULE.findall(prose_of(page))} - AWAITED) if not (API / path).is_file()
-    ] == []
+    assert [path for path in sorted(expanded) if not list(ROOT.glob(path))] == []
+    assert [path for path in API_MODULE.findall(prose_of(page)) if not (API / path).is_file()] == []
 
 
 def alternatives(path: str) -> list[str]:
@@ -194,7 +190,7 @@ def test_pages_that_the_code_names_exist():
         capture_output=True,
         text=True,
     )
-    assert [name for name in sorted(set(listed.stdout.split()) - AWAITED) if not (ROOT / name).is_file()] == []
+    assert [name for name in sorted(set(listed.stdout.split())) if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("package", [API, MODEL], ids=lambda package: package.name)
@@ -205,7 +201,7 @@ def test_every_module_is_on_the_map(package: Path):
     named = set(re.findall(r"[`/](\w+)(?:\.py)?`", page))
     folders = {"routes", "migrations"}
     unnamed = {path.stem for path in modules if path.stem not in named and path.parent.name not in folders}
-    assert unnamed - AWAITED == set()
+    assert unnamed == set()
 
 
 def test_the_two_drawings_differ_in_colours_only():
