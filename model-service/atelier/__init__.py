@@ -1,7 +1,7 @@
-"""The atelier: a painter, and a small diffusion model that learns from it. Nothing that serves imports this."""
+"""The atelier: a painter, and a small diffusion model that learns from it. The services never import this package."""
 
 import os
 
-# Threads that spin while they wait keep the cores from the ones they wait for: on a shared machine that costs tenfold.
-# libgomp reads it once, when torch is imported.
+# Threads that wait actively block the cores for the threads they wait for: ten times slower on a shared machine.
+# libgomp reads the variable when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""Captions: what a picture is called, in several phrasings, and which ones are kept from training."""
+"""Captions of pictures in several phrasings, and the split into training and held-out ones."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,7 +13,7 @@ HELD_OUT_ONE_IN: Final = 10
 
 @dataclass(frozen=True)
 class Caption:
-    """What to paint, and the words for it. Colours are in the order in which they are named."""
+    """What to paint, and the words for it. Colours are in the order of their names in the text."""
 
     family: str
     colours: tuple[str, ...]
@@ -22,30 +22,30 @@ class Caption:
 
     @property
     def held_out(self) -> bool:
-        """Whether this family in these colours is kept from training."""
+        """Whether this family in these colours is excluded from training."""
         return held_out(self.family, self.colours)
 
 
 def held_out(family: str, colours: tuple[str, ...]) -> bool:
-    """One pairing in ten, by hash: no list to keep, and the same everywhere."""
+    """Whether a family in these colours is excluded from training: one pairing in ten, decided by a hash."""
     digest = sha256(f"{family}:{','.join(colours)}".encode()).hexdigest()
     return int(digest, 16) % HELD_OUT_ONE_IN == 0
 
 
 def join_words(words: tuple[str, ...]) -> str:
-    """red; red and blue; red, blue and green."""
+    """Join words as in `red`, `red and blue`, `red, blue and green`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def with_article(article: str, words: str) -> str:
-    """The article that fits the word after it; "" stays without."""
+    """Words with `a` or `an`, whichever fits; without an article if `article` is empty."""
     if not article:
         return words
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def phrase(family: str, colours: tuple[str, ...], kind: int | None, rng: Random) -> str:
-    """One of the ways to say it. kind None leaves the layout open."""
+    """A random phrasing. kind: the layout to name, 0 or 1; None names none."""
     article, noun = rng.choice(FAMILIES[family].names)
     noun_kind = noun if kind is None else f"{FAMILIES[family].kinds[kind]} {noun}"
     figure, ground = join_words(colours[:-1]), colours[-1]
@@ -62,7 +62,7 @@ def phrase(family: str, colours: tuple[str, ...], kind: int | None, rng: Random)
 
 
 def draw_caption(rng: Random, from_held_out: bool = False) -> Caption:
-    """A caption by chance, from the training side or from the held-out side."""
+    """A random caption, from the training side or from the held-out side."""
     family = rng.choice(tuple(FAMILIES))
     while True:
         colours = tuple(rng.sample(tuple(COLOURS), rng.choice(FAMILIES[family].counts)))
@@ -73,7 +73,7 @@ def draw_caption(rng: Random, from_held_out: bool = False) -> Caption:
 
 
 def vocabulary() -> frozenset[str]:
-    """Every word that a caption can hold."""
+    """Every word that captions can contain."""
     words = set(["a", "an", "in", "on", "and", "of", "with", "painting"])
     for family in FAMILIES.values():
         words.update(" ".join((*family.kinds, *(noun for _, noun in family.names))).split())

@@ -1,4 +1,4 @@
-"""What only the atelier knows of its model card, as JSON; `momalisa-model card` fills in what the weights say.
+"""The fields of the atelier's model card that cannot be derived from its weights, as JSON.
 
 `python -m atelier.card_overrides > overrides.json`, then
 `MOMALISA_MODEL_CARD=overrides.json momalisa-model card > card.json`.
@@ -12,12 +12,12 @@ from atelier.palette import COLOURS
 from atelier.readme import WALKS
 from atelier.sheet import GUIDANCE, STEPS
 
-# Chosen by bench/microbatch.py: two replicas of one thread each, a first frame well within 1.5 s.
+# Measured with bench/microbatch.py: the first frame takes less than 1.5 s with two replicas of one thread each.
 MICRO_BATCH: Final = 5
 
 
 def card_overrides() -> dict[str, Any]:
-    """A model card without the fields that follow from the weights."""
+    """A model card without the fields that are derived from the weights."""
     return {
         "model": "atelier",
         "micro_batch": MICRO_BATCH,
@@ -26,10 +26,10 @@ def card_overrides() -> dict[str, Any]:
         "about": {
             "title": "The atelier",
             "summary": "A small model that comes with MoMALisa and paints modern-art compositions in named colours.",
-            "license": "Apache-2.0 for the weights, CC0 for the pictures they learnt from.",
+            "license": "Apache-2.0 for the weights, CC0 for the training pictures.",
             "examples": WALKS,
-            "limits": f"It knows its own words alone: some twenty kinds of composition in {len(COLOURS)} colours. "
-            "For words that it does not know, their letters choose colours and a calm composition.",
+            "limits": f"It knows only its own words: about twenty kinds of composition in {len(COLOURS)} colours. "
+            "The letters of other words choose colours and a calm composition.",
             "words": sorted(vocabulary()),
         },
     }

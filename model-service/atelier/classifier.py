@@ -1,4 +1,4 @@
-"""Judges pictures: is it the family that was asked for, and are the named colours there."""
+"""Evaluates pictures: do they show the requested family and the named colours?"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,13 +21,13 @@ MIN_SHARE: Final = 0.01
 
 
 def share_of(picture: Picture, colour: str) -> float:
-    """The share of pixels within 60 of the named colour, in RGB."""
+    """The share of pixels whose RGB distance from the named colour is below MAX_COLOUR_DISTANCE."""
     gaps = picture.astype(np.float32) - np.array(COLOURS[colour], np.float32)
     return float((np.sqrt((gaps**2).sum(-1)) < MAX_COLOUR_DISTANCE).mean())
 
 
 def colours_present(pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
-    """The share of named colours that cover at least a hundredth of their picture."""
+    """The share of named colours that cover at least MIN_SHARE of their picture."""
     found = [
         share_of(picture, colour) >= MIN_SHARE
         for picture, caption in zip(pictures, captions, strict=True)
@@ -37,7 +37,7 @@ def colours_present(pictures: Sequence[Picture], captions: Sequence[Caption]) ->
 
 
 class FamilyClassifier(nn.Module):
-    """Tells families apart: pictures (n, 3, 128, 128) in [-1, 1] to scores (n, families)."""
+    """Recognises families: pictures (n, 3, 128, 128) in [-1, 1] to scores (n, families)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,12 +48,13 @@ class FamilyClassifier(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, len(FAMILIES)))
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, 128, 128) in [-1, 1] to scores (n, families)."""
         scores: Tensor = self.layers(pictures)
         return scores
 
 
 def train_classifier(pictures: int = 6000, batch: int = 40, seed: int = 1) -> FamilyClassifier:
-    """Trained on the painter alone; with noise, so that a blurred edge does not sway it."""
+    """Train a classifier on pictures of the painter, with noise, so that it accepts blurred edges."""
     torch.manual_seed(seed)
     rng, classifier, names = Random(seed), FamilyClassifier(), list(FAMILIES)
     optimiser = torch.optim.AdamW(classifier.parameters(), 2e-3)
@@ -70,8 +71,8 @@ def train_classifier(pictures: int = 6000, batch: int = 40, seed: int = 1) -> Fa
 
 @torch.inference_mode()
 def family_accuracy(classifier: FamilyClassifier, pictures: Sequence[Picture], captions: Sequence[Caption]) -> float:
-    """The share of pictures that are taken for what their caption says."""
+    """The share of pictures that the classifier assigns to the family of their caption."""
     names = list(FAMILIES)
-    found: list[int] = classifier(to_tensor(np.stack(pictures))).argmax(1).tolist()
-    right = sum(names[i] == caption.family for i, caption in zip(found, captions, strict=True))
+    predicted: list[int] = classifier(to_tensor(np.stack(pictures))).argmax(1).tolist()
+    right = sum(names[i] == caption.family for i, caption in zip(predicted, captions, strict=True))
     return right / len(captions)

@@ -1,7 +1,7 @@
-"""Examines a replica over HTTP, on captions kept from training: `python -m atelier.evaluate`.
+"""Evaluates a replica over HTTP with held-out captions: `python -m atelier.evaluate`.
 
-What is asked: is the family right, are the named colours there, in their order, does a walk's way look like a walk.
-The painter's own pictures and shuffled captions stand beside every figure, as its ceiling and its floor.
+It measures whether pictures show the family and the colours of their caption, in their order, and how walks move. The
+painter's pictures and shuffled captions give an upper and a lower bound for each figure.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PCA_SEED: Final = 0
 
 @dataclass(frozen=True)
 class Walk:
-    """Two captions and the pictures from one to the other, both ends included."""
+    """Two captions, and the pictures from one to the other, both ends included."""
 
     start: Caption
     end: Caption
@@ -50,14 +50,14 @@ class Walk:
 
 
 class Replica:
-    """A model service at a url, asked with its card's own defaults."""
+    """A client of a model service at a URL; it uses the defaults of the model card."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.card: dict[str, Any] = json.loads(self._call("/v1/model"))["card"]
 
     def render(self, start: str, end: str, seed: int, fractions: Sequence[float]) -> tuple[Picture, ...]:
-        """Pictures in the order of their fractions, (height, width, 3) uint8. Raises URLError, HTTPError."""
+        """Pictures in the order of the fractions, (height, width, 3) uint8 each. Raises URLError and HTTPError."""
         kept = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
         recipe = {name: self.card[name] for name in (*kept, "model", "revision")}
         recipe |= {"start": start, "end": end, "seed": seed}
@@ -75,7 +75,7 @@ class Replica:
 
 @contextmanager
 def started_replica() -> Iterator[str]:
-    """The url of a model service that lives as long as the block, with the settings of this environment."""
+    """Run a model service during the block, with the settings of the environment. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     url, program = f"http://127.0.0.1:{port}", str(Path(sys.executable).with_name("momalisa-model"))
@@ -83,7 +83,7 @@ def started_replica() -> Iterator[str]:
     try:
         while not _is_ready(url):
             if process.poll() is not None:
-                raise SystemExit("the replica did not come up; the lines above say why")
+                raise SystemExit("The replica stopped before it was ready. See its log above.")
             time.sleep(0.2)
         yield url
     finally:
@@ -100,7 +100,7 @@ def _is_ready(url: str) -> bool:
 
 
 def make_walks(replica: Replica, count: int, frames: int, seed: int = 99) -> list[Walk]:
-    """Walks between captions that were never trained on."""
+    """Walks between random held-out captions."""
     rng, walks = Random(seed), []
     fractions = [index / (frames - 1) for index in range(frames)]
     for number in range(count):
@@ -110,7 +110,7 @@ def make_walks(replica: Replica, count: int, frames: int, seed: int = 99) -> lis
 
 
 def colours_in_order(picture: Picture, caption: Caption) -> bool:
-    """Whether the picture is nearer to the painter's own than to any with the colours in another order."""
+    """Whether the picture is closer to the painter's than to those with the same colours in another order."""
 
     def distance(colours: tuple[str, ...]) -> float:
         layouts = (paint(caption.family, colours, kind, size=picture.shape[0]) for kind in (0, 1))
@@ -120,12 +120,12 @@ def colours_in_order(picture: Picture, caption: Caption) -> bool:
 
 
 def share_in_colours(picture: Picture, caption: Caption) -> float:
-    """The share of pixels in one of the named colours, or in the black that draws lines."""
+    """The share of pixels in one of the named colours or in black, the colour of outlines."""
     return min(1.0, sum(share_of(picture, colour) for colour in {*caption.colours, "black"}))
 
 
 def evenness(pictures: Sequence[Picture]) -> float:
-    """1 - Gini of the distances between neighbours (RMS of pixels): 1 where all steps look the same size."""
+    """1 - Gini coefficient of the steps between neighbours (RMS of pixels): 1 if all steps have the same size."""
     steps = np.sort([np.sqrt(np.square(a.astype(np.float32) - b).mean()) for a, b in pairwise(pictures)])
     if not steps.sum():
         return 0.0
@@ -135,7 +135,7 @@ def evenness(pictures: Sequence[Picture]) -> float:
 
 
 def sharpness(pictures: Sequence[Picture]) -> float:
-    """Variance of the Laplacian in the middle third over that at the two ends: below 1 where a walk fades."""
+    """Variance of the Laplacian in the middle third, relative to both ends: below 1 if a walk cross-fades."""
     third = len(pictures) // 3
     middle = np.mean([_laplacian_variance(picture) for picture in pictures[third:-third]])
     ends = np.mean([_laplacian_variance(picture) for picture in (pictures[0], pictures[-1])])
@@ -151,7 +151,7 @@ def _laplacian_variance(picture: Picture) -> float:
 def compare_with_baselines(
     walks: Sequence[Walk], classifier: FamilyClassifier
 ) -> dict[str, tuple[float, float, float]]:
-    """Each figure for the replica, for the painter himself, and for the replica with the captions shuffled."""
+    """Each figure for the replica, for the painter, and for the replica with shuffled captions."""
     captions = [caption for walk in walks for caption in (walk.start, walk.end)]
     pictures = [picture for walk in walks for picture in (walk.pictures[0], walk.pictures[-1])]
     shuffled = captions[1:] + captions[:1]
@@ -160,19 +160,19 @@ def compare_with_baselines(
         return figure(pictures, captions), figure(paint_captions(captions), captions), figure(pictures, shuffled)
 
     def mean_of(judge: Any) -> Any:
-        return lambda shown, said: float(np.mean([judge(p, c) for p, c in zip(shown, said, strict=True)]))
+        return lambda shown, texts: float(np.mean([judge(p, c) for p, c in zip(shown, texts, strict=True)]))
 
     return {
-        "family right": three(lambda shown, said: family_accuracy(classifier, shown, said)),
+        "correct family": three(lambda shown, texts: family_accuracy(classifier, shown, texts)),
         "named colours present": three(colours_present),
         "pixels in named colours": three(mean_of(share_in_colours)),
-        "colour order right": three(mean_of(colours_in_order)),
+        "correct colour order": three(mean_of(colours_in_order)),
     }
 
 
 @torch.inference_mode()
 def decoder_db(weights: Path, count: int = 64, seed: int = 99) -> float:
-    """How well the decoder carries the latents of held-out pictures: peak signal to noise ratio, in dB."""
+    """Peak signal-to-noise ratio of decoded held-out pictures, in dB."""
     rng = Random(seed)
     captions = [draw_caption(rng, from_held_out=True) for _ in range(count)]
     whole, vae = to_tensor(np.stack(paint_captions(captions))), load_weights(weights).vae
@@ -182,43 +182,45 @@ def decoder_db(weights: Path, count: int = 64, seed: int = 99) -> float:
 
 
 def both_ends_correct(walks: Sequence[Walk], classifier: FamilyClassifier) -> float:
-    """The share of walks whose first and last pictures are both taken for what their captions say."""
-    right = [
+    """The share of walks whose first and last pictures both show the family of their caption."""
+    correct = [
         family_accuracy(classifier, [walk.pictures[0], walk.pictures[-1]], [walk.start, walk.end]) == 1
         for walk in walks
     ]
-    return sum(right) / len(right)
+    return sum(correct) / len(correct)
 
 
 def unknown_words_accuracy(replica: Replica, classifier: FamilyClassifier) -> tuple[float, float]:
-    """For texts of unknown words: family right and colours present, by what atelier/unknown_words.py says."""
+    """(correct family, colours present) for texts of unknown words, as atelier/unknown_words.py defines them."""
     captions = [substitute_caption(text) for text in UNKNOWN_PHRASES]
     pictures = [replica.render(text, text, number, [0.0])[0] for number, text in enumerate(UNKNOWN_PHRASES)]
     return family_accuracy(classifier, pictures, captions), colours_present(pictures, captions)
 
 
 def measure(replica: Replica, count: int, frames: int, weights: Path) -> dict[str, tuple[float, ...]]:
-    """Every figure by its name: the replica's, and for some the painter's own and that of shuffled captions."""
+    """Every figure by name: the replica's, and for some also the painter's and that of shuffled captions."""
     walks, classifier = make_walks(replica, count, frames), train_classifier()
     family, colours = unknown_words_accuracy(replica, classifier)
     return {
         **compare_with_baselines(walks, classifier),
-        "decoder, dB": (decoder_db(weights),),
-        "both ends right": (both_ends_correct(walks, classifier),),
+        "decoder PSNR, dB": (decoder_db(weights),),
+        "both ends correct": (both_ends_correct(walks, classifier),),
         "1 - Gini of steps": (float(np.mean([evenness(walk.pictures) for walk in walks])),),
         "sharpness of the middle": (float(np.mean([sharpness(walk.pictures) for walk in walks])),),
-        "strange words, family right": (family,),
-        "strange words, colours present": (colours,),
+        "unknown words, correct family": (family,),
+        "unknown words, colours present": (colours,),
     }
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", help="a running replica, such as http://127.0.0.1:8100; else one is started")
-    parser.add_argument("--walks", type=int, default=60)
-    parser.add_argument("--frames", type=int, default=25)
-    parser.add_argument("--weights", type=Path, default=Path("atelier/weights"), help="for the decoder's own figure")
-    parser.add_argument("--keep", action="store_true", help="write the figures into the weights' model card")
+    parser.add_argument("--url", help="URL of a running replica; without it, one is started")
+    parser.add_argument("--walks", type=int, default=60, help="number of walks")
+    parser.add_argument("--frames", type=int, default=25, help="frames of each walk")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("atelier/weights"), help="folder of the weights, to measure the decoder"
+    )
+    parser.add_argument("--keep", action="store_true", help="write the figures into the README of the weights")
     options = parser.parse_args()
     with nullcontext(options.url) if options.url else started_replica() as url:
         replica = Replica(url)

@@ -1,6 +1,6 @@
-"""Writes the atelier's networks as a diffusers StableDiffusionPipeline folder: half precision, safetensors only.
+"""Writes the atelier's networks as a StableDiffusionPipeline folder of diffusers: half precision, safetensors only.
 
-By hand: `python -m atelier.export --out DIR --weights DIR`, from a training's folder.
+`python -m atelier.export --out DIR --weights DIR` exports the checkpoint of a training.
 """
 
 import argparse
@@ -25,7 +25,7 @@ LARGEST_FILE: Final = "10MB"
 
 
 def assemble(networks: nn.ModuleDict, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
-    """The pipeline that plain diffusers would load, in half precision on the CPU. The networks stay as they are."""
+    """A pipeline of copies of the networks, in half precision on the CPU."""
     halves = {name: deepcopy(network).cpu().half().eval() for name, network in networks.items()}
     return StableDiffusionPipeline(
         **halves,
@@ -38,18 +38,18 @@ def assemble(networks: nn.ModuleDict, tokenizer: CLIPTokenizer) -> StableDiffusi
 
 
 def write_weights(networks: nn.ModuleDict, tokenizer: CLIPTokenizer, tally: Tally, folder: Path) -> None:
-    """Put the pipeline where the folder is: whoever opens it finds the old one or the new one, never half of one."""
+    """Replace the folder by the new pipeline in one step, so that readers never find a part of it."""
     fresh, stale = folder.with_name(folder.name + ".fresh"), folder.with_name(folder.name + ".stale")
     for leftover in (fresh, stale):
         shutil.rmtree(leftover, ignore_errors=True)
-    # Training tokenizes to a fixed length, and the tokenizer would remember: a long prompt would be cut unheard.
+    # Training pads to a fixed length. If the tokenizer saved this, long prompts would be truncated without a warning.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     assemble(networks, tokenizer).save_pretrained(fresh, safe_serialization=True, max_shard_size=LARGEST_FILE)
     (fresh / TRAINING).write_text(json.dumps(vars(tally), indent=2) + "\n")
     write_readme(fresh)
     for path in fresh.rglob("*"):
-        # save_pretrained writes files that only their owner may read; an image runs as somebody else.
+        # save_pretrained writes files that only their owner can read; containers run as another user.
         path.chmod(0o755 if path.is_dir() else 0o644)
     if folder.exists():
         folder.rename(stale)
@@ -58,7 +58,7 @@ def write_weights(networks: nn.ModuleDict, tokenizer: CLIPTokenizer, tally: Tall
 
 
 def load_weights(folder: Path) -> StableDiffusionPipeline:
-    """What any user of diffusers would write."""
+    """The pipeline in a folder, loaded in float32 like any other of diffusers."""
     pipeline: StableDiffusionPipeline = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True
     )
@@ -68,7 +68,7 @@ def load_weights(folder: Path) -> StableDiffusionPipeline:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the training's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training")
     parser.add_argument("--weights", type=Path, required=True, help="folder to write the pipeline to")
     options = parser.parse_args()
     tokenizer = load_or_build_tokenizer(options.out / "tokenizer", 0)

@@ -1,8 +1,8 @@
-"""The families of composition: what captions call each, and which function says where its colours go.
+"""The families of compositions: their names in captions, and the function that draws each.
 
-Such a function is given the side of the canvas in points, the kind of layout (0 or 1), the count of colours and the
-chance that varies the layout. It draws a label map (side, side) or, where colours melt into each other, weights
-(count + 1, side, side) that sum to 1. Slot `count`, one past the named colours, is ink: the black of leading and lines.
+Such a function gets the side of the canvas in points, the kind of layout (0 or 1), the count of colours, and a random
+generator for variations of the layout. It returns a label map (side, side) or, for soft edges, weights
+(count + 1, side, side) that sum to 1. Slot `count`, after the named colours, is black, for outlines.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ Draw = Callable[[int, int, int, Random], Layers]
 class Family:
     """One kind of picture.
 
-    names: what captions call it, article first ("" for a plural). kinds: the words for its layouts.
-    counts: how many colours it takes. draw(side, kind, count, rng): where those colours go.
+    names: (article, noun) pairs for captions; the article of a plural is empty. kinds: the words for the two layouts.
+    counts: possible numbers of colours. draw(side, kind, count, rng): its label map or weights.
     """
 
     names: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""Compositions with a figure on a ground, or with a middle. What the arguments mean stands in families.py."""
+"""Compositions with a figure on a ground, or with a centre. families.py explains the arguments."""
 
 from math import cos, pi, sin
 from random import Random
@@ -10,7 +10,7 @@ from atelier.canvas import Layers, Weights
 
 
 def circles(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Rings around one centre, the first colour innermost, the last one outside."""
+    """Rings around one centre, from the first colour inside to the last one outside."""
     radius, _ = canvas.polar(side, (0.5, 0.5))
     rings = ((4, 8), (6, 9))[count - 2][kind]
     labels = canvas.bands(radius * (rings / 0.48), count)
@@ -36,7 +36,7 @@ def field(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def _frond(centre: tuple[float, float], length: float, turn: float) -> list[canvas.Points]:
-    """A stem with pairs of leaflets, as scissors would cut it from paper."""
+    """A stem with pairs of leaflets, like a paper cut-out."""
     a = 2 * pi * turn
     leaves = [canvas.bar(centre, length, length * 0.09, turn)]
     for i in range(4):
@@ -50,7 +50,7 @@ def _frond(centre: tuple[float, float], length: float, turn: float) -> list[canv
 
 
 def cutouts(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Leaves and lobed blossoms cut from paper, on the last colour."""
+    """Paper cut-outs of leaves and lobed blossoms, on the last colour."""
     cells, size = ((2, 0.42), (3, 0.27))[kind]
     polygons: list[tuple[canvas.Points, int]] = []
     for i in range(cells * cells):
@@ -65,7 +65,7 @@ def cutouts(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def spiral(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """An Archimedean spiral, one arm a colour."""
+    """An Archimedean spiral with one arm per colour."""
     radius, turns = canvas.polar(side, (0.5, 0.5))
     return canvas.bands(((radius * (5, 8)[kind] - turns) % 1) * count, count)
 
@@ -85,7 +85,7 @@ def stars(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def sunburst(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Rays in turn; with three colours the first is the sun in their midst."""
+    """Rays in alternating colours; with three colours, the first one is the sun in the centre."""
     radius, turns = canvas.polar(side, ((0.5, 0.5), (0.5, 0.92))[kind])
     labels = canvas.bands(turns * (20, 28)[kind], 2)
     if count == 3:
@@ -106,7 +106,7 @@ def landscape(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def discs(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Discs that shine through each other, on the last colour."""
+    """Translucent overlapping discs, on the last colour."""
     many, reach, size = ((3, 0.17, 0.27), (6, 0.25, 0.19))[kind]
     weights: Weights = np.zeros((count + 1, side, side), np.float32)
     weights[count - 1] = 1
@@ -120,7 +120,7 @@ def discs(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def bars(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Suprematist bars and a disc, adrift on the last colour."""
+    """Suprematist bars and a disc, on the last colour."""
     turn = (-0.09, 0.09)[kind]
     polygons: list[tuple[canvas.Points, int]] = []
     for i in range(6):
@@ -133,7 +133,7 @@ def bars(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def flower(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Petals, heart, ground."""
+    """A flower: petals, centre, ground."""
     radius, turns = canvas.polar(side, (0.5, 0.5))
     petals, edge = ((6, np.float32(0.6)), (11, np.float32(1)))[kind]
     lobes = np.abs(np.cos(pi * petals * (turns + 0.25))) ** np.float32(edge)
@@ -143,7 +143,7 @@ def flower(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def rainbow(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Arcs from the outer one in, under a sky of the last colour."""
+    """Arcs, from the outermost inwards, and a sky in the last colour."""
     radius, _ = canvas.polar(side, ((0.5, 0.95), (0.5, 1.0))[kind])
     outer, width = ((0.75, 0.1), (0.45, 0.06))[kind]
     labels = canvas.bands((outer - radius) / np.float32(width), count - 1)

@@ -1,4 +1,4 @@
-"""Latents by a fixed PCA of 8 x 8 x 3 patches: an encoder without training, so that decoder and UNet learn at once."""
+"""Latents from a fixed PCA of 8 x 8 x 3 patches: an encoder without training, so decoder and UNet train together."""
 
 from dataclasses import dataclass
 from random import Random
@@ -17,7 +17,7 @@ CHANNELS: Final = 12
 
 
 def patches(pictures: Tensor) -> Tensor:
-    """(n, 3, height, width) to (n, height / 8, width / 8, 192)."""
+    """Cut pictures (n, 3, height, width) into patches (n, height / 8, width / 8, 192)."""
     n, colours, height, width = pictures.shape
     tiles = pictures.reshape(n, colours, height // PATCH, PATCH, width // PATCH, PATCH)
     return tiles.permute(0, 2, 4, 1, 3, 5).reshape(n, height // PATCH, width // PATCH, -1)
@@ -45,7 +45,7 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def fit_pca(seed: int = 0, pictures: int = 1500) -> PatchPca:
-    """Principal components of the painter's pictures, the largest 12."""
+    """The encoder from the 12 largest principal components of the painter's pictures."""
     rng = Random(seed)
     drawn = [draw_caption(rng) for _ in range(pictures)]
     stack = np.stack([paint(c.family, c.colours, c.kind) for c in drawn])

@@ -1,4 +1,4 @@
-"""The three networks of the atelier's Stable Diffusion pipeline, small enough for two cores."""
+"""The three networks of the atelier's Stable Diffusion pipeline, small enough to train on two cores."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ TEXT_WIDTH: Final = 128
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Noisy latents (n, 12, 16, 16) and words (n, 32, 128) to velocities: 9.4 million weights."""
+    """The UNet: noisy latents (n, 12, 16, 16) and embeddings (n, 32, 128) to velocities; 9.4 million weights."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS,
@@ -30,7 +30,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Token ids (n, 32) to words (n, 32, 128)."""
+    """The text encoder: token ids (n, 32) to embeddings (n, 32, 128)."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -47,7 +47,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_autoencoder() -> AutoencoderTiny:
-    """Pictures (n, 3, 128, 128) in [-1, 1] to latents (n, 12, 16, 16) and back."""
+    """The autoencoder: pictures (n, 3, 128, 128) in [-1, 1] to latents (n, 12, 16, 16) and back."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32, 32),
         decoder_block_out_channels=(32, 32, 32, 32),
@@ -59,7 +59,7 @@ def build_autoencoder() -> AutoencoderTiny:
 
 
 def build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
-    """All three, by the names that the pipeline knows them by."""
+    """All three networks, by their names in the pipeline."""
     return nn.ModuleDict(
         {"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer), "vae": build_autoencoder()}
     )
@@ -74,10 +74,10 @@ SCHEDULE: Final[dict[str, Any]] = {
 
 
 def build_noise_schedule() -> DDPMScheduler:
-    """What training adds noise by."""
+    """The noise schedule for training."""
     return DDPMScheduler(**SCHEDULE)
 
 
 def build_sampler() -> UniPCMultistepScheduler:
-    """What the pipeline paints by: deterministic, good in a dozen steps."""
+    """The scheduler of the pipeline: deterministic, with good pictures after a dozen steps."""
     return UniPCMultistepScheduler(**SCHEDULE, steps_offset=1)

@@ -1,4 +1,4 @@
-"""Paints a family in named colours: antialiased, at any size, the same every time."""
+"""Paints a family in named colours: antialiased, at any size, deterministic."""
 
 from functools import lru_cache
 from random import Random
@@ -16,9 +16,9 @@ SUPERSAMPLING: Final = 4
 
 
 def cover(family: str, kind: int, count: int, variation: int, size: int) -> NDArray[np.float32]:
-    """How much of each colour every pixel takes: (count + 1, size, size), summing to 1, ink last.
+    """The share of each colour in every pixel: (count + 1, size, size), with sum 1; the last one is black.
 
-    kind: 0 or 1, the family's two layouts; variation: 0 is the fixed layout, any other number is one of its own.
+    kind: 0 or 1, one of the family's two layouts. variation: 0 is the fixed layout; each other number is another one.
     """
     side = size * SUPERSAMPLING
     layers = FAMILIES[family].draw(side, kind, count, Random(f"{family}/{kind}/{variation}"))
@@ -31,12 +31,12 @@ def cover(family: str, kind: int, count: int, variation: int, size: int) -> NDAr
 
 @lru_cache(maxsize=256)
 def _fixed_cover(family: str, kind: int, count: int, size: int) -> NDArray[np.float32]:
-    """Colours change from picture to picture, a fixed layout does not: painting one is then a matrix product."""
+    """Cached, because only the colours of fixed layouts change: painting one is then a matrix product."""
     return cover(family, kind, count, 0, size)
 
 
 def paint(family: str, colours: tuple[str, ...], kind: int = 0, variation: int = 0, size: int = 128) -> Picture:
-    """A picture, (size, size, 3) uint8. Raises KeyError for a family or colour that the atelier does not know."""
+    """A picture, (size, size, 3) uint8; `cover` explains kind and variation. Raises KeyError for unknown names."""
     pots = np.array([COLOURS[name] for name in (*colours, "black")], np.float32)
     count = len(colours)
     shares = cover(family, kind, count, variation, size) if variation else _fixed_cover(family, kind, count, size)

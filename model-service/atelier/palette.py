@@ -1,4 +1,4 @@
-"""The atelier's named colours, and which of them stand well beside each other."""
+"""The atelier's named colours, and which of them are easy to distinguish."""
 
 import math
 from typing import Final
@@ -41,7 +41,7 @@ def contrast(first: str, second: str) -> float:
 
 
 def are_distinct(colours: tuple[str, ...]) -> bool:
-    """Whether the eye tells every one of these colours from every other."""
+    """Whether every two of these colours are easy to distinguish."""
     return all(
         contrast(first, second) >= MIN_CONTRAST for i, first in enumerate(colours) for second in colours[i + 1 :]
     )

@@ -1,4 +1,4 @@
-"""Compositions that fill the picture: the same all over. What the arguments mean stands in families.py."""
+"""Compositions that fill the picture evenly. families.py explains the arguments."""
 
 from math import pi
 from random import Random
@@ -10,7 +10,7 @@ from atelier.canvas import Labels, Layers
 
 
 def grid(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Rectangles between black lines, the first colour in the largest."""
+    """Rectangles between black lines; the largest one has the first colour."""
     boxes = [(0.0, 0.0, 1.0, 1.0)]
     for _ in range((5, 10)[kind]):
         x0, y0, x1, y1 = boxes.pop(0)
@@ -30,13 +30,13 @@ def grid(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def stripes(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Straight stripes, upright or aslant."""
+    """Straight stripes, upright or slanted."""
     x, y = canvas.coordinates(side)
     return canvas.bands((x + y) * (4 if count == 2 else 4.5) if kind else x * (8 if count == 2 else 9), count)
 
 
 def dots(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Dots in rows on the last colour; three colours: two of them take turns."""
+    """Dots in rows on the last colour; with three colours, the dots alternate between two."""
     x, y = canvas.coordinates(side)
     across = (4, 6)[kind]
     inside = np.hypot((x * across) % 1 - 0.5, (y * across) % 1 - 0.5) < 0.34
@@ -45,7 +45,7 @@ def dots(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def waves(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Bands that roll from left to right."""
+    """Wavy bands from left to right."""
     x, y = canvas.coordinates(side)
     height, length, many = ((0.03, 1.0, 6), (0.07, 2.0, 6))[kind]
     rolling = y + np.float32(height) * np.sin(2 * pi * (length * x + rng.random())).astype(np.float32)
@@ -53,7 +53,7 @@ def waves(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def checkerboard(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Squares in turn, straight or standing on their corners."""
+    """Squares in alternating colours, straight or rotated by 45 degrees."""
     x, y = canvas.coordinates(side)
     if kind:
         x, y = (x + y) / np.float32(1.2), (x - y) / np.float32(1.2)
@@ -61,7 +61,7 @@ def checkerboard(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def half_circles(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Tiles with a half disc each, turned this way and that, on the last colour."""
+    """Tiles with one half disc each, in random directions, on the last colour."""
     across = (2, 4)[kind]
     x, y = canvas.coordinates(side)
     labels = canvas.ground(side, count - 1)
@@ -74,7 +74,7 @@ def half_circles(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def triangles(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Squares cut along a diagonal."""
+    """Squares that are divided along a diagonal."""
     across = (3, 5)[kind]
     x, y = canvas.coordinates(side)
     labels = canvas.ground(side, 0)
@@ -88,7 +88,7 @@ def triangles(side: int, kind: int, count: int, rng: Random) -> Layers:
 
 
 def tiles(side: int, kind: int, count: int, _rng: Random) -> Layers:
-    """Square tiles with rings in them, the colours moved on from tile to tile."""
+    """Square tiles with rings; the colours shift from tile to tile."""
     across = (2, 3)[kind]
     x, y = canvas.coordinates(side)
     radius = np.hypot((x * across) % 1 - 0.5, (y * across) % 1 - 0.5)
@@ -104,7 +104,7 @@ def chevrons(side: int, kind: int, count: int, _rng: Random) -> Layers:
 
 
 def stained_glass(side: int, kind: int, count: int, rng: Random) -> Layers:
-    """Cells around scattered points, in black leading."""
+    """Cells around random points, with black outlines."""
     x, y = canvas.coordinates(side)
     across = (3, 4)[kind]
     cells = [

@@ -1,4 +1,4 @@
-"""The model card: what the weights are, how they came to be, what was measured, what looks good."""
+"""The README of the weights: what they are, how they were trained, what was measured, and which walks look good."""
 
 import json
 from pathlib import Path
@@ -33,22 +33,20 @@ pipeline_tag: text-to-image
 # The atelier
 
 A Stable Diffusion pipeline of {megabytes:.0f} MB that paints modern-art compositions of 128 x 128 pixels: named
-families in named colours. It comes with MoMALisa, so that walks can be made with nothing to download. It loads like
-any other:
+families in named colours. It is part of MoMALisa, so that walks need no download. It loads like any other:
 
     StableDiffusionPipeline.from_pretrained("weights", dtype=torch.float32, use_safetensors=True)
 
-It looks best with its own scheduler, 8 to 12 steps and a guidance scale of 3 to 4.
+Use its own scheduler, 8 to 12 steps, and a guidance scale of 3 to 4.
 
-## What it knows
+## Known words
 
 - Families: {families}.
-- Colours: {colours}. Their order matters: the ground comes last.
-- A word for the layout may stand before the family ("a wide spiral"): {kinds}.
+- Colours: {colours}. Their order matters: the ground is the last one.
+- Layouts, before the family ("a wide spiral"): {kinds}.
 
-Words outside these it does not know. Their letters choose what comes instead: the first letter of the first one a
-palette, the last letter of the last one a calm composition (`atelier/unknown_words.py`). Colours that are named are
-heeded.
+Other words are unknown. Their letters choose the picture: the first letter of the first unknown word a palette, the
+last letter of the last one a calm composition (`atelier/unknown_words.py`). Colours in the prompt still count.
 
 ## Walks that look good
 
@@ -56,18 +54,18 @@ heeded.
 
 ## Data
 
-Pictures that `atelier/painter.py` paints, in two layouts a family, with captions from `atelier/captions.py`. Nobody
-holds rights in them: they are CC0. One pairing of family and colours in ten (SHA-256 modulo 10 is 0) was kept from
-training. One caption in five is of made-up words, for what to paint when it does not know a word.
+Pictures by `atelier/painter.py`, in two layouts per family, with captions by `atelier/captions.py`. They are free of
+rights (CC0). One pairing of family and colours in ten (SHA-256 modulo 10 is 0) was held out from training. One caption
+in five has random words, so that the model learns what to paint for unknown ones.
 
-## Recipe
+## Training
 
 UNet of 9.4 M weights over latents of 16 x 16 x 12, CLIP-style text encoder of two layers, tiny autoencoder. The latents
-are a fixed PCA of 8 x 8 x 3 patches, which the autoencoder's own encoder has learnt to reproduce. v-prediction, cosine
+are a fixed PCA of 8 x 8 x 3 patches, which the autoencoder's encoder has learnt to reproduce. v-prediction, cosine
 schedule, timesteps skewed to high noise, captions dropped one time in ten, AdamW at 1e-3 falling over the last half,
 moving average .997, float32.
 
-Again from nothing, or on from where it was killed: `python -m atelier.train --out DIR --minutes 120 --weights DIR`
+To train from scratch, or continue a training: `python -m atelier.train --out DIR --minutes 120 --weights DIR`
 
 Samples seen: {samples:,} in {hours:.1f} hours; velocity loss {loss:.3f}.
 
@@ -77,17 +75,17 @@ Samples seen: {samples:,} in {hours:.1f} hours; velocity loss {loss:.3f}.
 
 ## Licence
 
-Apache-2.0 for the weights, CC0 for the pictures they learnt from.
+Apache-2.0 for the weights, CC0 for the training pictures.
 """
 
 
 def _figure_lines(folder: Path) -> str:
     if not (folder / FIGURES).exists():
-        return "Not measured yet: `make atelier-eval`."
+        return "Not measured yet; run `make atelier-eval`."
     measured: dict[str, Any] = json.loads((folder / FIGURES).read_text())
     lines = [
-        f"By `make atelier-eval`, over HTTP: {measured['recipe']}. Beside it what the painter's own pictures get, and",
-        "what the model's get when the captions are shuffled.",
+        f"`make atelier-eval` measured over HTTP: {measured['recipe']}.",
+        "The other columns are the painter's own pictures, and the model's pictures with shuffled captions.",
         "",
         "| figure | atelier | painter | shuffled |",
         "|---|---|---|---|",
@@ -99,7 +97,7 @@ def _figure_lines(folder: Path) -> str:
 
 
 def write_readme(folder: Path) -> None:
-    """Write README.md from what stands in the folder."""
+    """Write README.md of a folder from its weights, training record and figures."""
     training: dict[str, Any] = json.loads((folder / TRAINING).read_text())
     kinds = "; ".join(f"{' or '.join(family.kinds)} {name}" for name, family in FAMILIES.items())
     text = TEMPLATE.format(

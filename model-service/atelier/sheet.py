@@ -1,6 +1,6 @@
-"""Sheets: many pictures on one, by the painter or by the model, on the same captions; words it does not know come last.
+"""Contact sheets of the painter and of the model for the same captions; those with unknown words are last.
 
-`python -m atelier.sheet --weights DIR --docs DIR` makes both for the docs.
+`python -m atelier.sheet --weights DIR --docs DIR` creates both for the documentation.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SHEET_COLUMNS: Final = 14
 
 
 def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
-    """One caption for each layout of each family, by default all unseen in training."""
+    """One caption for each layout of each family, by default held-out ones."""
     rng = Random(seed)
     captions = []
     for name, family in FAMILIES.items():
@@ -39,14 +39,14 @@ def sheet_captions(seed: int = 7, held_out_only: bool = True) -> list[Caption]:
 
 
 def paint_captions(captions: list[Caption]) -> list[Picture]:
-    """The painter's pictures."""
+    """The painter's pictures of these captions."""
     return [paint(caption.family, caption.colours, caption.kind) for caption in captions]
 
 
 def sample_images(
     pipeline: StableDiffusionPipeline, texts: list[str], seed: int = 0, steps: int = STEPS, guidance: float = GUIDANCE
 ) -> list[Image.Image]:
-    """The model's pictures, each from noise of its own."""
+    """The model's pictures of these texts, each from other noise."""
     images: list[Image.Image] = []
     for start in range(0, len(texts), 14):
         some = texts[start : start + 14]
@@ -56,7 +56,7 @@ def sample_images(
 
 
 def lay_out(images: list[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Rows of pictures on white."""
+    """One image with rows of pictures on white. gap: in pixels."""
     width, height = images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
@@ -66,14 +66,14 @@ def lay_out(images: list[Image.Image], columns: int, gap: int = 4) -> Image.Imag
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
-    """A palette PNG: small, and sharp at edges."""
+    """Save as a PNG with a palette: a small file with sharp edges."""
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--docs", type=Path, required=True, help="folder for painter.png and atelier.png")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of the pipeline")
+    parser.add_argument("--docs", type=Path, required=True, help="folder to write painter.png and atelier.png to")
     options = parser.parse_args()
     captions = [*sheet_captions(), *map(substitute_caption, UNKNOWN_PHRASES[:SHEET_COLUMNS])]
     save_sheet(

@@ -1,4 +1,4 @@
-"""A small byte-level BPE in CLIP's format: the atelier's words whole, any other text in pieces."""
+"""A small byte-level BPE in CLIP's format: the atelier's words are single tokens, other text is split."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def byte_letters() -> list[str]:
-    """The 256 letters that byte-level BPE writes bytes with: printable ones as they are, the others from 256 on."""
+    """The 256 characters of byte-level BPE: printable bytes as they are, the others from code point 256 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
 
 
 def learn_merges(texts: list[str], tokens: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """New tokens, and the pairs they are merged from, in order."""
+    """New tokens and the pairs from which they are merged, in order."""
     letters = byte_letters()
     core = CLIPTokenizer().backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -38,7 +38,7 @@ def learn_merges(texts: list[str], tokens: int) -> tuple[list[str], list[tuple[s
 
 
 def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
-    """Learn the tokenizer from captions of the training side. Every byte is a token, so that no text is unknown."""
+    """Learn a tokenizer from training captions. Every byte is a token, so any text can be encoded."""
     rng = Random(seed)
     texts = [draw_caption(rng).text for _ in range(20_000)]
     letters = byte_letters()
@@ -56,7 +56,7 @@ def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
 
 
 def load_or_build_tokenizer(folder: Path, seed: int) -> CLIPTokenizer:
-    """The folder's tokenizer, learnt first where there is none: weights are worth nothing with another one."""
+    """The tokenizer in a folder, learnt and saved if there is none: weights work with their own tokenizer only."""
     if not folder.exists():
         build_tokenizer(seed).save_pretrained(folder)
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)

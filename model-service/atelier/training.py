@@ -1,4 +1,4 @@
-"""The state of a training, and one step of it. When to show it and when to stop is train.py's part."""
+"""The state of a training, and one step of it. train.py decides when to save and when to stop."""
 
 import math
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ ENCODER_EVERY: Final = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, by whichever limit comes first, and how often to show it.
+    """The options of a training. It ends at the first of its limits, minutes or samples.
 
-    painters: processes that paint ahead, which a GPU wants; 0 paints in this one. start: weights to go on from where
-    there is no checkpoint.
+    batch: pictures in one step. variations: layouts of each kind. painters: processes that paint in advance; 0 paints
+    in this one. start: weights to start from if there is no checkpoint.
     """
 
     out: Path
@@ -47,7 +47,7 @@ class Plan:
 
 
 class Training:
-    """One training. What a step sees is decided by its number alone, so a checkpoint needs no random state."""
+    """One training. A step's number alone decides its batch, so a checkpoint needs no random state."""
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
@@ -82,7 +82,7 @@ class Training:
         self.tally = checkpoint.tally_of(state)
 
     def _start_from(self, folder: Path) -> None:
-        """Go on from exported weights: the latents are the same, as the PCA follows from the seed."""
+        """Start from exported weights: the latents are the same, because the seed decides the PCA."""
         pipeline = load_weights(folder)
         for networks in (self.networks, self.average):
             for name, network in networks.items():
@@ -99,17 +99,17 @@ class Training:
 
     @property
     def progress(self) -> float:
-        """0 at the start, 1 where the plan ends."""
+        """From 0 at the start to 1 at the end of the plan."""
         return max(self.tally.spent_s / 60 / self.plan.minutes, self.tally.samples / self.plan.samples)
 
     def rate(self) -> float:
-        """Warm up, hold, and fall over the last half."""
+        """The learning rate: rises during warm-up, and falls during the last half."""
         fall = min(1.0, max(0.0, 2 * self.progress - 1))
         rise = min(1.0, (self.tally.step + 1) / WARMUP_STEPS)
         return RATE * rise * (0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2)
 
     def advance(self) -> None:
-        """One step of all three networks."""
+        """Train all three networks for one step."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         loss = self._loss()
@@ -145,7 +145,7 @@ class Training:
             torch._foreach_lerp_(list(self.average.parameters()), newest, 1 - keep)
 
     def show(self) -> None:
-        """Paint a sheet of held-out captions."""
+        """Write a contact sheet of held-out captions."""
         pipeline: StableDiffusionPipeline = assemble(self.average, self.tokenizer).to(torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         images = sample_images(pipeline, [caption.text for caption in sheet_captions()])

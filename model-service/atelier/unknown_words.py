@@ -1,7 +1,7 @@
-"""What words that the atelier does not know are painted as: their letters choose a palette and a calm composition.
+"""Pictures for unknown words: their letters choose a palette and a calm composition.
 
-The first letter of the first such word chooses the colours, the last letter of the last one the composition. So
-"a giraffe" and "a battleship" are two pictures, always the same two, and there is a way from one to the other.
+The first letter of the first unknown word chooses the colours, and the last letter of the last one the composition. So
+"a giraffe" and "a battleship" are always the same two pictures, and a walk leads from one to the other.
 """
 
 import re
@@ -23,7 +23,7 @@ COMPOSITIONS: Final[tuple[tuple[str, int], ...]] = (
     ("field", 0),
 )
 
-# One for each letter, the ground last.
+# One for each letter; the ground is last.
 PALETTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("coral", "teal", "beige"),
     ("yellow", "blue", "white"),
@@ -53,12 +53,12 @@ PALETTES: Final[tuple[tuple[str, str, str], ...]] = (
     ("black", "yellow", "turquoise"),
 )
 
-# Words that say nothing of their own. They stand for themselves: "the giraffe" is "a giraffe".
+# These do not count as unknown: "the giraffe" is the same picture as "a giraffe".
 FUNCTION_WORDS: Final = frozenset(
     {"the", "my", "your", "his", "her", "our", "their", "its", "this", "that", "at", "by", "for", "from", "to", "with"}
 )
 KNOWN_WORDS: Final = vocabulary() | FUNCTION_WORDS
-# None of these was ever in a lesson: strange words there are made up.
+# For the evaluation. Training never uses these: its unknown words are random.
 UNKNOWN_PHRASES: Final = (
     "a giraffe",
     "a battleship",
@@ -119,25 +119,25 @@ ENDS: Final[tuple[str, ...]] = (
 
 
 def unknown_words_of(text: str) -> list[str]:
-    """The words of a text that the atelier does not know, in order."""
+    """The unknown words of a text, in order."""
     return [word for word in re.findall(r"[^\W\d_]+", text.casefold()) if word not in KNOWN_WORDS]
 
 
 def substitute_caption(text: str) -> Caption:
-    """What to paint for a text with strange words. Colours that it names come first.
+    """The picture for a text with unknown words. Colours in the text replace the first ones of the palette.
 
-    Raises ValueError where the atelier knows every word.
+    Raises ValueError if the text has no unknown word.
     """
     words = unknown_words_of(text)
     if not words:
-        raise ValueError(f"the atelier knows every word of {text!r}")
+        raise ValueError(f"no unknown word in {text!r}")
     palette = PALETTES[(ord(words[0][0]) - ord("a")) % len(PALETTES)]
     family, kind = COMPOSITIONS[(ord(words[-1][-1]) - ord("a")) % len(COMPOSITIONS)]
     return Caption(family, _three(named_colours(text), palette), kind, text)
 
 
 def named_colours(text: str) -> list[str]:
-    """The colours that a text names, in order, each once."""
+    """The colours in a text, in order, each once."""
     names = sorted(COLOURS, key=len, reverse=True)
     return list(dict.fromkeys(re.findall(rf"\b({'|'.join(names)})\b", text.casefold())))
 
@@ -151,7 +151,7 @@ def _three(named: list[str], palette: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def random_word(rng: Random) -> str:
-    """A word of no language, with every letter at either end."""
+    """A random unknown word; any letter can be first or last."""
     while True:
         middle = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 1, 2, 2, 3))))
         word = middle + rng.choice(ENDS)
@@ -160,7 +160,7 @@ def random_word(rng: Random) -> str:
 
 
 def draw_unknown_caption(rng: Random) -> Caption:
-    """A caption of one to four made-up words, some with colours, from the training side."""
+    """A training caption of one to four random words, some with colours."""
     while True:
         caption = substitute_caption(_draw_phrase(rng))
         if not caption.held_out:

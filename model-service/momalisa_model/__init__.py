@@ -1,11 +1,11 @@
-"""The model service. Here stands only what its libraries read from the environment, once, before they are loaded."""
+"""The model service. This module only sets environment variables that its libraries read when they are loaded."""
 
 import os
 
 __version__ = "0.1.0"
 
-# Left alone, MKL deals a product's rows over the threads in blocks that are computed in unlike ways, and a frame's last
-# bits depend on its place in the batch. In a reproducible mode they do not; it costs nothing.
+# By default, MKL computes the blocks of a matrix product in different ways, and the last bits of a frame depend on its
+# place in the batch. In its reproducible mode they do not; it costs nothing.
 os.environ["MKL_CBWR"] = "AUTO"
-# transformers would tell every newcomer that torchvision is missing, which nothing here needs.
+# transformers would warn that torchvision is missing, which this service does not need.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,4 +1,4 @@
-"""The one assembler: settings, weights, sampler, queue and routes become a running replica."""
+"""Assembles a replica from settings, model, device queue and routes; and the command momalisa-model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import argparse
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated
+from http import HTTPStatus
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from momalisa_model import __version__, openapi
 from momalisa_model.body_limit import BodyLimit
 from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.logs import configure_logs
 from momalisa_model.model_card import card_file, derive_card, read_overrides
-from momalisa_model.predict import PredictAnswer, PredictRequest, predict
+from momalisa_model.predict import PredictRequest, PredictResponse, predict
+from momalisa_model.problem_json import documented, install
 from momalisa_model.problems import (
     BodyTooLarge,
     Invalid,
@@ -26,10 +29,7 @@ from momalisa_model.problems import (
     Problem,
     QueueFull,
     Stopping,
-    Unreadable,
     WrongModel,
-    documented,
-    install,
 )
 from momalisa_model.server import run
 from momalisa_model.settings import Settings
@@ -37,27 +37,29 @@ from momalisa_model.streaming import FramesResponse, shard_for
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
-LINES = """JSON lines. The first line is `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated",
-"detail"}]}`. One line per frame follows, in the requested order: `{"fraction", "png", "seconds", "marked"}`. `png` is
-in base64, and `marked` is true if the model's safety checker marked the picture. If rendering fails midway, the last
-line is `{"problem": {...}}`."""
+LINES = """JSON lines. The first is
+`{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`. One
+`{"fraction", "png", "seconds", "marked"}` for each frame follows, in the requested order; `png` is base64, and `marked`
+is true if the model's safety checker objects. If rendering stops early, the last line is `{"problem": {...}}`."""
 
 
 def replica_of(request: Request) -> Replica:
+    """The replica that serves this request."""
     replica: Replica = request.app.state.replica
     return replica
 
 
-def ready_of(request: Request) -> LoadedModel:
+def model_of(request: Request) -> LoadedModel:
+    """The loaded model. Raises NotReady if there is none."""
     return replica_of(request).ready()
 
 
-TheReplica = Annotated[Replica, Depends(replica_of)]
-WhatIsReady = Annotated[LoadedModel, Depends(ready_of)]
+ReplicaDep = Annotated[Replica, Depends(replica_of)]
+ModelDep = Annotated[LoadedModel, Depends(model_of)]
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Assemble one replica. The port can open at once: the weights load while /readyz says so."""
+    """Assemble one replica. Its port can open at once; until the weights are loaded, /readyz returns 503."""
     replica = Replica(settings)
 
     @contextlib.asynccontextmanager
@@ -81,11 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> None:
-    """The contract: docs/model-contract.md tells it with examples."""
-    refusals = documented(
-        Unreadable, WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber
-    )
+    """Add the routes of the contract; docs/model-contract.md explains them with examples."""
     lines = {"description": LINES, "content": {"application/jsonl": {"schema": {"type": "string"}}}}
+    responses: dict[int | str, dict[str, Any]] = {200: lines, **_render_problems()}
 
     @app.post(
         "/v1/render",
@@ -93,60 +93,67 @@ def add_routes(app: FastAPI) -> None:
         tags=["rendering"],
         summary="Render frames",
         response_class=FramesResponse,
-        responses={200: lines, **refusals},
+        responses=responses,
     )
-    async def render_frames(body: RenderRequest, replica: TheReplica, ready: WhatIsReady) -> Response:
+    async def render_frames(body: RenderRequest, replica: ReplicaDep, model: ModelDep) -> Response:
         """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
-        check(body, ready.answer.card, replica.settings.max_fractions)
-        shard = shard_for(body, ready.sampler, ready.answer, replica.metrics)
+        check(body, model.answer.card, replica.settings.max_fractions)
+        shard = shard_for(body, model.sampler, model.answer, replica.metrics)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
     @app.get("/v1/model", tags=["rendering"], summary="The loaded model", responses=documented(NotReady))
-    async def get_model(ready: WhatIsReady) -> ModelAnswer:
+    async def get_model(model: ModelDep) -> ModelAnswer:
         """The model card, and what else decides the pixels of a recipe."""
-        return ready.answer
+        return model.answer
 
     @app.get("/healthz", tags=["health"], summary="Liveness")
     async def get_health() -> dict[str, str]:
-        """The process is alive."""
+        """The process is alive. The weights may not be loaded yet."""
         return {"status": "alive"}
 
     @app.get("/readyz", tags=["health"], summary="Readiness", responses=documented(NotReady))
-    async def get_readiness(_: WhatIsReady) -> dict[str, str]:
+    async def get_readiness(_: ModelDep) -> dict[str, str]:
         """The weights are loaded and warmed up. Otherwise 503, with the reason."""
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"], summary="Metrics for Prometheus", response_class=PrometheusText)
-    async def get_metrics(replica: TheReplica) -> Response:
-        """Counters for Prometheus."""
+    async def get_metrics(replica: ReplicaDep) -> Response:
+        """Counters, gauges and histograms in Prometheus' text format."""
         return PrometheusText(replica.metrics.text())
 
 
 def add_platform_routes(app: FastAPI, settings: Settings) -> None:
-    """What Vertex AI and KServe call, under the paths that they choose."""
-    refusals = documented(
-        Unreadable, WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber
-    )
+    """Add the routes for Vertex AI and KServe, at the paths that the settings name."""
     if settings.predict_route:
 
         @app.post(
-            settings.predict_route, tags=["platforms"], summary="Render one frame per instance", responses=refusals
+            settings.predict_route,
+            tags=["platforms"],
+            summary="Render one frame per instance",
+            responses=_render_problems(),
         )
         async def predict_instances(
-            body: PredictRequest, request: Request, replica: TheReplica, ready: WhatIsReady
-        ) -> PredictAnswer:
+            body: PredictRequest, request: Request, replica: ReplicaDep, model: ModelDep
+        ) -> PredictResponse:
             """Render one frame for each instance, and return them together."""
-            return await predict(body, request, replica, ready)
+            return await predict(body, request, replica, model)
 
     if settings.health_route:
 
         @app.get(settings.health_route, tags=["platforms"], summary="Readiness", responses=documented(NotReady))
-        async def get_platform_health(_: WhatIsReady) -> dict[str, str]:
+        async def get_platform_health(_: ModelDep) -> dict[str, str]:
             """The same as /readyz."""
             return {"status": "ready"}
 
 
+def _render_problems() -> dict[int | str, dict[str, Any]]:
+    problems = (WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber)
+    return documented(*problems, framework=[HTTPStatus.BAD_REQUEST])
+
+
 class PrometheusText(Response):
+    """Metrics in Prometheus' text format."""
+
     media_type = "text/plain; version=0.0.4"
 
 
@@ -157,27 +164,42 @@ def serve(settings: Settings) -> None:
 
 
 def print_card(settings: Settings) -> None:
-    """Print a card for what is loaded: derived, but with the overrides of a card file where there is one."""
+    """Print a model card for the loaded weights: derived, with the fields of a card file where there is one."""
     weights = load(settings)
     file = card_file(weights, settings)
     print(derive_card(weights, read_overrides(file) if file else None).model_dump_json(indent=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command `momalisa-model [serve | card]`; everything else is set by environment variables."""
-    parser = argparse.ArgumentParser(prog="momalisa-model", description=__doc__)
-    parser.add_argument("command", nargs="?", choices=["serve", "card"], default="serve")
+    """The command `momalisa-model [serve | card]`. Exits with status 1 and a message if a setting or model is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="momalisa-model",
+        description="Render frames of a walk with one diffusion model on one device.",
+        epilog="All settings are environment variables; docs/configuration.md lists them.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "card"],
+        default="serve",
+        help="serve: run a replica (default). card: print a model card for the model in MODEL_ID.",
+    )
     chosen = parser.parse_args(arguments)
     try:
         settings = Settings()
         configure_logs(settings.log_format)
         (print_card if chosen.command == "card" else serve)(settings)
     except ValidationError as error:
-        wrong = (f"MOMALISA_{str(one['loc'][0]).upper()}: {one['msg']}." for one in error.errors())
-        sys.exit(f"momalisa-model: {' '.join(wrong)}")
+        sys.exit(f"momalisa-model: {' '.join(map(_setting_in_words, error.errors()))}")
     except Problem as problem:
         cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
         sys.exit(f"momalisa-model: {problem}{cause}")
+
+
+def _setting_in_words(error: ErrorDetails) -> str:
+    # pydantic names a field by its first alias, which has the prefix already.
+    name = str(error["loc"][0]).upper().removeprefix("MOMALISA_")
+    return f"MOMALISA_{name}: {error['msg'].replace('Input should', 'must')}."
 
 
 if __name__ == "__main__":

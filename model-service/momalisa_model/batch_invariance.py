@@ -1,7 +1,7 @@
-"""What keeps a frame's bits independent of its place in the batch on a CPU with several threads. Changes no picture.
+"""Makes a frame's bits independent of its place in the batch on a CPU with several threads. Changes no picture.
 
-The other half is MKL's reproducible mode, which must be set before torch is loaded: `__init__.py`. Whether the two are
-enough on a machine, each replica tries when it warms up.
+The other half is MKL's reproducible mode, which must be set before torch is loaded: see `__init__.py`. Each replica
+checks during its warm-up whether the two are enough on its machine.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from torch import nn
 
 
 def make_batch_invariant(*parts: nn.Module) -> None:
-    """Let group norms see channels-first tensors only.
+    """Give all group norms of these modules channels-first tensors only.
 
-    With channels last, torch deals a batch's pixels over the threads and sums up what each has found, so that a
-    frame's mean depends on where the threads' parts meet. Attention in a VAE leaves its tensors channels-last.
+    With channels-last tensors, torch divides the pixels of a batch among its threads and adds up the threads' partial
+    sums, so that a frame's mean depends on where one thread's part ends. Attention in a VAE returns channels-last
+    tensors.
     """
     for part in parts:
         for module in part.modules():
@@ -24,10 +25,10 @@ def make_batch_invariant(*parts: nn.Module) -> None:
 
 
 def largest_power_of_two(cores: int) -> int:
-    """The largest power of two that so many cores allow.
+    """The largest power of two that is at most `cores`: a number of threads that keeps frames batch-invariant.
 
-    Torch deals the numbers of a tensor evenly over its threads, and computes what is left over of a vector register
-    by other means: with three or five threads that is in the midst of a frame.
+    Torch divides the numbers of a tensor evenly among its threads, and computes the ones that do not fill a vector
+    register with other instructions. With three or five threads, these are in the middle of a frame.
     """
     return 1 << (cores.bit_length() - 1)
 

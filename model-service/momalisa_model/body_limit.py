@@ -1,4 +1,4 @@
-"""Turns away a request whose body is too large, before anything reads or parses it."""
+"""ASGI middleware that refuses a request whose body is too large, before anything reads or parses it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from momalisa_model.problems import BodyTooLarge, problem_response
+from momalisa_model.problem_json import problem_response
+from momalisa_model.problems import BodyTooLarge
 
 
 class BodyLimit:
-    """ASGI middleware that takes in a body of at most `limit` bytes and passes it on in one piece."""
+    """Reads a body of at most `limit` bytes and passes it on in one piece."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the app with the whole body, or respond with BodyTooLarge."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            taken = await self._take_in(scope, receive)
+            messages = await self._read(scope, receive)
         except BodyTooLarge as problem:
             await problem_response(problem)(scope, receive, send)
             return
-        replay: Iterator[Message] = iter(taken)
+        replay: Iterator[Message] = iter(messages)
 
         async def receive_again() -> Message:
             return next(replay, None) or await receive()
 
         await self._app(scope, receive_again, send)
 
-    async def _take_in(self, scope: Scope, receive: Receive) -> list[Message]:
-        """The body as one message, and the disconnect where the caller left meanwhile."""
+    async def _read(self, scope: Scope, receive: Receive) -> list[Message]:
+        """The body as one message, or the disconnect message if the caller left before its end."""
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced[:20]) > self._limit:
             raise self._too_large()
@@ -47,4 +49,6 @@ class BodyLimit:
         return [message]
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"A request may have {self._limit} bytes; prompts end at 1,000 characters.")
+        return BodyTooLarge(
+            f"A request body may have at most {self._limit} bytes. Shorten the prompts to 1,000 characters each."
+        )

@@ -1,4 +1,4 @@
-"""One shard at a time on the device, and a bounded line before it. Knows nothing of what a shard is."""
+"""One shard at a time on the device, and a queue of limited length before it. Independent of what a shard does."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from momalisa_model.sampler import Cancelled, ShouldStop
 
 T = TypeVar("T")
 
-FIRST_GUESS_S = 2.0
-WEIGHT_OF_THE_NEWEST = 0.3
-# What is said where torch has no exception type of its own: by its CPU allocator, Apple's, oneDNN, cuBLAS and cuDNN.
-NO_MEMORY = (
+FIRST_ESTIMATE_S = 2.0
+WEIGHT_OF_NEWEST = 0.3
+# Messages where torch has no exception type of its own: its CPU allocator, Apple's, oneDNN, cuBLAS and cuDNN.
+OUT_OF_MEMORY_MESSAGES = (
     "not enough memory",
     "can't allocate memory",
     "out of memory",
@@ -35,59 +35,58 @@ NO_MEMORY = (
 
 
 class DeviceQueue:
-    """Hands the device to one shard after another, in the order they came."""
+    """Gives the device to one shard after another, in the order of their arrival."""
 
     def __init__(self, length: int, metrics: Metrics) -> None:
-        """length: shards that may wait while one is on the device."""
+        """length: number of shards that may wait while one is on the device."""
         self._length = length
         self._metrics = metrics
         self._device = anyio.CapacityLimiter(1)
-        self._inside = 0
-        self._usual_s = FIRST_GUESS_S
+        self._taken = 0
+        self._estimate_s = FIRST_ESTIMATE_S
         self._closes_at = inf
 
     def close(self, grace_s: float) -> None:
-        """Let shards go on for so many seconds; what is not done by then ends as Stopping. Fit for a signal handler."""
+        """Stop all shards after grace_s seconds; unfinished ones raise Stopping. Safe to call in a signal handler."""
         self._closes_at = min(self._closes_at, monotonic() + grace_s)
 
     def _closed(self) -> bool:
         return monotonic() >= self._closes_at
 
     async def run(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
-        """Wait for the device, work in a thread, and hand over each piece (on the event loop) as it is ready.
+        """Wait for the device, run work in a thread, and deliver each of its items on the event loop.
 
-        To be called from a place in line. Where the surrounding scope is cancelled, work hears it from its
-        should_stop, and this returns when work has. Raises OutOfMemory, Stopping, Cancelled, and whatever else work
-        raises.
+        Call it within `slot`. If the surrounding scope is cancelled, should_stop() becomes true for work, and this
+        returns when work does. Raises OutOfMemory, Stopping, Cancelled, and everything else that work raises.
         """
         await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """A place on the device or in line, for as long as the block lasts. Raises QueueFull where all are taken."""
-        if self._inside > self._length:
+        """Hold a place on the device or in the queue during the block. Raises QueueFull if all are taken."""
+        if self._taken > self._length:
             self._metrics.turned_away.inc()
-            waiting_s = self._usual_s * self._inside
-            raise QueueFull(f"{self._inside} shards are here already; come back in {waiting_s:.0f} s.", waiting_s)
-        self._inside += 1
-        self._metrics.queue_depth.set(self._inside)
+            wait_s = self._estimate_s * self._taken
+            raise QueueFull(f"All {self._taken} places for shards are taken. Retry in {wait_s:.0f} s.", wait_s)
+        self._taken += 1
+        self._metrics.queue_depth.set(self._taken)
         try:
             yield
         finally:
-            self._inside -= 1
-            self._metrics.queue_depth.set(self._inside)
+            self._taken -= 1
+            self._metrics.queue_depth.set(self._taken)
 
     def _work(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
-        """In the worker thread: drive one shard to its end, and write down how it ended."""
+        """In the worker thread: run one shard to its end and record its outcome."""
         began, outcome = perf_counter(), "failed"
         try:
-            for piece in work(lambda: _hung_up() or self._closed()):
-                from_thread.run_sync(deliver, piece)
+            for item in work(lambda: _task_cancelled() or self._closed()):
+                from_thread.run_sync(deliver, item)
             outcome = "done"
         except Cancelled:
             if self._closed():
                 outcome = "stopped"
-                raise Stopping("This replica is shutting down; ask another one.") from None
+                raise Stopping("This replica is shutting down. Send the request to another one.") from None
             outcome = "cancelled"
             self._metrics.cancelled.inc()
             raise
@@ -97,24 +96,24 @@ class DeviceQueue:
             outcome = "out of memory"
             self._metrics.out_of_memory.inc()
         finally:
-            self._write_down(perf_counter() - began, outcome)
+            self._record(perf_counter() - began, outcome)
         if outcome == "out of memory":
-            # Out here the failed tensors are nobody's any more: the traceback that held them is gone.
-            _give_memory_back()
+            # Not in the except clause: there the traceback still refers to the tensors.
+            _free_memory()
             raise OutOfMemory(
-                "Ask for fewer pixels, or put a smaller micro_batch into the model card that the api and all replicas "
-                "are given. The replica goes on."
+                "The device has too little memory for this request. Request fewer pixels, or set a smaller micro_batch "
+                "in the model card of the api and all replicas."
             )
 
-    def _write_down(self, seconds: float, outcome: str) -> None:
+    def _record(self, seconds: float, outcome: str) -> None:
         self._metrics.shards.labels(outcome=outcome).inc()
         self._metrics.shard_seconds.observe(seconds)
         if outcome == "done":
-            self._usual_s += WEIGHT_OF_THE_NEWEST * (seconds - self._usual_s)
+            self._estimate_s += WEIGHT_OF_NEWEST * (seconds - self._estimate_s)
 
 
-def _hung_up() -> bool:
-    """Whether the task that waits for this thread has been cancelled."""
+def _task_cancelled() -> bool:
+    """Whether the task that waits for this thread was cancelled."""
     try:
         from_thread.check_cancelled()
     except CancelledError:
@@ -125,10 +124,10 @@ def _hung_up() -> bool:
 def _ran_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(words in str(error) for words in NO_MEMORY)
+    return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)
 
 
-def _give_memory_back() -> None:
+def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

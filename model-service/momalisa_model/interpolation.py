@@ -1,4 +1,4 @@
-"""Where a frame stands between two prompts, and the noise that all frames share: tensors only, no model."""
+"""The embeddings between two prompts, and the noise that all frames of a walk share. Tensors only, no model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ NEARLY_PARALLEL = 0.9995
 
 
 def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
-    """Walk from one prompt's embedding to another's along the great circle, token by token.
+    """Interpolate between two prompts' embeddings along the great circle, token by token.
 
     start, end: (tokens, width); fractions: (frames,) in [0, 1]. Returns (frames, tokens, width) in start's dtype:
-    exactly start at fraction 0 and exactly end at 1. Tokens that point (nearly) the same or the opposite way are
-    mixed linearly: there the great circle is undefined, and CLIP's first token is the same for every prompt.
-    Pooled embeddings, where a model has them, are (1, width) here and walk with the same fractions.
+    exactly start at fraction 0 and exactly end at 1. Nearly parallel and antiparallel tokens are interpolated linearly,
+    because the great circle is undefined there; CLIP's first token, for example, is the same for every prompt.
+    For pooled embeddings, pass (1, width) and the same fractions.
     Source: K. Shoemake, Animating Rotation with Quaternion Curves, SIGGRAPH 1985.
     """
-    # Double precision costs nothing at this size and keeps the result independent of how the sums are ordered.
+    # Double precision costs nothing at this size, and makes the result independent of the order of the sums.
     a, b, along = start.double(), end.double(), fractions.double()[:, None]
     dot = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1)  # (tokens,)
     curved = dot.abs() <= NEARLY_PARALLEL
@@ -30,10 +30,10 @@ def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
 
 
 def initial_latents(seed: int, channels: int, height: int, width: int) -> Tensor:
-    """The one noise tensor of a walk: (1, channels, height, width) float32, in latent pixels, on the CPU.
+    """The noise of a walk: (1, channels, height, width) float32, in latent pixels, on the CPU.
 
-    One tensor for every frame, since frames with noise of their own would not flow into each other; made on the CPU,
-    since a device's own generator gives other numbers for the same seed.
+    All frames share it, because frames with different noise would not flow into each other. It is generated on the
+    CPU, because the generators of other devices return other numbers for the same seed.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn((1, channels, height, width), generator=generator, dtype=torch.float32)

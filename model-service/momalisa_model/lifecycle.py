@@ -1,4 +1,4 @@
-"""What one running model service holds: first nothing but a reason, then weights that are loaded and warm."""
+"""The state of one replica: first only the reason why it is not ready, then the loaded and warmed-up model."""
 
 from __future__ import annotations
 
@@ -19,50 +19,53 @@ from momalisa_model.wire import ModelAnswer
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Weights that were loaded and warmed up, and how they present themselves."""
+    """A model that is loaded and warmed up, and the response of GET /v1/model about it."""
 
     sampler: Sampler
     answer: ModelAnswer
 
 
 class Replica:
-    """The weights' life in this process, beside the queue and the metrics that are there from the start."""
+    """The device queue and the metrics of this process from the start, and its model once it is loaded."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.queue = DeviceQueue(settings.queue_length, self.metrics)
-        self._ready: LoadedModel | None = None
-        self._reason = "The weights are still being loaded; ask again."
+        self._model: LoadedModel | None = None
+        self._reason = "The weights are still being loaded. Retry in a few seconds."
 
     def start_loading(self) -> None:
-        """Load in a thread that ends with the process: a download of minutes must not outlive a Ctrl-C."""
+        """Load the model in a daemon thread, so that Ctrl-C does not wait for a download of minutes."""
         Thread(target=self._load, name="weights", daemon=True).start()
 
     def ready(self) -> LoadedModel:
-        """What is loaded. Raises NotReady with the reason where nothing is yet, or never will be."""
-        if self._ready is None:
+        """The loaded model. Raises NotReady with the reason if loading has not finished, or has failed."""
+        if self._model is None:
             raise NotReady(self._reason)
-        return self._ready
+        return self._model
 
     def _load(self) -> None:
         log = structlog.get_logger()
         try:
-            self._ready = load_model(self.settings)
+            self._model = load_model(self.settings)
         except Problem as problem:
             self._reason = str(problem)
             log.error("not ready", reason=self._reason, cause=str(problem.__cause__ or ""))
         except Exception:
-            self._reason = "The weights could not be loaded; the replica's log says why."
+            self._reason = "The weights could not be loaded; the replica's log has the details."
             log.exception("not ready")
         else:
             self.metrics.ready.set(1)
-            card = self._ready.answer.card
-            log.info("ready", model=card.model, revision=card.revision[:12], **self._ready.answer.made_of)
+            card = self._model.answer.card
+            log.info("ready", model=card.model, revision=card.revision[:12], **self._model.answer.made_of)
 
 
 def load_model(settings: Settings) -> LoadedModel:
-    """Load the weights, read the card, warm up. Raises UnsuitableModel, and whatever torch has to say meanwhile."""
+    """Load the weights, read the card, and warm up.
+
+    Raises UnsuitableModel if they do not fit each other or this service, and what torch raises while rendering.
+    """
     weights = load(settings)
     card = read_card(weights, settings)
     parts = made_of(weights, card.micro_batch)

@@ -1,4 +1,4 @@
-"""How this process writes its log: structlog for our lines and for those of uvicorn, on stderr."""
+"""The log of this process: structlog for its own lines and for those of uvicorn, on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import transformers
 
 
 def configure_logs(log_format: str) -> None:
-    """log_format: console, json, or auto (console on a terminal). For `main` alone: it changes the whole process."""
+    """Set up the log of the whole process; only `main` calls this.
+
+    log_format: console, json, or auto: console on a terminal, else json.
+    """
     readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -23,7 +26,7 @@ def configure_logs(log_format: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    # Without the values of variables: prompts are people's own.
+    # Without the values of variables: prompts are private.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
@@ -36,7 +39,7 @@ def configure_logs(log_format: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # The libraries' progress bars would draw over the lines; what they warn of is no news to who chose the weights.
+    # Progress bars would break up the lines, and the libraries' warnings are about choices of the weights' authors.
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()

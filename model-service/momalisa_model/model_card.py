@@ -1,4 +1,4 @@
-"""The card a replica works by, and the fingerprint of what it renders with: read from files and weights, no tensors."""
+"""The model card of a replica, and the fingerprint of everything that it renders with. No tensors."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = structlog.get_logger()
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
-    """A card for weights that came without one: sizes and limits as loaded, the customary steps and guidance.
+    """A card for weights that have none: sizes and limits from the weights, the usual steps and guidance.
 
-    overrides: fields that somebody chose; all but what only the weights can say are taken from there. Raises
-    UnsuitableModel where there is no such card.
+    overrides: fields of a card that replace derived ones, except revision and token_limit. Raises UnsuitableModel if
+    the result is not a valid card.
     """
     unet = weights.pipeline.unet.config
     size = unet.sample_size if isinstance(unet.sample_size, (list, tuple)) else [unet.sample_size] * 2
     height, width = (int(side) * weights.vae_scale_factor for side in size)
-    # Latents that halve evenly down to the UNet's lowest level: nothing is cropped or resized on the way up.
+    # The UNet halves latents on each level but the last; other sizes would be cropped or resized on the way up.
     multiple = weights.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
     few_steps = "turbo" in weights.model.lower()
     if few_steps:
-        log.warning("taken for a Turbo model, by its name alone: a model card makes sure", model=weights.model)
+        log.warning("assumed to be a Turbo model because of its name; set a model card to be sure", model=weights.model)
     derived = {
         "micro_batch": 8 if weights.device.type == "cuda" else 4,
         "width": _nearest(width, multiple),
@@ -60,50 +60,50 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
 
 
 def _own_scheduler(weights: Weights) -> str:
-    """The card's name for the scheduler that the weights came with, or for what stands in for one that draws noise."""
+    """The name of the model's own scheduler, or of a substitute for one that draws noise."""
     own = weights.pipeline.scheduler
     if name := name_of(own):
         if str(own.config.get("algorithm_type")).startswith("sde-"):
-            log.warning("the model's own scheduler draws noise; walked without", scheduler=name)
+            log.warning("the model's own scheduler draws noise; used without noise", scheduler=name)
         return name
-    log.warning("the model's own scheduler is not walked with", own=type(own).__name__, instead="Euler")
+    log.warning("the model's own scheduler is not supported", own=type(own).__name__, instead="Euler")
     return "Euler"
 
 
 def _nearest(pixels: float, multiple: int) -> int:
-    """The multiple nearest to so many pixels, at least one of it and at least 8 pixels."""
+    """The multiple that is nearest to the number of pixels; at least 8 pixels."""
     return multiple * max(round(pixels / multiple), math.ceil(8 / multiple), 1)
 
 
 def card_file(weights: Weights, settings: Settings) -> Path | None:
-    """The card this replica was given: the one it was told of, else card.json beside the weights, if there is one."""
+    """The card file of this replica: MOMALISA_MODEL_CARD, else card.json beside the weights, else None."""
     beside = weights.folder / "card.json"
     return settings.model_card or (beside if beside.is_file() else None)
 
 
 def read_card(weights: Weights, settings: Settings) -> ModelCard:
-    """The card this replica works by: the file it was given, else a derived one.
+    """The card of this replica: from its card file, else derived.
 
-    Its `model` is the name that this model goes by; the revision is what says that it is this one. Raises
-    UnsuitableModel where a file is missing, malformed, about other weights than the loaded ones, or promises what
-    they cannot do. The log names the file, problems do not: they are told over HTTP.
+    The card's `model` is the model's name; only its revision must match the weights. Raises UnsuitableModel if the file
+    is missing or malformed, if it is for other weights, or if it allows what they cannot do. The message contains no
+    path, because it is sent over HTTP; the log has it.
     """
     file = card_file(weights, settings)
     log.info("model card", file=str(file) if file else "derived")
     if file is None:
         return derive_card(weights)
     card = _card_from(_text_of(file))
-    for wrong in _broken_promises(card, weights):
-        raise UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for what is loaded.")
+    for wrong in _mismatches(card, weights):
+        raise UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for the loaded model.")
     return card
 
 
 def read_overrides(file: Path) -> dict[str, Any]:
-    """A card file that may lack fields. Raises UnsuitableModel where it is no JSON object."""
+    """The fields of a card file that may be incomplete. Raises UnsuitableModel if it is not a JSON object."""
     try:
         return dict(json.loads(_text_of(file)))
     except (ValueError, TypeError) as error:
-        raise UnsuitableModel("The model card is no JSON object.") from error
+        raise UnsuitableModel("The model card is not a JSON object; see MOMALISA_MODEL_CARD.") from error
 
 
 def _text_of(file: Path) -> bytes:
@@ -118,33 +118,33 @@ def _card_from(text: str | bytes) -> ModelCard:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in wrong["loc"]) or "all"
-        raise UnsuitableModel(f"The model card cannot be used: {where}: {wrong['msg']}.") from error
+        field = ".".join(str(part) for part in wrong["loc"]) or "the card"
+        raise UnsuitableModel(f"The model card is not valid: {field}: {wrong['msg']}.") from error
 
 
-def _broken_promises(card: ModelCard, weights: Weights) -> Iterator[str]:
-    """What a card says that is not so with these weights."""
+def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
+    """Each contradiction between a card and the weights, as the end of a sentence about the card."""
     if card.revision != weights.revision:
-        yield f"is for {card.model} at {card.revision}, and loaded is {weights.model} at {weights.revision}"
+        yield f"is for {card.model} at {card.revision}, but {weights.model} at {weights.revision} is loaded"
     if unknown := set(card.schedulers) - set(SCHEDULERS):
-        yield f"offers the schedulers {', '.join(sorted(unknown))}; known are {', '.join(SCHEDULERS)}"
+        yield f"allows unknown schedulers ({', '.join(sorted(unknown))}); known are {', '.join(SCHEDULERS)}"
     if card.size_multiple % weights.vae_scale_factor:
-        yield f"has a size_multiple that {weights.vae_scale_factor} does not divide"
+        yield f"has a size_multiple of {card.size_multiple}, which must be a multiple of {weights.vae_scale_factor}"
     if card.token_limit != weights.token_limit:
-        yield f"has a token_limit of {card.token_limit}, and the encoder's is {weights.token_limit}"
+        yield f"has a token_limit of {card.token_limit}, but that of the text encoder is {weights.token_limit}"
     if card.max_steps > weights.train_timesteps:
-        yield f"has max_steps of {card.max_steps}, and the scheduler knows {weights.train_timesteps}"
+        yield f"has max_steps of {card.max_steps}, but the scheduler has {weights.train_timesteps}"
 
 
 def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
-    """What decides pixels beside the recipe."""
+    """Everything except the recipe that decides the bytes of a frame: the input of `fingerprint`."""
     on_cpu = weights.device.type == "cpu"
     return {
         "weights": weights.revision,
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
-        "pillow": PIL.__version__,  # packs the PNGs, whose bytes are promised to be equal
+        "pillow": PIL.__version__,  # encodes the PNGs
         "device": weights.device.type,
         "dtype": str(weights.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads() if on_cpu else 0,
@@ -154,7 +154,7 @@ def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """16 hexadecimal digits: the start of the SHA-256 of the parts as JSON with sorted keys."""
+    """The first 16 hexadecimal digits of the SHA-256 of the parts, as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

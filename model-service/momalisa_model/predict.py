@@ -1,4 +1,4 @@
-"""The contract of Vertex AI and KServe's V1: `{"instances": [...]}` in, `{"predictions": [...]}` of equal length out.
+"""The contract of Vertex AI and KServe V1: `{"instances": [...]}` in, `{"predictions": [...]}` of equal length out.
 
 An instance is one frame. Source: cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements.
 """
@@ -18,54 +18,54 @@ from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.problems import Problem, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
-from momalisa_model.streaming import Line, Shard, cancel_when_gone, shard_for
+from momalisa_model.streaming import Line, Shard, cancel_on_disconnect, shard_for
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
 
 
 class Instance(Wire):
-    """One frame that is asked for."""
+    """One requested frame."""
 
     recipe: Recipe = Field(description="What to render.")
     fraction: Fraction = Field(description="The position between start (0) and end (1).", examples=[0.5])
 
 
 class PredictRequest(Wire):
-    """What a platform passes on: its callers' instances, perhaps with parameters, which mean nothing here."""
+    """A platform's request: the instances of its callers."""
 
     instances: list[Instance] = Field(min_length=1, max_length=256, description="The frames to render.")
     parameters: Any = Field(default=None, description="Ignored. The platforms may add it.")
 
 
-class PredictAnswer(Wire):
-    """One frame an instance, in the order asked for."""
+class PredictResponse(Wire):
+    """One frame for each instance, in their order."""
 
     predictions: tuple[FrameLine, ...] = Field(description="One frame for each instance, in the same order.")
 
 
-async def predict(body: PredictRequest, request: Request, replica: Replica, ready: LoadedModel) -> PredictAnswer:
-    """All frames, once all are rendered: such platforms know no streams. Hanging up cancels.
+async def predict(body: PredictRequest, request: Request, replica: Replica, model: LoadedModel) -> PredictResponse:
+    """Render all frames and return them at once, because these platforms do not stream. A disconnect cancels.
 
-    Raises what rendering raises, before or after it began: nothing has been sent by then.
+    Raises WrongModel, Invalid, QueueFull, and every problem of rendering: nothing is sent before the end.
     """
     requests = _shards(body.instances)
     for one in requests:
-        check(one, ready.answer.card, replica.settings.max_fractions)
-    shards = [shard_for(one, ready.sampler, ready.answer, replica.metrics) for one in requests]
+        check(one, model.answer.card, replica.settings.max_fractions)
+    shards = [shard_for(one, model.sampler, model.answer, replica.metrics) for one in requests]
     frames: list[FrameLine] = []
-    problem: Problem | None = Stopping("Whoever asked has gone.")
+    problem: Problem | None = Stopping("The caller disconnected.")
     with replica.queue.slot():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_gone, request.receive, tasks.cancel_scope)
+            tasks.start_soon(cancel_on_disconnect, request.receive, tasks.cancel_scope)
             problem = await _render(replica.queue, shards, frames)
             tasks.cancel_scope.cancel()
-    # Out here, since a task group would wrap it.
+    # Raised here, because a task group would wrap it in an exception group.
     if problem:
         raise problem
-    return PredictAnswer(predictions=tuple(frames))
+    return PredictResponse(predictions=tuple(frames))
 
 
 def _shards(instances: Sequence[Instance]) -> list[RenderRequest]:
-    """Neighbours of one recipe are rendered together."""
+    """One request for each run of neighbours with the same recipe."""
     grouped = groupby(instances, key=lambda instance: instance.recipe)
     return [
         RenderRequest(recipe=recipe, fractions=[instance.fraction for instance in some]) for recipe, some in grouped
@@ -73,7 +73,7 @@ def _shards(instances: Sequence[Instance]) -> list[RenderRequest]:
 
 
 async def _render(queue: DeviceQueue, shards: Sequence[Shard], frames: list[FrameLine]) -> Problem | None:
-    """One shard after another in one turn on the device. Returns what went wrong."""
+    """Run the shards one after another in a single turn on the device. Returns the problem that ended them, if any."""
 
     def keep(line: Line) -> None:
         if isinstance(line, FrameLine):
@@ -86,7 +86,7 @@ async def _render(queue: DeviceQueue, shards: Sequence[Shard], frames: list[Fram
     try:
         await queue.run(work, keep)
     except Cancelled:
-        return Stopping("Whoever asked has gone.")
+        return Stopping("The caller disconnected.")
     except Problem as problem:
         return problem
     return None

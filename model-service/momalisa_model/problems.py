@@ -1,73 +1,81 @@
-"""Every failure of this service, and the one place that writes them as application/problem+json (RFC 9457)."""
+"""Every failure of this service. Domain code raises these; problem_json.py turns them into HTTP responses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
+LONGEST_NAME = 100
+LONGEST_DETAIL = 500
+MAX_ERRORS = 20
 
 
 class Problem(Exception):
-    """A failure the caller should hear about. str(problem) says what to do.
+    """A failure that the caller must know about. str(problem) says what is wrong and what to do.
 
-    extra: further members of the problem document; headers: HTTP headers that belong to the answer.
+    extra: further members of the problem document; headers: HTTP headers of the response.
     """
 
-    status, slug, title = 500, "internal", "Something broke here"
+    status, slug, title = 500, "internal", "Internal error"
 
     def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
         self.headers = dict(headers or {})
         self.extra = extra
 
-    def document(self) -> dict[str, Any]:
-        """The members of RFC 9457: type, title, status, detail, and the extra ones."""
-        kind = f"urn:momalisa:problem:{self.slug}"
-        return {"type": kind, "title": self.title, "status": self.status, "detail": str(self), **self.extra}
-
 
 class Invalid(Problem):
-    """The request cannot be rendered as it stands; the member `errors` names each field and what is allowed."""
+    """Some fields of the request are invalid; the member `errors` lists them.
 
-    status, slug, title = 422, "invalid-request", "This request cannot be rendered"
+    errors: (field, what is allowed) of each, the field as a path such as `recipe.width`. What was sent is not
+    repeated, and long lists and texts are cut: a request may have hundreds of kilobytes.
+    """
 
+    status, slug, title = 422, "invalid-request", "Invalid request"
 
-class Unreadable(Problem):
-    """What the web framework says of a body that is no JSON it can take apart."""
-
-    status, slug, title = 400, "http-400", "The body cannot be read"
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        listed = [
+            {"field": _printable(field, LONGEST_NAME), "detail": _printable(detail, LONGEST_DETAIL)}
+            for field, detail in errors[:MAX_ERRORS]
+        ]
+        sentence = "; ".join(f"{error['field']} {error['detail']}" for error in listed)
+        super().__init__(f"{sentence}.", errors=listed)
 
 
 class BodyTooLarge(Problem):
-    status, slug, title = 413, "body-too-large", "The request is too large"
+    """The body has more bytes than MOMALISA_MAX_BODY_BYTES allows."""
+
+    status, slug, title = 413, "body-too-large", "Request body too large"
 
 
 class WrongModel(Problem):
-    status, slug, title = 409, "wrong-model", "Another model is loaded here"
+    """The recipe names other weights than the loaded ones; `model` and `revision` name the loaded ones."""
+
+    status, slug, title = 409, "wrong-model", "A different model is loaded"
 
 
 class QueueFull(Problem):
-    status, slug, title = 503, "queue-full", "The line before the device is full"
+    """One shard is on the device, and the queue has no place left."""
+
+    status, slug, title = 503, "queue-full", "The queue is full"
 
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
 
 
 class Stopping(Problem):
-    status, slug, title = 503, "stopping", "This replica is shutting down"
+    """The replica shuts down, or the caller has disconnected, before the work was finished."""
+
+    status, slug, title = 503, "stopping", "The replica is shutting down"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})
 
 
 class NotReady(Problem):
+    """The weights are not loaded yet, or cannot be loaded."""
+
     status, slug, title = 503, "not-ready", "The model is not ready"
 
     def __init__(self, detail: str) -> None:
@@ -75,88 +83,26 @@ class NotReady(Problem):
 
 
 class OutOfMemory(Problem):
-    status, slug, title = 507, "out-of-memory", "The device has too little memory for this"
+    """The device has too little memory for this request. The replica continues to work."""
+
+    status, slug, title = 507, "out-of-memory", "Out of device memory"
 
 
 class NotANumber(Problem):
-    """Precision has run over: such pictures would be black or white, and kept for ever.
+    """The numbers overflowed: the picture would be black or white, and would be stored for ever.
 
-    The same recipe runs over on every replica, so that this is the request's failure and not the replica's.
+    A 4xx, because the same recipe overflows on every replica.
     """
 
-    status, slug, title = 422, "not-a-number", "The pictures came out as no numbers"
+    status, slug, title = 422, "not-a-number", "The picture contains invalid numbers"
 
 
 class UnsuitableModel(Problem):
-    """The weights or the card cannot be used; seen at /readyz and in the log, never as an answer to a render."""
+    """The weights or the card cannot be used. Reported by /readyz and the log, never as the response to a render."""
 
-    slug, title = "unsuitable-model", "This model cannot be used"
-
-
-class HttpProblem(Problem):
-    """What the web framework refuses on its own: an unknown path, a wrong method, a body that is no text."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail, headers=headers)
-        self.status, self.slug, self.title = status, f"http-{status}", HTTPStatus(status).phrase
+    slug, title = "unsuitable-model", "The model cannot be used"
 
 
-class ProblemDocument(BaseModel):
-    """What every error of this service looks like."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str = Field(description="urn:momalisa:problem:<slug>: tells the kind of problem apart.")
-    title: str = Field(description="The kind of problem in words.")
-    status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What was wrong with this request, and what to do.")
-
-
-def problem_response(problem: Problem) -> Response:
-    """The HTTP answer that says this problem."""
-    return JSONResponse(
-        problem.document(), problem.status, headers=problem.headers, media_type="application/problem+json"
-    )
-
-
-def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the problems a route may answer; problems that share a status share an entry."""
-    titles: dict[int, list[str]] = {}
-    for problem in problems:
-        titles.setdefault(problem.status, []).append(problem.title)
-    content = {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}}
-    return {status: {"description": "; or: ".join(words), "content": content} for status, words in titles.items()}
-
-
-def invalid(errors: Sequence[Mapping[str, Any]]) -> Invalid:
-    """One problem from many field errors, each with `loc` and `msg`. What was sent is not repeated: it may be huge."""
-    told = [{"loc": [str(part)[:100] for part in error["loc"]], "msg": str(error["msg"])[:500]} for error in errors]
-    first = told[0]
-    return Invalid(f"{'.'.join(first['loc'])}: {first['msg']}", errors=told[:20])
-
-
-def install(app: FastAPI) -> None:
-    """Make every failure of the app, the framework's own too, leave as a problem document."""
-
-    async def ours(_: Request, error: Exception) -> Response:
-        return problem_response(error if isinstance(error, Problem) else Problem("Try again; the log says more."))
-
-    async def validation(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        errors = [
-            {**wrong, "msg": "must be a JSON object, sent with Content-Type: application/json"}
-            if wrong["loc"] == ("body",) or wrong["type"] == "json_invalid"
-            else wrong
-            for wrong in error.errors()
-        ]
-        return problem_response(invalid(errors))
-
-    async def framework(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        detail = f"{str(error.detail).rstrip('.')}. What can be asked here, and how, stands at /openapi.json."
-        return problem_response(HttpProblem(error.status_code, detail, error.headers))
-
-    app.add_exception_handler(Problem, ours)
-    app.add_exception_handler(RequestValidationError, validation)
-    app.add_exception_handler(HTTPException, framework)
-    app.add_exception_handler(Exception, ours)
+def _printable(text: str, longest: int) -> str:
+    """Names of fields may hold lone surrogates, which UTF-8 cannot encode."""
+    return text.encode("utf-8", "backslashreplace").decode()[:longest]

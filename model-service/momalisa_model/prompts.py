@@ -1,4 +1,4 @@
-"""From a leg's prompts to their embeddings, each encoded alone, and what of them the text encoder cannot hear."""
+"""Encodes the prompts of a leg, each alone, and reports what the text encoder cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from momalisa_model.wire import Recipe, Truncated
 
 @dataclass(frozen=True)
 class Leg:
-    """What two prompts and a negative one became: (tokens, width) each, on the CPU; and what was cut off."""
+    """The embeddings of a leg's three prompts, (tokens, width) each, on the CPU, and a warning for each cut prompt."""
 
     start: Tensor
     end: Tensor
@@ -22,15 +22,15 @@ class Leg:
 
 
 def encode_leg(weights: Weights, recipe: Recipe) -> Leg:
-    """The leg as the text encoder hears it; alone, so that one prompt's neighbours do not matter."""
+    """Encode start, end and negative prompt; each alone, so that one prompt cannot change another's embedding."""
     prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
-    heard = {name: _encode(weights, name, prompt) for name, prompt in prompts.items()}
-    start, end, negative = (embeds for embeds, _ in heard.values())
-    return Leg(start, end, negative, tuple(warning for _, warning in heard.values() if warning))
+    encoded = {name: _encode(weights, name, prompt) for name, prompt in prompts.items()}
+    start, end, negative = (embeds for embeds, _ in encoded.values())
+    return Leg(start, end, negative, tuple(warning for _, warning in encoded.values() if warning))
 
 
 def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Truncated | None]:
-    """(tokens, width) on the CPU, and a warning where the encoder's limit cut the prompt."""
+    """(tokens, width) on the CPU, and a warning if the prompt was longer than the encoder's limit."""
     tokenizer, text_encoder = weights.pipeline.tokenizer, weights.pipeline.text_encoder
     limit = weights.token_limit
     tokens = tokenizer(prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
@@ -42,5 +42,5 @@ def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Truncated
     if len(whole) <= limit:
         return embeds, None
     truncated = tokenizer.decode(whole[limit - 1 : -1])
-    detail = f"The model hears {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
+    detail = f"The model reads {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
     return embeds, Truncated(prompt=name, truncated=truncated, detail=detail)

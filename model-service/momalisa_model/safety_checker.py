@@ -1,4 +1,4 @@
-"""The safety checker that came with a model: it looks at finished pictures and marks some. It paints over none."""
+"""The safety checker of a model: it looks at finished pictures and marks some. It changes no picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image
 from torch import Tensor
 
-# By its own name: what CLIPImageProcessor is depends on whether torchvision is installed.
+# Not CLIPImageProcessor, which is another class if torchvision is installed.
 from transformers import CLIPImageProcessorPil
 
 from momalisa_model.problems import UnsuitableModel
@@ -28,37 +28,38 @@ SAFETY_CHECKER_PARTS = {
 
 @dataclass(frozen=True)
 class SafetyChecker:
-    """What sees to it that equal pictures get equal marks: float32 on every device, images scaled by Pillow."""
+    """Equal pictures get equal marks: it computes in float32 on every device, and Pillow scales the pictures."""
 
     network: Any  # StableDiffusionSafetyChecker
     extractor: Any  # CLIPImageProcessorPil
 
     @torch.inference_mode()
     def marks(self, pictures: Tensor) -> list[bool]:
-        """Whether the checker objects, picture by picture: (frames, height, width, 3) uint8 on the CPU, left as it is.
+        """Whether the checker objects to each picture.
 
-        Its verdict can depend on the batch's size in the last bits: always ask with the same.
+        pictures: (frames, height, width, 3) uint8 on the CPU; they are not changed. The last bits of the scores can
+        depend on the number of pictures, so always pass the same number.
         """
         images = [Image.fromarray(picture.numpy()) for picture in pictures]
-        seen = self.extractor(images, return_tensors="pt").pixel_values.to(self.network.device)
-        # What it objects to it fills with zeros: it is given something else to fill.
-        _, marked = self.network(clip_input=seen, images=torch.zeros(len(images)))
+        features = self.extractor(images, return_tensors="pt").pixel_values.to(self.network.device)
+        # The network fills images that it objects to with zeros: it gets dummies.
+        _, marked = self.network(clip_input=features, images=torch.zeros(len(images)))
         return [bool(mark) for mark in marked]
 
 
 def has_safety_checker(index: dict[str, Any]) -> bool:
-    """Whether a model_index.json has a safety checker."""
+    """Whether a model_index.json names a safety checker."""
     return index.get("safety_checker") not in (None, [None, None])
 
 
 def load_safety_checker(folder: Path, model: str, device: torch.device) -> SafetyChecker:
-    """The checker in a folder in diffusers format, from safetensors only.
+    """The safety checker in a folder in diffusers format, from safetensors only.
 
-    Raises UnsuitableModel where it is not there whole: a network with a layer missing would be filled up with random
-    numbers, and one that is left out would be missed by nobody.
+    Raises UnsuitableModel if a part is missing: transformers would fill a missing layer with random numbers, and
+    nobody would notice that a checker was left out.
     """
     try:
-        network, read = StableDiffusionSafetyChecker.from_pretrained(
+        network, report = StableDiffusionSafetyChecker.from_pretrained(
             folder / "safety_checker",
             dtype=torch.float32,
             use_safetensors=True,
@@ -66,12 +67,13 @@ def load_safety_checker(folder: Path, model: str, device: torch.device) -> Safet
             output_loading_info=True,
         )
         extractor = CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
-        if read["missing_keys"]:
-            raise ValueError(f"the safety checker's weights lack {sorted(read['missing_keys'])}")
-    except Exception as error:  # what a broken file makes a library raise is anything
+        if report["missing_keys"]:
+            raise ValueError(f"the safety checker's weights lack {sorted(report['missing_keys'])}")
+    except Exception as error:  # a broken file makes the library raise errors of any type
         raise UnsuitableModel(
-            f"{model} names a safety checker that could not be loaded from safetensors; the replica's log says why. "
-            "Complete it; or, to go without, set safety_checker to [null, null] in the folder's model_index.json."
+            f"{model} names a safety checker that could not be loaded from safetensors; the replica's log has the "
+            "details. Complete the model's files, or set safety_checker to [null, null] in its model_index.json to "
+            "run without a checker."
         ) from error
-    structlog.get_logger().info("safety checker kept", model=model)
+    structlog.get_logger().info("safety checker loaded", model=model)
     return SafetyChecker(network.to(device), extractor)

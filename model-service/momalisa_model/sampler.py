@@ -1,7 +1,7 @@
-"""Encode, interpolate, denoise, decode: a loop of our own over the parts of a diffusers pipeline.
+"""Encode, interpolate, denoise, decode: a denoising loop over the parts of a diffusers pipeline.
 
-Many frames a batch, each with a fraction of its own; the batch always has the same size, so that a frame's bytes do
-not depend on what else was asked for. Knows nothing of HTTP, lines or devices in use.
+Each frame of a batch has its own fraction. The batch always has the same size, so that a frame's bytes do not depend on
+the other frames of the request. Independent of HTTP and of the device queue.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ ShouldStop = Callable[[], bool]
 
 
 def never() -> bool:
-    """The ShouldStop of who waits to the end."""
+    """A ShouldStop that never cancels."""
     return False
 
 
 class Cancelled(Exception):
-    """should_stop said so."""
+    """Rendering ended early because should_stop() was true."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture as PNG, the device's seconds that it took, and whether the model's safety checker objects to it."""
+    """One picture as a PNG file, its device time, and whether the model's safety checker objects to it."""
 
     fraction: float
     png: bytes
@@ -45,7 +45,7 @@ class Frame:
 
 
 class Sampler:
-    """Renders frames with one set of weights, `micro_batch` at a time."""
+    """Renders frames with one set of weights, always `micro_batch` at a time."""
 
     def __init__(self, weights: Weights, micro_batch: int) -> None:
         self.weights = weights
@@ -54,49 +54,49 @@ class Sampler:
         self._threads = torch.get_num_threads()
 
     def encode(self, recipe: Recipe) -> Leg:
-        """What a shard begins with, in the thread that will render it."""
-        # A thread starts with as many as the machine has cores, whatever the main thread was told.
+        """Encode a recipe's prompts. Call it in the thread that renders the shard, before `frames`."""
+        # In a new thread, torch uses all cores, whatever was set in the main thread.
         torch.set_num_threads(self._threads)
         return encode_leg(self.weights, recipe)
 
     def frames(
         self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
     ) -> Iterator[Frame]:
-        """Frames in the order of their fractions, a micro-batch at a time.
+        """Render the frames at these fractions, in this order, one micro-batch at a time.
 
-        Raises Cancelled between two denoising steps once should_stop() is true, NotANumber where precision ran out.
+        Raises Cancelled between two denoising steps if should_stop() is true, and NotANumber if the numbers overflow.
         """
         for first in range(0, len(fractions), self._micro_batch):
             began = perf_counter()
-            asked = fractions[first : first + self._micro_batch]
-            pictures = _rounded(self.pictures(recipe, leg, asked, should_stop))
+            batch = fractions[first : first + self._micro_batch]
+            pictures = _rounded(self.pictures(recipe, leg, batch, should_stop))
             marks = self._marks(pictures)
-            seconds = (perf_counter() - began) / len(asked)
-            for fraction, picture, marked in zip(asked, pictures, marks, strict=True):
+            seconds = (perf_counter() - began) / len(batch)
+            for fraction, picture, marked in zip(batch, pictures, marks, strict=True):
                 yield Frame(fraction, _png(picture), seconds, marked)
 
     @torch.inference_mode()
     def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
-        """One micro-batch at most, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
+        """At most one micro-batch, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
-        Raises Cancelled and NotANumber as frames() does.
+        Raises Cancelled and NotANumber, as `frames` does.
         """
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
         prompt_embeds = slerp(leg.start, leg.end, torch.tensor(padded, dtype=torch.float64))
         image = self._decode(self._denoise(recipe, prompt_embeds, leg.negative, should_stop))[: len(fractions)]
-        # Here, since clamping would make a white picture of infinity.
+        # Before clamping, which would turn infinity into white.
         if not image.isfinite().all():
             raise NotANumber(
-                f"{self.weights.dtype} has run over. Ask for less guidance or another scheduler; or set MOMALISA_DTYPE "
-                "to bfloat16 or float32 on every replica."
+                f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or set "
+                "MOMALISA_DTYPE to bfloat16 or float32 on every replica."
             )
         return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
     def warm_up(self, card: ModelCard) -> None:
-        """Render as the card's defaults have it, since first runs plan kernels; and see that places do not matter.
+        """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
 
-        One step is enough: the others run the same kernels again. Raises UnsuitableModel where the same frames, each
-        moved on by one place, come out with other bits: then bytes would depend on what else was asked for.
+        One step is enough: all steps run the same kernels. Raises UnsuitableModel if the bits of a frame change with
+        its place in the batch.
         """
         names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         defaults = {name: getattr(card, name) for name in names}
@@ -108,21 +108,21 @@ class Sampler:
         self._marks(_rounded(here))
         if not torch.equal(here, moved.roll(-1, 0)):
             raise UnsuitableModel(
-                f"On this machine a frame's bits change with its place among {frames}. Set "
+                f"On this machine, the bits of a frame depend on its place in a batch of {frames}. Set "
                 "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
             )
 
     def _marks(self, pictures: Tensor) -> list[bool]:
-        """Which of one micro-batch's pictures the safety checker marks, if there is one; padded as they were."""
+        """Whether the safety checker marks each picture of at most one micro-batch; all False without a checker."""
         if not self.weights.safety_checker:
             return [False] * len(pictures)
         padding = pictures[-1:].repeat(self._micro_batch - len(pictures), 1, 1, 1)
         return self.weights.safety_checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
 
     def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
-        """(frames, tokens, width) of prompts to (frames, channels, height, width) of clean latents, float32.
+        """Prompt embeddings (frames, tokens, width) to clean latents (frames, channels, height, width), float32.
 
-        Only what the UNet sees has its dtype: noise times sigma runs over in float16 with some schedules.
+        Only the inputs of the UNet have its dtype: with some schedules, noise times sigma overflows in float16.
         """
         unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
         scheduler = for_one_run(recipe.scheduler, dict(self._parts.scheduler.config))
@@ -145,13 +145,13 @@ class Sampler:
         return latents
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Latents to (frames, 3, height, width) float32, in [-1, 1] but for what overshoots."""
+        """Latents to pictures (frames, 3, height, width), float32, in [-1, 1] or slightly outside."""
         vae = self._parts.vae
         image: Tensor = vae.decode((latents / vae.config.scaling_factor).to(self.weights.dtype), return_dict=False)[0]
         return image.float()
 
     def _noise(self, recipe: Recipe) -> Tensor:
-        """The walk's one noise tensor, once for each frame of a micro-batch: float32."""
+        """The walk's noise, repeated for each frame of a micro-batch: (frames, channels, height, width) float32."""
         factor = self.weights.vae_scale_factor
         noise = initial_latents(
             recipe.seed, self.weights.latent_channels, recipe.height // factor, recipe.width // factor
@@ -159,7 +159,7 @@ class Sampler:
         return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device)
 
     def _guidance_embedding(self, guidance_scale: float) -> Tensor | None:
-        """What models that were distilled with guidance want in place of a second pass: (frames, width), else None."""
+        """The guidance as an embedding (frames, width) for models that were distilled with it; None for others."""
         width = self._parts.unet.config.time_cond_proj_dim
         if width is None:
             return None
@@ -169,12 +169,12 @@ class Sampler:
 
 
 def _rounded(pictures: Tensor) -> Tensor:
-    """Pictures in [0, 1] as the uint8 of their PNGs, on the CPU."""
+    """Pictures in [0, 1] to uint8 in [0, 255], on the CPU."""
     return (pictures * 255).round().to(torch.uint8).cpu()
 
 
 def _png(picture: Tensor) -> bytes:
-    """(height, width, 3) uint8 to PNG, packed fast: frames travel one hop and are packed again in the films."""
+    """(height, width, 3) uint8 to a PNG file. Compressed fast: frames are compressed again in the films."""
     file = io.BytesIO()
     Image.fromarray(picture.numpy()).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Which schedulers a walk may use, and how one is set up for a run. Only such as draw no noise of their own."""
+"""The schedulers that a walk may use, and their setup for one run. None of them draws noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 
-# With any other, a frame would not be a function of its recipe.
+# A scheduler that draws noise would make a frame depend on more than its recipe.
 SCHEDULERS = {
     "DDIM": diffusers.DDIMScheduler,
     "DEIS": diffusers.DEISMultistepScheduler,
@@ -16,21 +16,21 @@ SCHEDULERS = {
     "PNDM": diffusers.PNDMScheduler,
     "UniPC": diffusers.UniPCMultistepScheduler,
 }
-# What every model is walked with if asked to, beside its own.
+# A derived card offers these for every model, beside the model's own.
 OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
 
 
 def name_of(scheduler: Any) -> str | None:
-    """The name here of the scheduler a model came with; None where it is none of SCHEDULERS."""
+    """The key in SCHEDULERS of a diffusers scheduler; None if it is not supported."""
     return next((name for name, kind in SCHEDULERS.items() if kind is type(scheduler)), None)
 
 
 def for_one_run(name: str, config: dict[str, Any]) -> Any:
-    """A scheduler of its own for each run (they keep state), set up as the model's own is.
+    """A new scheduler for one run, because schedulers keep state, with the configuration of the model's own.
 
-    Samples are not clipped, whatever a class has as its default: latents are no pixels.
+    name: a key of SCHEDULERS. Samples are never clipped, whatever the class's default is: latents are not pixels.
     """
     settings = {**config, "clip_sample": False}
     if str(settings.get("algorithm_type")).startswith("sde-"):
-        settings["algorithm_type"] = settings["algorithm_type"].removeprefix("sde-")  # those draw noise
+        settings["algorithm_type"] = settings["algorithm_type"].removeprefix("sde-")  # these draw noise
     return SCHEDULERS[name].from_config(settings)

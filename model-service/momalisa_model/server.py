@@ -1,4 +1,4 @@
-"""uvicorn around an app, stopped so that every answer ends in words. Knows nothing of what the app answers."""
+"""uvicorn around an app, with a shutdown that finishes every response. Independent of what the app does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from momalisa_model.settings import Settings
 
 
 class GracefulServer(uvicorn.Server):
-    """uvicorn, which waits for answers to end; this one also sees to it that they do."""
+    """uvicorn waits for running responses at shutdown; this one also ends their work on the device in time."""
 
     def __init__(self, config: uvicorn.Config, queue: DeviceQueue, grace_s: int) -> None:
         super().__init__(config)
@@ -22,12 +22,13 @@ class GracefulServer(uvicorn.Server):
         self._grace_s = grace_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Close the device queue after the grace period, and begin uvicorn's own shutdown."""
         self._queue.close(self._grace_s)
         super().handle_exit(sig, frame)
 
 
 def run(app: FastAPI, queue: DeviceQueue, settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; then what is on the device and in line has the grace to finish."""
+    """Serve until SIGTERM or Ctrl-C; then shards on the device and in the queue get shutdown_grace_s to finish."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -35,9 +36,9 @@ def run(app: FastAPI, queue: DeviceQueue, settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Longer than clients keep idle connections, so that none is closed under a request.
+        # Longer than clients keep idle connections, so that none is closed while a request arrives.
         timeout_keep_alive=75,
-        # For answers that nobody reads: the queue has closed by then.
+        # For responses that are not read: the device queue is closed by then.
         timeout_graceful_shutdown=settings.shutdown_grace_s + 5,
     )
     structlog.get_logger().info("starting", host=settings.host, port=settings.port)

@@ -1,4 +1,4 @@
-"""What an operator can set, read once from the environment; not what a request can ask for."""
+"""What an operator can set, read once from the environment; not what a request can choose."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def embedded_model() -> str:
-    """The atelier's weights in this checkout: what is rendered with when nobody names a model."""
+    """The folder with the atelier's weights in this checkout: the default model."""
     return str(Path(__file__).resolve().parents[1] / "atelier" / "weights")
 
 
 class Settings(BaseSettings):
     """The whole configuration of one replica. Every field is read from MOMALISA_<NAME>.
 
-    Raises pydantic.ValidationError where a value is out of bounds or of the wrong kind.
+    Raises pydantic.ValidationError if a value is out of range or has the wrong type.
     """
 
     model_config = SettingsConfigDict(
@@ -32,19 +32,19 @@ class Settings(BaseSettings):
     model_id: str = Field(
         default_factory=embedded_model,
         validation_alias=AliasChoices("MOMALISA_MODEL_ID", "MODEL_ID"),
-        description="A hub id (owner/name) or a folder in diffusers format; the atelier's weights when unset.",
+        description="A Hugging Face id (owner/name) or a folder in diffusers format. Unset: the atelier.",
     )
     model_revision: str | None = Field(
         default=None,
         validation_alias=AliasChoices("MOMALISA_MODEL_REVISION", "MODEL_REVISION"),
-        description="A commit, branch or tag of the hub; for a folder the SHA-256 it must have. Unset: any.",
+        description="A commit, branch or tag of the hub; for a folder, the SHA-256 that it must have. Unset: any.",
     )
     model_card: Path | None = Field(
         default=None,
-        description="The card file both services are given. Unset: card.json in the model's folder, else derived.",
+        description="Model card file of both services. Unset: card.json in the model's folder, else a derived card.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto", description="Where to render; auto takes cuda, then mps, then cpu."
+        default="auto", description="Device to render on; auto uses cuda, else mps, else cpu."
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="Precision of the weights; auto is float16 on cuda and float32 elsewhere."
@@ -53,20 +53,23 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=1024,
-        description="CPU threads torch computes with; unset: a power of two, as the cores allow.",
+        description="CPU threads of torch. Unset: the largest power of two that the cores allow.",
     )
     queue_length: int = Field(
-        default=2, ge=0, le=1000, description="Shards that may wait for the device before one more is told 503."
+        default=2, ge=0, le=1000, description="Shards that may wait for the device; further requests get 503."
     )
-    max_fractions: int = Field(default=256, ge=1, le=256, description="Frames one request may ask for.")
+    max_fractions: int = Field(default=256, ge=1, le=256, description="Maximum number of frames in one request.")
     max_body_bytes: int = Field(
-        default=262_144, ge=1024, description="Bytes a request's body may have before it is told 413."
+        default=262_144, ge=1024, description="Maximum size of a request body, in bytes; larger ones get 413."
     )
     send_timeout_s: int = Field(
-        default=60, ge=1, le=3600, description="Seconds a caller has to read what is left once its frames are rendered."
+        default=60,
+        ge=1,
+        le=3600,
+        description="Time a caller has to read the rest of a response once its frames are rendered, in seconds.",
     )
     shutdown_grace_s: int = Field(
-        default=3, ge=0, le=600, description="Seconds a shard may go on after SIGTERM before it is cut off."
+        default=3, ge=0, le=600, description="Time a shard may continue after SIGTERM, in seconds."
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -74,20 +77,20 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         validation_alias=AliasChoices("MOMALISA_PORT", "AIP_HTTP_PORT"),
-        description="TCP port to listen on; 0 takes a free one.",
+        description="TCP port to listen on; 0 selects a free one.",
     )
     predict_route: str | None = Field(
         default=None,
         pattern="^/",
         validation_alias=AliasChoices("MOMALISA_PREDICT_ROUTE", "AIP_PREDICT_ROUTE"),
-        description="Path that answers instances with predictions, for Vertex AI and KServe V1. Unset: none.",
+        description="Path of the predictions for Vertex AI and KServe V1. Unset: none.",
     )
     health_route: str | None = Field(
         default=None,
         pattern="^/",
         validation_alias=AliasChoices("MOMALISA_HEALTH_ROUTE", "AIP_HEALTH_ROUTE"),
-        description="Path that answers as /readyz does, for platforms that choose their own. Unset: none.",
+        description="A second path of /readyz, for platforms that choose their own. Unset: none.",
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="How logs are written; auto is console on a terminal and json elsewhere."
+        default="auto", description="Log format; auto is console on a terminal and json elsewhere."
     )

@@ -1,4 +1,4 @@
-"""What POST /v1/render sends: JSON lines as frames are ready, and a watch on the caller who may hang up."""
+"""The response to POST /v1/render: JSON lines, each as soon as its frame is ready; a disconnect cancels the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import Problem, QueueFull, problem_response
+from momalisa_model.problem_json import document, problem_response
+from momalisa_model.problems import Problem, QueueFull
 from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
 from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
 
@@ -24,7 +25,7 @@ Shard = Callable[[ShouldStop], Iterator[Line]]
 
 
 def shard_for(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metrics: Metrics) -> Shard:
-    """The work of one request, for the queue: encode once, then the frames."""
+    """The work of one request, for the device queue: encode the prompts once, then render the frames."""
 
     def shard(should_stop: ShouldStop) -> Iterator[Line]:
         leg = sampler.encode(request.recipe)
@@ -45,17 +46,17 @@ def _line_of(frame: Frame) -> FrameLine:
 
 
 class FramesResponse(Response):
-    """Waits with its status until the first frame is there or has failed; cancels the shard when the caller is gone.
+    """Sends the status with the first frame or the first error, and cancels the shard when the caller disconnects.
 
-    It owns receive and send, since the caller must be watched while there is nothing to send yet. send_timeout_s: how
-    long the caller may take for what is left once all is rendered.
+    It uses receive and send itself, because it must notice a disconnect while there is nothing to send yet.
+    send_timeout_s: how long the caller may take to read the rest once all frames are rendered.
     """
 
     media_type = "application/jsonl"
 
     def __init__(self, shard: Shard, queue: DeviceQueue, send_timeout_s: float) -> None:
         super().__init__()
-        # Not known before the last frame: the answer goes out in chunks.
+        # The length is unknown until the last frame is rendered: the response is chunked.
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self._shard = shard
@@ -63,43 +64,46 @@ class FramesResponse(Response):
         self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Render and send. Answers with QueueFull if the queue has no slot left."""
         try:
-            # Kept until all is sent: frames that nobody reads are then as bounded as the line is.
+            # Kept until everything is sent, so that the queue's length also limits the frames that wait for a reader.
             with self._queue.slot():
-                await self._answer(scope, receive, send)
+                await self._respond(scope, receive, send)
         except QueueFull as problem:
             await problem_response(problem)(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = False
-        # Unbounded, so that a slow reader never holds the device; a request's number of frames is the bound.
+        # Unbounded, so that a slow reader never blocks the device; the number of frames of a request is the limit.
         outbox, inbox = anyio.create_memory_object_stream[Line | Problem](math.inf)
         with inbox:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(cancel_when_gone, receive, tasks.cancel_scope)
+                tasks.start_soon(cancel_on_disconnect, receive, tasks.cancel_scope)
                 tasks.start_soon(self._render, outbox, tasks.cancel_scope)
                 await self._send_all(inbox, scope, receive, send)
                 sent = True
                 tasks.cancel_scope.cancel()
-            # Cancelled tasks are in reference cycles: what they hold would stay until a full collection, which is rare.
+            # Cancelled tasks are in reference cycles, which keep unsent frames alive until a full collection.
             with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
                 while True:
                     inbox.receive_nowait()
         if not sent and anyio.current_time() >= tasks.cancel_scope.deadline:
-            structlog.get_logger().warning("caller did not read in time, answer cut off", seconds=self._send_timeout_s)
+            structlog.get_logger().warning(
+                "caller did not read in time; response cut off", seconds=self._send_timeout_s
+            )
 
-    async def _render(self, outbox: MemoryObjectSendStream[Line | Problem], answer: anyio.CancelScope) -> None:
+    async def _render(self, outbox: MemoryObjectSendStream[Line | Problem], response: anyio.CancelScope) -> None:
         with outbox:
             try:
                 await self._queue.run(self._shard, outbox.send_nowait)
             except Cancelled:
-                structlog.get_logger().info("caller hung up, shard cancelled")
+                structlog.get_logger().info("caller disconnected; shard cancelled")
             except Problem as problem:
                 outbox.send_nowait(problem)
             except Exception:
                 structlog.get_logger().exception("shard failed")
-                outbox.send_nowait(Problem("The shard failed; the replica's log says why. Try again."))
-            answer.deadline = anyio.current_time() + self._send_timeout_s
+                outbox.send_nowait(Problem("Rendering failed; the replica's log has the details. Retry."))
+            response.deadline = anyio.current_time() + self._send_timeout_s
 
     async def _send_all(
         self, inbox: MemoryObjectReceiveStream[Line | Problem], scope: Scope, receive: Receive, send: Send
@@ -108,26 +112,26 @@ class FramesResponse(Response):
         started = False
         async for item in inbox:
             if isinstance(item, Head):
-                head = _text(item)
+                head = _encode(item)
                 continue
             if isinstance(item, Problem) and not started:
                 await problem_response(item)(scope, receive, send)
                 return
             if not started:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            body = _text(item) if started else head + _text(item)
+            body = _encode(item) if started else head + _encode(item)
             started = True
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def cancel_when_gone(receive: Receive, shard: anyio.CancelScope) -> None:
+async def cancel_on_disconnect(receive: Receive, shard: anyio.CancelScope) -> None:
     """Cancel the shard when the caller's connection closes."""
     while (await receive())["type"] != "http.disconnect":
         pass
     shard.cancel()
 
 
-def _text(item: Line | Problem) -> bytes:
-    line = ProblemLine(problem=item.document()) if isinstance(item, Problem) else item
+def _encode(item: Line | Problem) -> bytes:
+    line = ProblemLine(problem=document(item)) if isinstance(item, Problem) else item
     return line.model_dump_json().encode() + b"\n"

@@ -1,4 +1,4 @@
-"""The model's half of the contract: what comes in, what goes out, and what a card allows. Plain data, no tensors."""
+"""The model's half of the contract: requests, responses and the model card. Plain data, no tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from momalisa_model.problems import WrongModel, invalid
+from momalisa_model.problems import Invalid, WrongModel
 
 Prompt = Annotated[str, Field(min_length=1, max_length=1000)]
 Pixels = Annotated[int, Field(ge=8, le=8192)]
@@ -15,19 +15,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[float, Field(ge=0, le=50)]
 GUIDANCE = "How closely a frame follows its prompt. 1 or less: no classifier-free guidance."
-
-
 FINGERPRINT = "16 hexadecimal digits. Replicas with the same fingerprint render the same bytes."
 
 
 class Wire(BaseModel):
-    """Strict, frozen, without NaN or infinity, without unknown fields."""
+    """Strict and frozen; NaN, infinity and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Recipe(Wire):
-    """Everything but the fraction that decides a frame's pixels. Complete: a replica fills nothing in."""
+    """Everything but the fraction that decides a frame's pixels. Complete: a replica adds no defaults."""
 
     start: Prompt = Field(description="The prompt at fraction 0.", examples=["a giraffe"])
     end: Prompt = Field(description="The prompt at fraction 1.", examples=["a battleship"])
@@ -47,7 +45,7 @@ class Recipe(Wire):
 
 
 class RenderRequest(Wire):
-    """One shard: a recipe, and the fractions to render in this order."""
+    """One shard: a recipe, and the fractions to render, in this order."""
 
     recipe: Recipe = Field(description="What to render.")
     fractions: list[Fraction] = Field(
@@ -59,7 +57,7 @@ class RenderRequest(Wire):
 
 
 class Truncated(Wire):
-    """The part of a prompt beyond the text encoder's limit."""
+    """A warning: part of a prompt is beyond the text encoder's limit."""
 
     prompt: str = Field(description="`start`, `end` or `negative_prompt`.")
     truncated: str = Field(description="The words that had no effect on the picture.")
@@ -67,7 +65,7 @@ class Truncated(Wire):
 
 
 class Head(Wire):
-    """The first line of an answer."""
+    """The first line of a render response."""
 
     model: str = Field(description="The loaded model.")
     revision: str = Field(description="The loaded revision of the model.")
@@ -76,7 +74,7 @@ class Head(Wire):
 
 
 class FrameLine(Wire):
-    """One frame: PNG bytes in base64, the device's seconds that it took, what the model's safety checker says of it."""
+    """One frame of a render response."""
 
     fraction: float = Field(description="The position between start (0) and end (1).")
     png: str = Field(description="The picture: a PNG in base64.")
@@ -87,13 +85,13 @@ class FrameLine(Wire):
 
 
 class ProblemLine(Wire):
-    """The last line of an answer that broke after its first."""
+    """The last line of a render response that ended early."""
 
     problem: dict[str, Any] = Field(description="A problem document (RFC 9457).")
 
 
 class About(Wire):
-    """What a person wants to know of a model."""
+    """Information about a model for people."""
 
     title: str = Field(default="", description="The model's name.")
     summary: str = Field(default="", description="What the model is, in a sentence or two.")
@@ -108,7 +106,7 @@ class About(Wire):
 
 
 class ModelCard(Wire):
-    """What a deployment renders with: one file that api and model are both given."""
+    """What a deployment renders with: one file that both services get."""
 
     model: str = Field(description="The model's name: its id on the hub, or that of its folder.", examples=["atelier"])
     revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
@@ -131,28 +129,28 @@ class ModelCard(Wire):
 
     @model_validator(mode="after")
     def defaults_are_allowed(self) -> ModelCard:
-        """A card whose own defaults would be refused is a mistake better found at start."""
-        wrong = [*self.refused_sizes(self.width, self.height), *self.refused_ways(self)]
+        """Refuse a card whose defaults are outside its own limits: better at start than for each walk."""
+        wrong = [*self.refused_sizes(self.width, self.height), *self.refused_settings(self)]
         if wrong:
-            raise ValueError(f"the card's own defaults are not allowed by it: {wrong[0][0]}: {wrong[0][1]}")
+            raise ValueError(f"the card's own defaults are not allowed by it: {wrong[0][0]} {wrong[0][1]}")
         return self
 
     def refused_sizes(self, width: int, height: int) -> Iterator[tuple[str, str]]:
-        """(field, what is allowed) for each side that the model cannot paint."""
+        """(field, what is allowed) for each side, in pixels, that the card does not allow."""
         for side, pixels in (("width", width), ("height", height)):
             if not self.min_size <= pixels <= self.max_size or pixels % self.size_multiple:
                 yield side, f"must be a multiple of {self.size_multiple} from {self.min_size} to {self.max_size} pixels"
 
-    def refused_ways(self, asked: Recipe | ModelCard) -> Iterator[tuple[str, str]]:
-        """(field, what is allowed) for steps and scheduler."""
-        if asked.num_inference_steps > self.max_steps:
+    def refused_settings(self, wanted: Recipe | ModelCard) -> Iterator[tuple[str, str]]:
+        """(field, what is allowed) for steps and scheduler that the card does not allow."""
+        if wanted.num_inference_steps > self.max_steps:
             yield "num_inference_steps", f"must be from 1 to {self.max_steps}"
-        if asked.scheduler not in self.schedulers:
+        if wanted.scheduler not in self.schedulers:
             yield "scheduler", f"must be one of {', '.join(self.schedulers)}"
 
 
 class ModelAnswer(Wire):
-    """GET /v1/model: the card, and what decides pixels beside the recipe."""
+    """The response of GET /v1/model: the card, and what else decides the pixels of a recipe."""
 
     card: ModelCard = Field(description="The model card.")
     fingerprint: str = Field(description=FINGERPRINT, examples=["ac4fb3ce9f313e44"])
@@ -163,20 +161,20 @@ class ModelAnswer(Wire):
 
 
 def check(request: RenderRequest, card: ModelCard, max_fractions: int) -> None:
-    """Hold a well-formed request against what is loaded.
+    """Compare a well-formed request with the loaded model's card.
 
-    Raises WrongModel where the recipe is for other weights, Invalid with every field the card does not allow.
+    Raises WrongModel if the recipe is for other weights, and Invalid with every field that the card does not allow.
     """
     recipe = request.recipe
     if (recipe.model, recipe.revision) != (card.model, card.revision):
         raise WrongModel(
-            f"Loaded is {card.model} at {card.revision}; ask for that, or ask a replica that has the other.",
+            f"{card.model} at {card.revision} is loaded. Name these in the recipe, or use another replica.",
             model=card.model,
             revision=card.revision,
         )
-    wrong = [*card.refused_sizes(recipe.width, recipe.height), *card.refused_ways(recipe)]
-    errors = [{"loc": ("body", "recipe", field), "msg": allowed} for field, allowed in wrong]
+    refused = [*card.refused_sizes(recipe.width, recipe.height), *card.refused_settings(recipe)]
+    errors = [(f"recipe.{field}", allowed) for field, allowed in refused]
     if len(request.fractions) > max_fractions:
-        errors.append({"loc": ("body", "fractions"), "msg": f"must be 1 to {max_fractions} fractions"})
+        errors.append(("fractions", f"must have at most {max_fractions} items"))
     if errors:
-        raise invalid(errors)
+        raise Invalid(errors)

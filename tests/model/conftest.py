@@ -1,4 +1,4 @@
-"""Small models of odd shapes, loaded once a session, and a replica that serves one of them."""
+"""Small models with unusual shapes, loaded once per session, and a replica that serves one of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.small_models import save, small_kl, small_tiny, small_unet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """diffusers' schedulers hand torch tensors to NumPy in a way that NumPy 2 will drop one day; not ours to mend."""
-    theirs = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers"
+    """diffusers' schedulers convert tensors in a way that a later NumPy will refuse; only diffusers can fix it."""
+    ignored = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers"
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(theirs))
+            item.add_marker(pytest.mark.filterwarnings(ignored))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders by what is odd about them; no two share latent channels and token limit and pixels a latent."""
+    """Folders by name; the models differ in latent channels, token limit and pixels per latent."""
     base = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     v_prediction = UniPCMultistepScheduler(
@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def settings_for(models: dict[str, Path]) -> Callable[..., Settings]:
-    """Settings by a model's name here or by folder: on the CPU, where every machine gives the same."""
+    """Settings for a model's name or folder: on the CPU, with one thread."""
 
     def settings(model: str, **more: Any) -> Settings:
         folder = str(models.get(model, model))
@@ -65,7 +65,7 @@ def settings_for(models: dict[str, Path]) -> Callable[..., Settings]:
 
 @pytest.fixture(scope="session")
 def loaded_model(settings_for: Callable[..., Settings]) -> Callable[[str], LoadedModel]:
-    """A loaded and warmed model, loaded once a session: nothing in it changes while it renders."""
+    """Loads and warms up each model once per session: rendering changes nothing in it."""
     loaded: dict[str, LoadedModel] = {}
 
     def ready(model: str) -> LoadedModel:

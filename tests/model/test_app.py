@@ -1,4 +1,4 @@
-"""The contract over a real socket: frames in order, refusals that say what is allowed, and a replica that lives on."""
+"""The contract over a real socket: frames in order, errors that say what is allowed, a replica that survives them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import anyio
@@ -28,7 +29,7 @@ JSON = {"content-type": "application/json"}
 
 @contextmanager
 def whenever_the_unet_runs(server: Server, do: Callable[[], None]) -> Iterator[None]:
-    """Torch's own hook: do something before each denoising step."""
+    """Run something before each denoising step, in a hook of torch."""
     hook = server.unet.register_forward_pre_hook(lambda *_: do())
     try:
         yield
@@ -38,18 +39,18 @@ def whenever_the_unet_runs(server: Server, do: Callable[[], None]) -> Iterator[N
 
 @contextmanager
 def held_device(server: Server) -> Iterator[threading.Event]:
-    """Each denoising step waits, until the test lets go; yields an event that a first step has begun."""
-    begun, let_go = threading.Event(), threading.Event()
+    """Each denoising step waits until the block ends. Yields an event that is set when the first step begins."""
+    begun, released = threading.Event(), threading.Event()
 
     def wait() -> None:
         begun.set()
-        assert let_go.wait(20)
+        assert released.wait(20)
 
     with whenever_the_unet_runs(server, wait):
         try:
             yield begun
         finally:
-            let_go.set()
+            released.set()
 
 
 def in_background(work: Callable[[], object]) -> threading.Thread:
@@ -69,8 +70,8 @@ def problem_of(answer: httpx.Response, status: int, slug: str) -> dict:
     return problem
 
 
-def test_frames_come_as_lines_in_the_order_they_were_asked_for(server):
-    """The first line says what painted them; each further one is a picture of the size asked for."""
+def test_frames_are_lines_in_the_requested_order(server):
+    """The first line names the model; each other line is a picture of the requested size."""
     answer = server.render([0.5, 0.0, 1.0, 0.25])
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/jsonl"
@@ -81,8 +82,8 @@ def test_frames_come_as_lines_in_the_order_they_were_asked_for(server):
     assert (picture.format, picture.size) == ("PNG", (32, 32))
 
 
-def test_the_model_presents_itself(server):
-    """What the api compares with its own card, and what equal bytes may be expected from."""
+def test_the_model_describes_itself(server):
+    """The api compares this with its own card, and the fingerprint tells which replicas return equal bytes."""
     answer = ModelAnswer.model_validate_json(server.get("/v1/model").text)
     assert answer.card.model == "plain"
     assert answer.made_of["weights"] == answer.card.revision
@@ -90,7 +91,7 @@ def test_the_model_presents_itself(server):
 
 
 def test_the_port_opens_before_the_weights_are_loaded(settings_for):
-    """Kubernetes must see a live process while gigabytes come in. The app here never starts to load."""
+    """Kubernetes must see a live process while gigabytes are loaded. This app never starts to load."""
     transport = httpx.ASGITransport(app=create_app(settings_for("plain")))
 
     async def ask() -> list[httpx.Response]:
@@ -105,23 +106,23 @@ def test_the_port_opens_before_the_weights_are_loaded(settings_for):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"), [("missing", "MODEL_ID"), ("card", "model card"), ("no card", "model card")]
+    ("fault", "expected"), [("missing", "MODEL_ID"), ("card", "model card"), ("no card", "model card")]
 )
-def test_a_replica_that_cannot_get_ready_says_why(settings_for, tmp_path, trouble, said):
-    """At /readyz, where an operator looks; the process stays, so that there is somebody to ask."""
+def test_a_replica_that_cannot_become_ready_says_why(settings_for, tmp_path, fault, expected):
+    """The process keeps running, so that an operator can read the reason at /readyz."""
     card = tmp_path / "card.json"
     card.write_text("{}")
     settings = {
         "missing": lambda: settings_for(str(tmp_path / "nowhere")),
         "card": lambda: settings_for("plain", model_card=card),
         "no card": lambda: settings_for("plain", model_card=tmp_path / "none.json"),
-    }[trouble]()
+    }[fault]()
     with Server(settings, ready=False) as server:
         wait_until(lambda: "being loaded" not in server.get("/readyz").text)
         problem = problem_of(server.get("/readyz"), 503, "not-ready")
         assert server.metric("ready") == 0
-    assert said in problem["detail"]
-    assert str(tmp_path) not in json.dumps(problem), "where things lie on a machine is for its log"
+    assert expected in problem["detail"]
+    assert str(tmp_path) not in json.dumps(problem), "paths of the machine belong in its log only"
 
 
 @pytest.mark.parametrize(
@@ -142,16 +143,16 @@ def test_a_replica_that_cannot_get_ready_says_why(settings_for, tmp_path, troubl
         ({"start": ""}, "at least 1 character"),
         ({"end": "x" * 1001}, "at most 1000 characters"),
         ({"start": None}, "string"),
-        ({"prompt": "x"}, "not permitted"),
+        ({"prompt": "x"}, "is not a known field"),
     ],
 )
-def test_a_recipe_that_cannot_be_rendered_is_told_what_is_allowed(server, changes, allowed):
-    """The issue's list of bad inputs: each names its field and the bounds."""
+def test_an_invalid_recipe_gets_the_allowed_values(server, changes, allowed):
+    """Each error names the field and its limits."""
     body = {"recipe": recipe_for(server.ready, **changes), "fractions": [0.5]}
     answer = httpx.post(server.url + "/v1/render", content=json.dumps(body), headers=JSON)
     problem = problem_of(answer, 422, "invalid-request")
     assert next(iter(changes)) in problem["detail"]
-    assert any(allowed in error["msg"] for error in problem["errors"]), problem
+    assert any(allowed in error["detail"] for error in problem["errors"]), problem
 
 
 @pytest.mark.parametrize(
@@ -166,45 +167,45 @@ def test_a_recipe_that_cannot_be_rendered_is_told_what_is_allowed(server, change
         (0.5, "list"),
     ],
 )
-def test_fractions_that_are_none_are_told_what_is_allowed(server, fractions, allowed):
-    """NaN comes as raw JSON here, as Python and JavaScript programs do write it."""
+def test_invalid_fractions_get_the_allowed_values(server, fractions, allowed):
+    """NaN is sent as raw JSON, as Python programs write it."""
     body = {"recipe": recipe_for(server.ready), "fractions": fractions}
     answer = httpx.post(server.url + "/v1/render", content=json.dumps(body), headers=JSON)
     problem = problem_of(answer, 422, "invalid-request")
-    assert any(allowed in error["msg"] for error in problem["errors"]), problem
+    assert any(allowed in error["detail"] for error in problem["errors"]), problem
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"recipe": "\\ud800"}', b"\xff\xfe", b"[" * 100_000])
-def test_what_is_no_request_at_all_is_a_problem_too(server, body):
-    """Broken JSON, broken text, JSON deep enough to break a parser."""
+def test_a_body_that_cannot_be_parsed_gets_a_problem_document(server, body):
+    """Invalid JSON, invalid text, and JSON that is nested too deeply for a parser."""
     answer = httpx.post(server.url + "/v1/render", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()["detail"]
-    assert any(word in told for word in ("JSON object", "recipe", "/openapi.json")), "it must say what to do"
+    detail = answer.json()["detail"]
+    assert any(word in detail for word in ("JSON object", "recipe", "/openapi.json")), "the error must say what to do"
 
 
-def test_a_forgotten_content_type_is_named(server):
-    """The first thing that goes wrong with curl."""
+def test_a_missing_content_type_is_named(server):
+    """A common mistake with curl."""
     answer = httpx.post(server.url + "/v1/render", data={"recipe": "x"})
     assert "Content-Type: application/json" in problem_of(answer, 422, "invalid-request")["detail"]
 
 
-def test_every_wrong_field_is_named_at_once(server):
-    """Nobody should learn of one mistake after the other."""
+def test_all_invalid_fields_are_named_at_once(server):
+    """Otherwise a caller would need one attempt for each mistake."""
     answer = server.render([0.5], width=33, scheduler="none")
     problem = problem_of(answer, 422, "invalid-request")
-    assert [error["loc"][-1] for error in problem["errors"]] == ["width", "scheduler"]
+    assert [error["field"] for error in problem["errors"]] == ["recipe.width", "recipe.scheduler"]
 
 
-def test_a_megabyte_of_prompt_is_turned_away_at_the_door(server):
-    """Before it is parsed; the answer names the bytes that are allowed."""
+def test_a_prompt_of_a_megabyte_is_refused(server):
+    """Before it is parsed. The error names the allowed number of bytes."""
     answer = server.render([0.5], start="x" * 1_000_000)
     assert "262144" in problem_of(answer, 413, "body-too-large")["detail"]
 
 
-def test_a_body_that_never_ends_is_turned_away_too(server):
-    """Without a Content-Length nobody knows beforehand; counting must stop it."""
+def test_a_body_without_end_is_refused(server):
+    """Without Content-Length, only counting can stop it."""
 
     def endless() -> Iterator[bytes]:
         for _ in range(1000):
@@ -214,29 +215,33 @@ def test_a_body_that_never_ends_is_turned_away_too(server):
     problem_of(answer, 413, "body-too-large")
 
 
-def test_a_recipe_for_other_weights_is_told_which_are_loaded(server):
-    """A frame of another revision must never be kept under this one's name."""
+def test_a_recipe_for_other_weights_gets_the_name_of_the_loaded_ones(server):
+    """A frame of one revision must never be stored under the name of another."""
     problem = problem_of(server.render([0.5], revision="f" * 40), 409, "wrong-model")
     card = server.ready.answer.card
     assert (problem["model"], problem["revision"]) == (card.model, card.revision)
 
 
-def test_unknown_paths_and_methods_are_problems_as_well(server):
-    """One kind of error body for every client."""
+def test_refusals_of_the_framework_are_problem_documents(server):
+    """All errors have one format for every client; their type is about:blank, because RFC 9457 defines it so."""
     answers = [(server.get("/nowhere"), 404), (server.get("/v1/render"), 405)]
     answers.append((httpx.post(server.url + "/v1/render", content=b"[" * 100_000, headers=JSON), 400))
     for answer, status in answers:
-        assert "/openapi.json" in problem_of(answer, status, f"http-{status}")["detail"], "it must say what to do"
+        problem = answer.json()
+        assert (answer.status_code, problem["status"], problem["type"]) == (status, status, "about:blank")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert problem["title"] == HTTPStatus(status).phrase
+        assert "/openapi.json" in problem["detail"], "the error must say what to do"
 
 
 def test_prompts_are_data(server):
-    """Unicode, emoji, newlines, markup, zero bytes and the tokenizer's own markers paint something."""
+    """Unicode, emoji, newlines, markup, zero bytes and the tokenizer's own markers can be rendered."""
     for prompt in ("ein Bär 🐻\n\n<b>../../etc</b>", "\x00", "<|endoftext|>", " ", "\u202e\ufeff"):
         assert server.render([0.5], start=prompt).status_code == 200
 
 
 def test_the_truncated_part_of_a_prompt_is_in_the_first_line(server):
-    """Nothing is cut silently."""
+    """A prompt is never cut without a warning."""
     answer = server.render([0.5], end="abcdefghijklmnopqr ignored")
     (warning,) = json.loads(answer.text.splitlines()[0])["warnings"]
     assert (warning["prompt"], warning["truncated"]) == ("end", "ignored")
@@ -255,7 +260,7 @@ def test_the_truncated_part_of_a_prompt_is_in_the_first_line(server):
     ],
 )
 def test_out_of_memory_is_507_and_the_next_request_works(server, error):
-    """One request that was too big must not cost the replica."""
+    """A request that is too large must not stop the replica."""
 
     def fail() -> None:
         raise error
@@ -267,8 +272,8 @@ def test_out_of_memory_is_507_and_the_next_request_works(server, error):
     assert server.metric("out_of_memory_total") >= 1
 
 
-def test_pictures_that_are_no_numbers_are_refused_as_the_recipes_fault(server):
-    """float16 runs over in some models. It would on every replica, so that asking another one is no help: a 4xx."""
+def test_invalid_numbers_are_an_error_of_the_recipe(server):
+    """float16 overflows in some models. It would on every replica, so a retry does not help: a 4xx."""
     hook = server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * float("nan"),))
     try:
         problem_of(server.render([0.5]), 422, "not-a-number")
@@ -276,18 +281,18 @@ def test_pictures_that_are_no_numbers_are_refused_as_the_recipes_fault(server):
         hook.remove()
 
 
-def test_the_contracts_page_names_every_problem():
-    """docs/model-contract.md is what a client is written by."""
+def test_the_contract_page_lists_every_problem():
+    """Authors of clients read docs/model-contract.md."""
     page = (Path(__file__).parents[2] / "docs" / "model-contract.md").read_text()
     answered = [problem for problem in Problem.__subclasses__() if problem.slug != "unsuitable-model"]
     assert [problem.slug for problem in answered if f"`{problem.slug}`" not in page] == []
 
 
-def test_a_bug_is_500_without_its_insides(server):
-    """What went wrong is for the log; the caller is told to try again."""
+def test_a_bug_is_500_without_internal_details(server):
+    """The log has the details; the caller should retry."""
 
     def fail() -> None:
-        raise ZeroDivisionError("a secret of the inside")
+        raise ZeroDivisionError("a secret detail")
 
     with whenever_the_unet_runs(server, fail):
         problem = problem_of(server.render([0.5]), 500, "internal")
@@ -295,8 +300,8 @@ def test_a_bug_is_500_without_its_insides(server):
     assert server.render([0.5]).status_code == 200
 
 
-def test_what_breaks_after_the_first_frame_is_the_last_line(server):
-    """The status is gone by then; frames that are there stay good."""
+def test_an_error_after_the_first_frame_is_the_last_line(server):
+    """The status was sent already; the frames before the error are valid."""
     steps = []
 
     def fail_in_the_second_batch() -> None:
@@ -312,8 +317,8 @@ def test_what_breaks_after_the_first_frame_is_the_last_line(server):
     assert last["problem"]["status"] == 507
 
 
-def test_a_full_queue_is_503_with_a_time_to_come_back(settings_for):
-    """One shard on the device, one in line, and the third asks elsewhere."""
+def test_a_full_queue_is_503_with_retry_after(settings_for):
+    """One shard is on the device and one in the queue; the third is refused."""
     with Server(settings_for("plain", queue_length=1)) as server:
         answers: list[httpx.Response] = []
         with held_device(server) as begun:
@@ -329,8 +334,8 @@ def test_a_full_queue_is_503_with_a_time_to_come_back(settings_for):
         assert [answer.status_code for answer in answers] == [200, 200]
 
 
-def post_and_hang_up(server: Server, meanwhile: Callable[[], object]) -> None:
-    """Send a request of many steps, wait for something, and close the connection without reading."""
+def post_and_disconnect(server: Server, meanwhile: Callable[[], object]) -> None:
+    """Send a request with many steps, run `meanwhile`, and close the connection without reading."""
     recipe = recipe_for(server.ready, num_inference_steps=100, scheduler="DDIM")
     body = json.dumps({"recipe": recipe, "fractions": [0.1, 0.9]}).encode()
     head = b"POST /v1/render HTTP/1.1\r\nHost: replica\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -339,40 +344,40 @@ def post_and_hang_up(server: Server, meanwhile: Callable[[], object]) -> None:
         meanwhile()
 
 
-def test_hanging_up_cancels_between_two_steps(server):
-    """A visitor who leaves must not cost the others a device; nothing has been sent yet when this one leaves."""
+def test_a_disconnect_cancels_between_two_steps(server):
+    """A caller that left must not use the device. This one leaves before the response begins."""
     before, steps = server.metric("cancelled_total"), []
     with whenever_the_unet_runs(server, lambda: steps.append(1)):
-        post_and_hang_up(server, lambda: wait_until(lambda: len(steps) >= 2))
+        post_and_disconnect(server, lambda: wait_until(lambda: len(steps) >= 2))
         wait_until(lambda: server.metric("cancelled_total") == before + 1)
     assert len(steps) < 100
     wait_until(lambda: server.metric("queue_depth") == 0)
     assert server.render([0.5]).status_code == 200
 
 
-def test_hanging_up_in_line_gives_the_place_back(server):
-    """Who waits and leaves never reaches the device."""
+def test_a_disconnect_in_the_queue_frees_the_slot(server):
+    """A caller that leaves while it waits never uses the device."""
     with held_device(server) as begun:
         first = in_background(lambda: server.render([0.5]))
         assert begun.wait(20)
-        post_and_hang_up(server, lambda: wait_until(lambda: server.metric("queue_depth") == 2))
+        post_and_disconnect(server, lambda: wait_until(lambda: server.metric("queue_depth") == 2))
         wait_until(lambda: server.metric("queue_depth") == 1)
     first.join()
 
 
-def test_metrics_count_what_happened(server):
-    """What the autoscaler and the alerts look at: their values, as Prometheus reads them."""
+def test_metrics_count_shards_and_frames(server):
+    """The autoscaler and the alerts read these values."""
 
-    def told() -> dict[str, float]:
+    def scrape() -> dict[str, float]:
         lines = [line for line in server.get("/metrics").text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
-    before = told()
+    before = scrape()
     assert server.render([i / 5 for i in range(6)]).status_code == 200
-    after = told()
+    after = scrape()
     grown = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
     assert grown.pop('momalisa_model_shards_total{outcome="done"}') == 1
-    assert grown.pop("momalisa_model_frames_total") == 6, "the two that only pad do not count"
+    assert grown.pop("momalisa_model_frames_total") == 6, "padding does not count"
     assert grown.pop("momalisa_model_shard_seconds_count") == 1
     assert grown.pop("momalisa_model_frame_seconds_count") == 6
     shard, frames = (grown.pop(f"momalisa_model_{kind}_seconds_sum") for kind in ("shard", "frame"))
@@ -386,8 +391,8 @@ def test_metrics_count_what_happened(server):
 
 
 @contextmanager
-def who_never_reads(server: Server) -> Iterator[None]:
-    """A caller with the smallest of buffers who asks for 256 frames and then waits."""
+def never_reading_caller(server: Server) -> Iterator[None]:
+    """A caller with a very small buffer that requests 256 frames and never reads."""
     recipe = recipe_for(server.ready, width=64, height=64, num_inference_steps=1, scheduler="DDIM")
     body = json.dumps({"recipe": recipe, "fractions": [i / 255 for i in range(256)]}).encode()
     head = b"POST /v1/render HTTP/1.1\r\nHost: replica\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -398,17 +403,17 @@ def who_never_reads(server: Server) -> Iterator[None]:
         yield
 
 
-def test_answers_that_nobody_reads_are_bounded_and_end(settings_for):
-    """Frames wait in memory for their reader: no more of them than the line is long, and not for ever."""
+def test_unread_responses_are_limited_in_number_and_time(settings_for):
+    """Unread frames stay in memory: the queue limits their number, and a timeout their time."""
     with Server(settings_for("plain", queue_length=1, send_timeout_s=2)) as server, ExitStack() as callers:
-        callers.enter_context(who_never_reads(server))
-        callers.enter_context(who_never_reads(server))
+        callers.enter_context(never_reading_caller(server))
+        callers.enter_context(never_reading_caller(server))
         wait_until(lambda: server.metric("queue_depth") == 2)
         problem_of(server.render([0.5]), 503, "queue-full")
         wait_until(lambda: server.metric("shards_total", outcome="done") == 1)
-        assert server.metric("queue_depth") == 2, "its frames are still here, and so is its place"
+        assert server.metric("queue_depth") == 2, "unread frames keep their slot"
         wait_until(lambda: server.metric("queue_depth") == 0, 60)
         held = [thing for thing in gc.get_objects() if type(thing) is FrameLine]
-        assert len(held) < 10, "but for one that was being sent, they are gone"
+        assert len(held) < 10, "only frames that were being sent may be left"
         assert server.metric("shards_total", outcome="done") == 2
         assert server.render([0.5]).status_code == 200

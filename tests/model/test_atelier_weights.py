@@ -1,4 +1,4 @@
-"""The committed weights: small, safe to load, loaded by plain diffusers, and able to paint what they never saw."""
+"""The committed weights are small, safe, and compatible with diffusers, and paint captions they were not trained on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,15 +24,15 @@ def pipeline() -> Iterator[StableDiffusionPipeline]:
 
 
 def test_the_weights_are_small_and_safe() -> None:
-    """They come with every clone, and a pickle could run anything."""
+    """They are part of every clone, and a pickle could run any code."""
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 40e6
     assert max(path.stat().st_size for path in files) <= 10e6
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".md"}
 
 
-def test_a_caption_never_trained_on_shows_its_colours(pipeline: StableDiffusionPipeline) -> None:
-    """The model has learnt what colours mean, not a list of pictures."""
+def test_a_held_out_caption_shows_its_colours(pipeline: StableDiffusionPipeline) -> None:
+    """The model has learnt the meaning of colours, not a list of pictures."""
     colours = ("orange", "navy")
     assert held_out("circles", colours)
     image = pipeline(
@@ -45,8 +45,8 @@ def test_a_caption_never_trained_on_shows_its_colours(pipeline: StableDiffusionP
     assert all(share_of(np.asarray(image), colour) > 0.1 for colour in colours)
 
 
-def test_the_autoencoder_carries_a_picture_both_ways(pipeline: StableDiffusionPipeline) -> None:
-    """Its encoder is saved too, and must mean what the decoder means."""
+def test_the_autoencoder_encodes_and_decodes_a_picture(pipeline: StableDiffusionPipeline) -> None:
+    """The encoder is part of the weights and must fit the decoder."""
     ramp = torch.linspace(-1, 1, 128).expand(1, 3, 128, 128)
     with torch.inference_mode():
         again = pipeline.vae.decode(pipeline.vae.encode(ramp).latents).sample
@@ -55,6 +55,6 @@ def test_the_autoencoder_carries_a_picture_both_ways(pipeline: StableDiffusionPi
 
 @pytest.mark.parametrize("text", ["", "a giraffe 🦒", "漢字 \n ../ <b>", "a" * 1000])
 def test_any_text_can_be_painted(pipeline: StableDiffusionPipeline, text: str) -> None:
-    """Visitors write what they like."""
+    """Visitors may write any text."""
     image = pipeline(text, num_inference_steps=1, guidance_scale=4.0).images[0]
     assert image.size == (128, 128)

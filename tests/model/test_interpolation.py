@@ -1,4 +1,4 @@
-"""Interpolation is what a walk is: the ends must be the prompts, and the way between them must be the great circle."""
+"""Both ends of an interpolation must be the prompts, and all between must be on the great circle."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @given(embeddings, embeddings, inner)
-def test_both_ends_are_the_prompts_bit_for_bit(start, end, between):
-    """A stop shows what its prompt alone would; zeros and parallel tokens are among what hypothesis tries."""
+def test_both_ends_equal_the_prompts_bit_for_bit(start, end, between):
+    """A stop must look like a picture of its prompt alone. Hypothesis also tries zeros and parallel tokens."""
     walked = slerp(start, end, torch.tensor([0.0, between, 1.0]))
     assert walked.shape == (3, 4, 8)
     assert same_bits(walked[0], start)
@@ -30,23 +30,23 @@ def test_both_ends_are_the_prompts_bit_for_bit(start, end, between):
 
 
 @given(embeddings, st.floats(0.25, 4), inner)
-def test_tokens_that_point_the_same_way_are_mixed_in_a_straight_line(start, scale, between):
-    """CLIP's first token is the same for every prompt: on the great circle this would be 0 / 0."""
+def test_parallel_tokens_are_interpolated_linearly(start, scale, between):
+    """CLIP's first token is the same for every prompt; the great circle would give 0 / 0."""
     end = start * scale
     (walked,) = slerp(start, end, torch.tensor([between]))
     assert torch.allclose(walked, start * (1 - between) + end * between, atol=1e-4)
 
 
 @given(embeddings, inner)
-def test_tokens_that_point_opposite_ways_are_mixed_in_a_straight_line(start, between):
-    """There is no shortest way round a circle's other side: any would be arbitrary, and sin(pi) is nearly zero."""
+def test_antiparallel_tokens_are_interpolated_linearly(start, between):
+    """There is no unique great circle between them, and sin(pi) is nearly zero."""
     (walked,) = slerp(start, -start, torch.tensor([between]))
     assert torch.allclose(walked, start * (1 - 2 * between), atol=1e-4)
 
 
 @given(st.floats(0.05, 3.09), inner)
-def test_other_tokens_go_along_the_great_circle(angle, between):
-    """Equal fractions are equal angles, and the length stays: what sets slerp apart from a cross-fade."""
+def test_other_tokens_follow_the_great_circle(angle, between):
+    """Equal fractions are equal angles and lengths, unlike in linear interpolation."""
     start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     end = torch.tensor([[np.cos(angle), np.sin(angle)]], dtype=torch.float64)
     (walked,) = slerp(start, end, torch.tensor([between], dtype=torch.float64))
@@ -55,7 +55,7 @@ def test_other_tokens_go_along_the_great_circle(angle, between):
 
 
 @given(embeddings, embeddings, st.lists(st.floats(0, 1), min_size=1, max_size=6))
-def test_a_fraction_gives_the_same_whatever_else_is_asked_for(start, end, fractions):
+def test_a_fraction_is_independent_of_the_others(start, end, fractions):
     """A frame is a pure function of its recipe and its fraction."""
     together = slerp(start, end, torch.tensor(fractions, dtype=torch.float64))
     for fraction, walked in zip(fractions, together, strict=True):
@@ -63,15 +63,15 @@ def test_a_fraction_gives_the_same_whatever_else_is_asked_for(start, end, fracti
         assert same_bits(alone, walked)
 
 
-def test_half_precision_embeddings_keep_their_precision():
-    """On a GPU the encoder speaks float16, and the UNet expects it."""
+def test_half_precision_embeddings_keep_their_dtype():
+    """On a GPU, the encoder returns float16, and the UNet expects it."""
     start, end = torch.randn(2, 4, 8).half()
     walked = slerp(start, end, torch.tensor([0.0, 0.5, 1.0]))
     assert walked.dtype == torch.float16
     assert same_bits(walked[2], end)
 
 
-def test_a_seed_is_one_noise_tensor():
+def test_a_seed_decides_the_noise():
     """Another seed is another walk; the same seed is the same walk on every machine."""
     noise = initial_latents(7, 12, 4, 6)
     assert noise.shape == (1, 12, 4, 6)
@@ -81,6 +81,6 @@ def test_a_seed_is_one_noise_tensor():
     assert torch.equal(noise, torch.randn(1, 12, 4, 6, generator=torch.Generator().manual_seed(7)))
 
 
-def test_the_largest_seed_is_a_seed():
-    """The contract allows 32 bits; torch must take them all."""
+def test_the_largest_seed_is_accepted():
+    """The contract allows seeds of 32 bits."""
     assert initial_latents(2**32 - 1, 4, 2, 2).isfinite().all()

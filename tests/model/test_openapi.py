@@ -1,4 +1,4 @@
-"""What the service says of itself is true: nothing it answers is missing from openapi.json."""
+"""openapi.json describes every response of the service."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ bounded = settings(max_examples=25, deadline=None, suppress_health_check=list(He
 
 @pytest.fixture(scope="module")
 def schema(server: Server) -> schemathesis.BaseSchema:
-    """The document as a client gets it."""
+    """The OpenAPI document, as a client downloads it."""
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-def test_every_operation_is_tried_here(schema):
-    """A new route must not slip by."""
+def test_every_operation_is_tested_here(schema):
+    """A new route must be added to the tests."""
     assert {(found.ok().path, found.ok().method.upper()) for found in schema.get_all_operations()} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_no_answer_is_undocumented_and_none_is_a_failure(schema, path, method):
-    """Requests made up from the document; a 409 is what most right recipes get, since they name other weights."""
+def test_every_response_is_documented_and_none_is_a_server_error(schema, path, method):
+    """Requests are generated from the document. Most valid recipes get 409, because they name other weights."""
 
     @bounded
     @given(schema[path][method].as_strategy())
@@ -44,8 +44,8 @@ def test_no_answer_is_undocumented_and_none_is_a_failure(schema, path, method):
     hold()
 
 
-def test_what_the_document_forbids_is_refused(schema):
-    """Requests made up against the document."""
+def test_requests_against_the_document_are_refused(schema):
+    """Requests are generated to violate the document."""
 
     @bounded
     @given(schema["/v1/render"]["POST"].as_strategy(generation_mode=GenerationMode.NEGATIVE))
@@ -55,16 +55,16 @@ def test_what_the_document_forbids_is_refused(schema):
     hold()
 
 
-def test_recipes_for_what_is_loaded_are_rendered_or_told_why_not(schema, server):
-    """With model, revision, scheduler and sizes as loaded, so that the way behind the checks is walked too."""
+def test_recipes_for_the_loaded_model_are_rendered_or_refused_as_documented(schema, server):
+    """Model, revision, scheduler and size fit the loaded model, so that rendering is tested too."""
     loaded = recipe_for(server.ready)
-    right = {name: loaded[name] for name in ("model", "revision", "scheduler", "width", "height")}
+    fitting = {name: loaded[name] for name in ("model", "revision", "scheduler", "width", "height")}
     statuses = set()
 
     @bounded
     @given(schema["/v1/render"]["POST"].as_strategy())
     def hold(case: schemathesis.Case) -> None:
-        recipe = {**case.body["recipe"], **right, "num_inference_steps": 1}
+        recipe = {**case.body["recipe"], **fitting, "num_inference_steps": 1}
         case.body = {"recipe": recipe, "fractions": case.body["fractions"][:4]}
         statuses.add(case.call_and_validate(checks=CHECKS).status_code)
 

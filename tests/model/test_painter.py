@@ -1,4 +1,4 @@
-"""The painter: deterministic, at any size, true to its captions, and silent about what is kept for evaluation."""
+"""The painter is deterministic, paints any size, follows its captions, and keeps held-out captions from training."""
 
 from random import Random
 
@@ -17,8 +17,8 @@ EVERY_LAYOUT = [(name, count, kind) for name, family in FAMILIES.items() for cou
 
 
 @pytest.mark.parametrize(("family", "count", "kind"), EVERY_LAYOUT)
-def test_every_family_paints_every_colour_it_is_given(family: str, count: int, kind: int) -> None:
-    """A caption that names a colour which is not there would teach the model that words mean nothing."""
+def test_every_family_shows_every_colour_of_its_caption(family: str, count: int, kind: int) -> None:
+    """Captions with colours that are not in the picture would teach the model to ignore colours."""
     colours = ("red", "sky blue", "white", "purple")[:count]
     picture = painter.paint(family, colours, kind)
     assert picture.shape == (128, 128, 3)
@@ -27,39 +27,39 @@ def test_every_family_paints_every_colour_it_is_given(family: str, count: int, k
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_two_layouts_of_a_family_differ(family: str) -> None:
-    """The words for layouts would be empty otherwise."""
+    """Otherwise the words for layouts would have no meaning."""
     colours = ("red", "sky blue", "white")
     assert (painter.paint(family, colours, 0) != painter.paint(family, colours, 1)).mean() > 0.05
 
 
 @pytest.mark.parametrize("variation", [0, 5])
 def test_a_picture_is_the_same_every_time(variation: int) -> None:
-    """Training resumes by step number alone: that only works if painting has no state."""
+    """Training resumes from its step number alone, so painting must not have state."""
     first, again = (painter.paint("stars", ("red", "white"), 1, variation) for _ in range(2))
     assert (first == again).all()
 
 
-def test_variations_give_other_layouts() -> None:
-    """The way to train on all layouts, once there is a device for it."""
+def test_variations_have_different_layouts() -> None:
+    """Training on a faster device can use many layouts."""
     one, other = (painter.paint("stained glass", ("red", "white"), 0, variation) for variation in (1, 2))
     assert (one != other).any()
 
 
 @pytest.mark.parametrize("size", [32, 96, 256])
 def test_a_picture_of_another_size_is_the_same_picture(size: int) -> None:
-    """Averaged down to one size, both show the same."""
+    """Scaled to the same size, both look the same."""
     small, large = (painter.paint("spiral", ("red", "white"), 0, size=s) for s in (size, 2 * size))
     averaged = large.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
     assert np.abs(averaged - small).mean() < 4
 
 
 def test_edges_are_smooth() -> None:
-    """A disc in two colours shows many shades between them."""
+    """A disc in two colours has many shades between them."""
     assert len(np.unique(painter.paint("circles", ("black", "white"))[..., 0])) > 10
 
 
 def test_held_out_captions_never_come_from_the_training_side() -> None:
-    """What is measured on them would be memory."""
+    """Otherwise the evaluation would measure memory."""
     rng = Random(0)
     drawn = [draw_caption(rng) for _ in range(3000)]
     assert not any(held_out(caption.family, caption.colours) for caption in drawn)
@@ -67,29 +67,28 @@ def test_held_out_captions_never_come_from_the_training_side() -> None:
     assert all(caption.held_out for caption in kept)
 
 
-def test_a_leak_in_the_split_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loader checks each caption itself, whatever drew it."""
+def test_a_held_out_caption_stops_the_training() -> None:
+    """The training checks each caption, whatever function returned it."""
     leak = draw_caption(Random(0), from_held_out=True)
-    monkeypatch.setattr(training_batches, "draw_caption", lambda rng: leak)
     with pytest.raises(training_batches.HeldOutLeak):
-        training_batches.paint_batch(build_tokenizer(), Random(0), 1)
+        training_batches.paint_batch(build_tokenizer(), Random(0), 1, draw=lambda _: leak)
 
 
 def test_one_pairing_in_ten_is_held_out() -> None:
-    """By hash, so about a tenth."""
+    """The split is decided by a hash, so the share is not exact."""
     pairings = [(family, (a, b)) for family in FAMILIES for a in COLOURS for b in COLOURS if a != b]
     assert 0.08 < sum(held_out(*pairing) for pairing in pairings) / len(pairings) < 0.12
 
 
-def test_captions_hold_known_words_only() -> None:
-    """The words a visitor is told the model knows are the words it learnt."""
+def test_captions_contain_known_words_only() -> None:
+    """The gallery lists these words as those that the model knows."""
     rng, known = Random(1), captions.vocabulary()
     for _ in range(500):
         words = draw_caption(rng).text.replace(",", "").split()
         assert known.issuperset(words), words
 
 
-def test_captions_name_colours_in_their_order() -> None:
+def test_captions_name_colours_in_order() -> None:
     """The ground comes last; 'red on white' is not 'white on red'."""
     rng = Random(2)
     for _ in range(50):
@@ -98,36 +97,36 @@ def test_captions_name_colours_in_their_order() -> None:
 
 
 def test_an_unknown_colour_is_refused() -> None:
-    """Better than a picture in some other colour."""
+    """Painting another colour instead would hide the mistake."""
     with pytest.raises(KeyError):
         painter.paint("spiral", ("red", "octarine"))
 
 
-def test_a_caption_is_told_by_its_family_and_colours_alone() -> None:
-    """Two phrasings of one picture are on the same side of the split."""
+def test_the_split_depends_on_family_and_colours_only() -> None:
+    """Two phrasings of one picture must be on the same side."""
     one, other = (Caption("grid", ("red", "white"), kind, f"text {kind}") for kind in (0, 1))
     assert one.held_out == other.held_out
 
 
-def test_a_word_that_nobody_knows_has_a_picture_of_its_own():
-    """Its letters decide, so that it is the same again, and another word's is another."""
+def test_an_unknown_word_has_a_picture_of_its_own():
+    """Its letters decide: the same word is the same picture, and another word another one."""
     giraffe, battleship = substitute_caption("a giraffe"), substitute_caption("A painting of the BATTLESHIP")
     assert substitute_caption("the giraffe") == Caption(giraffe.family, giraffe.colours, giraffe.kind, "the giraffe")
     assert (giraffe.family, giraffe.kind, giraffe.colours) != (battleship.family, battleship.kind, battleship.colours)
     assert substitute_caption("a navy giraffe").colours[0] == "navy"
-    with pytest.raises(ValueError, match="knows every word"):
+    with pytest.raises(ValueError, match="no unknown word"):
         substitute_caption("a red spiral on white")
 
 
-def test_every_letter_gives_colours_that_stand_apart():
-    """And every composition has room for so many."""
+def test_every_letter_has_distinct_colours():
+    """Every composition must accept this number of colours."""
     assert len(PALETTES) == 26
     assert all(are_distinct(palette) for palette in PALETTES)
     assert all(len(PALETTES[0]) in FAMILIES[family].counts for family, _ in COMPOSITIONS)
 
 
-def test_strange_captions_are_strange_and_from_the_training_side():
-    """Or the evaluation would know them."""
+def test_captions_of_unknown_words_are_from_the_training_side():
+    """The evaluation uses held-out ones."""
     rng = Random(0)
     captions = [draw_unknown_caption(rng) for _ in range(500)]
     assert not any(caption.held_out for caption in captions)

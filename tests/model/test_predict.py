@@ -1,4 +1,4 @@
-"""The contract of Vertex AI and KServe V1: the same frames, by another envelope."""
+"""The contract of Vertex AI and KServe V1: the same frames in another envelope."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def platform(settings_for: Callable[..., Settings]) -> Iterator[Server]:
         yield running
 
 
-def ask(server: Server, *frames: tuple[float, dict[str, Any]], **more: Any) -> httpx.Response:
+def predict(server: Server, *frames: tuple[float, dict[str, Any]], **more: Any) -> httpx.Response:
     instances = [{"recipe": recipe_for(server.ready, **changes), "fraction": fraction} for fraction, changes in frames]
     return httpx.post(server.url + "/predict", json={"instances": instances, **more}, timeout=60)
 
 
 def test_predictions_are_the_frames_that_render_streams(platform):
-    """Of equal length, in the order asked for, across recipes, byte for byte."""
-    answer = ask(platform, (0.5, {}), (0.0, {}), (0.5, {"seed": 8}), (1.0, {}), parameters={"any": 1})
+    """Equal in number, in the requested order, across recipes, byte for byte."""
+    answer = predict(platform, (0.5, {}), (0.0, {}), (0.5, {"seed": 8}), (1.0, {}), parameters={"any": 1})
     assert answer.status_code == 200
     predictions = answer.json()["predictions"]
     assert [frame["fraction"] for frame in predictions] == [0.5, 0.0, 0.5, 1.0]
@@ -35,49 +35,51 @@ def test_predictions_are_the_frames_that_render_streams(platform):
     assert predictions[2]["png"] != predictions[0]["png"]
 
 
-def test_health_means_ready(platform, settings_for):
+def test_the_health_route_is_like_readyz(platform, settings_for):
+    """Platforms choose its path. Without a predict route there are no predictions."""
     assert platform.get("/health").json() == {"status": "ready"}
-    with Server(settings_for("/nowhere", health_route="/health"), ready=False) as asleep:
-        assert asleep.get("/health").status_code == 503
-        assert asleep.get("/predict").status_code == 404
+    with Server(settings_for("/nowhere", health_route="/health"), ready=False) as not_ready:
+        assert not_ready.get("/health").status_code == 503
+        assert not_ready.get("/predict").status_code == 404
 
 
-def test_one_wrong_instance_is_told_before_any_is_rendered(platform):
+def test_an_invalid_instance_is_refused_before_any_is_rendered(platform):
+    """Rendering the others would be for nothing."""
     before = platform.metric("frames_total")
-    answer = ask(platform, (0.5, {}), (0.5, {"width": 7 * 8 + 1}))
+    answer = predict(platform, (0.5, {}), (0.5, {"width": 7 * 8 + 1}))
     assert answer.status_code == 422
     assert "width" in answer.text
-    assert ask(platform).status_code == 422
+    assert predict(platform).status_code == 422
     assert platform.metric("frames_total") == before
 
 
-def test_hanging_up_cancels(platform):
-    """A platform's own time-out must not leave the device at work."""
+def test_a_disconnect_cancels_the_predictions(platform):
+    """After a platform's own timeout, the device must not continue."""
     recipe = recipe_for(platform.ready, num_inference_steps=50)
     instances = [{"recipe": recipe, "fraction": number / 50} for number in range(50)]
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(platform.url + "/predict", json={"instances": instances}, timeout=0.5)
     wait_until(lambda: platform.metric("cancelled_total") >= 1)
-    assert ask(platform, (0.5, {})).status_code == 200
+    assert predict(platform, (0.5, {})).status_code == 200
 
 
-def test_what_breaks_on_the_device_is_told_in_its_own_words(platform):
-    """Not as a failure of ours: a platform's caller must see that fewer pixels would do."""
+def test_an_error_on_the_device_keeps_its_status_and_type(platform):
+    """A caller must see that fewer pixels would help."""
 
     def run_out(*_: object) -> None:
         raise MemoryError
 
     hook = platform.unet.register_forward_pre_hook(run_out)
     try:
-        answer = ask(platform, (0.5, {}))
+        answer = predict(platform, (0.5, {}))
     finally:
         hook.remove()
     assert (answer.status_code, answer.json()["type"]) == (507, "urn:momalisa:problem:out-of-memory")
-    assert ask(platform, (0.5, {})).status_code == 200
+    assert predict(platform, (0.5, {})).status_code == 200
 
 
-def test_a_platform_names_port_and_paths(monkeypatch):
-    """Vertex AI sets these and no others."""
+def test_a_platform_sets_port_and_paths(monkeypatch):
+    """Vertex AI sets these variables."""
     for name, value in {"HTTP_PORT": "8080", "HEALTH_ROUTE": "/ping", "PREDICT_ROUTE": "/v1/predict"}.items():
         monkeypatch.setenv(f"AIP_{name}", value)
     settings = Settings()

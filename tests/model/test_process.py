@@ -1,4 +1,4 @@
-"""The process as an operator has it: started, asked, and stopped in mid-render."""
+"""The process as an operator runs it: started, used, and stopped while it renders."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def answers(url: str) -> bool:
 
 
 def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
-    """A rolling update, or Ctrl-C, which goes the same way: nobody hangs, and the caller is told to ask elsewhere."""
+    """As in a rolling update or after Ctrl-C. The caller gets an error that tells it to use another replica."""
     running, url, log = process
     wait_until(lambda: answers(url + "/readyz"), 60)
     card = httpx.get(url + "/v1/model").json()["card"]
@@ -63,14 +63,14 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
     assert json.loads(last)["problem"]["type"] == "urn:momalisa:problem:stopping"
     running.wait(timeout=10)
     assert time.monotonic() - began < 10
-    # Every line is one of ours: no progress bars, no notices of the libraries, nothing of uvicorn's own start.
-    written = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["event"] for line in written][:4] == ["starting", "loading", "model card", "ready"]
-    assert not any("Traceback" in json.dumps(line) or "exception" in line for line in written), written
+    # Every line is JSON: no progress bars, no notices of the libraries, no start messages of uvicorn.
+    lines_of_log = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines_of_log][:4] == ["starting", "loading", "model card", "ready"]
+    assert not any("Traceback" in json.dumps(line) or "exception" in line for line in lines_of_log), lines_of_log
 
 
 @pytest.mark.parametrize(
-    ("command", "environment", "said"),
+    ("command", "environment", "expected"),
     [
         ("serve", {"MOMALISA_THREADS": "many"}, "MOMALISA_THREADS: "),
         ("serve", {"MOMALISA_PORT": "99999"}, "MOMALISA_PORT: "),
@@ -78,27 +78,28 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
         ("card", {"MOMALISA_MODEL_CARD": "/nowhere.json"}, "MOMALISA_MODEL_CARD"),
     ],
 )
-def test_a_mistake_at_the_terminal_is_answered_with_a_sentence(models, command, environment, said):
-    """Not with a traceback, from which only programmers learn."""
+def test_a_wrong_setting_is_reported_in_one_sentence(models, command, environment, expected):
+    """A traceback helps programmers only."""
     environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu", **environment}
     arguments = [sys.executable, "-m", "momalisa_model.app", command]
-    told = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
-    assert told.returncode == 1
-    assert said in told.stderr.split("momalisa-model: ")[1]
-    assert "Traceback" not in told.stderr
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 1
+    assert expected in ended.stderr.split("momalisa-model: ")[1]
+    assert "MOMALISA_MOMALISA" not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
-def test_overrides_for_a_card_are_kept_with_their_examples_and_words(models, tmp_path):
-    """How the embedded model's card is made: what a person chose from a file, the rest from the weights."""
+def test_the_card_command_keeps_the_fields_of_an_incomplete_card(models, tmp_path):
+    """The atelier's card is made like this: chosen fields from a file, the others from the weights."""
     about = {"title": "Small", "examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
     overrides = tmp_path / "overrides.json"
     overrides.write_text(json.dumps({"model": "small", "micro_batch": 5, "about": about}))
     environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu"}
     environment |= {"MOMALISA_MODEL_CARD": str(overrides)}
     arguments = [sys.executable, "-m", "momalisa_model.app", "card"]
-    told = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
-    assert told.returncode == 0, told.stderr
-    card = json.loads(told.stdout)
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    card = json.loads(ended.stdout)
     assert (card["model"], card["micro_batch"], card["token_limit"]) == ("small", 5, 20)
     assert card["about"]["examples"] == about["examples"]
     assert card["about"]["words"] == about["words"]

@@ -1,4 +1,4 @@
-"""A model's own safety checker over HTTP: what it objects to is marked, and painted like everything else."""
+"""A model's own safety checker over HTTP: frames that it objects to are marked, and rendered like all others."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.support.small_models import with_safety_checker
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 ALL, NONE = -1.1, 1.1
-# Far apart even for a network as small as this one.
+# Even a network as small as this one can tell them apart.
 COLOURS = ("black", "white", "red", "blue", "gold")
 
 
 def frames_of(answer: httpx.Response) -> list[dict]:
-    """The lines after the first."""
+    """The frames of a render response."""
     assert answer.status_code == 200, answer.text
     return [json.loads(line) for line in answer.text.splitlines()[1:]]
 
@@ -53,7 +53,7 @@ def checked(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def unchecked(server: Server) -> list[dict]:
-    """The frames of the plain model, which has no checker."""
+    """The frames of the plain model, which has no safety checker."""
     return frames_of(server.render(FRACTIONS))
 
 
@@ -64,8 +64,8 @@ def strict(checked: Callable[..., Path], settings_for: Callable[..., Settings]) 
         yield running
 
 
-def test_what_the_checker_objects_to_is_marked_and_not_blackened(strict, unchecked):
-    """The frame is kept by its recipe for ever: its bytes are what they would be without a checker."""
+def test_a_frame_that_the_checker_objects_to_is_marked_and_not_blackened(strict, unchecked):
+    """A frame is stored for ever under its recipe: a checker must not change its bytes."""
     frames = frames_of(strict.render(FRACTIONS))
     assert [frame["marked"] for frame in frames] == [True] * 5
     assert [frame["png"] for frame in frames] == [frame["png"] for frame in unchecked]
@@ -73,7 +73,7 @@ def test_what_the_checker_objects_to_is_marked_and_not_blackened(strict, uncheck
 
 
 def test_a_checker_that_objects_to_nothing_marks_nothing(checked, settings_for, unchecked):
-    """A mark takes a walk off the wall: it must not come with the checker, but from it."""
+    """A mark removes a walk from the gallery, so a checker alone must not cause one."""
     with Server(settings_for(str(checked(NONE)))) as lenient:
         frames = frames_of(lenient.render(FRACTIONS))
         assert lenient.metric("marked_total") == 0
@@ -82,12 +82,12 @@ def test_a_checker_that_objects_to_nothing_marks_nothing(checked, settings_for, 
 
 
 def test_without_a_checker_nothing_is_marked(unchecked):
-    """The embedded model has none."""
+    """The atelier has no checker."""
     assert [frame["marked"] for frame in unchecked] == [False] * 5
 
 
-def test_a_mark_is_its_frames_own_whatever_the_shard(checked, settings_for, unchecked):
-    """Alone, between others, in a second micro-batch: the picture that the checker knows is marked, no other."""
+def test_a_mark_depends_on_its_frame_only(checked, settings_for, unchecked):
+    """Alone, between others, or in a second micro-batch: only the picture that the checker dislikes is marked."""
     with Server(settings_for(str(checked(0.98, picture_of(unchecked[1]))))) as server:
         for fractions in ([0.25], [0.0, 0.25, 1.0], [1.0, 0.75, 0.5, 0.0, 0.25], [0.0, 0.5]):
             marked = [frame["fraction"] for frame in frames_of(server.render(fractions)) if frame["marked"]]
@@ -95,7 +95,7 @@ def test_a_mark_is_its_frames_own_whatever_the_shard(checked, settings_for, unch
 
 
 def test_the_checker_sees_whole_micro_batches_only(strict):
-    """Its last bits change with the batch's size, as the painter's do: a verdict near the line would with them."""
+    """The last bits of its scores depend on the batch size, and could change a mark near the threshold."""
     seen = []
     network = strict.ready.sampler.weights.safety_checker.network
     hook = network.vision_model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
@@ -107,41 +107,41 @@ def test_the_checker_sees_whole_micro_batches_only(strict):
     assert seen == [4, 4, 4]
 
 
-def test_the_verdicts_are_the_stock_pipelines(checked):
-    """Ours is diffusers' checker and no look-alike."""
+def test_marks_equal_those_of_the_stock_pipeline(checked):
+    """The checker is that of diffusers, with the same preprocessing."""
     pictures = [Image.new("RGB", (40, 32), colour) for colour in COLOURS]
     folder = checked(0.8, pictures[0])
     stock = StableDiffusionPipeline.from_pretrained(folder)
-    _, theirs = stock.run_safety_checker(np.stack(pictures) / 255, "cpu", torch.float32)
-    ours = checker_of(folder).marks(torch.from_numpy(np.stack(pictures)))
-    assert ours == theirs
-    assert set(ours) == {True, False}, "nothing was shown"
+    _, expected = stock.run_safety_checker(np.stack(pictures) / 255, "cpu", torch.float32)
+    marks = checker_of(folder).marks(torch.from_numpy(np.stack(pictures)))
+    assert marks == expected
+    assert set(marks) == {True, False}, "the test must see both marks"
 
 
-def test_pictures_are_left_as_they_are(checked):
-    """diffusers' checker blackens what it is given."""
+def test_marking_does_not_change_the_pictures(checked):
+    """The checker of diffusers blackens its input."""
     pictures = torch.full((4, 32, 32, 3), 200, dtype=torch.uint8)
     assert checker_of(checked(ALL)).marks(pictures) == [True] * 4
     assert (pictures == 200).all()
 
 
-def test_a_checker_changes_neither_card_nor_fingerprint_but_by_the_revision(strict, server):
-    """It decides no pixel. The revision is a hash of the folder, and the checker lies in there."""
-    ours, plain = strict.ready.answer, server.ready.answer
-    assert ours.card.revision != plain.card.revision
-    assert ours.card.model_copy(update={"revision": plain.card.revision}) == plain.card
-    assert ours.made_of | {"weights": plain.card.revision} == plain.made_of
+def test_a_checker_changes_only_the_revision_in_card_and_fingerprint(strict, server):
+    """It changes no pixel. The revision is a hash of the folder, which contains the checker."""
+    checked, plain = strict.ready.answer, server.ready.answer
+    assert checked.card.revision != plain.card.revision
+    assert checked.card.model_copy(update={"revision": plain.card.revision}) == plain.card
+    assert checked.made_of | {"weights": plain.card.revision} == plain.made_of
 
 
-def test_a_checker_computes_in_float32_whatever_the_weights_do(checked, settings_for):
-    """Half precision would move pictures over the line."""
+def test_a_checker_always_computes_in_float32(checked, settings_for):
+    """Half precision would change marks near the threshold."""
     ready = load_model(settings_for(str(checked(ALL)), dtype="bfloat16"))
     network = ready.sampler.weights.safety_checker.network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-def test_a_checker_as_older_versions_saved_it_is_read(checked):
-    """Most models on the hub: sizes as single numbers, a class that has another name by now, one more prefix."""
+def test_a_checker_saved_by_an_older_version_is_loaded(checked):
+    """As in most models on the hub: sizes are single numbers, and a class and a prefix have their old names."""
     pictures = torch.from_numpy(np.stack([Image.new("RGB", (32, 40), colour) for colour in COLOURS]))
     folder = checked(0.8, Image.new("RGB", (32, 40), "white"))
     before = checker_of(folder).marks(pictures)
@@ -155,12 +155,12 @@ def test_a_checker_as_older_versions_saved_it_is_read(checked):
     file.write_text(json.dumps({**kept, "size": 24, "crop_size": 24, "feature_extractor_type": "CLIPFeatureExtractor"}))
     in_index(folder, feature_extractor=["transformers", "CLIPFeatureExtractor"])
     assert checker_of(folder).marks(pictures) == before
-    assert set(before) == {True, False}, "nothing was shown"
+    assert set(before) == {True, False}, "the test must see both marks"
 
 
 @pytest.mark.parametrize("lost", ["safety_checker", "feature_extractor", "safetensors", "a layer"])
-def test_a_checker_that_is_not_there_whole_is_a_sentence(checked, settings_for, lost):
-    """To go without would be noticed by nobody; what the sentence says to do is a decision."""
+def test_an_incomplete_checker_is_refused(checked, settings_for, lost):
+    """Nobody would notice a missing checker; running without one must be a decision."""
     folder = checked(ALL)
     file = folder / "safety_checker" / "model.safetensors"
     if lost == "safetensors":
@@ -170,25 +170,25 @@ def test_a_checker_that_is_not_there_whole_is_a_sentence(checked, settings_for, 
         save_file({key: it for key, it in load_file(file).items() if "layers.3" not in key}, file, {"format": "pt"})
     else:
         shutil.rmtree(folder / lost)
-    with pytest.raises(UnsuitableModel, match=r"plain names a safety checker.*model_index\.json") as told:
+    with pytest.raises(UnsuitableModel, match=r"plain names a safety checker.*model_index\.json") as raised:
         load(settings_for(str(folder)))
-    assert str(folder) not in str(told.value)
+    assert str(folder) not in str(raised.value)
     in_index(folder, safety_checker=[None, None])
     assert load(settings_for(str(folder))).safety_checker is None
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"safety_checker": ["safe", "OtherChecker"]}, "StableDiffusionSafetyChecker of stable_diffusion"),
         ({"feature_extractor": [None, None]}, "CLIPImageProcessor"),
     ],
 )
-def test_a_checker_of_another_kind_is_refused_by_name(checked, settings_for, changes, said):
-    """Before it is read: it might mark other things, or nothing."""
+def test_a_checker_of_another_kind_is_refused_by_name(checked, settings_for, changes, expected):
+    """Before it is loaded: it might mark other pictures, or none."""
     folder = checked(ALL)
     in_index(folder, **changes)
-    with pytest.raises(UnsuitableModel, match=said):
+    with pytest.raises(UnsuitableModel, match=expected):
         load(settings_for(str(folder)))
 
 

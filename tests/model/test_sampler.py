@@ -1,4 +1,4 @@
-"""The sampler against the stock pipeline, and the promise that a frame's bytes depend on nothing but its recipe."""
+"""The sampler against the stock pipeline; and a frame's bytes depend only on its recipe and fraction."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
 
 ATELIER = Path(embedded_model())
-# The atelier without a skip: it comes with the repository, and it is what most people will see.
+# The atelier is never skipped: it is part of the repository, and the model that most people see.
 MODELS = ["plain", "wide", "distilled", pytest.param(str(ATELIER), id="atelier")]
 FRACTIONS = [0.0, 0.3, 1.0]
 
 
-def slerp_by_the_book(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
-    """Token by token in float64, written without a look at the code under test."""
+def reference_slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
+    """Token by token in float64, written independently of the code under test."""
     walked = np.empty_like(start)
     for token, (a, b) in enumerate(zip(start.astype(np.float64), end.astype(np.float64), strict=True)):
         cosine = float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
@@ -41,8 +41,8 @@ def slerp_by_the_book(start: np.ndarray, end: np.ndarray, fraction: float) -> np
     return walked
 
 
-class Stock:
-    """What StableDiffusionPipeline.__call__ paints for the same recipe."""
+class StockPipeline:
+    """Renders a recipe with StableDiffusionPipeline.__call__."""
 
     def __init__(self, ready: LoadedModel, recipe: Recipe) -> None:
         weights = ready.sampler.weights
@@ -56,11 +56,11 @@ class Stock:
     def embeds(self, prompt: str) -> np.ndarray:
         return self.pipeline.encode_prompt(prompt, "cpu", 1, False)[0][0].detach().numpy()
 
-    def paint(self, fractions: list[float]) -> np.ndarray:
-        """(frames, height, width, 3) in [0, 1]."""
+    def render(self, fractions: list[float]) -> np.ndarray:
+        """Pictures (frames, height, width, 3) in [0, 1]."""
         recipe, frames = self.recipe, len(fractions)
         start, end = self.embeds(recipe.start), self.embeds(recipe.end)
-        walked = np.stack([slerp_by_the_book(start, end, fraction) for fraction in fractions])
+        walked = np.stack([reference_slerp(start, end, fraction) for fraction in fractions])
         negative = np.stack([self.embeds(recipe.negative_prompt)] * frames)
         factor, channels = self.pipeline.vae_scale_factor, self.pipeline.unet.config.in_channels
         shape = (1, channels, recipe.height // factor, recipe.width // factor)
@@ -87,7 +87,7 @@ def recipe_of(ready: LoadedModel, **changes: object) -> Recipe:
 
 @contextmanager
 def torch_with(threads: int) -> Iterator[None]:
-    """Samplers made in here compute with so many threads."""
+    """Samplers that are created in this block use this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -98,42 +98,42 @@ def torch_with(threads: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("guidance_scale", [0.0, 4.0])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_batch_is_what_the_stock_pipeline_paints(loaded_model, model, guidance_scale):
-    """The whole promise: our loop is Stable Diffusion, with guidance and without, in every shape we could think of."""
+def test_a_batch_equals_that_of_the_stock_pipeline(loaded_model, model, guidance_scale):
+    """The denoising loop is Stable Diffusion, with and without guidance, for models of all these shapes."""
     ready = loaded_model(model)
-    # Steps and guidance as the atelier is walked by default; for models that paint noise, few are enough.
+    # The atelier's default steps; for models that render noise, few are enough.
     steps = 12 if model == str(ATELIER) else 3
     recipe = recipe_of(ready, guidance_scale=guidance_scale, negative_prompt="grey", num_inference_steps=steps)
-    ours = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
-    theirs = Stock(ready, recipe).paint(FRACTIONS)
-    assert np.abs(ours.numpy() - theirs).max() <= 1e-5
-    assert np.abs(theirs[0] - theirs[2]).max() > 1e-3, "both ends look the same: nothing was shown"
+    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    expected = StockPipeline(ready, recipe).render(FRACTIONS)
+    assert np.abs(rendered.numpy() - expected).max() <= 1e-5
+    assert np.abs(expected[0] - expected[2]).max() > 1e-3, "both ends look the same, so the test shows nothing"
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_frame_is_what_the_stock_pipeline_paints_alone(loaded_model, model):
-    """Batching may change a value by one level of 255, and no more."""
+def test_a_frame_equals_that_of_the_stock_pipeline_alone(loaded_model, model):
+    """Batching may change a value by at most one level of 255."""
     ready = loaded_model(model)
     recipe = recipe_of(ready)
-    stock = Stock(ready, recipe)
+    stock = StockPipeline(ready, recipe)
     for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), FRACTIONS):
-        alone = (stock.paint([frame.fraction])[0] * 255).round().astype(int)
+        alone = (stock.render([frame.fraction])[0] * 255).round().astype(int)
         assert np.abs(pixels(frame.png) - alone).max() <= 1
 
 
 @pytest.mark.parametrize("scheduler", OFFERED)
-def test_every_scheduler_is_the_stock_one(loaded_model, scheduler):
-    """They keep state between steps; a copy that is set up in another way paints another picture."""
+def test_every_scheduler_equals_the_stock_one(loaded_model, scheduler):
+    """Schedulers keep state between steps; a copy with another configuration would render another picture."""
     ready = loaded_model("wide")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=5)
-    ours = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
-    assert np.abs(ours.numpy() - Stock(ready, recipe).paint(FRACTIONS)).max() <= 1e-5
+    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    assert np.abs(rendered.numpy() - StockPipeline(ready, recipe).render(FRACTIONS)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("scheduler", ["PNDM", *OFFERED])
 def test_few_steps_are_enough_for_every_scheduler(loaded_model, scheduler, steps):
-    """The contract allows one step; multistep solvers must not stumble over it."""
+    """The contract allows one step; multistep solvers must support it."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=steps)
     assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))) == 1
@@ -141,10 +141,10 @@ def test_few_steps_are_enough_for_every_scheduler(loaded_model, scheduler, steps
 
 @pytest.mark.parametrize(("threads", "micro_batch"), [(1, 5), (2, 5), (2, 3), (2, 4)])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(loaded_model, model, threads, micro_batch):
-    """Frames are kept by recipe and fraction for ever: whatever shard they came in, they must be the same.
+def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(loaded_model, model, threads, micro_batch):
+    """Frames are stored by recipe and fraction for ever, so they must be the same in every shard.
 
-    Held before rounding, where a difference shows that 255 levels would hide in most pictures and not in all.
+    Compared before rounding, which would hide small differences in most pictures but not in all.
     """
     ready = loaded_model(model)
     recipe = recipe_of(ready, num_inference_steps=1)
@@ -152,18 +152,18 @@ def test_a_frames_bytes_do_not_depend_on_its_neighbours_or_its_place(loaded_mode
         sampler = Sampler(ready.sampler.weights, micro_batch)
         leg = sampler.encode(recipe)
 
-        def painted(fractions: list[float], place: int) -> torch.Tensor:
+        def rendered(fractions: list[float], place: int) -> torch.Tensor:
             return sampler.pictures(recipe, leg, fractions, lambda: False)[place]
 
-        alone = painted([0.3], 0)
+        alone = rendered([0.3], 0)
         for place in range(micro_batch):
             fractions = [0.05 + i / 10 for i in range(micro_batch)]
-            assert torch.equal(alone, painted([*fractions[:place], 0.3, *fractions[place + 1 :]], place))
-        assert not torch.equal(alone, painted([0.9], 0))
+            assert torch.equal(alone, rendered([*fractions[:place], 0.3, *fractions[place + 1 :]], place))
+        assert not torch.equal(alone, rendered([0.9], 0))
 
 
 def test_a_second_micro_batch_gives_the_same_bytes(loaded_model):
-    """A shard may be longer than a micro-batch, and its end is padded."""
+    """A shard may be longer than a micro-batch; its last one is padded."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready)
     leg = ready.sampler.encode(recipe)
@@ -172,8 +172,8 @@ def test_a_second_micro_batch_gives_the_same_bytes(loaded_model):
     assert alone.png == last.png
 
 
-def test_a_replica_whose_places_matter_does_not_get_ready(settings_for):
-    """Where a library breaks the promise of equal bytes, an operator is told what to set."""
+def test_a_replica_without_batch_invariance_does_not_become_ready(settings_for):
+    """If a library returns other bits for another place, an operator must know what to set."""
     ready = load_model(settings_for("plain"))
     unet = ready.sampler.weights.pipeline.unet
     unet.register_forward_hook(
@@ -195,8 +195,8 @@ def test_another_instance_gives_the_same_bytes(loaded_model, settings_for):
     assert first == second
 
 
-def test_sizes_that_are_not_the_models_own_are_rendered(loaded_model):
-    """Any size the card allows, wide or high."""
+def test_sizes_other_than_the_default_are_rendered(loaded_model):
+    """Every size that the card allows, wide or high."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, width=48, height=20)
     (frame,) = ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])
@@ -204,7 +204,7 @@ def test_sizes_that_are_not_the_models_own_are_rendered(loaded_model):
 
 
 def test_a_seed_decides_the_picture(loaded_model):
-    """Same prompts, another seed: another walk."""
+    """The same prompts with another seed are another walk."""
     ready = loaded_model("plain")
     one, other = (
         next(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])).png
@@ -214,22 +214,22 @@ def test_a_seed_decides_the_picture(loaded_model):
 
 
 def test_rendering_stops_between_two_steps(loaded_model):
-    """Who hung up must not hold the device for the rest of a batch."""
+    """A disconnected caller must not use the device for the rest of a batch."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, num_inference_steps=10)
-    asked = iter([False, False, True])
+    stop = iter([False, False, True])
     calls = []
     hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
     try:
         with pytest.raises(Cancelled):
-            list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5], lambda: next(asked)))
+            list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5], lambda: next(stop)))
     finally:
         hook.remove()
     assert len(calls) == 2
 
 
-def test_prompts_are_encoded_once_a_leg(loaded_model):
-    """Three encodings for a shard of any length: start, end and the negative prompt."""
+def test_prompts_are_encoded_once_per_leg(loaded_model):
+    """A shard of any length needs three encodings: start, end and negative prompt."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready)
     calls = []
@@ -242,8 +242,8 @@ def test_prompts_are_encoded_once_a_leg(loaded_model):
     assert len(calls) == 3
 
 
-def test_the_part_of_a_prompt_beyond_the_limit_is_named(loaded_model):
-    """plain hears 20 tokens, begin and end included, and a letter is a token: 18 letters are heard."""
+def test_the_part_of_a_prompt_beyond_the_limit_is_quoted(loaded_model):
+    """The plain model reads 20 tokens with begin and end, and each letter is a token, so it reads 18 letters."""
     ready = loaded_model("plain")
     leg = ready.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
     (warning,) = leg.truncated
@@ -253,22 +253,22 @@ def test_the_part_of_a_prompt_beyond_the_limit_is_named(loaded_model):
 
 @pytest.mark.parametrize("scheduler", OFFERED)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_paints_with_every_scheduler(loaded_model, settings_for, dtype, scheduler):
-    """What GPUs use. A cosine schedule begins at a sigma of 20,291, where float16 noise would have run over."""
+def test_half_precision_works_with_every_scheduler(loaded_model, settings_for, dtype, scheduler):
+    """GPUs use it. A cosine schedule begins at a sigma of 20,291, at which noise in float16 would overflow."""
     weights, whole = load(settings_for("wide", dtype=dtype)), loaded_model("wide").sampler
     recipe = recipe_of(loaded_model("wide"), scheduler=scheduler, width=128, height=128, num_inference_steps=6)
     half = Sampler(weights, 2)
-    ours = half.pictures(recipe, half.encode(recipe), [0.0, 1.0], lambda: False)
+    rendered = half.pictures(recipe, half.encode(recipe), [0.0, 1.0], lambda: False)
     exact = whole.pictures(recipe, whole.encode(recipe), [0.0, 1.0], lambda: False)
-    assert (ours - exact).abs().mean() < 0.02
-    assert ours.std() > 0.01, "one grey: nothing was shown"
+    assert (rendered - exact).abs().mean() < 0.02
+    assert rendered.std() > 0.01, "the picture is uniform, so the test shows nothing"
 
 
-@pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
-def test_a_picture_of_no_numbers_is_never_handed_out(settings_for, lost):
-    """Infinity too, of which clamping would make a white picture that is kept for ever."""
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_picture_with_invalid_numbers_is_never_returned(settings_for, value):
+    """Clamping would turn infinity into a white picture, which would be stored for ever."""
     ready = load_model(settings_for("plain"))
-    ready.sampler.weights.pipeline.vae.decoder.register_forward_hook(lambda *given: torch.full_like(given[-1], lost))
+    ready.sampler.weights.pipeline.vae.decoder.register_forward_hook(lambda *given: torch.full_like(given[-1], value))
     recipe = recipe_of(ready)
     with pytest.raises(NotANumber, match="MOMALISA_DTYPE"):
         list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))

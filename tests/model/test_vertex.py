@@ -1,4 +1,4 @@
-"""The api's half of Vertex AI's contract held against the model's own: a real replica, dialled as an endpoint."""
+"""The api's client for Vertex AI against the model service's own predictions: a real replica, used as an endpoint."""
 
 from __future__ import annotations
 
@@ -35,87 +35,89 @@ async def token() -> str:
 
 
 @asynccontextmanager
-async def dialled(
+async def connected(
     server: Server, *, max_answer_bytes: int = vertex.MAX_ANSWER_BYTES, **options: Any
 ) -> AsyncIterator[tuple[vertex.VertexReplica, Replica]]:
-    """The same replica, as an endpoint and as itself."""
+    """The same replica twice: as an endpoint and as itself."""
     card = ModelCard.model_validate_json(server.ready.answer.card.model_dump_json())
     async with httpx.AsyncClient(timeout=60, **options) as client:
-        endpoint = vertex.VertexReplica(
-            f"vertex+{server.url}{ENDPOINT}#1", client, card, token, max_answer_bytes=max_answer_bytes
-        )
+        url = f"vertex+{server.url}{ENDPOINT}#1"
+        endpoint = vertex.VertexReplica(url, client, card, token, max_answer_bytes=max_answer_bytes)
         yield endpoint, Replica(server.url, client, card)
 
 
 def recipe_of(server: Server, **changes: Any) -> Recipe:
-    asked = recipe_for(server.ready, **changes)
-    return Recipe.model_validate({"steps": asked.pop("num_inference_steps"), **asked})
+    recipe = recipe_for(server.ready, **changes)
+    return Recipe.model_validate({"steps": recipe.pop("num_inference_steps"), **recipe})
 
 
-async def heard(replica: Replica, recipe: Recipe) -> tuple[Head, list[RenderedFrame]]:
+async def rendered_by(replica: Replica, recipe: Recipe) -> tuple[Head, list[RenderedFrame]]:
     head, *frames = [line async for line in replica.render(recipe, FRACTIONS)]
     assert isinstance(head, Head)
     return head, [frame for frame in frames if isinstance(frame, RenderedFrame)]
 
 
-async def test_an_endpoint_gives_the_frames_that_a_replica_gives(platform):
-    """Also where an answer's bound takes several calls."""
+async def test_an_endpoint_returns_the_frames_of_a_replica(platform):
+    """Also if the limit of an answer's size requires several calls."""
     recipe = recipe_of(platform)
-    async with dialled(platform) as (endpoint, replica):
+    async with connected(platform) as (endpoint, replica):
         assert await endpoint.is_fit()
-        _, streamed = await heard(replica, recipe)
-        _, whole = await heard(endpoint, recipe)
-    three_frames = 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL
-    async with dialled(platform, max_answer_bytes=three_frames) as (endpoint, _):
-        _, packed = await heard(endpoint, recipe)
+        _, streamed = await rendered_by(replica, recipe)
+        _, whole = await rendered_by(endpoint, recipe)
+    max_answer_bytes = 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL
+    async with connected(platform, max_answer_bytes=max_answer_bytes) as (endpoint, _):
+        _, packed = await rendered_by(endpoint, recipe)
     pictures = [(frame.fraction, frame.png) for frame in streamed]
     assert [frame[0] for frame in pictures] == list(FRACTIONS)
     assert pictures == [(frame.fraction, frame.png) for frame in whole]
     assert pictures == [(frame.fraction, frame.png) for frame in packed]
 
 
-async def test_other_weights_and_bad_recipes_are_told_apart(platform):
-    """One is for another replica, the other for nobody."""
-    async with dialled(platform) as (endpoint, _):
+async def test_other_weights_and_invalid_recipes_are_different_errors(platform):
+    """Another replica may have the weights; no replica can render the recipe."""
+    async with connected(platform) as (endpoint, _):
         with pytest.raises(ReplicaUnavailable):
-            await heard(endpoint, recipe_of(platform, revision="another"))
+            await rendered_by(endpoint, recipe_of(platform, revision="another"))
         with pytest.raises(WalkFailed, match="width"):
-            await heard(endpoint, recipe_of(platform, width=57))
+            await rendered_by(endpoint, recipe_of(platform, width=57))
 
 
 @pytest.mark.parametrize(
-    ("status", "meant"),
+    ("status", "expected"),
     [(429, ReplicaBusy), (503, ReplicaBusy), (403, ReplicaUnavailable), (500, ReplicaLost), (200, ReplicaLost)],
 )
-async def test_googles_door_is_understood(platform, status, meant):
-    """Quotas pause, missing rights are nobody's walk's fault, an answer without frames is a loss."""
-    asked: list[httpx.Request] = []
+async def test_googles_own_errors_are_understood(platform, status, expected):
+    """Quotas cause a pause; missing rights do not fail the walk; an answer without frames is a lost call."""
+    received: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        received.append(request)
         return httpx.Response(status, json={"predictions": []} if status == 200 else {"error": {"message": "no"}})
 
-    async with dialled(platform, transport=httpx.MockTransport(answer)) as (endpoint, _):
-        with pytest.raises(meant):
-            await heard(endpoint, recipe_of(platform))
-    assert asked[0].headers["authorization"] == "Bearer a token"
-    assert str(asked[0].url).endswith("/endpoints/7:predict")
+    async with connected(platform, transport=httpx.MockTransport(answer)) as (endpoint, _):
+        with pytest.raises(expected):
+            await rendered_by(endpoint, recipe_of(platform))
+    assert received[0].headers["authorization"] == "Bearer a token"
+    assert str(received[0].url).endswith("/endpoints/7:predict")
 
 
 async def test_without_an_account_an_endpoint_is_not_fit(platform, monkeypatch, tmp_path):
-    """It says so, and walks wait."""
+    """Walks wait until there is an account."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    async with dialled(platform) as (known, _):
-        endpoint = vertex.VertexReplica(known.url, httpx.AsyncClient(), known._card, vertex.GoogleToken())
+    async with connected(platform) as (connected_endpoint, _):
+        endpoint = vertex.VertexReplica(
+            connected_endpoint.url, httpx.AsyncClient(), connected_endpoint._card, vertex.GoogleToken()
+        )
         assert not await endpoint.is_fit()
 
 
-def test_an_address_says_how_many_calls_at_a_time(monkeypatch):
+def test_an_address_may_set_the_number_of_concurrent_calls(monkeypatch):
+    """The number after # makes the endpoint count as so many replicas."""
     address = f"vertex+https://7.europe-west4-1.prediction.vertexai.goog{ENDPOINT}"
     assert list(vertex.concurrent_urls(address)) == [f"{address}#0"]
     assert list(vertex.concurrent_urls(f"{address}#3")) == [f"{address}#{call}" for call in range(3)]
     monkeypatch.setenv("MOMALISA_MODEL_CARD", "card.json")
     assert ApiSettings(replicas=f"{address}#3").replicas == f"{address}#3"
     for wrong in (f"{address}#0", f"{address}#many", "vertex+ftp://nowhere"):
-        with pytest.raises(ValueError, match="is not a replica address"):
+        with pytest.raises(ValueError, match="not a replica address"):
             ApiSettings(replicas=wrong)

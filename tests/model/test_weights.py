@@ -1,4 +1,4 @@
-"""What is loaded, under which name, and what is refused in a sentence."""
+"""Which weights are loaded, under which name, and which are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from momalisa_model.wire import ModelCard
 
 @pytest.fixture
 def copy_of(models, tmp_path):
-    """A folder of one's own to spoil."""
+    """Copies a model's folder, so that the test can damage it."""
 
     def copied(model: str) -> Path:
         return Path(shutil.copytree(models[model], tmp_path / "copies" / model))
@@ -36,15 +36,15 @@ def copy_of(models, tmp_path):
     return copied
 
 
-def test_everything_is_read_from_the_weights(loaded_model):
-    """Neither 77 tokens nor 4 channels nor 8 pixels a latent are assumed."""
+def test_limits_are_read_from_the_weights(loaded_model):
+    """77 tokens, 4 channels and 8 pixels per latent are not assumed."""
     plain, wide = (loaded_model(model).sampler.weights for model in ("plain", "wide"))
     assert (plain.token_limit, plain.latent_channels, plain.vae_scale_factor) == (20, 4, 2)
     assert (wide.token_limit, wide.latent_channels, wide.vae_scale_factor) == (77, 12, 8)
 
 
-def test_a_card_is_derived_where_none_is_given(loaded_model):
-    """Any Stable Diffusion can be walked with MODEL_ID alone."""
+def test_a_card_is_derived_if_there_is_none(loaded_model):
+    """MODEL_ID alone is enough for any Stable Diffusion model."""
     card = derive_card(loaded_model("wide").sampler.weights)
     assert (card.width, card.height, card.size_multiple) == (48, 32, 16)
     assert (card.model, card.scheduler, card.token_limit) == ("wide", "UniPC", 77)
@@ -52,7 +52,7 @@ def test_a_card_is_derived_where_none_is_given(loaded_model):
 
 
 def test_a_scheduler_that_draws_noise_is_never_offered(copy_of, settings_for):
-    """Such a picture is not a function of its recipe; the model is walked with another scheduler."""
+    """Its pictures would depend on more than the recipe; another scheduler replaces it."""
     folder = copy_of("plain")
     index = json.loads((folder / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", "EulerAncestralDiscreteScheduler"]
@@ -60,12 +60,12 @@ def test_a_scheduler_that_draws_noise_is_never_offered(copy_of, settings_for):
     with structlog.testing.capture_logs() as log:
         card = derive_card(load(settings_for(str(folder))))
     assert card.scheduler == "Euler"
-    assert any(line.get("instead") == "Euler" for line in log), "an operator can see that it was swapped"
+    assert any(line.get("instead") == "Euler" for line in log), "an operator must see that it was replaced"
     assert not any("Ancestral" in name for name in card.schedulers)
 
 
-def test_a_folders_revision_is_the_digest_that_its_docstring_describes(models):
-    """The recipe of the revision is written down, so that others can compute it."""
+def test_a_folders_revision_is_computed_as_documented(models):
+    """Others can compute the revision from the docstring of folder_revision."""
     folder = models["plain"]
     files = sorted(
         path.relative_to(folder).as_posix()
@@ -78,11 +78,11 @@ def test_a_folders_revision_is_the_digest_that_its_docstring_describes(models):
     assert folder_revision(folder) == whole.hexdigest()
 
 
-def test_a_revision_follows_the_weights_and_not_what_is_written_about_them(copy_of):
+def test_a_revision_depends_on_the_weights_and_not_on_texts_about_them(copy_of):
     """A card or a README beside the weights changes no pixel; one byte of a tensor does."""
     folder = copy_of("plain")
     before = folder_revision(folder)
-    (folder / "README.md").write_text("Paints nothing yet.")
+    (folder / "README.md").write_text("About this model.")
     (folder / "card.json").write_text("{}")
     assert folder_revision(folder) == before
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
@@ -90,16 +90,16 @@ def test_a_revision_follows_the_weights_and_not_what_is_written_about_them(copy_
     assert folder_revision(folder) != before
 
 
-def test_a_pinned_revision_is_held(settings_for, loaded_model):
-    """Whoever pins weights wants these or none."""
+def test_a_pinned_revision_must_match(settings_for, loaded_model):
+    """An operator who pins a revision wants these weights or none."""
     revision = loaded_model("plain").answer.card.revision
     assert load(settings_for("plain", model_revision=revision)).revision == revision
     with pytest.raises(UnsuitableModel, match=revision):
         load(settings_for("plain", model_revision="f" * 64))
 
 
-def test_threads_are_a_power_of_two_where_nobody_sets_them(settings_for):
-    """With three, torch cuts tensors in the midst of a vector register, and a frame's place shows in its last bits."""
+def test_the_default_number_of_threads_is_a_power_of_two(settings_for):
+    """With three, torch divides tensors within a vector register, and a frame's last bits depend on its place."""
     assert [largest_power_of_two(cores) for cores in (1, 2, 3, 4, 6, 8, 12, 64, 96)] == [1, 2, 2, 4, 4, 8, 8, 64, 64]
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -110,20 +110,21 @@ def test_threads_are_a_power_of_two_where_nobody_sets_them(settings_for):
         torch.set_num_threads(before)
 
 
-def test_a_missing_folder_is_a_sentence(settings_for, tmp_path):
-    """The first mistake everyone makes."""
+def test_a_missing_folder_is_reported(settings_for, tmp_path):
+    """The most common mistake."""
     with pytest.raises(UnsuitableModel, match="MODEL_ID"):
         load(settings_for(str(tmp_path / "nowhere")))
 
 
-def test_a_folder_that_is_no_model_is_a_sentence(settings_for, tmp_path):
+def test_a_folder_that_is_not_a_model_is_reported(settings_for, tmp_path):
+    """The message names the missing file."""
     with pytest.raises(UnsuitableModel, match=r"model_index\.json"):
         load(settings_for(str(tmp_path)))
 
 
 @pytest.mark.parametrize("index", ["{", "[]", "[1]", "7", '"text"', "{}", '{"_class_name": "StableDiffusionPipeline"}'])
-def test_a_broken_index_is_a_sentence(copy_of, settings_for, index):
-    """A download that broke off, or a file that somebody edited."""
+def test_a_broken_index_is_reported(copy_of, settings_for, index):
+    """For example after an interrupted download, or a mistake in an editor."""
     folder = copy_of("plain")
     (folder / "model_index.json").write_text(index)
     with pytest.raises(UnsuitableModel, match=r"plain (has|is)"):
@@ -131,8 +132,8 @@ def test_a_broken_index_is_a_sentence(copy_of, settings_for, index):
 
 
 @pytest.mark.parametrize("damage", ["cut off", "other shapes", "no config", "no numbers"])
-def test_broken_weights_are_a_sentence_without_a_path(copy_of, settings_for, damage):
-    """It is told over HTTP, where nobody should learn how the machine's folders are named."""
+def test_broken_weights_are_reported_without_a_path(copy_of, settings_for, damage):
+    """The message is sent over HTTP and must not contain paths of the machine."""
     folder = copy_of("plain")
     weights, config = folder / "unet" / "diffusion_pytorch_model.safetensors", folder / "unet" / "config.json"
     if damage == "cut off":
@@ -143,14 +144,14 @@ def test_broken_weights_are_a_sentence_without_a_path(copy_of, settings_for, dam
         config.unlink()
     else:
         config.write_text(json.dumps(json.loads(config.read_text()) | {"layers_per_block": "one"}))
-    with pytest.raises(UnsuitableModel, match="plain could not be loaded") as told:
+    with pytest.raises(UnsuitableModel, match="plain could not be loaded") as raised:
         load(settings_for(str(folder)))
-    assert str(folder) not in str(told.value)
-    assert told.value.__cause__, "for the log"
+    assert str(folder) not in str(raised.value)
+    assert raised.value.__cause__, "the log needs the cause"
 
 
-def test_an_encoder_that_the_unet_does_not_understand_is_a_sentence(copy_of, models, settings_for):
-    """Parts put together from two models."""
+def test_an_encoder_of_another_width_is_reported(copy_of, models, settings_for):
+    """The parts come from two models."""
     folder = copy_of("plain")
     config = folder / "text_encoder" / "config.json"
     shutil.rmtree(folder / "text_encoder")
@@ -173,7 +174,7 @@ def test_pickled_weights_are_refused(copy_of, settings_for):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
         ({"unet": ["diffusers", "UNet3DConditionModel"]}, "UNet3DConditionModel"),
@@ -184,24 +185,25 @@ def test_pickled_weights_are_refused(copy_of, settings_for):
         ({"unet": ["unet", "UNet2DConditionModel"]}, "of diffusers"),
     ],
 )
-def test_what_is_no_stable_diffusion_is_refused_by_name(copy_of, settings_for, changes, said):
-    """Before gigabytes are read, and not as an AttributeError after."""
+def test_models_other_than_stable_diffusion_are_refused_by_name(copy_of, settings_for, changes, expected):
+    """Before gigabytes are loaded, and not later with an AttributeError."""
     folder = copy_of("plain")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | changes))
-    with pytest.raises(UnsuitableModel, match=said):
+    with pytest.raises(UnsuitableModel, match=expected):
         load(settings_for(str(folder)))
 
 
-def test_a_device_that_is_not_there_is_a_sentence(settings_for):
+def test_a_missing_device_is_reported(settings_for):
+    """The message names the setting."""
     if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device here")
+        pytest.skip("this machine has a CUDA device")
     with pytest.raises(UnsuitableModel, match="MOMALISA_DEVICE"):
         load(settings_for("plain", device="cuda"))
 
 
 def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_path):
-    """The api would take in walks that this replica paints otherwise."""
+    """The api would accept walks that this replica renders differently."""
     ready = loaded_model("plain")
     other = ready.answer.card.model_copy(update={"revision": "f" * 64})
     file = tmp_path / "card.json"
@@ -211,41 +213,41 @@ def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "promise", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}, {"token_limit": 77}, {"max_steps": 1000}]
+    "change", [{"schedulers": ["PNDM", "LCM"]}, {"size_multiple": 1}, {"token_limit": 77}, {"max_steps": 1000}]
 )
-def test_a_card_that_promises_what_the_weights_cannot_do_is_refused(loaded_model, settings_for, tmp_path, promise):
-    """Better at start than as a failure of each walk that takes the promise up."""
+def test_a_card_that_allows_more_than_the_weights_can_do_is_refused(loaded_model, settings_for, tmp_path, change):
+    """Better at start than as a failure of each walk that uses it."""
     weights = loaded_model("plain").sampler.weights
-    # One that was trained on fewer steps than most.
+    # This model was trained on fewer steps than most.
     scheduler = DDIMScheduler.from_config(weights.pipeline.scheduler.config, num_train_timesteps=500)
     file = tmp_path / "card.json"
-    file.write_text(json.dumps(loaded_model("plain").answer.card.model_dump() | promise))
+    file.write_text(json.dumps(loaded_model("plain").answer.card.model_dump() | change))
     settings = settings_for("plain", model_card=file)
-    (field,) = promise
+    (field,) = change
     with pytest.raises(UnsuitableModel, match=field):
         read_card(
             replace(weights, pipeline=SimpleNamespace(**vars(weights.pipeline) | {"scheduler": scheduler})), settings
         )
 
 
-def test_the_card_beside_the_weights_is_taken(copy_of, settings_for, loaded_model):
-    """The embedded model brings its own defaults."""
+def test_the_card_beside_the_weights_is_used(copy_of, settings_for, loaded_model):
+    """The atelier has defaults of its own."""
     folder = copy_of("wide")
     card = loaded_model("wide").answer.card.model_copy(update={"model": "the wide one", "num_inference_steps": 12})
     (folder / "card.json").write_text(card.model_dump_json())
     card = read_card(load(settings_for(str(folder))), settings_for("wide"))
-    assert (card.num_inference_steps, card.model) == (12, "the wide one"), "a card names its model as it likes"
+    assert (card.num_inference_steps, card.model) == (12, "the wide one"), "the name of a model is the card's choice"
 
 
-def test_a_card_whose_defaults_it_forbids_itself_is_refused(loaded_model):
-    """Better found at start than by the first visitor."""
+def test_a_card_with_defaults_outside_its_limits_is_refused(loaded_model):
+    """Better at start than for the first visitor."""
     card = loaded_model("plain").answer.card.model_dump()
     with pytest.raises(ValueError, match="width"):
         ModelCard.model_validate({**card, "width": card["width"] + 1})
 
 
-def test_overrides_are_kept_and_what_the_weights_say_is_not_theirs_to_change(loaded_model):
-    """A card for new weights from the words and defaults of the old one."""
+def test_overrides_replace_derived_fields_except_revision_and_token_limit(loaded_model):
+    """For new weights, the texts and defaults of the old card can be used again."""
     overrides = {"num_inference_steps": 12, "about": {"title": "Small"}, "revision": "f" * 40, "token_limit": 1}
     weights = loaded_model("plain").sampler.weights
     card = derive_card(weights, overrides)
@@ -254,8 +256,8 @@ def test_overrides_are_kept_and_what_the_weights_say_is_not_theirs_to_change(loa
     assert derive_card(weights, {"model": "small"}).model == "small"
 
 
-def test_examples_and_words_are_overrides_too(loaded_model):
-    """A card is JSON, where a walk is a list: the strict tuples of Python must not stand in its way."""
+def test_examples_and_words_can_be_overridden(loaded_model):
+    """In JSON, pairs and tuples are lists; strict validation must accept these."""
     about = {"examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
     card = derive_card(loaded_model("plain").sampler.weights, {"about": about})
     assert (card.about.examples, card.about.words) == ((("a red sun", "blue waves"),), ("red", "sun"))
@@ -263,7 +265,8 @@ def test_examples_and_words_are_overrides_too(loaded_model):
     assert again == card
 
 
-def test_a_wish_that_cannot_be_is_a_sentence(loaded_model):
+def test_an_invalid_override_is_reported(loaded_model):
+    """The message names the field."""
     with pytest.raises(UnsuitableModel, match="num_inference_steps"):
         derive_card(loaded_model("plain").sampler.weights, {"num_inference_steps": "many"})
 
@@ -272,13 +275,13 @@ def test_a_wish_that_cannot_be_is_a_sentence(loaded_model):
     ("folder", "name"),
     [("/srv/atelier/weights", "atelier"), ("/home/alice/my-model", "my-model"), ("/model", "model"), ("/", "model")],
 )
-def test_a_folder_is_named_by_its_last_part_that_says_something(folder, name):
-    """What is published: neither whose home a model lies in, nor a word that every folder of weights has."""
+def test_a_folder_is_named_by_its_last_meaningful_part(folder, name):
+    """The name is public: it must not contain the user's name, and not be `weights`."""
     assert folder_name(Path(folder)) == name
 
 
-def test_a_turbo_model_is_guessed_by_its_name_and_the_log_says_so(copy_of, settings_for):
-    """Two steps without guidance would ruin any other model: who meant something else must be able to see why."""
+def test_a_turbo_model_is_recognised_by_its_name_and_logged(copy_of, settings_for):
+    """Two steps without guidance would ruin any other model, so an operator must see the guess."""
     folder = copy_of("plain")
     turbo = folder.rename(folder.with_name("sd-turbo"))
     with structlog.testing.capture_logs() as log:
@@ -287,8 +290,8 @@ def test_a_turbo_model_is_guessed_by_its_name_and_the_log_says_so(copy_of, setti
     assert any("Turbo" in line["event"] and line["model"] == "sd-turbo" for line in log)
 
 
-def test_a_fingerprint_changes_with_anything_that_decides_pixels(loaded_model, settings_for, monkeypatch):
-    """Equal fingerprints are a promise of equal bytes."""
+def test_a_fingerprint_changes_with_everything_that_decides_pixels(loaded_model, settings_for, monkeypatch):
+    """Replicas with equal fingerprints must return equal bytes."""
     weights, threads = loaded_model("plain").sampler.weights, torch.get_num_threads()
     parts = made_of(weights, 3)
     libraries = {"torch", "diffusers", "transformers", "pillow"}
@@ -309,8 +312,8 @@ def test_a_fingerprint_changes_with_anything_that_decides_pixels(loaded_model, s
     assert made_of(weights, 3) == parts
 
 
-def test_a_hub_model_goes_by_its_commit(models, tmp_path):
-    """A hub id, a tag and no network: what the cache holds is loaded, and the card names the commit it stands for."""
+def test_the_revision_of_a_hub_model_is_its_commit(models, tmp_path):
+    """Without network, the model is loaded from the cache, and the card names the commit of the tag."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--someone--small"
     shutil.copytree(models["wide"], repository / "snapshots" / commit)
@@ -319,7 +322,7 @@ def test_a_hub_model_goes_by_its_commit(models, tmp_path):
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     environment |= {"MODEL_ID": "someone/small", "MODEL_REVISION": "v1", "MOMALISA_DEVICE": "cpu"}
     command = [sys.executable, "-m", "momalisa_model.app", "card"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    card = ModelCard.model_validate_json(told.stdout)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    card = ModelCard.model_validate_json(ended.stdout)
     assert (card.model, card.revision) == ("someone/small", commit)

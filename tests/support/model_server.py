@@ -1,4 +1,4 @@
-"""A replica behind a real socket, for tests that hang up on it, flood it or break its model."""
+"""A replica behind a real socket, for tests that disconnect, send too much, or break its model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from momalisa_model.settings import Settings
 
 
 def recipe_for(ready: LoadedModel, **changes: Any) -> dict[str, Any]:
-    """A valid recipe for what is loaded, as JSON."""
+    """A valid recipe for the loaded model, as JSON."""
     card = ready.answer.card
     recipe = {"start": "a red sun", "end": "blue waves", "negative_prompt": "", "seed": 7, "guidance_scale": 4.0}
     recipe |= {"width": card.width, "height": card.height, "num_inference_steps": 3, "scheduler": card.scheduler}
@@ -25,7 +25,7 @@ def recipe_for(ready: LoadedModel, **changes: Any) -> dict[str, Any]:
 
 
 def wait_until(happened: Callable[[], object], limit_s: float = 20) -> None:
-    """Wait for a condition; fail where it does not come true in time."""
+    """Wait until the condition is true; fail after limit_s seconds."""
     ends = time.monotonic() + limit_s
     while not happened():
         assert time.monotonic() < ends, "it did not happen in time"
@@ -33,10 +33,10 @@ def wait_until(happened: Callable[[], object], limit_s: float = 20) -> None:
 
 
 class Server:
-    """A replica behind a real socket, in a thread of this process, so that a test can reach into its model."""
+    """A replica behind a real socket, in a thread of this process, so that a test can change its model."""
 
     def __init__(self, settings: Settings, ready: bool = True) -> None:
-        """ready: whether to wait for the weights; False where the test wants them never to be."""
+        """ready: whether to wait for the weights; False for a replica that never becomes ready."""
         self._awaited = "/readyz" if ready else "/healthz"
         self.app = create_app(settings)
         self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, timeout_graceful_shutdown=2))

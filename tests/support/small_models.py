@@ -1,4 +1,4 @@
-"""Small models with random weights and odd shapes: real diffusers pipelines, saved to be loaded like any other."""
+"""Small diffusers pipelines with random weights and unusual shapes, saved to a folder like any other model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 32
 
 
 def small_tokenizer(model_max_length: int) -> CLIPTokenizer:
-    """A token for each letter, within a word and at its end."""
+    """One token for each letter within a word, and one for each letter at its end."""
     words = ["<|startoftext|>", "<|endoftext|>", *CHARACTERS, *(f"{letter}</w>" for letter in CHARACTERS)]
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=model_max_length)
 
@@ -53,7 +53,7 @@ def small_unet(channels: int, sample_size: int | tuple[int, int], **more: Any) -
 
 
 def small_kl(channels: int, levels: int) -> AutoencoderKL:
-    """2 ** (levels - 1) pixels a latent."""
+    """An autoencoder with 2 ** (levels - 1) pixels per latent."""
     return AutoencoderKL(
         block_out_channels=(8,) * levels,
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -65,7 +65,7 @@ def small_kl(channels: int, levels: int) -> AutoencoderKL:
 
 
 def small_tiny(channels: int) -> AutoencoderTiny:
-    """8 pixels a latent."""
+    """An autoencoder with 8 pixels per latent."""
     return AutoencoderTiny(
         latent_channels=channels, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4
     )
@@ -87,10 +87,10 @@ def save(folder: Path, tokens: int, unet: Any, vae: Any, scheduler: Any) -> Path
 
 
 def with_safety_checker(folder: Path, target: Path, threshold: float, dislikes: Image.Image | None = None) -> Path:
-    """The pipeline of a folder once more, with a safety checker that objects to what it finds alike.
+    """A copy of a folder's pipeline with a safety checker that objects to similar pictures.
 
-    threshold: the cosine from which on it does: 1.1 is above all that there are, -1.1 below. dislikes: what pictures
-    are compared with, in place of one direction among many.
+    threshold: the smallest cosine similarity at which it objects; 1.1 is above all cosines, -1.1 below. dislikes: the
+    picture to compare with, instead of a random direction.
     """
     vision: dict[str, float] = {
         "hidden_size": WIDTH,
@@ -98,7 +98,7 @@ def with_safety_checker(folder: Path, target: Path, threshold: float, dislikes: 
         "num_hidden_layers": 4,
         "num_attention_heads": 2,
     }
-    # Initialised as usual, a network as small as this finds all pictures alike.
+    # With the default initialisation, all pictures look alike to a network as small as this.
     vision |= {"image_size": 24, "patch_size": 8, "initializer_factor": 20.0}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -108,8 +108,8 @@ def with_safety_checker(folder: Path, target: Path, threshold: float, dislikes: 
     checker.special_care_embeds_weights.fill_(1.1)
     if dislikes:
         with torch.no_grad():
-            seen = checker.vision_model(extractor([dislikes], return_tensors="pt").pixel_values)[1]
-            checker.concept_embeds.copy_(checker.visual_projection(seen))
+            features = checker.vision_model(extractor([dislikes], return_tensors="pt").pixel_values)[1]
+            checker.concept_embeds.copy_(checker.visual_projection(features))
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=checker, feature_extractor=extractor)
     pipeline.save_pretrained(target, safe_serialization=True)
     return target

@@ -1,0 +1,107 @@
+"""How problems read over HTTP: application/problem+json (RFC 9457), for the app's own errors and the framework's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from momalisa_model.problems import Invalid, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """The form of every error of this service."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(
+        description="`urn:momalisa:problem:<slug>`; `about:blank` if path, method or the body's syntax is wrong."
+    )
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong and what to do about it.")
+    errors: list[dict[str, str]] | None = Field(
+        default=None, description="The invalid fields of the request: `field` is its path, `detail` what is allowed."
+    )
+
+
+def document(problem: Problem) -> dict[str, Any]:
+    """The problem as RFC 9457 describes it: type, title, status, detail, and further members."""
+    kind = f"urn:momalisa:problem:{problem.slug}"
+    return {"type": kind, "title": problem.title, "status": problem.status, "detail": str(problem), **problem.extra}
+
+
+def problem_response(problem: Problem) -> Response:
+    """The HTTP response for a problem."""
+    return _response(document(problem), problem.headers)
+
+
+def documented(*problems: type[Problem], framework: Sequence[HTTPStatus] = ()) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a route that can end in these problems; problems with one status share an entry.
+
+    framework: statuses with which the web framework itself refuses requests.
+    """
+    titles: dict[int, list[str]] = {int(status): [status.phrase] for status in framework}
+    for problem in problems:
+        titles.setdefault(problem.status, []).append(problem.title)
+    content = {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}
+    return {status: {"description": ". ".join(words), "content": content} for status, words in titles.items()}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return problem_response(problem)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(Invalid([_in_words(found) for found in error.errors()]))
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    """The framework's own refusals: unknown paths, wrong methods, unreadable bodies."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    detail = "See /openapi.json for the paths and methods of this service."
+    if status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        detail = f"{error.detail.rstrip('.')}. See /openapi.json for what the request must look like."
+    body = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
+    return _response(body, error.headers)
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    return problem_response(Problem("Unexpected error; it was logged. Retry, and if it persists, tell the operator."))
+
+
+def _in_words(found: dict[str, Any]) -> tuple[str, str]:
+    """One of pydantic's errors as (field, what is allowed)."""
+    if found["loc"] == ("body",) or found["type"] == "json_invalid":
+        return "the request", "must be a JSON object, sent with Content-Type: application/json"
+    field = ".".join(str(part) for part in found["loc"][1:])
+    match found["type"]:
+        case "extra_forbidden":
+            return field, "is not a known field; see /openapi.json"
+        case "missing":
+            return field, "is required"
+    return field, re.sub(r"^\w+ should ", "must ", found["msg"].removeprefix("Value error, "))
+
+
+def _response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(body, body["status"], headers=dict(headers or {}), media_type=MEDIA_TYPE)
