@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import torch
 from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
 
@@ -22,6 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings(ignored))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """structlog's default prints the variables of each frame, which takes seconds for those of torch."""
+    formatter = structlog.dev.plain_traceback
+    structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=formatter)])
 
 
 @pytest.fixture
