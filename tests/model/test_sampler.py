@@ -41,7 +41,7 @@ def reference_slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.n
     return walked
 
 
-class StockPipeline:
+class StockSampler:
     """Renders a recipe with StableDiffusionPipeline.__call__."""
 
     def __init__(self, ready: LoadedModel, recipe: Recipe) -> None:
@@ -105,7 +105,7 @@ def test_a_batch_equals_that_of_the_stock_pipeline(loaded_model, model, guidance
     steps = 12 if model == str(ATELIER) else 3
     recipe = recipe_of(ready, guidance_scale=guidance_scale, negative_prompt="grey", num_inference_steps=steps)
     rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
-    expected = StockPipeline(ready, recipe).render(FRACTIONS)
+    expected = StockSampler(ready, recipe).render(FRACTIONS)
     assert np.abs(rendered.numpy() - expected).max() <= 1e-5
     assert np.abs(expected[0] - expected[2]).max() > 1e-3, "both ends look the same, so the test shows nothing"
 
@@ -115,7 +115,7 @@ def test_a_frame_equals_that_of_the_stock_pipeline_alone(loaded_model, model):
     """Batching may change a value by at most one level of 255."""
     ready = loaded_model(model)
     recipe = recipe_of(ready)
-    stock = StockPipeline(ready, recipe)
+    stock = StockSampler(ready, recipe)
     for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), FRACTIONS):
         alone = (stock.render([frame.fraction])[0] * 255).round().astype(int)
         assert np.abs(pixels(frame.png) - alone).max() <= 1
@@ -127,7 +127,7 @@ def test_every_scheduler_equals_the_stock_one(loaded_model, scheduler):
     ready = loaded_model("wide")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=5)
     rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
-    assert np.abs(rendered.numpy() - StockPipeline(ready, recipe).render(FRACTIONS)).max() <= 1e-5
+    assert np.abs(rendered.numpy() - StockSampler(ready, recipe).render(FRACTIONS)).max() <= 1e-5
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
