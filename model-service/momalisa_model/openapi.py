@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about the service as a whole; routes and schemas describe themselves."""
+"""The general part of the OpenAPI document; routes and schemas have their own descriptions."""
 
 from __future__ import annotations
 
