@@ -93,7 +93,7 @@ async def _on_bug(_: Request, __: Exception) -> Response:
 def _in_words(found: dict[str, Any]) -> tuple[str, str]:
     """One of pydantic's errors as (field, what is allowed)."""
     if found["loc"] == ("body",) or found["type"] == "json_invalid":
-        return "the request", "must be a JSON object, sent with Content-Type: application/json"
+        return "request", "must be a JSON object, sent with Content-Type: application/json"
     field = ".".join(str(part) for part in found["loc"][1:])
     match found["type"]:
         case "extra_forbidden":

@@ -1,5 +1,6 @@
 """How problems read over HTTP: application/problem+json (RFC 9457), for the app's own failures and the framework's."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -80,12 +81,14 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 def _in_words(found: dict[str, Any]) -> dict[str, str]:
     """A pydantic error as field and sentence, worded like those of `request.complete`."""
     field = ".".join(str(part) for part in found["loc"][1:]) or "request"
-    detail = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    detail = re.sub(r"^\w+ should ", "must ", found["msg"].removeprefix("Value error, "))
     match found["type"]:
         case "extra_forbidden":
             detail = "is not a known field; see /api/docs"
         case "missing":
             detail = "is required"
+    if found["loc"] == ("body",) or found["type"] == "json_invalid":
+        field, detail = "request", "must be a JSON object, sent with Content-Type: application/json"
     return {"field": _printable(field), "detail": _printable(detail)}
 
 

@@ -1,0 +1,65 @@
+"""Errors of both services have one format and the same words."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel, ConfigDict, Field
+
+from momalisa_api.web import problem_json as api
+from momalisa_model import problem_json as model
+
+
+class Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int = Field(ge=0)
+    prompt: str = Field(min_length=1, max_length=3)
+    fractions: list[float] = Field(default=[0.5], max_length=1)
+
+
+def client_of(install: Any) -> TestClient:
+    """A client of an app that has only the error handlers of a service."""
+    app = FastAPI()
+    install(app)
+
+    @app.post("/")
+    async def post(body: Sent) -> Sent:
+        return body
+
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"",
+        b"{}",
+        b'{"seed": -1, "prompt": "", "fractions": [0, 1]}',
+        b'{"seed": 1.5, "prompt": "long", "fractions": ["x"], "sede": 1}',
+        b'{"seed": 1, "prompt": "x", "\\ud800": 1}',
+    ],
+)
+def test_invalid_requests_get_the_same_words_from_both(body: bytes):
+    """One client can show the errors of both; only the page that lists the fields differs."""
+    answers = [
+        client.post("/", content=body, headers={"Content-Type": "application/json"})
+        for client in (client_of(api.install), client_of(model.install))
+    ]
+    assert [answer.headers["content-type"] for answer in answers] == ["application/problem+json"] * 2
+    of_api, of_model = (answer.text.replace("/api/docs", "/openapi.json") for answer in answers)
+    assert of_api == of_model
+    assert answers[0].json()["errors"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("DELETE", "/")])
+def test_refusals_of_the_framework_have_the_same_form(method: str, path: str):
+    """Their type is about:blank, and their title that of the status."""
+    answers = [client_of(install).request(method, path).json() for install in (api.install, model.install)]
+    kinds = [{name: answer[name] for name in ("type", "title", "status")} for answer in answers]
+    assert kinds[0] == kinds[1]
+    assert kinds[0]["type"] == "about:blank"
+    assert all(answer["detail"] for answer in answers)
