@@ -12,10 +12,10 @@ BROKEN = r"Failed to load resource: net::ERR_"
 def half_done(visit, deployment, request):
     """A visitor on the page of a walk with four frames, which gets no more until `let_through`."""
     with deployment.holding(after=2):
-        asked = deployment.ask(
+        started = deployment.ask(
             start=f"a tunnel {request.node.name}", end="light", frames=13, spacing="uniform", steps=4
         )
-        visitor = visit(f"/walks/{asked['id']}")
+        visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
         yield visitor
 
@@ -69,15 +69,15 @@ def test_a_picture_that_failed_to_load_is_requested_again(visit, walk):
 def test_after_three_lost_connections_it_polls(visit, deployment):
     """Some proxies cut every stream; the frames still arrive, a little later."""
     with deployment.holding(after=2):
-        asked = deployment.ask(start="a cut wire", end="a whole one", frames=13, spacing="uniform", steps=4)
+        started = deployment.ask(start="a cut wire", end="a whole one", frames=13, spacing="uniform", steps=4)
         visitor = visit("/about")
         visitor.allow_console(BROKEN)
         cut = []
         visitor.context.route("**/events", lambda route: (cut.append(1), route.abort("connectionreset")))
-        visitor.go(f"/walks/{asked['id']}")
+        visitor.go(f"/walks/{started['id']}")
         visitor.wait_until(lambda: len(cut) >= 3)
-        polls = len(visitor.requested_urls(f"{asked['id']}$"))
-        visitor.wait_until(lambda: len(visitor.requested_urls(f"{asked['id']}$")) >= polls + 2)
+        polls = len(visitor.requested_urls(f"{started['id']}$"))
+        visitor.wait_until(lambda: len(visitor.requested_urls(f"{started['id']}$")) >= polls + 2)
         assert len(cut) == 3
     visitor.await_state("done")
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)

@@ -54,13 +54,13 @@ def test_back_restores_the_scroll_position_and_the_loaded_walks(visit):
     card.scroll_into_view_if_needed()
     visitor.page.mouse.wheel(0, 120)
     visitor.page.wait_for_timeout(300)  # until the wheel's motion has ended
-    before, asked = card.bounding_box(), len(visitor.requested_urls("/api/v1/walks[?]"))
+    before, requests = card.bounding_box(), len(visitor.requested_urls("/api/v1/walks[?]"))
     card.get_by_role("link").click()
     visitor.page.get_by_role("slider").wait_for()
     visitor.page.go_back()
     expect(visitor.page.locator(CARDS)).to_have_count(count)
     visitor.wait_until(lambda: abs(card.bounding_box()["y"] - before["y"]) <= 2)
-    assert len(visitor.requested_urls("/api/v1/walks[?]")) == asked
+    assert len(visitor.requested_urls("/api/v1/walks[?]")) == requests
 
 
 def test_a_card_plays_its_preview_on_hover_and_focus_and_never_the_gif(visit, walk):

@@ -65,8 +65,8 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, deployment
     visitor.assert_no_layout_shift()
     address = visitor.page.url.replace("/walks/", "/api/v1/walks/")
     for frame in range(13):
-        told = httpx.get(f"{address}/frames/{frame}.png", trust_env=False).content
-        with Image.open(io.BytesIO(told)) as picture:
+        png = httpx.get(f"{address}/frames/{frame}.png", trust_env=False).content
+        with Image.open(io.BytesIO(png)) as picture:
             pixels = picture.convert("RGBA").tobytes()
         assert base64.b64decode(visitor.slot(frame).evaluate(PAINTED)) == pixels, frame
 
@@ -74,8 +74,8 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, deployment
 def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
     """Many replicas render at once, coarse to fine; no frame waits for the one before it."""
     with deployment.holding(after=2):
-        asked = deployment.ask(start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4)
-        visitor = visit(f"/walks/{asked['id']}")
+        started = deployment.ask(start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{started['id']}")
         visitor.wait_for("() => observed.filled.length === 4")
         early = visitor.observed("filled")
         assert {slot["state"] for slot in early} <= {"waiting", "rendering", None}
@@ -93,8 +93,8 @@ def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
 def test_an_even_walk_shows_probes_before_it_has_frames(visit, deployment):
     """The first round takes a while; its pictures are shown in the meantime."""
     with deployment.holding(after=2):
-        asked = deployment.ask(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
-        visitor = visit(f"/walks/{asked['id']}")
+        started = deployment.ask(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
+        visitor = visit(f"/walks/{started['id']}")
         visitor.page.locator("li[data-kind='probe'] img.loaded").first.wait_for()
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(0)
         expect(visitor.page.locator(".progress[data-state]")).to_contain_text("Finding even steps")
@@ -111,8 +111,8 @@ def test_a_walk_can_have_five_stops(visit, deployment):
     visitor.await_state("done")
     heading = " via ".join(stops[:-1]) + f" to {stops[-1]}"
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text(heading)
-    asked = deployment.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})
-    assert asked["spec"]["stops"] == stops
+    found = deployment.read({"url": f"/api/v1/walks/{visitor.page.url[-32:]}"})
+    assert found["spec"]["stops"] == stops
 
 
 def test_downloads_have_descriptive_file_names(visit, walk, tmp_path):

@@ -43,8 +43,8 @@ def test_a_finished_walk_plays_when_its_page_opens_until_it_is_paused(visit, wal
 def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment):
     """Without a reload or a click."""
     with deployment.holding(after=2):
-        requested = deployment.ask(start="a slow dawn", end="a quick noon", frames=13, spacing="uniform", steps=4)
-        visitor = visit(f"/walks/{requested['id']}")
+        started = deployment.ask(start="a slow dawn", end="a quick noon", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
         expect(button(visitor, "Play")).to_be_disabled()
     expect(button(visitor, "Pause")).to_be_visible()
@@ -54,8 +54,8 @@ def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment)
 def test_a_walk_does_not_play_for_a_visitor_who_has_chosen_a_frame(visit, deployment):
     """A picture that somebody looks at does not move away."""
     with deployment.holding(after=2):
-        requested = deployment.ask(start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4)
-        visitor = visit(f"/walks/{requested['id']}")
+        started = deployment.ask(start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4)
+        visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
         visitor.slot(7).get_by_role("button").click()
     visitor.await_state("done")
@@ -134,18 +134,18 @@ def test_the_owner_can_copy_the_link_and_hide_the_walk_from_the_gallery(visit, d
     """Only the owner can list or unlist a walk."""
     visitor = visit("/")
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    asked = visitor.page.evaluate("""() => fetch("/api/v1/walks", {
+    started = visitor.page.evaluate("""() => fetch("/api/v1/walks", {
       method: "POST", headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ start: "a wave of mine", end: "a star of mine", frames: 3, spacing: "uniform", steps: 4 }),
     }).then((answer) => answer.json())""")
-    visitor.go(f"/walks/{asked['id']}")
+    visitor.go(f"/walks/{started['id']}")
     visitor.await_state("done")
     visitor.page.get_by_role("button", name="Copy link").click()
     expect(visitor.page.get_by_role("status").get_by_text("Link copied")).to_be_visible()
     assert visitor.page.evaluate("() => navigator.clipboard.readText()") == visitor.page.url
     visitor.page.get_by_role("checkbox", name="Show in the gallery").uncheck()
     visitor.wait_until(lambda: "a wave of mine" not in deployment.fetch("/api/v1/walks?q=mine").decode())
-    stranger = visit(f"/walks/{asked['id']}")
+    stranger = visit(f"/walks/{started['id']}")
     stranger.await_state("done")
     stranger.page.get_by_role("button", name="Copy link").wait_for()
     expect(stranger.page.get_by_role("checkbox", name="Show in the gallery")).to_have_count(0)
