@@ -1,7 +1,7 @@
-"""Fan-out makespan over the best possible, with replicas that sleep: uniform, one slow, one dying; beside round robin.
+"""Fan-out makespan relative to the optimum, with sleeping replicas: uniform, one slow, one dying; and round robin.
 
-`python bench/dispatch.py`. Replicas answer the contract over real HTTP and sleep instead of rendering, so that what is
-measured is the dispatch alone. Best possible: ceil(shards / replicas) x the time of a shard.
+`python bench/dispatch.py`. Replicas implement the contract over real HTTP and sleep instead of rendering, so that only
+the dispatch is measured. Optimum: ceil(shards / replicas) x the time of a shard.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ PNG = base64.b64encode(painted({"width": 32, "height": 32, "seed": 0}, 0.0)).dec
 
 @dataclass
 class Sleeper:
-    """A replica that sleeps for a shard, then answers all its frames; or hangs up on its second shard."""
+    """A replica that sleeps for a shard, then sends all its frames; or disconnects during its second shard."""
 
     shard_s: float = SHARD_S
     dies: bool = False
-    asked: int = 0
+    shards: int = 0
     url: str = ""
     server: uvicorn.Server | None = None
-    lane: asyncio.Lock = field(default_factory=asyncio.Lock)
+    device: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ready(self, _: Request) -> Response:
         return Response("ready")
@@ -59,13 +59,13 @@ class Sleeper:
         return StreamingResponse(self._lines(body["fractions"]), media_type="application/jsonl")
 
     async def _lines(self, fractions: list[float]) -> AsyncIterator[bytes]:
-        async with self.lane:
-            self.asked += 1
-            if self.dies and self.asked == 2:
+        async with self.device:
+            self.shards += 1
+            if self.dies and self.shards == 2:
                 await asyncio.sleep(self.shard_s / 2)
                 assert self.server
                 self.server.should_exit = self.server.force_exit = True
-                raise ConnectionResetError("dead, as the bench wants it")
+                raise ConnectionResetError("this replica dies on purpose")
             await asyncio.sleep(self.shard_s)
         yield json.dumps({"model": "m", "revision": "r", "fingerprint": "f"}).encode() + b"\n"
         for fraction in fractions:
@@ -73,7 +73,7 @@ class Sleeper:
 
 
 def start(sleepers: list[Sleeper]) -> None:
-    """Each sleeper behind a port of its own, in threads of this process."""
+    """Serve each sleeper at its own port, in threads of this process."""
     for sleeper in sleepers:
         app = Starlette(
             routes=[
@@ -90,8 +90,8 @@ def start(sleepers: list[Sleeper]) -> None:
         sleeper.url = f"http://127.0.0.1:{sleeper.server.servers[0].sockets[0].getsockname()[1]}"
 
 
-async def ours(sleepers: list[Sleeper], shards: list[Shard]) -> float:
-    """Seconds until the last frame of all shards, by the api's own fleet, which has met its replicas before."""
+async def api_fleet(sleepers: list[Sleeper], shards: list[Shard]) -> float:
+    """Seconds until the last frame of all shards, dispatched by the API's fleet, which knows its replicas already."""
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client, anyio.create_task_group() as run:
         fleet = Fleet(
             " ".join(sleeper.url for sleeper in sleepers),
@@ -120,7 +120,7 @@ async def ours(sleepers: list[Sleeper], shards: list[Shard]) -> float:
 
 
 async def round_robin(sleepers: list[Sleeper], shards: list[Shard]) -> float:
-    """The same shards dealt out in turn beforehand; what a dead replica leaves goes to the next in turn."""
+    """The same shards assigned in turn beforehand; the shards of a dead replica go to the next one."""
     began = time.perf_counter()
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as client:
 
@@ -152,26 +152,24 @@ def fleet_of(kind: str, replicas: int = REPLICAS) -> list[Sleeper]:
 def main() -> None:
     shards = plan_shards(WALK.id, frames_of(WALK), 4)
     best_s = math.ceil(len(shards) / REPLICAS) * SHARD_S
-    print(
-        f"{len(shards)} shards of {SHARD_S} s over {REPLICAS} replicas; best possible {best_s:.1f} s; {ROUNDS} rounds"
-    )
-    print(f"{'':24}{'ours / best':>14}{'round robin / best':>22}")
+    print(f"{len(shards)} shards of {SHARD_S} s over {REPLICAS} replicas; optimum {best_s:.1f} s; {ROUNDS} rounds")
+    print(f"{'':24}{'api / optimum':>14}{'round robin / optimum':>22}")
     for kind, target in (("uniform", 1.10), ("one three times slower", 1.25), ("one dying", 1.25)):
-        us, them = [], []
+        api, other = [], []
         for _ in range(ROUNDS):
-            us.append(asyncio.run(ours(fleet_of(kind), shards)) / best_s)
-            them.append(asyncio.run(round_robin(fleet_of(kind), shards)) / best_s)
-        print(f"{kind:24}{statistics.median(us):14.2f}{statistics.median(them):22.2f}   (target {target:.2f})")
+            api.append(asyncio.run(api_fleet(fleet_of(kind), shards)) / best_s)
+            other.append(asyncio.run(round_robin(fleet_of(kind), shards)) / best_s)
+        print(f"{kind:24}{statistics.median(api):14.2f}{statistics.median(other):22.2f}   (target {target:.2f})")
     longer = [
-        asyncio.run(ours(fleet_of("uniform", 16), shards_of(61)))
-        / asyncio.run(ours(fleet_of("uniform", 16), shards_of(4)))
+        asyncio.run(api_fleet(fleet_of("uniform", 16), shards_of(61)))
+        / asyncio.run(api_fleet(fleet_of("uniform", 16), shards_of(4)))
         for _ in range(ROUNDS)
     ]
-    print(f"61 frames over 16 replicas, beside 4 frames: {statistics.median(longer):.2f} times as long")
+    print(f"61 frames over 16 replicas take {statistics.median(longer):.2f} times as long as 4 frames")
 
 
 def shards_of(count: int) -> list[Shard]:
-    """The shards of a walk of so many frames."""
+    """The shards of a walk with this many frames."""
     walk = spec(frames=count)
     return plan_shards(walk.id, frames_of(walk), 4)
 

@@ -1,7 +1,7 @@
-"""Even walks beside uniform ones: fifty walks between captions that the atelier never saw, the same seeds.
+"""Even walks compared with uniform ones: fifty walks between captions held out of the training, with equal seeds.
 
-`python bench/evenness.py [walks]`. Over HTTP, through an api and two replicas. Of every pair the one that is rendered
-first is timed and its frames are counted, since the other finds some of them in the bucket; they take turns.
+`python bench/evenness.py [walks]`. Over HTTP, with an API and two replicas. Of each pair, only the walk rendered first
+is timed and its frames counted, since the other finds some frames in the bucket. Even and uniform are first in turn.
 """
 
 import statistics
@@ -24,7 +24,7 @@ EVEN, UNIFORM = "even", "uniform"
 
 @dataclass
 class Tally:
-    """What one spacing has shown so far."""
+    """The measurements of one spacing so far."""
 
     moves: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -34,18 +34,18 @@ class Tally:
         return [moves[what] for moves in self.moves]
 
 
-def walk(deployment: Deployment, wish: dict[str, Any], tally: Tally, *, first: bool) -> None:
-    """One walk, measured by the api itself; how long it took and what it rendered, where it came first."""
+def walk(deployment: Deployment, request: dict[str, Any], tally: Tally, *, first: bool) -> None:
+    """Record one walk's smoothness, which the API measures; for the first of a pair also its time and frames."""
     before, began = len(deployment.rendered), time.perf_counter()
-    done = deployment.ended(deployment.ask(**wish))
+    done = deployment.ended(deployment.request_walk(**request))
     tally.moves.append(done["smoothness"])
     if first:
         tally.seconds.append(time.perf_counter() - began)
         tally.rendered.append(len(deployment.rendered) - before)
 
 
-def line(what: str, even: float, uniform: float, said: str = "") -> None:
-    print(f"{what:32} even {even:6.3f}   uniform {uniform:6.3f}   {said}")
+def line(what: str, even: float, uniform: float, note: str = "") -> None:
+    print(f"{what:32} even {even:6.3f}   uniform {uniform:6.3f}   {note}")
 
 
 def worst_tenth(values: list[float]) -> float:
@@ -72,13 +72,13 @@ def main() -> None:
     walks = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     by_chance, tallies = Random(2026), {EVEN: Tally(), UNIFORM: Tally()}
     with tempfile.TemporaryDirectory() as folder, deployed(Path(folder)) as deployment:
-        deployment.ended(deployment.ask(start="a red star", end="blue waves", frames=10, seed=1))
+        deployment.ended(deployment.request_walk(start="a red star", end="blue waves", frames=10, seed=1))
         for number in range(walks):
             start, end = (draw_caption(by_chance, from_held_out=True).text for _ in range(2))
             order = (EVEN, UNIFORM) if number % 2 else (UNIFORM, EVEN)
             for spacing in order:
-                wish = {"start": start, "end": end, "frames": FRAMES, "seed": number, "spacing": spacing}
-                walk(deployment, wish, tallies[spacing], first=spacing == order[0])
+                request = {"start": start, "end": end, "frames": FRAMES, "seed": number, "spacing": spacing}
+                walk(deployment, request, tallies[spacing], first=spacing == order[0])
     report(tallies[EVEN], tallies[UNIFORM])
 
 

@@ -1,7 +1,7 @@
-"""A walk through the api and two replicas beside the sampler called directly: the same frames, the same threads in all.
+"""A walk through the API and two replicas compared with direct calls of the sampler: same frames, same total threads.
 
-`python bench/fanout.py`. Direct: one process with two threads renders every frame, nothing in between. Fan-out: two
-replicas with one thread each behind the api, over HTTP, until the last frame has landed in the bucket. In pairs.
+`python bench/fanout.py`. Direct: one process with two threads renders every frame. Fan-out: two replicas with one
+thread each behind the API, over HTTP, until the last frame is stored in the bucket. Both are measured in pairs.
 """
 
 import statistics
@@ -24,21 +24,21 @@ START, END = "a red sunburst on yellow", "a blue spiral on white"
 
 
 def direct(ready: LoadedModel, spec: dict[str, Any]) -> float:
-    """Seconds for all frames of a walk of one leg, by the sampler alone."""
+    """Seconds for all frames of a walk of one leg, with the sampler only."""
     [leg] = WalkSpec.model_validate(spec).recipes(spec["seed"])
     recipe = leg.model_dump()
     recipe["num_inference_steps"] = recipe.pop("steps")
-    asked = Recipe.model_validate(recipe)
+    parsed = Recipe.model_validate(recipe)
     fractions = [index / (spec["frames"] - 1) for index in range(spec["frames"])]
     began = time.perf_counter()
-    list(ready.sampler.frames(asked, ready.sampler.encode(asked), fractions))
+    list(ready.sampler.frames(parsed, ready.sampler.encode(parsed), fractions))
     return time.perf_counter() - began
 
 
 def through_the_api(deployment: Deployment, frames: int, seed: int) -> tuple[float, dict[str, Any]]:
-    """Seconds from asking until the last frame has landed, and the walk's spec."""
+    """Seconds from the request until the last frame is stored, and the walk's spec."""
     began = time.perf_counter()
-    walk = deployment.ask(start=START, end=END, frames=frames, seed=seed)
+    walk = deployment.request_walk(start=START, end=END, frames=frames, seed=seed)
     wait_until(lambda: len(deployment.read(walk)["frames_ready"]) == frames)
     took_s = time.perf_counter() - began
     spec: dict[str, Any] = deployment.ended(walk)["spec"]
@@ -54,10 +54,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, deployed(Path(folder), proxied=False) as deployment:
         through_the_api(deployment, frames, seed=0)
         for pair in range(1, PAIRS + 1):
-            ours_s, spec = through_the_api(deployment, frames, seed=pair)
+            api_s, spec = through_the_api(deployment, frames, seed=pair)
             direct_s = direct(ready, spec)
-            ratios.append(ours_s / direct_s)
-            print(f"direct {direct_s:6.2f} s   through the api {ours_s:6.2f} s   {ratios[-1]:.2f}")
+            ratios.append(api_s / direct_s)
+            print(f"direct {direct_s:6.2f} s   through the api {api_s:6.2f} s   {ratios[-1]:.2f}")
     print(f"median {statistics.median(ratios):.2f} (target: at most 1.10)")
 
 

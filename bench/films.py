@@ -1,11 +1,11 @@
-"""How fast the GIF is, how good, how large, beside diffusers' own; and what films of long walks cost in memory.
+"""Speed, quality and size of GIFs compared with diffusers' `export_to_gif`; and the memory for films of long walks.
 
     python bench/films.py [pairs]
 
-Every line is paired: both encoders get the same 48 frames (25, there and back) in turns, and the ratio is the median
-over the pairs. `export_to_gif` starts from decoded pictures, `make_gif` from PNG bytes. PSNR is over RGB, of the GIFs
-as Pillow decodes them, against the frames. The last kind has no noise, as no decoder paints: there both are beyond
-what an eye can tell apart (50 dB is less than one step of 255).
+Every line is paired: both encoders get the same 48 frames (25, there and back) in turn, and the ratio is the median
+over the pairs. `export_to_gif` starts from decoded pictures, `make_gif` from PNG bytes. PSNR is over RGB, between the
+frames and the GIFs as Pillow decodes them. The last kind has no noise, unlike the output of any decoder: there nobody
+can see a difference between the two (50 dB is less than one step of 255).
 """
 
 import io
@@ -31,18 +31,18 @@ ORDER = films.frame_order(WALK_FRAMES, there_and_back=True)
 
 
 def times(frames: int) -> Iterator[float]:
-    """How far along its leg each frame stands, 0 to 1."""
+    """The fraction of each frame, 0 to 1."""
     yield from (index / (frames - 1) for index in range(frames))
 
 
 def painted(pixels: Pixels, noise: float, random: np.random.Generator) -> Image.Image:
-    """Make a picture of (size, size, 3) values in 0 to 255, with some noise as a decoder leaves it."""
+    """Make a picture of (size, size, 3) values in 0 to 255, with some noise like a decoder's."""
     noisy = pixels + random.normal(0, noise, pixels.shape) if noise else pixels
     return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
 
 
 def shapes(size: int, noise: float, frames: int = WALK_FRAMES) -> Iterator[Image.Image]:
-    """Discs and bars that move and change colour on a ground that does: modern art, hard edges."""
+    """Discs and bars that move and change colour on a changing background: modern art, hard edges."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[0:size, 0:size] / size
     place, colour = random.random((2, 9, 2)), 255 * random.random((2, 10, 3))
@@ -58,7 +58,7 @@ def shapes(size: int, noise: float, frames: int = WALK_FRAMES) -> Iterator[Image
 
 
 def gradients(size: int, noise: float, frames: int = WALK_FRAMES) -> Iterator[Image.Image]:
-    """Wide waves of colour: where a palette runs out first."""
+    """Wide waves of colour, for which a palette is soonest too small."""
     random = np.random.default_rng(2)
     y, x = np.mgrid[0:size, 0:size] / size
     a = random.uniform(1, 6, (3, 4))
@@ -90,14 +90,14 @@ KINDS: dict[str, Callable[[int], Iterator[Image.Image]]] = {
 
 
 def png(picture: Image.Image) -> bytes:
-    """The picture as the bucket keeps it."""
+    """The picture as it is stored in the bucket."""
     data = io.BytesIO()
     picture.save(data, "PNG")
     return data.getvalue()
 
 
 def psnr(path: Path, pictures: list[Image.Image]) -> float:
-    """Mean PSNR of a GIF's frames in dB; an error where it has more or fewer frames than it should."""
+    """Mean PSNR of a GIF's frames in dB. Raises ValueError if the number of frames differs."""
     decibels = []
     with Image.open(path) as gif:
         for decoded, picture in zip(ImageSequence.Iterator(gif), pictures, strict=True):
@@ -107,29 +107,29 @@ def psnr(path: Path, pictures: list[Image.Image]) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """The duration of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def compare(kind: str, size: int, pairs: int, folder: Path) -> str:
-    """Encode one kind of walk with both, in turns; a line of the table."""
+    """Encode one kind of walk with both, in turn. Returns a line of the table."""
     from diffusers.utils import export_to_gif
 
     walk = list(KINDS[kind](size))
     pictures = [walk[index] for index in ORDER]
     frames = [partial(bytes, png(picture)) for picture in walk]
-    theirs, ours = folder / "theirs.gif", folder / "ours.gif"
+    diffusers_gif, api_gif = folder / "diffusers.gif", folder / "api.gif"
     encoders: list[Callable[[], object]] = [
-        lambda: export_to_gif(pictures, str(theirs), fps=12),
-        lambda: films.make_gif(frames, ours, films.FilmOptions(), "{}"),
+        lambda: export_to_gif(pictures, str(diffusers_gif), fps=12),
+        lambda: films.make_gif(frames, api_gif, films.FilmOptions(), "{}"),
     ]
     taken = [[seconds(encode) for encode in encoders] for _ in range(pairs)]
     ratio = statistics.median(slow / fast for slow, fast in taken)
     ms = [1000 * statistics.median(column) for column in zip(*taken, strict=True)]
-    quality = [psnr(path, pictures) for path in (theirs, ours)]
-    size_kb = [path.stat().st_size / 1000 for path in (theirs, ours)]
+    quality = [psnr(path, pictures) for path in (diffusers_gif, api_gif)]
+    size_kb = [path.stat().st_size / 1000 for path in (diffusers_gif, api_gif)]
     return (
         f"{size:4d}  {kind:24s} {ms[0]:7.0f} {ms[1]:7.0f} {ratio:6.1f}x   {quality[0]:5.1f} {quality[1]:5.1f}"
         f" {quality[1] - quality[0]:+6.1f}   {size_kb[0]:7.0f} {size_kb[1]:7.0f}"
@@ -137,7 +137,7 @@ def compare(kind: str, size: int, pairs: int, folder: Path) -> str:
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever had resident, in MiB (Linux; getrusage would count its parent's)."""
+    """The peak resident memory of this process in MiB (Linux; getrusage would include its parent's)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -162,13 +162,13 @@ def film_all(folder: Path, count: int) -> None:
 def main(pairs: int) -> None:
     """Print both tables."""
     print("                                    ms for 48 frames     ratio         PSNR, dB             size, kB")
-    print("  px  frames                   diffusers    ours           theirs  ours   diff    theirs    ours")
+    print("  px  frames                   diffusers     api        diffusers   api   diff diffusers     api")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in (128, 512):
             for kind in KINDS:
                 print(compare(kind, size, pairs, folder), flush=True)
-        print("\nall films of one walk at 512 px, in a process of their own")
+        print("\nall films of one walk at 512 px, in a separate process")
         for index, picture in enumerate(shapes(512, noise=2.0)):
             (folder / f"{index:03d}.png").write_bytes(png(picture))
         for count in (25, 241):

@@ -1,9 +1,9 @@
-"""A gallery page in a catalogue of 100,000 walks over the same page in one of 1,000.
+"""The time of a gallery page in a catalogue of 100,000 walks relative to one of 1,000.
 
     python bench/gallery.py
 
-Two api processes over real HTTP, asked in turns, on SQLite and on PostgreSQL; the ratio is of the medians. In both
-catalogues 30 walks hold the rare word, 50 are of one owner, and half of all are of another.
+Two API processes over real HTTP, called in turn, on SQLite and on PostgreSQL; the ratio is of the medians. In both
+catalogues 30 walks contain the rare word, one owner has 50 walks, and another owner has half of all.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ SMALL, LARGE, TURNS = 1_000, 100_000, 50
 
 
 class Page(NamedTuple):
-    """What is asked for, and by whom. {half}: a cursor in the middle of all walks."""
+    """A query and its owner. {half}: a cursor in the middle of all walks."""
 
     name: str
     query: str
-    who: str = FEW
+    owner: str = FEW
 
 
 PAGES = (
     Page("the first page", ""),
     Page("a page further back", "?before={half}"),
-    Page("q= that many hold", "?q=spiral"),
-    Page("q= that 30 walks hold", f"?q={RARE}"),
-    Page("q= that, further back", f"?q={RARE}&before={{half}}"),
-    Page("q= that none holds", "?q=submarine"),
-    Page("q= of 2 letters, none", "?q=zq"),
+    Page("q= in many walks", "?q=spiral"),
+    Page("q= in 30 walks", f"?q={RARE}"),
+    Page("the same, further back", f"?q={RARE}&before={{half}}"),
+    Page("q= in no walk", "?q=submarine"),
+    Page("q= of 2 letters, in none", "?q=zq"),
     Page("owner=me, of 50", "?owner=me"),
     Page("owner=me, of half", "?owner=me", MANY),
     Page("owner=me, of half, q=", f"?owner=me&q={RARE}", MANY),
@@ -47,23 +47,25 @@ Visitors = dict[str, Connection]
 
 
 async def compare(kind: str, visitors: dict[int, Visitors]) -> None:
-    """A line a page."""
+    """Print a line for each page."""
     for page in PAGES:
         took_s: dict[int, list[float]] = {count: [] for count in visitors}
         for _ in range(TURNS):
-            for count, named in visitors.items():
-                answer, seconds = await named[page.who].ask("GET", "/api/v1/walks" + page.query.format(half=count // 2))
+            for count, by_owner in visitors.items():
+                answer, seconds = await by_owner[page.owner].send(
+                    "GET", "/api/v1/walks" + page.query.format(half=count // 2)
+                )
                 took_s[count].append(seconds)
         small, large = (1000 * percentile(took_s[count], 50) for count in (SMALL, LARGE))
-        held = len(json.loads(answer)["walks"])
+        found = len(json.loads(answer)["walks"])
         print(
-            f"{kind:10}  {page.name:22} {small:6.1f} -> {large:6.1f} ms, {large / small:5.2f} x   {held:2} walks",
+            f"{kind:10}  {page.name:22} {small:6.1f} -> {large:6.1f} ms, {large / small:5.2f} x   {found:2} walks",
             flush=True,
         )
 
 
 async def main(kind: str) -> None:
-    """Fill two catalogues and ask for pages of both."""
+    """Fill two catalogues and request pages of both."""
     visitors: dict[int, Visitors] = {}
     async with AsyncExitStack() as stack:
         for count in (SMALL, LARGE):

@@ -1,9 +1,9 @@
-"""What random kills cost: walks lost, seconds until another goes on, frames rendered twice.
+"""The costs of random kills: lost walks, seconds until another worker takes over, frames rendered twice.
 
-`python bench/kills.py [--kills 100]`. A web process, two workers and three replicas over PostgreSQL and a made-up GCS,
-with some walks always open. Again and again one of the six, drawn at random, gets SIGKILL and is started again at once.
-Takeover: from a worker's death until the first of the frames that it had asked for and not stored is asked for by
-another. MOMALISA_SEED repeats the draw.
+`python bench/kills.py [--kills 100]`. A web process, two workers and three replicas with PostgreSQL and a fake GCS, and
+always some open walks. Repeatedly, one random process of the six gets SIGKILL and is restarted at once.
+Takeover: from a worker's death until another worker requests the first of the frames that the dead worker had requested
+but not stored. MOMALISA_SEED repeats a run's random choices.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LONGEST_PAUSE_S = 1.5
 
 
 class Visitors:
-    """Keep some walks open, each ended one followed by a new one."""
+    """Keep some walks open: each one that ends is followed by a new one."""
 
     def __init__(self, running: Scaled) -> None:
         self._running = running
@@ -43,43 +43,43 @@ class Visitors:
         self._work = [self._pool.submit(self._visit) for _ in range(OPEN_WALKS)]
 
     def ended(self) -> list[dict[str, Any]]:
-        """No new walks. Returns all there were, once they have ended."""
+        """Request no new walks. Returns all walks once they have ended."""
         self._enough.set()
         return [walk for work in self._work for walk in work.result()]
 
     def _visit(self) -> list[dict[str, Any]]:
         walks = []
         while not self._enough.is_set():
-            wish = {
+            request = {
                 "start": "a red sunburst on yellow",
                 "end": "blue waves",
                 "frames": FRAMES,
                 "spacing": "uniform",
                 "steps": STEPS,
             }
-            walk = self._running.ask_until_taken_in(**wish, seed=next(self._seeds))
+            walk = self._running.request_until_accepted(**request, seed=next(self._seeds))
             try:
                 walks.append(self._running.ended(walk))
             except AssertionError:
-                walks.append({**self._running.read(walk), "error": "it has not ended"})
+                walks.append({**self._running.read(walk), "error": "the walk has not ended"})
         return walks
 
 
 def takeover_s(running: Scaled, lost: set[str], since: float) -> float | None:
-    """Seconds until the first of these frames was asked for again, once all of them were or lie in the bucket.
+    """Seconds until the first of these frames was requested again, once each was requested again or is in the bucket.
 
-    None where all of them came to lie there after all; infinity where one never did.
+    None if all of them are in the bucket without another request; infinity if one is still missing.
     """
     try:
-        wait_until(lambda: lost <= running.asked_since(since).keys() | running.gcs.objects.keys())
+        wait_until(lambda: lost <= running.requested_since(since).keys() | running.gcs.objects.keys())
     except AssertionError:
         return math.inf
-    again = [at for key, at in running.asked_since(since).items() if key in lost]
+    again = [at for key, at in running.requested_since(since).items() if key in lost]
     return min(again) - since if again else None
 
 
 def kill_one(running: Scaled, victim: Service) -> float | None:
-    """Kill and start again. Returns the seconds of a takeover, where there was something to take over."""
+    """Kill and restart. Returns the seconds of the takeover, or None if there was nothing to take over."""
     victim.kill()
     since = time.monotonic()
     lost = running.in_flight(victim) if victim in running.workers else set()
@@ -90,8 +90,8 @@ def kill_one(running: Scaled, victim: Service) -> float | None:
     return took_s
 
 
-def mortal(running: Scaled) -> list[Service]:
-    """Who may be killed now: of the replicas, which take long to wake, none while another is away."""
+def candidates(running: Scaled) -> list[Service]:
+    """The processes that may be killed now. Replicas start slowly, so only one of them at a time."""
     awake = [replica for replica in running.replicas if is_ready(replica)]
     return [*running.api, *(awake if len(awake) == REPLICAS else [])]
 
@@ -107,7 +107,7 @@ def main() -> None:
         visitors.start()
         while killed.total() < kills:
             time.sleep(dice.uniform(0, LONGEST_PAUSE_S))
-            victim = dice.choice(mortal(running))
+            victim = dice.choice(candidates(running))
             killed[victim.name.partition("-")[0]] += 1
             if (took_s := kill_one(running, victim)) is not None:
                 takeovers.append(took_s)
@@ -129,7 +129,7 @@ def report(killed: Counter[str], walks: list[dict[str, Any]], takeovers: list[fl
         print(f"{'takeover, seconds':28}{median_s:8.2f}   (longest of {len(takeovers)}: {longest_s:.2f})")
         print(f"{'takeover, in leases':28}{median_s / LEASE_S:8.2f}   (longest: {longest_s / LEASE_S:.2f})")
     twice = sum(times - 1 for times in rendered.values())
-    print(f"{'frames rendered twice':28}{twice:8}   (of {rendered.total()}; {twice / killed.total():.2f} a kill)")
+    print(f"{'frames rendered twice':28}{twice:8}   (of {rendered.total()}; {twice / killed.total():.2f} per kill)")
 
 
 if __name__ == "__main__":

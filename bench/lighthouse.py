@@ -2,8 +2,8 @@
 
     python bench/lighthouse.py
 
-One deployment renders ORIGINALS walks; a second one shows WALKS copies of them, each with another seed, written through
-catalogue and bucket as the studio leaves them. Scores are medians of RUNS runs on Lighthouse's simulated slow phone.
+One deployment renders ORIGINALS walks; a second one shows WALKS copies of them, each with another seed, written to
+catalogue and bucket as the studio would. Scores are medians of RUNS runs on Lighthouse's simulated slow phone.
 Then CARDS cards are loaded and scrolled through: milliseconds between two screen refreshes (16.7 is the minimum), drawn
 by this machine's CPU.
 """
@@ -54,14 +54,14 @@ def originals(folder: Path) -> list[StopsAndFrames]:
     with deployed(folder, proxied=False) as deployment:
         card = json.loads(deployment.fetch("/api/v1/model"))["card"]
         for start, end in card["about"]["examples"][:ORIGINALS]:
-            walk = deployment.ended(deployment.ask(start=start, end=end, frames=FRAMES, spacing="uniform"))
+            walk = deployment.ended(deployment.request_walk(start=start, end=end, frames=FRAMES, spacing="uniform"))
             frames = [deployment.fetch(f"{walk['url']}/frames/{frame}.png") for frame in range(FRAMES)]
             walks.append(((start, end), frames))
     return walks
 
 
 def lighthouse(url: str, folder: Path) -> dict[str, float]:
-    """One run. Scores from 0 to 100, and the audits' own numbers."""
+    """One run. Returns scores from 0 to 100, and the values of the audits."""
     out = folder / "report.json"
     flags = " ".join(("--headless=new", *QUIET))
     command = ["npm", "exec", "--yes", "--", LIGHTHOUSE, url, "--quiet", f"--chrome-flags={flags}"]

@@ -1,6 +1,6 @@
-"""Memory of the api over walks at 512 px against a made-up replica: flat in the frames, all films included.
+"""Memory of the API during walks at 512 px with a fake replica, films included: it must not grow with the frames.
 
-`python bench/memory.py`. Prints the api's peak resident memory over its idle one (target at 241 frames: 150 MB).
+`python bench/memory.py`. Prints the API's peak resident memory minus its idle memory (target at 241 frames: 150 MB).
 """
 
 import base64
@@ -36,7 +36,7 @@ MB = 1024 * 1024
 
 
 def paint(fraction: float) -> bytes:
-    """A picture with grain, as decoders leave it: some 400 kB of PNG."""
+    """A picture with grain like a decoder's: about 400 kB of PNG."""
     rows, columns = np.mgrid[0:SIDE_PX, 0:SIDE_PX] / SIDE_PX
     grain = np.random.default_rng(round(fraction * 1e6)).normal(0, 4, (SIDE_PX, SIDE_PX, 3))
     shades = np.stack([255 * rows, 255 * columns, 255 * np.full_like(rows, fraction)], axis=2)
@@ -49,7 +49,7 @@ async def render(request: Request) -> Response:
     fractions = (await request.json())["fractions"]
 
     async def lines() -> AsyncIterator[bytes]:
-        yield json.dumps({"model": "made-up", "revision": "1", "fingerprint": "0"}).encode() + b"\n"
+        yield json.dumps({"model": "test-model", "revision": "1", "fingerprint": "0"}).encode() + b"\n"
         for fraction in fractions:
             png = base64.b64encode(paint(fraction)).decode()
             yield json.dumps({"fraction": fraction, "png": png, "seconds": 0.1}).encode() + b"\n"
@@ -73,18 +73,18 @@ def serve_replica() -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def peak_of(url: str, process: psutil.Process, wish: dict[str, Any]) -> tuple[int, float]:
-    """The highest resident memory seen while a walk goes from asked to done, in bytes, and the seconds it took."""
+def peak_of(url: str, process: psutil.Process, request: dict[str, Any]) -> tuple[int, float]:
+    """The peak resident memory while a walk is rendered, in bytes, and the seconds from request to done."""
     began = time.perf_counter()
-    walk = httpx.post(f"{url}/api/v1/walks", json=wish, timeout=30).json()
+    walk = httpx.post(f"{url}/api/v1/walks", json=request, timeout=30).json()
     peak = 0
-    looks = 0
+    samples = 0
     while walk["state"] not in ("done", "failed"):
         peak = max(peak, process.memory_info().rss)
         time.sleep(0.02)
-        looks += 1
-        # As often as a visitor's terminal asks; memory is looked at more often.
-        if looks % 12 == 0:
+        samples += 1
+        # As often as the command line polls; memory is sampled more often.
+        if samples % 12 == 0:
             walk = httpx.get(url + walk["url"], timeout=30).json()
     assert walk["state"] == "done", walk
     return peak, time.perf_counter() - began
@@ -110,7 +110,7 @@ def main() -> None:
             idle = process.memory_info().rss
             print(f"idle {idle / MB:.0f} MB")
             for frames in (25, 121, 241):
-                wish = {
+                request = {
                     "start": "a",
                     "end": "b",
                     "frames": frames,
@@ -119,8 +119,8 @@ def main() -> None:
                     "height": SIDE_PX,
                     "seed": frames,
                 }
-                peak, took_s = peak_of(url, process, wish)
-                print(f"{frames:4} frames: peak {(peak - idle) / MB:5.0f} MB over idle, {took_s:5.1f} s in all")
+                peak, took_s = peak_of(url, process, request)
+                print(f"{frames:4} frames: peak {(peak - idle) / MB:5.0f} MB over idle, {took_s:5.1f} s in total")
         finally:
             api.terminate()
             api.wait(20)

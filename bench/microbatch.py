@@ -1,9 +1,9 @@
-"""Which micro-batch: throughput and seconds to the first frame, with replicas that share the machine.
+"""The best micro-batch: throughput and seconds to the first frame, with replicas that share the machine.
 
     python bench/microbatch.py [--replicas 2] [--threads 1] [--sizes 1 2 3 4 5 6 7 8 12]
 
-Each replica is a process of its own and renders at the same time as the others, as under `make up`. The embedded
-model's micro-batch is the one with the best throughput whose first frame comes within 1.5 s.
+Each replica is a separate process and renders at the same time as the others, as under `make up`. The embedded model's
+micro-batch is the one with the best throughput among those whose first frame takes at most 1.5 s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WALKS = (13, 25, 49, 61)
 
 
 def replica(sizes: list[int], threads: int, together, results) -> None:
-    """Measure each size in step with the other replicas; puts (size, seconds of each round) into results."""
+    """Measure each size in step with the other replicas. Puts (size, seconds of each round) into results."""
     from sampler import recipe_for
 
     from momalisa_model.lifecycle import load_model
@@ -65,10 +65,10 @@ def main() -> None:
     for size, rounds in seconds.items():
         first = statistics.median(rounds)
         late = "" if first <= FIRST_FRAME_S else "   too late"
-        # A micro-batch that is not full costs as much as a full one.
+        # A partly filled micro-batch takes as long as a full one.
         walks = [first * math.ceil(math.ceil(frames / size) / chosen.replicas) for frames in WALKS]
-        told = "  ".join(f"{walk:5.2f}" for walk in walks)
-        print(f"{size:11}   {chosen.replicas * size / first:22.2f}   {first:14.2f}   {told}{late}")
+        columns = "  ".join(f"{walk:5.2f}" for walk in walks)
+        print(f"{size:11}   {chosen.replicas * size / first:22.2f}   {first:14.2f}   {columns}{late}")
 
 
 if __name__ == "__main__":

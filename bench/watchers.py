@@ -1,12 +1,12 @@
-"""p99 of the walk resource on a process with 1,000 watchers, over the p99 on one that nobody watches.
+"""p99 latency of the walk resource on a process with 1,000 watchers relative to one without watchers.
 
     python bench/watchers.py
 
-Two web processes on one PostgreSQL: one holds all event streams, the other none. WALKS walks land a frame
-each every LAND_S seconds. Both processes are asked for a walk every PROBE_S at the same time, so that whatever else
-the machine does hits both; a latency counts from when its request was due, so that a stall is felt by all who would
-have come meanwhile. The streams are held by a process of its own that only counts events. "spread": as many watchers
-on every walk; "all on one": what a link in the news does.
+Two web processes on one PostgreSQL: one serves all event streams, the other none. Each of WALKS walks gets a frame
+every FRAME_S seconds. Both processes get a request for a walk every PROBE_S at the same time, so that other load on
+the machine affects both. Latency counts from the time at which a request is due, so that a stall counts for all
+requests that are due meanwhile. A separate process reads the streams and only counts events. "spread": the same number
+of watchers on every walk; "all on one": the effect of a link in the news.
 """
 
 import asyncio
@@ -31,69 +31,69 @@ from momalisa_api.store.schema import opened
 from momalisa_api.walks.walk import State, Walk
 from tests.support.factories import spec
 
-WATCHERS, WALKS, LAND_S = 1000, 10, 2.0
+WATCHERS, WALKS, FRAME_S = 1000, 10, 2.0
 PROBE_S, PROBES, LIMIT_S, ROUNDS = 0.02, 500, 15.0, 3
-# Where they are not all told by then, the process is overloaded, and there is no p99 to speak of.
+# If not all watchers have an event by then, the process is overloaded, and a p99 has no meaning.
 OPEN_S = 40
-# More than a bench can land: a walk that is whole would be filmed.
+# More than the bench can store: a complete walk would be filmed.
 FRAMES = 240
 
 
 class Stream(asyncio.Protocol):
-    """One watcher: asks for a walk's events and counts what comes."""
+    """One watcher: requests a walk's events and counts them."""
 
     def __init__(self, walk_id: str) -> None:
         self._walk_id = walk_id
-        self.heard = 0
+        self.events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.write(f"GET /api/v1/walks/{self._walk_id}/events HTTP/1.1\r\nHost: api\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        self.heard += data.count(b"event: walk")
+        self.events += data.count(b"event: walk")
 
 
 async def watch(port: int, walk_ids: list[str]) -> None:
-    """Hold WATCHERS streams, dealt over walks. Each line of standard input is answered with what all heard so far."""
+    """Open WATCHERS streams, spread over walks. Answers each line of standard input with the events so far."""
     loop, streams = asyncio.get_running_loop(), []
     for number in range(WATCHERS):
         walk_id = walk_ids[number % len(walk_ids)]
         _, stream = await loop.create_connection(lambda walk_id=walk_id: Stream(walk_id), "127.0.0.1", port)
         streams.append(stream)
     began = time.perf_counter()
-    while not all(stream.heard for stream in streams):
+    while not all(stream.events for stream in streams):
         await asyncio.sleep(0.1)
         if time.perf_counter() - began > OPEN_S:
-            told = sum(stream.heard > 0 for stream in streams)
-            sys.exit(f"only {told} of {WATCHERS} watchers were told anything in {OPEN_S} s")
+            reached = sum(stream.events > 0 for stream in streams)
+            sys.exit(f"only {reached} of {WATCHERS} watchers received an event within {OPEN_S} s")
     while await asyncio.to_thread(sys.stdin.readline):
-        print(sum(stream.heard for stream in streams), flush=True)
+        print(sum(stream.events for stream in streams), flush=True)
 
 
 class Watchers:
-    """The process that holds the streams."""
+    """The process that reads the streams."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def heard(self) -> int:
-        """Events that have come so far, one each at least."""
+    async def events(self) -> int:
+        """The number of events so far, at least one for each watcher."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(b"\n")
         line = await self._process.stdout.readline()
-        return int(line) if line else sys.exit("without watchers there is nothing to measure")
+        return int(line) if line else sys.exit("the process with the watchers has ended")
 
 
 @asynccontextmanager
 async def watching(api: Api, walk_ids: list[str]) -> AsyncIterator[Watchers]:
-    """A thousand watchers, all of whom have been told once."""
+    """A thousand watchers, each of which has received an event."""
     command = [sys.executable, __file__, "--watch", str(api.port), *walk_ids]
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     watchers = Watchers(process)
     try:
-        await watchers.heard()
+        await watchers.events()
         yield watchers
     finally:
         with suppress(ProcessLookupError):
@@ -102,12 +102,12 @@ async def watching(api: Api, walk_ids: list[str]) -> AsyncIterator[Watchers]:
 
 
 class Walks:
-    """Walks that go on for ever, a frame at a time, as replicas land them."""
+    """Walks that continue for ever, frame by frame, as if replicas rendered them."""
 
     def __init__(self, catalogue: Catalogue, progress: Progress) -> None:
         self._catalogue = catalogue
         self._progress = progress
-        self._landed = 0
+        self._stored = 0
         self._walks: list[Walk] = []
 
     @property
@@ -115,24 +115,24 @@ class Walks:
         return [walk.id for walk in self._walks]
 
     async def begin(self) -> None:
-        """Ask for all of them, and say that they are rendered."""
+        """Request all walks, and move them to the state of rendering."""
         for seed in range(WALKS):
             walk, _ = await self._catalogue.request(spec(frames=FRAMES, seed=seed), "somebody")
             await self._progress.move(walk.id, State.WAITING, State.RENDERING)
             self._walks.append(walk)
 
-    async def land(self) -> None:
-        """Land frames until cancelled."""
+    async def store_frames(self) -> None:
+        """Record frames until cancelled."""
         while True:
-            await asyncio.sleep(LAND_S / WALKS)
-            frame, walk = divmod(self._landed, WALKS)
+            await asyncio.sleep(FRAME_S / WALKS)
+            frame, walk = divmod(self._stored, WALKS)
             await self._progress.note_stored(self._walks[walk], [frame])
-            self._landed += 1
+            self._stored += 1
 
 
 @dataclass
-class Met:
-    """What one visitor met at a process in seconds, and what that process used of a core meanwhile."""
+class Latencies:
+    """The latencies of one visitor at a process in seconds, and the CPU time of that process meanwhile."""
 
     took_s: list[float]
     cpu_s: float
@@ -142,8 +142,8 @@ class Met:
         return 1000 * percentile(self.took_s, percent)
 
 
-async def visit(api: Api, walk_id: str) -> Met:
-    """Ask for a walk again and again, on schedule. Who has no answer in time counts until LIMIT_S."""
+async def visit(api: Api, walk_id: str) -> Latencies:
+    """Request a walk repeatedly, on schedule. A request without a response in time counts as LIMIT_S."""
     took_s: list[float] = []
     used_s, began = api.cpu_s(), time.perf_counter()
     async with connected(api.port) as visitor:
@@ -152,20 +152,20 @@ async def visit(api: Api, walk_id: str) -> Met:
                 for number in range(PROBES):
                     due = began + number * PROBE_S
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    await visitor.ask("GET", f"/api/v1/walks/{walk_id}")
+                    await visitor.send("GET", f"/api/v1/walks/{walk_id}")
                     took_s.append(time.perf_counter() - due)
     took_s += [LIMIT_S - number * PROBE_S for number in range(len(took_s), PROBES)]
-    return Met(took_s, api.cpu_s() - used_s)
+    return Latencies(took_s, api.cpu_s() - used_s)
 
 
 async def compare(watched: Api, unwatched: Api, walks: Walks, kind: str, walk_ids: list[str]) -> None:
-    """Rounds at both processes at once; a line each, and the median of the ratios."""
+    """Measure both processes at once. Prints a line for each round, and the median of the ratios."""
     ratios = []
     async with watching(watched, walk_ids) as watchers:
         for _ in range(ROUNDS):
-            heard, began = await watchers.heard(), time.perf_counter()
+            events, began = await watchers.events(), time.perf_counter()
             among, alone = await asyncio.gather(visit(watched, walks.ids[0]), visit(unwatched, walks.ids[0]))
-            events, seconds = await watchers.heard() - heard, time.perf_counter() - began
+            events, seconds = await watchers.events() - events, time.perf_counter() - began
             ratios.append(among.ms(99) / alone.ms(99))
             print(
                 f"{kind:10}  p50 {alone.ms(50):6.1f} -> {among.ms(50):6.1f} ms   p99 {alone.ms(99):6.1f} ->"
@@ -177,16 +177,16 @@ async def compare(watched: Api, unwatched: Api, walks: Walks, kind: str, walk_id
 
 
 async def main(folder: Path) -> None:
-    print(f"{WATCHERS} watchers; {WALKS} walks that change every {LAND_S:.0f} s; {PROBES} requests a round")
+    print(f"{WATCHERS} watchers; {WALKS} walks that change every {FRAME_S:.0f} s; {PROBES} requests a round")
     with database("PostgreSQL", folder) as url, ExitStack() as stack:
         watched, unwatched = (stack.enter_context(served(folder, url, MOMALISA_ROLE="web")) for _ in range(2))
         async with opened(url) as engine:
             walks = Walks(Catalogue(engine), Progress(engine))
             await walks.begin()
-            landing = asyncio.create_task(walks.land())
+            rendering = asyncio.create_task(walks.store_frames())
             await compare(watched, unwatched, walks, "spread", walks.ids)
             await compare(watched, unwatched, walks, "all on one", walks.ids[:1])
-            landing.cancel()
+            rendering.cancel()
 
 
 if __name__ == "__main__":

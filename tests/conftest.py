@@ -1,4 +1,4 @@
-"""Marks tests by what they need: `-m "not postgres and not browser and not slow"` runs without services."""
+"""Marks tests by their requirements: `-m "not postgres and not browser and not slow"` runs without services."""
 
 import pytest
 

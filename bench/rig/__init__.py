@@ -1,1 +1,1 @@
-"""What the benches of the api share. None of it is measured."""
+"""Shared parts of the API's benches. None of them is measured."""

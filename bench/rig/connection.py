@@ -1,4 +1,4 @@
-"""A visitor who costs next to nothing: one kept-alive connection, so that a bench measures the api and not itself."""
+"""A visitor with almost no CPU cost: one kept-alive connection, so that a bench measures the API and not itself."""
 
 import asyncio
 import json
@@ -9,21 +9,21 @@ from typing import Any
 
 
 class Connection:
-    """HTTP/1.1 over one socket, one request at a time; knows answers with a Content-Length alone."""
+    """HTTP/1.1 over one socket, one request at a time. Reads only responses with a Content-Length."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
         self._reader = reader
         self._writer = writer
         self._headers = [f"{name}: {value}" for name, value in headers.items()]
 
-    async def ask(self, method: str, target: str, body: Any = None) -> tuple[bytes, float]:
-        """The body of an answer, and the seconds it took. Raises RuntimeError for any status but 200 and 201."""
+    async def send(self, method: str, target: str, body: Any = None) -> tuple[bytes, float]:
+        """The body of the response, and its latency in seconds. Raises RuntimeError unless the status is 200 or 201."""
         content = b"" if body is None else json.dumps(body).encode()
         lines = [f"{method} {target} HTTP/1.1", "Host: api", f"Content-Length: {len(content)}"]
         lines += ["Content-Type: application/json"] if content else []
-        asked = "\r\n".join([*lines, *self._headers, "", ""]).encode() + content
+        request = "\r\n".join([*lines, *self._headers, "", ""]).encode() + content
         began = time.perf_counter()
-        self._writer.write(asked)
+        self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         answer = await self._reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
         took_s = time.perf_counter() - began
@@ -34,7 +34,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(port: int, **headers: str) -> AsyncIterator[Connection]:
-    """A connection to an api on this machine. headers: what every request says."""
+    """A connection to an API on this machine. headers: sent with every request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
     try:
         yield Connection(reader, writer, headers)
@@ -43,6 +43,6 @@ async def connected(port: int, **headers: str) -> AsyncIterator[Connection]:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The smallest value that so many per cent of all values do not exceed."""
+    """The smallest value that this percentage of all values does not exceed."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))]

@@ -1,4 +1,4 @@
-"""A real api process without any replica, and the databases that it can stand on."""
+"""A real API process without replicas, and its databases."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.support.factories import CARD
 from tests.support.postgres import migrated
 
 START_LIMIT_S = 60
-# Far above what a bench asks for: what it asks must be taken in.
+# Far above the load of a bench: the API must accept all its requests.
 BUDGETS = {
     "MOMALISA_MAX_QUEUED_WALKS": "1000000",
     "MOMALISA_MAX_WALKS_PER_OWNER": "1000000",
@@ -29,20 +29,20 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Api:
-    """A running api process."""
+    """A running API process."""
 
     port: int
     process: psutil.Process
 
     def cpu_s(self) -> float:
-        """Seconds of a core that it has used so far: what a busy machine does not change."""
+        """The CPU time of the process so far, which other load on the machine does not change."""
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
 
 @contextmanager
 def database(kind: str, folder: Path) -> Iterator[str]:
-    """The url of an empty database in a folder: "SQLite", or "PostgreSQL", a server of its own."""
+    """The URL of an empty database. kind: "SQLite", in the folder, or "PostgreSQL", on a new server."""
     if kind == "SQLite":
         yield f"sqlite:///{folder}/catalogue.sqlite"
         return
@@ -52,7 +52,7 @@ def database(kind: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def served(folder: Path, database_url: str, **settings: str) -> Iterator[Api]:
-    """A `momalisa serve` that is ready. Its log lies in the folder; no replica is awake."""
+    """A `momalisa serve` that is ready, without replicas. It logs to the folder."""
     port, card = free_port(), folder / "card.json"
     log = folder / f"api-{port}.log"
     card.write_text(json.dumps(CARD))
@@ -78,7 +78,7 @@ def served(folder: Path, database_url: str, **settings: str) -> Iterator[Api]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
-                print("the api had to be killed", file=sys.stderr)
+                print("the API did not stop and was killed", file=sys.stderr)
 
 
 def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -89,4 +89,4 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None
                 return
         except URLError:
             time.sleep(0.05)
-    raise SystemExit(f"the api did not come up:\n{log.read_text()}")
+    raise SystemExit(f"the API did not start:\n{log.read_text()}")

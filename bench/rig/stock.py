@@ -1,4 +1,4 @@
-"""A catalogue that years have filled, written straight into its tables."""
+"""A large catalogue, written directly into its tables."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -43,10 +43,10 @@ Row = dict[str, Any]
 
 
 async def fill(database_url: str, count: int) -> dict[str, str]:
-    """Write `count` done walks into an empty catalogue, one a minute until now; ANALYZE.
+    """Write `count` finished walks into an empty catalogue, one per minute until now; then ANALYZE.
 
-    RARE_WALKS of them hold the word RARE and FEW_WALKS are of the owner FEW, both spread evenly over all; every other
-    one the owner MANY asks for, too. Returns the API keys of FEW and MANY.
+    RARE_WALKS of them contain the word RARE, and FEW_WALKS belong to the owner FEW, both spread evenly over all. The
+    owner MANY has requested every other walk too. Returns the API keys of FEW and MANY.
     """
     async with opened(database_url) as engine:
         keys = {name: await add_key(engine, name) for name in (FEW, MANY)}
@@ -61,7 +61,7 @@ async def fill(database_url: str, count: int) -> dict[str, str]:
 
 
 async def _rows_of_one(engine: AsyncEngine) -> tuple[Row, Row]:
-    """A walk's row and its ask's, of the catalogue's own making: which columns there are is its business."""
+    """The rows of one walk and its request, written by the catalogue, which knows the columns."""
     catalogue = Catalogue(engine)
     made, _ = await catalogue.request(spec(), FEW)
     async with engine.begin() as connection:
@@ -74,24 +74,24 @@ async def _rows_of_one(engine: AsyncEngine) -> tuple[Row, Row]:
 
 async def _write(connection: AsyncConnection, chunk: Sequence[tuple[Row, list[Row]]]) -> None:
     await connection.execute(insert(walks), [walk for walk, _ in chunk])
-    await connection.execute(insert(asks), [ask for _, wishes in chunk for ask in wishes])
+    await connection.execute(insert(asks), [ask for _, requests in chunk for ask in requests])
 
 
 def _rows(count: int, walk: Row, ask: Row) -> Iterator[tuple[Row, list[Row]]]:
-    """Each walk and the asks for it, oldest first."""
+    """Each walk and its requests, oldest first."""
     dice, rare, few = random.Random(count), _spread(RARE_WALKS, count), _spread(FEW_WALKS, count)
     for index in range(count):
         stops = [_prompt(dice) for _ in range(dice.choice((2, 2, 2, 3)))]
         if index in rare:
             stops[0] += f" with a {RARE}"
-        wish = spec(tuple(stops), seed=index)
+        request = spec(tuple(stops), seed=index)
         made_at = walk["created_at"] - timedelta(minutes=count - index)
-        said = {"id": wish.id, "spec": wish.model_dump(mode="json"), "stops": "\n".join(stops).casefold()}
+        about = {"id": request.id, "spec": request.model_dump(mode="json"), "stops": "\n".join(stops).casefold()}
         done = {"state": State.DONE, "revision": 30, "films": FILMS, "created_at": made_at}
         owners = [f"key:{FEW}" if index in few else f"cookie:{dice.randrange(OTHERS):024x}"]
         owners += [f"key:{MANY}"] if index % 2 else []
-        asked = {**ask, "walk_id": wish.id, "asked_at": made_at}
-        yield {**walk, **said, **done}, [{**asked, "owner": owner} for owner in owners]
+        requested = {**ask, "walk_id": request.id, "asked_at": made_at}
+        yield {**walk, **about, **done}, [{**requested, "owner": owner} for owner in owners]
 
 
 def _prompt(dice: random.Random) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from momalisa_api.settings import Settings
 from momalisa_api.store.schema import opened
-from tests.support.factories import Fleet, write_card
+from tests.support.factories import FakeFleet, write_card
 from tests.support.postgres import migrated
 
 
@@ -18,8 +18,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def fleet() -> Fleet:
-    return Fleet()
+def fleet() -> FakeFleet:
+    return FakeFleet()
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def emptied(postgres: str) -> str:
-    """The PostgreSQL that the tests share, without what others left there."""
+    """The shared PostgreSQL without the rows of other tests."""
     async with opened(postgres) as engine, engine.begin() as connection:
         for table in ("claims", "workers", "asks", "landings", "walks", "pgqueuer"):
             await connection.execute(text(f"DELETE FROM {table}"))

@@ -7,7 +7,7 @@ import pytest
 from tests.support.factories import ended, running
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 4}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4}
 async def test_a_wish_that_does_not_fit_is_told_what_would(settings, fleet, changes, said):
     """The sentence names the field and what is allowed; no replica hears of it."""
     async with running(settings, fleet) as client:
-        body = json.dumps({**WISH, **changes})
+        body = json.dumps({**REQUEST, **changes})
         answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
@@ -84,7 +84,7 @@ async def test_a_body_that_never_ends_is_cut_off(settings, fleet):
 async def test_hostile_prompts_are_data(settings, fleet, prompt):
     """They come back as they were, in JSON, and lead nowhere."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "start": prompt})).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "start": prompt})).json())
         assert walk["state"] == "done"
         assert walk["spec"]["stops"][0] == prompt
         name = (await client.get(walk["url"] + "/walk.gif")).headers["content-disposition"]
@@ -95,8 +95,8 @@ async def test_hostile_prompts_are_data(settings, fleet, prompt):
 async def test_prompts_that_look_alike_are_one_prompt(settings, fleet):
     """Composed or decomposed, with or without white space around: the same walk."""
     async with running(settings, fleet) as client:
-        one = await client.post("/api/v1/walks", json={**WISH, "start": "caf\u00e9"})
-        same = await client.post("/api/v1/walks", json={**WISH, "start": " cafe\u0301\n"})
+        one = await client.post("/api/v1/walks", json={**REQUEST, "start": "caf\u00e9"})
+        same = await client.post("/api/v1/walks", json={**REQUEST, "start": " cafe\u0301\n"})
     assert one.json()["id"] == same.json()["id"]
 
 

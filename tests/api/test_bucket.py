@@ -292,7 +292,7 @@ async def test_a_store_that_stays_away_is_a_problem_that_names_a_time(gcs, tmp_p
         with pytest.raises(BucketUnavailable) as met:
             await asked
         assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
-    gcs.heal()
+    gcs.clear_faults()
     assert await bucket.put("a/b", b"")
     await bucket.aclose()
 
@@ -370,7 +370,7 @@ async def test_a_bucket_that_is_away_at_the_start_is_waited_for(gcs):
     gcs.fail(".", times=math.inf)
     bucket = GcsBucket(gcs.bucket, check_s=0.3)
     bucket.check()
-    gcs.heal()
+    gcs.clear_faults()
     assert await bucket.put("a/b", b"")
     await bucket.aclose()
 

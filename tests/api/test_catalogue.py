@@ -71,12 +71,12 @@ async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
 
 async def test_a_snapshot_holds_what_was_put_in(catalogue, progress):
     """Through JSON and back: prompts in any script, warnings, what has landed."""
-    wish = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
-    walk, _ = await catalogue.request(wish, OWNER, warnings=["careful"])
+    request = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
+    walk, _ = await catalogue.request(request, OWNER, warnings=["careful"])
     await progress.note_stored(walk, [0, 2])
     await progress.note_stored(walk, [2])
-    walk = await catalogue.get(wish.id)
-    assert (walk.spec, walk.state, walk.stored, walk.warnings) == (wish, State.WAITING, {0, 2}, ("careful",))
+    walk = await catalogue.get(request.id)
+    assert (walk.spec, walk.state, walk.stored, walk.warnings) == (request, State.WAITING, {0, 2}, ("careful",))
 
 
 async def test_an_unknown_walk_is_a_problem(catalogue):
@@ -286,16 +286,16 @@ async def test_a_database_that_is_none_of_ours_is_refused(strange):
 async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
     """A walk goes on while anyone asks for it, however close the two come."""
     for seed in range(20):
-        wish = spec(seed=seed)
-        await catalogue.request(wish, "leaving")
+        request = spec(seed=seed)
+        await catalogue.request(request, "leaving")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(catalogue.withdraw, wish.id, "leaving")
-            tasks.start_soon(catalogue.request, wish, "coming")
-        walk = await catalogue.get(wish.id)
+            tasks.start_soon(catalogue.withdraw, request.id, "leaving")
+            tasks.start_soon(catalogue.request, request, "coming")
+        walk = await catalogue.get(request.id)
         if walk.state is State.CANCELLED:
             # The withdrawal was first: then the ask was told so, and can start the walk again.
             assert await catalogue.restart(walk, "coming")
-        assert (await catalogue.get(wish.id)).state is State.WAITING
+        assert (await catalogue.get(request.id)).state is State.WAITING
 
 
 async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):

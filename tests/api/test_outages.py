@@ -35,12 +35,12 @@ from momalisa_api.store.tables import keys
 from momalisa_api.walks.walk import State
 from tests.support.api_process import answers, serving
 from tests.support.deployment import free_port, wait_until
-from tests.support.factories import Fleet, spec
+from tests.support.factories import FakeFleet, spec
 from tests.support.gcs import FakeGcs
 from tests.support.postgres import Postgres, server
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 
 
 def test_an_outage_is_said_once_when_it_begins_and_once_when_it_is_over():
@@ -95,7 +95,7 @@ async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
 
 
 @contextmanager
-def listening(settings: Settings, fleet: Fleet) -> Iterator[str]:
+def listening(settings: Settings, fleet: FakeFleet) -> Iterator[str]:
     """Where an api over a made-up fleet answers, behind a real server."""
     app = create_app(settings.model_copy(update={"replicas": fleet.addresses}), fleet.client)
     port = free_port()
@@ -121,7 +121,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
 
 def done(url: str) -> str:
     """The url of a walk that is done."""
-    walk = httpx.post(f"{url}/api/v1/walks", json=WISH).json()
+    walk = httpx.post(f"{url}/api/v1/walks", json=REQUEST).json()
     wait_until(lambda: httpx.get(url + walk["url"]).json()["state"] == "done")
     return str(url + walk["url"])
 
@@ -139,7 +139,7 @@ def test_pictures_of_a_bucket_that_refuses_are_a_problem_and_no_half_answer(stor
             assert (away.status_code, away.headers["retry-after"]) == (503, "10")
             assert away.headers["content-type"] == "application/problem+json"
             assert away.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
-        store.heal()
+        store.clear_faults()
         for name in ("frames/0.png", "frames.zip", "walk.gif", "poster.webp"):
             assert httpx.get(f"{walk}/{name}").status_code == 200
 
@@ -323,7 +323,7 @@ def asked_everywhere(url: str, walk: str) -> list[httpx.Response]:
             client.delete(walk),
             client.get(f"{url}/api/v1/walks"),
             client.get(f"{url}/api/v1/walks", headers={"Authorization": "Bearer momalisa_key"}),
-            client.post(f"{url}/api/v1/walks", json=WISH),
+            client.post(f"{url}/api/v1/walks", json=REQUEST),
             client.get(f"{url}/api/v1/walk?start=a&end=b"),
             client.get(f"{url}/metrics"),
         ]
@@ -350,7 +350,7 @@ def test_an_api_whose_postgres_is_away_tells_its_callers_and_goes_on_by_itself(p
         for drain in drains:
             drain.start()
         wait_until(lambda: answers(url))
-        walk = url + httpx.post(f"{url}/api/v1/walks", json=WISH).json()["url"]
+        walk = url + httpx.post(f"{url}/api/v1/walks", json=REQUEST).json()["url"]
         listener = Listener(walk)
         wait_until(lambda: listener.heard)
 

@@ -12,7 +12,7 @@ from momalisa_api.store.schema import opened
 from tests.support.factories import running
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9}
 
 
 @asynccontextmanager
@@ -28,10 +28,10 @@ async def test_a_walk_goes_on_while_anybody_asks_for_it(settings, fleet):
     """Who withdraws takes back an ask, not another's walk."""
     replica = fleet.add(frame_s=3600)
     async with running(settings, fleet) as client, visitors(client, 2) as (first, second):
-        walk = (await first.post("/api/v1/walks", json=WISH)).json()
-        assert (await second.post("/api/v1/walks", json=WISH)).status_code == 200
+        walk = (await first.post("/api/v1/walks", json=REQUEST)).json()
+        assert (await second.post("/api/v1/walks", json=REQUEST)).status_code == 200
         with anyio.fail_after(5):
-            while not replica.asked:
+            while not replica.render_calls:
                 await anyio.sleep(0.01)
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
         assert (await first.delete(walk["url"])).json()["state"] != "cancelled"
@@ -43,23 +43,23 @@ async def test_a_walk_goes_on_while_anybody_asks_for_it(settings, fleet):
 async def test_an_unlisted_walk_is_reached_by_its_url_alone(settings, fleet):
     """Its owner finds it; the wall does not show it, until somebody asks for it listed."""
     async with running(settings, fleet) as client, visitors(client, 2) as (owner, other):
-        walk = (await owner.post("/api/v1/walks", json={**WISH, "listed": False})).json()
+        walk = (await owner.post("/api/v1/walks", json={**REQUEST, "listed": False})).json()
         assert (await other.get("/api/v1/walks")).json()["walks"] == []
         assert (await other.get("/api/v1/walks?owner=me")).json()["walks"] == []
         assert (await other.get(walk["url"])).status_code == 200
         mine = (await owner.get("/api/v1/walks?owner=me")).json()["walks"]
         assert [found["id"] for found in mine] == [walk["id"]]
-        await owner.post("/api/v1/walks", json={**WISH, "listed": True})
+        await owner.post("/api/v1/walks", json={**REQUEST, "listed": True})
         assert len((await other.get("/api/v1/walks")).json()["walks"]) == 1
 
 
 async def test_an_ask_is_seen_and_changed_by_its_owner_alone(settings, fleet):
     """Whether a walk hangs on the wall is for those to say who asked for it, and each speaks for itself."""
     async with running(settings, fleet) as client, visitors(client, 3) as (owner, other, stranger):
-        walk = (await owner.post("/api/v1/walks", json=WISH)).json()
-        await other.post("/api/v1/walks", json={**WISH, "listed": False})
+        walk = (await owner.post("/api/v1/walks", json=REQUEST)).json()
+        await other.post("/api/v1/walks", json={**REQUEST, "listed": False})
         # A client with a cookie that asked for something else, and one with none at all.
-        await stranger.post("/api/v1/walks", json={**WISH, "seed": 5, "listed": False})
+        await stranger.post("/api/v1/walks", json={**REQUEST, "seed": 5, "listed": False})
         ask = walk["url"] + "/request"
         said = [(await who.get(ask)).json() for who in (owner, other, stranger, client)]
         mine, unlisted, nothing = ({"mine": mine, "listed": listed} for mine, listed in ((1, 1), (1, 0), (0, 0)))
@@ -88,7 +88,7 @@ async def test_no_name_asks_for_nothing(settings, fleet):
 async def test_the_cookie_cannot_be_made_up(settings, fleet):
     """A visitor who writes another's name into it is nobody."""
     async with running(settings, fleet) as client, visitors(client, 2) as (owner, thief):
-        answer = await owner.post("/api/v1/walks", json={**WISH, "listed": False})
+        answer = await owner.post("/api/v1/walks", json={**REQUEST, "listed": False})
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=lax" in cookie
@@ -106,7 +106,7 @@ async def test_a_key_is_an_owner_wherever_it_is_used(settings, fleet):
         with pytest.raises(ValueError, match="a key named 'robot' exists already"):
             await add_key(engine, "robot")
         headers = {"Authorization": f"Bearer {key}"}
-        answer = await client.post("/api/v1/walks", json=WISH, headers=headers)
+        answer = await client.post("/api/v1/walks", json=REQUEST, headers=headers)
         assert "set-cookie" not in answer.headers
         client.cookies.clear()
         assert len((await client.get("/api/v1/walks?owner=me", headers=headers)).json()["walks"]) == 1
@@ -135,25 +135,25 @@ async def test_a_get_sets_no_cookie(settings, fleet):
 
 
 @pytest.mark.parametrize(
-    ("limits", "wishes", "status", "said"),
+    ("limits", "requests", "status", "said"),
     [
         ({"max_walks_per_owner": 2}, 3, 429, "2 unfinished walks"),
         ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
         ({"max_queued_walks": 2}, 3, 503, "2 walks are queued"),
     ],
 )
-async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet, limits, wishes, status, said):
+async def test_what_is_too_much_is_refused_before_it_is_taken_in(settings, fleet, limits, requests, status, said):
     """Nothing accepted is ever dropped, so the limit stands at the door; known walks pass it always."""
     fleet.add(ready=False)
     async with running(settings.model_copy(update=limits), fleet) as client:
-        answers = [await client.post("/api/v1/walks", json={**WISH, "seed": seed}) for seed in range(wishes)]
-        assert [answer.status_code for answer in answers] == [201] * (wishes - 1) + [status]
+        answers = [await client.post("/api/v1/walks", json={**REQUEST, "seed": seed}) for seed in range(requests)]
+        assert [answer.status_code for answer in answers] == [201] * (requests - 1) + [status]
         assert said in answers[-1].json()["detail"]
         assert int(answers[-1].headers["retry-after"]) >= 1
-        assert (await client.post("/api/v1/walks", json={**WISH, "seed": 0})).status_code == 200
+        assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 0})).status_code == 200
         if status == 429:
             client.cookies.clear()
-            assert (await client.post("/api/v1/walks", json={**WISH, "seed": 9})).status_code == 201
+            assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 9})).status_code == 201
 
 
 async def test_budgets_hold_for_those_who_ask_for_many_at_once(settings, fleet):
@@ -161,11 +161,11 @@ async def test_budgets_hold_for_those_who_ask_for_many_at_once(settings, fleet):
     fleet.add(ready=False)
     strict = settings.model_copy(update={"max_walks_per_owner": 5})
     async with running(strict, fleet) as client, visitors(client, 1) as [visitor]:
-        await visitor.post("/api/v1/walks", json=WISH)
+        await visitor.post("/api/v1/walks", json=REQUEST)
         statuses: list[int] = []
 
         async def ask(seed: int) -> None:
-            statuses.append((await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).status_code)
+            statuses.append((await visitor.post("/api/v1/walks", json={**REQUEST, "seed": seed})).status_code)
 
         async with anyio.create_task_group() as tasks:
             for seed in range(1, 40):
@@ -179,7 +179,7 @@ async def test_starting_old_walks_again_is_counted_too(settings, fleet):
     strict = settings.model_copy(update={"max_walks_per_owner": 2})
     async with running(strict, fleet) as client, visitors(client, 1) as [visitor]:
         for seed in range(4):
-            walk = (await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).json()
+            walk = (await visitor.post("/api/v1/walks", json={**REQUEST, "seed": seed})).json()
             await visitor.delete(walk["url"])
-        again = [(await visitor.post("/api/v1/walks", json={**WISH, "seed": seed})).status_code for seed in range(4)]
+        again = [(await visitor.post("/api/v1/walks", json={**REQUEST, "seed": seed})).status_code for seed in range(4)]
     assert again == [201, 201, 429, 429]

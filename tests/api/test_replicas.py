@@ -15,8 +15,7 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.support.factories import CARD, frames_of, painted, spec
-from tests.support.factories import Fleet as FakeFleet
+from tests.support.factories import CARD, FakeFleet, frames_of, painted, spec
 
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
@@ -68,14 +67,14 @@ async def test_idle_replicas_share_the_shards(fleet):
     async with dispatching(fleet) as replicas:
         await awake(replicas, 2)
         assert await collect_all(replicas) == ALL
-    assert len(first.asked) == len(second.asked) == 3
+    assert len(first.render_calls) == len(second.render_calls) == 3
 
 
 async def test_a_mark_arrives_with_its_frame(fleet):
     """From any of several replicas; the other frames of the shard have no mark."""
     disliked = frozenset({SHARDS[0].fractions[0], SHARDS[0].fractions[-1]})
-    fleet.add(dies_after=2, objects_to=disliked)
-    fleet.add(objects_to=disliked)
+    fleet.add(dies_after=2, flags=disliked)
+    fleet.add(flags=disliked)
     async with dispatching(fleet) as replicas:
         events = [event async for event in replicas.render(SHARDS[0]) if isinstance(event, RenderedFrame)]
     assert {event.fraction: event.marked for event in events} == {at: at in disliked for at in SHARDS[0].fractions}
@@ -87,7 +86,7 @@ async def test_a_slow_replica_gets_less(fleet):
     async with dispatching(fleet) as replicas:
         await awake(replicas, 2)
         assert await collect_all(replicas) == ALL
-    assert len(slow.asked) < len(fast.asked)
+    assert len(slow.render_calls) < len(fast.render_calls)
 
 
 async def test_a_busy_replica_is_called_again(fleet):
@@ -108,7 +107,7 @@ async def test_only_the_frames_that_a_dead_replica_did_not_send_are_requested_ag
         shard = SHARDS[0]
         assert sorted(await collect(replicas, shard)) == sorted(shard.fractions)
     assert dying.sent == 2
-    assert len(fleet.replicas["replica-2"].asked[0][1]) == len(shard.fractions) - 2
+    assert len(fleet.replicas["replica-2"].render_calls[0][1]) == len(shard.fractions) - 2
 
 
 async def test_a_replica_with_another_card_gets_no_work(fleet):
@@ -118,7 +117,7 @@ async def test_a_replica_with_another_card_gets_no_work(fleet):
     async with dispatching(fleet) as replicas:
         assert await collect_all(replicas) == ALL
         assert replicas.awake == 1
-    assert other.asked == []
+    assert other.render_calls == []
 
 
 async def test_cards_that_differ_only_in_their_texts_agree(fleet):
@@ -138,7 +137,7 @@ async def test_no_replica_awake_is_waiting_not_failing(fleet):
             came.extend(await collect(replicas, SHARDS[0]))
 
         tasks.start_soon(render)
-        while replica.looked_at < 3:
+        while replica.readiness_checks < 3:
             await anyio.sleep(0.01)
         assert came == []
         replica.ready = True
@@ -160,7 +159,7 @@ async def test_a_refusal_after_the_first_line_fails_at_once_too(fleet):
     async with dispatching(fleet, shard_tries=5) as replicas:
         with pytest.raises(WalkFailed, match="the pictures are no numbers"):
             await collect(replicas, SHARDS[0])
-    assert len(fleet.replicas["replica-1"].asked) == 1
+    assert len(fleet.replicas["replica-1"].render_calls) == 1
 
 
 async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
@@ -217,8 +216,8 @@ async def test_an_idle_replica_renders_the_shard_of_a_hanging_one(fleet, warm):
             await collect_all(replicas)
         hanging.frame_s = 3600
         assert await collect_all(replicas) == ALL
-        assert hanging.asked
-    assert hanging.closed == len(hanging.asked)
+        assert hanging.render_calls
+    assert hanging.closed == len(hanging.render_calls)
 
 
 @pytest.mark.parametrize("trouble", [{"refusal": (500, "broken")}, {"refusal": (507, "out of memory")}])

@@ -14,7 +14,7 @@ from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next
 from momalisa_api.walks.smoothness import Thumbnail, distance
 from tests.support.factories import ended, running, spec
 
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 25}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 25}
 MOST = 32
 pytestmark = pytest.mark.anyio
 
@@ -94,12 +94,14 @@ def test_probes_stand_in_the_places_of_frames():
 
 
 async def test_a_walk_is_even_by_itself(settings, fleet):
-    """The same wish, spaced uniformly, stands still and jumps."""
+    """The same request, spaced uniformly, stands still and jumps."""
     fleet.add(paint=steep)
     async with running(settings, fleet) as client:
-        even = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        even = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert fleet.frames_rendered <= MOST
-        uniform = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "spacing": "uniform"})).json())
+        uniform = await ended(
+            client, (await client.post("/api/v1/walks", json={**REQUEST, "spacing": "uniform"})).json()
+        )
         gif = await client.get(even["url"] + "/walk.gif")
         pictures = [
             Image.open(io.BytesIO((await client.get(f"{even['url']}/frames/{n}.png")).content)) for n in range(25)
@@ -119,7 +121,7 @@ async def test_probes_are_seen_before_it_is_known_where_frames_stand(settings, f
     replica = fleet.add(paint=steep, frame_s=0.02)
     seen: list[dict[str, Any]] = []
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         while walk["state"] not in ("done", "failed"):
             walk = (await client.get(walk["url"])).json()
             seen.append(walk)
@@ -149,7 +151,7 @@ async def test_rounds_go_on_after_a_restart(settings, fleet, tmp_path):
     """What was known is found again in the bucket: little is rendered twice, and the walk is the same."""
     fleet.add(paint=steep, frame_s=0.02)
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         while len((await client.get(walk["url"])).json()["probes"]) < 8:
             await anyio.sleep(0.01)
     before = fleet.frames_rendered
@@ -161,7 +163,7 @@ async def test_rounds_go_on_after_a_restart(settings, fleet, tmp_path):
     other = tmp_path / "other"
     elsewhere = settings.model_copy(update={"bucket": str(other), "database_url": f"sqlite:///{other}.db"})
     async with running(elsewhere, fleet) as client:
-        undisturbed = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        undisturbed = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
     assert undisturbed["smoothness"] == walk["smoothness"]
 
 
@@ -174,14 +176,14 @@ async def test_auto_finds_a_seed_and_says_which(settings, fleet):
 
     fleet.add(paint=best_is_three)
     async with running(settings, fleet) as client:
-        asked = (await client.post("/api/v1/walks", json={**WISH, "seed": "auto"})).json()
+        asked = (await client.post("/api/v1/walks", json={**REQUEST, "seed": "auto"})).json()
         assert asked["seed"] is None
         walk = await ended(client, asked)
         assert (walk["seed"], walk["spec"]["seed"]) == (3, "auto")
         gif = await client.get(walk["url"] + "/walk.gif")
         assert "_3_25f.gif" in gif.headers["content-disposition"]
         rendered = fleet.frames_rendered
-        again = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 3})).json())
+        again = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "seed": 3})).json())
         assert (again["seed"], again["smoothness"]) == (3, walk["smoothness"])
         assert fleet.frames_rendered == rendered
         by_get = await client.get("/api/v1/walk?start=a+giraffe&end=a+battleship&frames=25&seed=auto")
@@ -191,7 +193,7 @@ async def test_auto_finds_a_seed_and_says_which(settings, fleet):
 async def test_a_walk_that_goes_nowhere_says_so(settings, fleet):
     fleet.add(paint=still)
     async with running(settings, fleet) as client:
-        wish = {"start": "a giraffe", "end": "a giraffe", "frames": 25, "seed": "auto"}
-        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+        request = {"start": "a giraffe", "end": "a giraffe", "frames": 25, "seed": "auto"}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
     assert (walk["state"], walk["seed"], walk["smoothness"]["evenness"]) == ("done", 0, None)
     assert any("the same picture" in warning for warning in walk["warnings"])

@@ -12,7 +12,7 @@ from tests.support.factories import ended, running
 from tests.support.gallery import Head
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 4, "spacing": "uniform", "width": 40, "height": 48}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 4, "spacing": "uniform", "width": 40, "height": 48}
 HOSTILE = [
     '"><script>alert(1)</script>',
     '--></title><!--#include virtual="/metrics" -->',
@@ -32,7 +32,7 @@ async def head(client: httpx.AsyncClient, path: str, **headers: str) -> Head:
 async def test_a_walk_on_the_wall_says_what_it_is(settings, fleet):
     """A link in a chat shows the picture, the film, and both prompts; urls are whole ones."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         found = await head(client, f"/walks/{walk['id']}", Host="moma.example:8443")
         base = "http://moma.example:8443"
         assert found.title == "a giraffe → a battleship · MoMALisa"
@@ -53,7 +53,7 @@ async def test_a_walk_on_the_wall_says_what_it_is(settings, fleet):
 async def test_prompts_are_text_whatever_stands_in_them(settings, fleet, prompt):
     """Every visitor of a shared link would run what one visitor typed."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "start": prompt})).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "start": prompt})).json())
         answer = await client.get("/api/v1/head", params={"path": f"/walks/{walk['id']}"})
         found = Head(answer.text)
     assert set(found.tags) == {"title", "meta", "link"}
@@ -67,7 +67,7 @@ async def test_prompts_are_text_whatever_stands_in_them(settings, fleet, prompt)
 async def test_a_long_prompt_is_cut(settings, fleet):
     """A thousand characters are no title."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "end": "ab " * 300})).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "end": "ab " * 300})).json())
         found = await head(client, f"/walks/{walk['id']}")
     assert found.meta["og:title"].endswith("ab…")
     assert len(found.meta["og:title"]) < 120
@@ -79,22 +79,22 @@ async def test_what_does_not_hang_on_the_wall_says_nothing(settings, fleet):
     async with running(settings, fleet) as client:
         walks = [
             await ended(
-                client, (await client.post("/api/v1/walks", json={**WISH, "seed": seed, "listed": listed})).json()
+                client, (await client.post("/api/v1/walks", json={**REQUEST, "seed": seed, "listed": listed})).json()
             )
             for seed, listed in ((1, False), (2, True))
         ]
         assert (await head(client, f"/walks/{walks[1]['id']}")).meta["og:url"]
         async with opened(settings.database_url) as engine:
             await Gallery(engine).hide(walks[1]["id"])
-        replica.holds = True
-        unfinished = (await client.post("/api/v1/walks", json={**WISH, "seed": 3})).json()
+        replica.stalled = True
+        unfinished = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 3})).json()
         paths = [f"/walks/{walk['id']}" for walk in (*walks, unfinished)]
         paths += [f"/walks/{'0' * 32}", "/walks/x", "/elsewhere", "<script>", "/walks/" + "0" * 32 + "\n"]
         for path in paths:
             found = await head(client, path)
             assert (found.title, found.canonical) == ("MoMALisa", None)
             assert set(found.meta) == {"description", "robots"}
-        replica.holds = False
+        replica.stalled = False
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.support.factories import ended, running
 from tests.support.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
+REQUEST = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -40,7 +40,7 @@ async def test_every_page_is_the_shell_with_a_head(hung, fleet, path):
 async def test_a_shared_walk_is_described_in_its_page(hung, fleet):
     """Crawlers run no script."""
     async with running(hung, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         page = await client.get(f"/walks/{walk['id']}", headers=BROWSER)
     assert Head(page.text).meta["og:title"] == "a <giraffe> → a battleship"
     assert "<giraffe>" not in page.text
@@ -94,7 +94,7 @@ async def test_what_is_nowhere_is_a_page_to_people_and_a_problem_to_scripts(hung
     for answer in (script, *others):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert (outside.status_code, posted.status_code, known.status_code) == (404, 405, 405)
-    assert "made-up" not in outside.text
+    assert "test-model" not in outside.text
     assert (looked.status_code, looked.content) == (200, b"")
 
 

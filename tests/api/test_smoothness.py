@@ -90,10 +90,10 @@ def test_a_jump_is_a_large_step_between_fractions_that_are_as_good_as_equal() ->
 async def test_a_finished_walk_says_how_it_moves(settings, fleet):
     """In the resource; and one that does not move says so in words."""
     async with running(settings, fleet) as client:
-        wish = {"start": "a giraffe", "end": "a battleship", "frames": 5}
-        moving = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
-        ease = await ended(client, (await client.post("/api/v1/walks", json={**wish, "spacing": "ease"})).json())
-        unknown = await client.post("/api/v1/walks", json={**wish, "spacing": "wide"})
+        request = {"start": "a giraffe", "end": "a battleship", "frames": 5}
+        moving = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
+        ease = await ended(client, (await client.post("/api/v1/walks", json={**request, "spacing": "ease"})).json())
+        unknown = await client.post("/api/v1/walks", json={**request, "spacing": "wide"})
     assert moving["smoothness"]["evenness"] > 0.9
     assert ease["smoothness"]["evenness"] < moving["smoothness"]["evenness"]
     assert ease["id"] != moving["id"]
@@ -105,8 +105,8 @@ async def test_a_walk_that_does_not_move_says_so(settings, fleet):
     """Two stops that the model paints alike."""
     fleet.add(paint=lambda recipe, _: _png_of(recipe))
     async with running(settings, fleet) as client:
-        wish = {"start": "a giraffe", "end": "a giraffe", "frames": 5}
-        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+        request = {"start": "a giraffe", "end": "a giraffe", "frames": 5}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
     assert walk["state"] == "done"
     assert walk["smoothness"]["evenness"] is None
     assert any("the same picture" in warning for warning in walk["warnings"])

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, event
 
-from tests.support.factories import CARD, ended, held, landing, painted, running, write_card
+from tests.support.factories import CARD, ended, painted, running, until_first_frame, until_stalled, write_card
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9&spacing=uniform"
 
 
@@ -55,7 +55,7 @@ async def test_a_line_that_is_held_too_long_ends_as_on_its_way(settings, fleet):
 async def test_many_who_want_the_zip_at_once_all_get_it(settings, fleet):
     """It is packed once, and packing must not use up the threads that it waits for."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         sizes: list[int] = []
 
         async def take() -> None:
@@ -72,7 +72,7 @@ async def test_many_who_want_the_zip_at_once_all_get_it(settings, fleet):
 async def test_head_tells_what_get_would(settings, fleet):
     """Players and caches ask before they fetch."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         for path in (walk["url"], walk["url"] + "/walk.gif", walk["url"] + "/events", URL):
             got, head = await client.get(path), await client.head(path)
             assert (head.status_code, head.content) == (200, b"")
@@ -82,11 +82,11 @@ async def test_head_tells_what_get_would(settings, fleet):
 async def test_films_that_were_lost_are_made_anew_when_posted(settings, fleet, tmp_path):
     """A bucket that was tidied up by hand: the caller hears 410, and a POST mends it without rendering."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         (tmp_path / "bucket" / "walks" / walk["id"] / "walk.gif").unlink()
         lost = await client.get(walk["url"] + "/walk.gif")
         assert (lost.status_code, lost.json()["type"]) == (410, "urn:momalisa:problem:gone")
-        again = await client.post("/api/v1/walks", json=WISH)
+        again = await client.post("/api/v1/walks", json=REQUEST)
         assert again.status_code == 201
         assert (await ended(client, again.json()))["state"] == "done"
         assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
@@ -120,7 +120,7 @@ async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(
         assert (refused.status_code, unknown.status_code) == (406, 406)
         assert "momalisa-api[video]" in refused.json()["detail"]
         assert fleet.frames_rendered == 0
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert set(walk["films"]) == {"walk.gif", "poster.webp", "poster.jpg"}
         assert (await client.get(walk["url"] + "/walk.mp4")).status_code == 406
 
@@ -132,7 +132,7 @@ async def test_the_same_wish_is_rendered_once_however_many_ask(settings, fleet):
         answers = []
 
         async def ask() -> None:
-            answers.append(await client.post("/api/v1/walks", json=WISH))
+            answers.append(await client.post("/api/v1/walks", json=REQUEST))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
@@ -146,9 +146,9 @@ async def test_the_same_wish_is_rendered_once_however_many_ask(settings, fleet):
 async def test_a_longer_walk_renders_only_the_frames_between(settings, fleet):
     """49 frames after 25 are 24 new ones; the others lie in the bucket."""
     async with running(settings, fleet) as client:
-        await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 25})).json())
+        await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 25})).json())
         assert fleet.frames_rendered == 25
-        await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 49})).json())
+        await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 49})).json())
     assert fleet.frames_rendered == 25 + 24
 
 
@@ -156,8 +156,8 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     """The gallery shows each frame as it lands, whatever their order."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        walk = await held(client, walk, replica)
+        walk = await until_first_frame(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        walk = await until_stalled(client, walk, replica)
         index = walk["frames_ready"][0]
         here = await client.get(f"{walk['url']}/frames/{index}.png")
         missing = next(index for index in range(9) if index not in walk["frames_ready"])
@@ -174,7 +174,7 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
 async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
     """Players ask for ranges, browsers for what has changed, people for a ZIP."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         archive = await client.get(walk["url"] + "/frames.zip")
         with zipfile.ZipFile(io.BytesIO(archive.content)) as frames:
             assert frames.namelist() == [f"{index:03}.png" for index in range(9)]
@@ -196,7 +196,7 @@ async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
 async def test_every_film_says_how_it_was_made(settings, fleet):
     """A film found years later can be walked again."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         gif = await client.get(walk["url"] + "/walk.gif")
     with Image.open(io.BytesIO(gif.content)) as picture:
         spec = json.loads(picture.info["comment"])
@@ -209,7 +209,7 @@ async def test_a_failed_walk_says_why_and_starts_again_only_when_posted(settings
     """A GET in a page that is reloaded must not set a broken machine going for ever."""
     replica = fleet.add(refusal=(422, "steps must be 1 to 3"))
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert walk["state"] == "failed"
         assert "steps must be 1 to 3" in walk["error"]
         told = await client.get(URL)
@@ -218,7 +218,7 @@ async def test_a_failed_walk_says_why_and_starts_again_only_when_posted(settings
         assert "steps must be 1 to 3" in told.json()["detail"]
         replica.refusal = None
         assert (await client.get(URL)).status_code == 502
-        again = await client.post("/api/v1/walks", json=WISH)
+        again = await client.post("/api/v1/walks", json=REQUEST)
         assert again.status_code == 201
         assert (await ended(client, again.json()))["state"] == "done"
 
@@ -228,7 +228,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
     replica = fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
         replica.frame_s = 0.01
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         with anyio.fail_after(5):
             while not walk["frames_ready"]:
                 walk = (await client.get(walk["url"])).json()
@@ -239,7 +239,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
         assert gone["state"] == "cancelled"
         assert (await client.get(URL)).status_code == 409
         replica.frame_s, before = 0, replica.sent
-        again = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        again = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert again["state"] == "done"
         assert replica.sent - before <= 9 - len(gone["frames_ready"])
         kept = await client.delete(walk["url"])
@@ -249,8 +249,8 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
 async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
     """Stops that come twice are rendered once: the legs between them have the same recipe."""
     async with running(settings, fleet) as client:
-        wish = {"stops": ["a", "b", "a", "b"], "frames": 13, "spacing": "uniform"}
-        walk = await ended(client, (await client.post("/api/v1/walks", json=wish)).json())
+        request = {"stops": ["a", "b", "a", "b"], "frames": 13, "spacing": "uniform"}
+        walk = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
         assert walk["state"] == "done", walk
         assert walk["frames_ready"] == list(range(13))
     assert fleet.frames_rendered == 4 + 4 + 1
@@ -259,9 +259,9 @@ async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
 async def test_a_walk_outlives_the_process_that_began_it(settings, fleet):
     """Frames and films lie in the bucket: a restart renders nothing twice."""
     async with running(settings, fleet) as client:
-        await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert walk["state"] == "done"
     assert fleet.frames_rendered == 9
 
@@ -270,8 +270,8 @@ async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
     """A prompt beyond the encoder's limit is not cut in silence."""
     fleet.add(warnings=[{"prompt": "start", "truncated": "with a hat", "detail": "Ignored: 'with a hat'."}])
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        slower = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frame_ms": 200})).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        slower = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frame_ms": 200})).json())
     assert walk["warnings"] == ["Ignored: 'with a hat'."]
     assert slower["warnings"] == walk["warnings"], "frames that are there already were not heard either"
 
@@ -280,13 +280,13 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     """Nobody has to ask again; what had landed is not rendered again."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        walk = await landing(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        walk = await held(client, walk, replica)
-    replica.holds, before = False, len(walk["frames_ready"])
+        walk = await until_first_frame(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        walk = await until_stalled(client, walk, replica)
+    replica.stalled, before = False, len(walk["frames_ready"])
     async with running(settings, fleet) as client:
         assert (await ended(client, walk))["state"] == "done"
     assert before >= 1
-    assert len({fraction for _, fractions in replica.asked for fraction in fractions}) == 9
+    assert len({fraction for _, fractions in replica.render_calls for fraction in fractions}) == 9
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
     """Scaled to zero, the api takes walks in all the same."""
     replica = fleet.add(ready=False)
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         assert (walk["state"], walk["replicas_awake"], walk["queue_position"]) == ("waiting", 0, 1)
         replica.ready = True
         assert (await ended(client, walk))["state"] == "done"
@@ -321,9 +321,9 @@ async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, f
     """Cursors hold while new walks arrive."""
     async with running(settings, fleet) as client:
         for seed in range(5):
-            await client.post("/api/v1/walks", json={**WISH, "frames": 2, "seed": seed})
+            await client.post("/api/v1/walks", json={**REQUEST, "frames": 2, "seed": seed})
         first = (await client.get("/api/v1/walks?limit=2")).json()
-        await client.post("/api/v1/walks", json={**WISH, "frames": 2, "seed": 9})
+        await client.post("/api/v1/walks", json={**REQUEST, "frames": 2, "seed": 9})
         second = (await client.get(first["next"])).json()
         last = (await client.get(second["next"])).json()
         found = (await client.get("/api/v1/walks?q=GIRAFFE")).json()
@@ -347,7 +347,7 @@ async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of
 
     async with running(settings, fleet) as client:
         for seed in range(5):
-            await client.post("/api/v1/walks", json={**WISH, "seed": seed})
+            await client.post("/api/v1/walks", json={**REQUEST, "seed": seed})
         event.listen(Engine, "before_cursor_execute", note)
         try:
             one = await client.get("/api/v1/walks?limit=1")
@@ -397,7 +397,7 @@ async def test_metrics_say_how_much_waits(settings, fleet):
         return float(found.split()[-1])
 
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         assert await value(client, "momalisa_frames_pending") == 9
         assert await value(client, 'momalisa_walks{state="waiting"}') == 1
         assert await value(client, "momalisa_replicas_awake") == 0

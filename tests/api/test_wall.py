@@ -14,7 +14,7 @@ from momalisa_api.store.schema import opened
 from tests.support.factories import ended, running
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}
 
 
 def objects(settings) -> set[str]:
@@ -25,10 +25,10 @@ def objects(settings) -> set[str]:
 async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, fleet):
     """An operator's second thoughts must not break somebody's link."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         async with opened(settings.database_url) as engine:
             await Gallery(engine).hide(walk["id"])
-        await client.post("/api/v1/walks", json=WISH)
+        await client.post("/api/v1/walks", json=REQUEST)
         assert (await client.put(walk["url"] + "/request", json={"listed": True})).json() == {
             "mine": True,
             "listed": True,
@@ -40,9 +40,9 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
 async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
     """Frames are shared between walks: the longer one keeps all of its own."""
     async with running(settings, fleet) as client:
-        short = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
-        long = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "frames": 9})).json())
-        other = await ended(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 1})).json())
+        short = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        long = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 9})).json())
+        other = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "seed": 1})).json())
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
             gone = await purge_walk(Catalogue(engine), bucket, long["id"])
             assert gone == 5 + 4, "five films, and the four frames that only the longer walk had"
@@ -65,7 +65,7 @@ async def test_blocked_words_are_refused_whole_and_without_a_hint(settings, flee
     blocklist = tmp_path / "blocklist"
     blocklist.write_text("# not here\nred dragon\n\nmad\n")
     async with running(settings.model_copy(update={"blocklist": blocklist}), fleet) as client:
-        answer = await client.post("/api/v1/walks", json={**WISH, "start": prompt})
+        answer = await client.post("/api/v1/walks", json={**REQUEST, "start": prompt})
         assert answer.status_code == (422 if refused else 201)
         if refused:
             assert answer.json()["type"] == "urn:momalisa:problem:prompt-blocked"

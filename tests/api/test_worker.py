@@ -16,10 +16,10 @@ from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.work.worker import MAX_TRIES
-from tests.support.factories import ended, landing, running, spec
+from tests.support.factories import ended, running, spec, until_first_frame
 
 pytestmark = pytest.mark.anyio
-WISH = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
+REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_a_walk_that_kills_one_worker_after_another_fails(settings, fleet)
     """Otherwise it would occupy the deployment for ever."""
     fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
-        walk = (await client.post("/api/v1/walks", json=WISH)).json()
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
     for number in range(MAX_TRIES):
         async with opened(settings.database_url) as engine, engine.begin() as connection:
             lost = {"walk_id": walk["id"], "worker": f"lost {number}"}
@@ -126,10 +126,10 @@ async def test_a_web_process_accepts_what_a_worker_renders_later(settings, fleet
     replica = fleet.add()
     shared = settings.model_copy(update={"database_url": emptied})
     async with running(shared.model_copy(update={"role": "web"}), fleet) as client:
-        walk = (await client.post("/api/v1/walks", json={**WISH, "seed": 4})).json()
+        walk = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 4})).json()
         assert (walk["state"], walk["replicas_awake"]) == ("waiting", 0)
         assert "No replica is running" in walk["message"]
-        assert not replica.looked_at
+        assert not replica.readiness_checks
         async with running(shared.model_copy(update={"role": "worker"}), fleet) as elsewhere:
             walk = await ended(client, walk)
             assert (await elsewhere.get("/api/v1/model")).status_code == 404
@@ -145,7 +145,7 @@ def lose_a_frame(bucket: Path) -> None:
 async def test_missing_frames_are_rendered_again_on_request(settings, fleet):
     """The films remain available meanwhile; only missing frames are rendered."""
     async with running(settings, fleet) as client:
-        walk = await ended(client, (await client.post("/api/v1/walks", json=WISH)).json())
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         lose_a_frame(Path(settings.bucket))
         statuses = [(await client.get(f"{walk['url']}/frames/{number}.png")).status_code for number in range(9)]
         gone = await client.get(f"{walk['url']}/frames.zip")
@@ -153,12 +153,12 @@ async def test_missing_frames_are_rendered_again_on_request(settings, fleet):
         assert sorted(statuses) == [*[200] * 8, 410]
         assert (film.status_code, gone.status_code) == (200, 410)
         assert "POST" in gone.json()["detail"]
-        again = await client.post("/api/v1/walks", json=WISH)
+        again = await client.post("/api/v1/walks", json=REQUEST)
         assert again.status_code == 201
         assert (await client.get(f"{walk['url']}/walk.gif")).status_code == 200
         assert (await ended(client, again.json()))["state"] == "done"
         assert (await client.get(f"{walk['url']}/frames.zip")).status_code == 200
-        assert (await client.post("/api/v1/walks", json=WISH)).status_code == 200
+        assert (await client.post("/api/v1/walks", json=REQUEST)).status_code == 200
     assert fleet.frames_rendered == 10
 
 
@@ -174,7 +174,7 @@ async def test_a_walk_waits_while_the_bucket_is_unavailable_and_continues_by_its
     async with running(settings, fleet) as client:
         with monkeypatch.context() as outage:
             outage.setattr(FolderBucket, "put", refuse)
-            walk = (await client.post("/api/v1/walks", json=WISH)).json()
+            walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
             with anyio.fail_after(20):
                 while len(refused) < 4:
                     await asyncio.sleep(0.01)
@@ -191,7 +191,7 @@ async def test_a_stopping_worker_returns_its_shards_at_once(settings, fleet, emp
     shared = settings.model_copy(update={"database_url": emptied, "lease_s": 3600.0})
     replica = fleet.add(frame_s=0.01)
     async with running(shared, fleet) as client:
-        walk = await landing(client, (await client.post("/api/v1/walks", json={**WISH, "seed": 5})).json())
+        walk = await until_first_frame(client, (await client.post("/api/v1/walks", json={**REQUEST, "seed": 5})).json())
         replica.frame_s = 3600
     replica.frame_s = 0
     async with running(shared, fleet) as client:

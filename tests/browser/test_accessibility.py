@@ -84,12 +84,14 @@ def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
     for name in opened(visitor, pages):
         wrong[name] = violations(visitor)
     with deployment.holding(after=1):
-        started = deployment.ask(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
         visitor.go(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2)
         wrong["in progress"] = violations(visitor)
     with deployment.refusing("No."):
-        failed = deployment.ended(deployment.ask(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform"))
+        failed = deployment.ended(
+            deployment.request_walk(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform")
+        )
         visitor.go(f"/walks/{failed['id']}")
         visitor.await_state("failed")
         wrong["failed"] = violations(visitor)
@@ -128,7 +130,9 @@ def test_with_reduced_motion_nothing_plays_until_play_is_pressed(visit, walk):
 def test_only_quarters_are_announced(visit, deployment):
     """One announcement per frame would be too many for a screen reader."""
     with deployment.holding(after=0):
-        started = deployment.ask(start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(
+            start="a quiet wave", end="a loud star", frames=13, spacing="uniform", steps=4
+        )
         visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("[aria-live=polite]")).to_have_text("0%. The walk has been requested.")
         filled = visitor.page.locator("li[data-kind='frame']")

@@ -12,7 +12,7 @@ BROKEN = r"Failed to load resource: net::ERR_"
 def half_done(visit, deployment, request):
     """A visitor on the page of a walk with four frames, which gets no more until `let_through`."""
     with deployment.holding(after=2):
-        started = deployment.ask(
+        started = deployment.request_walk(
             start=f"a tunnel {request.node.name}", end="light", frames=13, spacing="uniform", steps=4
         )
         visitor = visit(f"/walks/{started['id']}")
@@ -69,7 +69,7 @@ def test_a_picture_that_failed_to_load_is_requested_again(visit, walk):
 def test_after_three_lost_connections_it_polls(visit, deployment):
     """Some proxies cut every stream; the frames still arrive, a little later."""
     with deployment.holding(after=2):
-        started = deployment.ask(start="a cut wire", end="a whole one", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(start="a cut wire", end="a whole one", frames=13, spacing="uniform", steps=4)
         visitor = visit("/about")
         visitor.allow_console(BROKEN)
         cut = []

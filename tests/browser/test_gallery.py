@@ -107,7 +107,7 @@ def test_with_reduced_motion_no_film_plays_on_hover(visit, page):
 def test_the_card_of_an_unfinished_walk_is_updated(visit, deployment):
     """First an empty square, then its poster, in the same place."""
     with deployment.holding(after=2):
-        deployment.ask(start="a wall that grows", end="a roof", frames=13, spacing="uniform", steps=4)
+        deployment.request_walk(start="a wall that grows", end="a roof", frames=13, spacing="uniform", steps=4)
         visitor = visit("/gallery")
         card = visitor.page.locator(CARDS).first
         expect(card).to_contain_text("a wall that grows to a roof")

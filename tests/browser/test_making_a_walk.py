@@ -74,7 +74,9 @@ def test_two_prompts_become_a_walk_that_appears_frame_by_frame(visit, deployment
 def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
     """Many replicas render at once, coarse to fine; no frame waits for the one before it."""
     with deployment.holding(after=2):
-        started = deployment.ask(start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(
+            start="a wide spiral", end="a dense grid", frames=13, spacing="uniform", steps=4
+        )
         visitor = visit(f"/walks/{started['id']}")
         visitor.wait_for("() => observed.filled.length === 4")
         early = visitor.observed("filled")
@@ -93,7 +95,7 @@ def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
 def test_an_even_walk_shows_probes_before_it_has_frames(visit, deployment):
     """The first round takes a while; its pictures are shown in the meantime."""
     with deployment.holding(after=2):
-        started = deployment.ask(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
+        started = deployment.request_walk(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
         visitor = visit(f"/walks/{started['id']}")
         visitor.page.locator("li[data-kind='probe'] img.loaded").first.wait_for()
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(0)

@@ -43,7 +43,9 @@ def test_a_finished_walk_plays_when_its_page_opens_until_it_is_paused(visit, wal
 def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment):
     """Without a reload or a click."""
     with deployment.holding(after=2):
-        started = deployment.ask(start="a slow dawn", end="a quick noon", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(
+            start="a slow dawn", end="a quick noon", frames=13, spacing="uniform", steps=4
+        )
         visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
         expect(button(visitor, "Play")).to_be_disabled()
@@ -54,7 +56,9 @@ def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment)
 def test_a_walk_does_not_play_for_a_visitor_who_has_chosen_a_frame(visit, deployment):
     """A picture that somebody looks at does not move away."""
     with deployment.holding(after=2):
-        started = deployment.ask(start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4)
+        started = deployment.request_walk(
+            start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4
+        )
         visitor = visit(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(4)
         visitor.slot(7).get_by_role("button").click()

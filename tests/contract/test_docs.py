@@ -1,4 +1,4 @@
-"""The documents are compared with the code: settings, commands, links, paths and modules that they name exist."""
+"""The documents agree with the code: the settings, commands, links, paths and modules that they name exist."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ REPOSITORY_PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/(?:[\w./*-]|{{[\w,]+}}
 PLACEHOLDER = re.compile(r"(?:^|/)[A-Z]{2,}(?:/|$)")
 API_MODULE = re.compile(r"`((?:cli|web|work|store|fleet|films|walks)/[\w/]+\.py)`")
 
-# These also name what was there once.
+# These also name files that were removed.
 RECORDS = {ROOT / "CHANGELOG.md", *DECISIONS.glob("*.md")}
 
 
@@ -105,7 +105,7 @@ def wrapped_prose(page: Path) -> Iterator[str]:
     ("settings", "heading"), [(ApiSettings, "## API service"), (ModelSettings, "## Model service")]
 )
 def test_every_setting_is_documented_with_its_default(settings: type[BaseSettings], heading: str):
-    """Names, defaults and descriptions; neither more nor less."""
+    """Names, defaults and descriptions; no setting is missing, none is obsolete."""
     documented = documented_settings(heading)
     assert set(documented) == {f"MOMALISA_{name.upper()}" for name in settings.model_fields}
     for name, field in settings.model_fields.items():
@@ -116,7 +116,7 @@ def test_every_setting_is_documented_with_its_default(settings: type[BaseSetting
 
 
 def test_every_make_target_that_the_documents_name_exists():
-    """The commands of the quick start above all."""
+    """Above all the commands of the quick start."""
     makefile = (ROOT / "Makefile").read_text()
     targets = {
         named(page): {target for code in code_of(page) for target in re.findall(r"\bmake ([a-z][a-z0-9-]*)", code)}
@@ -130,14 +130,14 @@ def test_every_make_target_that_the_documents_name_exists():
 
 @pytest.mark.parametrize(("model", "heading"), [(WalkRequest, "## Request a walk"), (WalkResource, "## Follow a walk")])
 def test_every_field_of_the_api_is_documented(model: type[BaseModel], heading: str):
-    """Neither more nor less: a field of an older version misleads as well."""
+    """No field is missing, and none is obsolete."""
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section(API_GUIDE, heading), re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"\w+", row)}
     assert documented == set(model.model_fields)
 
 
 def test_every_problem_of_the_api_is_documented():
-    """A client compares these words."""
+    """Clients compare these slugs."""
     documented = set(re.findall(r"`([a-z-]+)`", section(API_GUIDE, "## Errors")))
     answered = {problem.slug for problem in every_kind(Problem)} | {Problem.slug}
     assert answered - documented == set()
@@ -149,13 +149,13 @@ def every_kind(kind: type[Problem]) -> Iterator[type[Problem]]:
 
 
 def test_the_readme_is_short():
-    """A newcomer reads it to the end; details belong into docs/."""
+    """A newcomer should read it to the end. Details belong in docs/."""
     assert len(README.read_text().splitlines()) <= LONGEST_README
 
 
 @each_page
 def test_links_point_to_something_that_exists(page: Path):
-    """A heading that was renamed breaks links on other pages."""
+    """A renamed heading breaks links on other pages."""
     assert set(broken_links(page)) == set()
 
 
@@ -167,7 +167,7 @@ def test_prose_is_wrapped(page: Path):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RECORDS], ids=named)
 def test_files_that_a_page_names_exist(page: Path):
-    """A reader looks for them."""
+    """Readers look for them."""
     code = "\n".join(code_of(page))
     paths = {path.rstrip("./") for path in REPOSITORY_PATH.findall(code)}
     expanded = {path for name in paths for path in alternatives(name) if not PLACEHOLDER.search(path)}
@@ -182,7 +182,7 @@ def alternatives(path: str) -> list[str]:
 
 
 def test_pages_that_the_code_names_exist():
-    """Comments send readers to the documents."""
+    """Comments refer to the documents."""
     listed = subprocess.run(
         ["git", "grep", "-I", "--only-matching", "-h", "-E", r"docs/[a-z0-9/_-]+\.md"],
         cwd=ROOT,
@@ -195,7 +195,7 @@ def test_pages_that_the_code_names_exist():
 
 @pytest.mark.parametrize("package", [API, MODEL], ids=lambda package: package.name)
 def test_every_module_is_on_the_map(package: Path):
-    """A reader looks for it there."""
+    """Readers look up modules there."""
     page = ARCHITECTURE.read_text()
     modules = {path for path in package.rglob("*.py") if "versions" not in path.parts and path.stem != "__init__"}
     named = set(re.findall(r"[`/](\w+)(?:\.py)?`", page))
@@ -205,7 +205,7 @@ def test_every_module_is_on_the_map(package: Path):
 
 
 def test_the_two_drawings_differ_in_colours_only():
-    """Both are drawn by hand; a change of one alone would be seen by half of the readers."""
+    """Both are drawn by hand. Half of the readers would not see a change to only one of them."""
     light, dark = ((ROOT / "docs" / f"architecture-{name}.svg").read_text() for name in ("light", "dark"))
     without_style = [re.sub(r"<style>.*</style>", "", drawing, flags=re.DOTALL) for drawing in (light, dark)]
     assert without_style[0] == without_style[1]
@@ -214,7 +214,7 @@ def test_the_two_drawings_differ_in_colours_only():
 
 
 def test_every_decision_is_complete_and_in_the_index():
-    """Number, status, date; context, decision, consequences."""
+    """With number, status and date; context, decision and consequences."""
     index = (DECISIONS / "README.md").read_text()
     pages = sorted(DECISIONS.glob("[0-9]*.md"))
     assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]

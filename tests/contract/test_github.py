@@ -1,4 +1,4 @@
-"""GitHub would only report a mistake in these files after a push, and some not at all."""
+"""The files for GitHub: it reports mistakes in them only after a push, and some not at all."""
 
 import re
 import subprocess
@@ -50,19 +50,19 @@ def test_every_action_is_pinned_to_a_commit(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_only_read_unless_a_job_says_more(path):
-    """A token that can write is worth stealing. Without this line it can write."""
+    """By default the token can also write, which makes it worth stealing."""
     assert yaml.safe_load(path.read_text())["permissions"] == {"contents": "read"}
 
 
 def test_no_checkout_keeps_the_token():
-    """The steps that follow run code of a pull request."""
+    """Later steps run the code of a pull request."""
     checkouts = [step for job in jobs() for step in job.get("steps", []) if "actions/checkout@" in step.get("uses", "")]
     assert len(checkouts) >= 5
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 def test_every_make_target_that_a_workflow_runs_exists():
-    """CI runs what a contributor can run."""
+    """CI runs the same commands as contributors."""
     for job in jobs():
         for step in job.get("steps", []):
             for target in re.findall(r'\bmake "?([a-z$A-Z-]+)', step.get("run", "")):
@@ -71,7 +71,7 @@ def test_every_make_target_that_a_workflow_runs_exists():
 
 
 def test_the_areas_cover_all_tests():
-    """A folder that is in no area would be tried by `make check` alone."""
+    """A folder in no area would be tested only by `make check`."""
     [areas] = [
         job["strategy"]["matrix"]["area"] for job in jobs() if "area" in job.get("strategy", {}).get("matrix", {})
     ]
@@ -82,14 +82,14 @@ def test_the_areas_cover_all_tests():
 
 
 def test_every_make_target_that_the_pull_request_template_names_exists():
-    """A checklist with a command that fails is not ticked, but ignored."""
+    """Contributors ignore a checklist with a command that fails."""
     named = set(re.findall(r"`make ([a-z-]+)`", (GITHUB / "PULL_REQUEST_TEMPLATE.md").read_text()))
     assert named
     assert named <= make_targets()
 
 
 def test_every_image_of_the_compose_file_is_pushed_with_a_release():
-    """So are the replicas for GPUs, which the manifests name."""
+    """And the CUDA image, which the manifests use."""
     images = yaml.safe_load((GITHUB / "workflows" / "images.yml").read_text())["jobs"]["images"]
     pushed = {(row["image"], row.get("suffix", "")) for row in images["strategy"]["matrix"]["include"]}
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
@@ -100,7 +100,7 @@ def test_every_image_of_the_compose_file_is_pushed_with_a_release():
 
 
 def test_every_pre_commit_hook_runs_a_tool_of_the_environment():
-    """Versions of their own would format the code in another way than `make lint` wants it."""
+    """A hook with another version of a tool would format the code differently from `make lint`."""
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
     assert {repository["repo"] for repository in config["repos"]} == {"local"}

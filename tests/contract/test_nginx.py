@@ -1,4 +1,4 @@
-"""frontend/nginx.conf in a real nginx, before a real api: it serves as the api does where it stands alone."""
+"""frontend/nginx.conf in a real nginx, in front of a real API: it serves the gallery as the API does without nginx."""
 
 import re
 import threading
@@ -17,19 +17,19 @@ from momalisa_api.server import uvicorn_config
 from momalisa_api.settings import Settings
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
-from tests.support.factories import FakeReplica, Fleet, write_card
+from tests.support.factories import FakeFleet, FakeReplica, write_card
 from tests.support.gallery import FONT, SCRIPT, Head, make_gallery
 from tests.support.nginx import TEMPLATE, nginx, read_by_nginx, render
 from tests.support.processes import free_port, wait_until
 
-WISH = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
+REQUEST = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 DIRECTIVE = re.compile(r'^ {8}add_header (\S+) (?:"([^"]*)"|(\S+)) always;$', re.MULTILINE)
 
 
 @dataclass
-class House:
-    """An nginx, and the api behind it, which serves the same gallery by itself."""
+class Site:
+    """An nginx, and the API behind it, which can serve the same gallery by itself."""
 
     outside: httpx.Client
     inside: httpx.Client
@@ -41,20 +41,20 @@ class House:
     def api(self) -> str:
         return self.inside.base_url.netloc.decode()
 
-    def ask(self, **wish: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self.outside.post("/api/v1/walks", json=WISH | wish).json()
+    def request_walk(self, **changes: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.outside.post("/api/v1/walks", json=REQUEST | changes).json()
         return found
 
-    def walked(self, **wish: Any) -> dict[str, Any]:
-        url = self.ask(**wish)["url"]
+    def finished_walk(self) -> dict[str, Any]:
+        url = self.request_walk()["url"]
         wait_until(lambda: self.outside.get(url).json()["state"] == "done")
         found: dict[str, Any] = self.outside.get(url).json()
         return found
 
 
 @contextmanager
-def api(folder: Path, fleet: Fleet, port: int, gallery: Path) -> Iterator[str]:
-    """The api over a made-up fleet, served as a process serves it."""
+def api(folder: Path, fleet: FakeFleet, port: int, gallery: Path) -> Iterator[str]:
+    """The API with a fake fleet, behind the server of `momalisa serve`."""
     stored = {"bucket": str(folder / "bucket"), "database_url": f"sqlite:///{folder}/catalogue.sqlite"}
     settings = Settings(
         model_card=write_card(folder), replicas=fleet.addresses, gallery=gallery, port=port, live_poll_s=0.02, **stored
@@ -73,10 +73,10 @@ def api(folder: Path, fleet: Fleet, port: int, gallery: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
     gallery = make_gallery(folder / "dist")
-    fleet = Fleet()
+    fleet = FakeFleet()
     replica = fleet.add()
     with api(folder, fleet, free_port(), gallery) as address, nginx(folder, gallery, address) as url:
         options: dict[str, Any] = {"trust_env": False, "timeout": 30}
@@ -84,18 +84,18 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             httpx.Client(base_url=url, **options) as outside,
             httpx.Client(base_url=f"http://{address}", **options) as inside,
         ):
-            yield House(outside, inside, replica, folder, gallery)
+            yield Site(outside, inside, replica, folder, gallery)
 
 
-def test_nginx_takes_the_configuration(tmp_path):
-    """A typing error would be found by whoever rolls it out."""
-    said = read_by_nginx(render(tmp_path, make_gallery(tmp_path / "dist"), "api:8000", port=free_port()))
-    assert said.returncode == 0, said.stderr
-    assert "[warn]" not in said.stderr
+def test_nginx_accepts_the_configuration(tmp_path):
+    """Otherwise a typing error would only show during a roll-out."""
+    check = read_by_nginx(render(tmp_path, make_gallery(tmp_path / "dist"), "api:8000", port=free_port()))
+    assert check.returncode == 0, check.stderr
+    assert "[warn]" not in check.stderr
 
 
-def test_both_say_the_same_headers_and_types():
-    """One of them is what the tests in the browser see, the other what visitors get."""
+def test_nginx_and_the_api_have_the_same_headers_and_types():
+    """Some deployments use nginx, others only the API; the gallery must work with both."""
     template = TEMPLATE.read_text()
     found = {name: quoted or bare for name, quoted, bare in DIRECTIVE.findall(template)}
     assert found.pop("Cache-Control") == "$caching"
@@ -123,11 +123,11 @@ PLACES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_page_is_the_same_behind_nginx_and_without_it(house, place):
-    """Two homes, one gallery: what is tried in one holds in the other."""
-    path = PLACES[place](house.walked()["id"])
+def test_a_page_is_the_same_behind_nginx_and_without_it(site, place):
+    """What is tested with one server then holds for the other."""
+    path = PLACES[place](site.finished_walk()["id"])
     host = {"Host": "moma.example:8080"}
-    inner, outer = (client.get(path, headers=BROWSER | host) for client in (house.inside, house.outside))
+    inner, outer = (client.get(path, headers=BROWSER | host) for client in (site.inside, site.outside))
     assert outer.status_code == inner.status_code
     for name in ("content-type", "cache-control", "content-encoding", *SECURITY):
         assert outer.headers.get(name) == inner.headers.get(name), name
@@ -139,14 +139,14 @@ def test_a_page_is_the_same_behind_nginx_and_without_it(house, place):
     assert outer.headers["server"] == "nginx"
 
 
-def test_a_missing_asset_is_not_kept_for_good(house):
-    """One that is asked for in the middle of a roll-out would be missing for a year."""
-    gone = house.outside.get("/assets/gone-12345678.js")
+def test_a_missing_asset_is_not_cached_for_good(site):
+    """An asset requested in the middle of a roll-out would otherwise be missing for a year."""
+    gone = site.outside.get("/assets/gone-12345678.js")
     assert (gone.status_code, gone.headers["cache-control"]) == (404, "no-cache")
 
 
-def test_what_is_the_operators_is_not_shown(house):
-    """Metrics tell strangers how busy a place is; the line that fills in heads is nginx's own."""
+def test_internal_paths_are_not_public(site):
+    """Metrics show how busy a deployment is, and the endpoint for page metadata is only for nginx."""
     for path in (
         "/metrics",
         "/healthz",
@@ -156,79 +156,79 @@ def test_what_is_the_operators_is_not_shown(house):
         "/../card.json",
         "/assets/../../card.json",
     ):
-        answer = house.outside.get(path)
+        answer = site.outside.get(path)
         assert answer.status_code in (400, 404), path
         assert "momalisa_" not in answer.text
-        assert "made-up" not in answer.text
-    walk = house.walked()["id"]
-    assert walk not in house.outside.get("/api/v1/head", params={"path": f"/walks/{walk}"}).text
+        assert "test-model" not in answer.text
+    walk = site.finished_walk()["id"]
+    assert walk not in site.outside.get("/api/v1/head", params={"path": f"/walks/{walk}"}).text
 
 
-def test_events_arrive_as_they_come(house):
-    """A buffer in between would keep them until the walk is over."""
-    house.replica.holds = True
+def test_events_are_not_buffered(site):
+    """A buffer would hold them back until the walk has ended."""
+    site.replica.stalled = True
     try:
-        walk = house.ask(seed=11)
-        with house.outside.stream("GET", f"{walk['url']}/events", timeout=10) as stream:
+        walk = site.request_walk(seed=11)
+        with site.outside.stream("GET", f"{walk['url']}/events", timeout=10) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
             lines = stream.iter_lines()
             assert any(line.startswith("data: ") for line in lines)
-            house.outside.delete(walk["url"])
+            site.outside.delete(walk["url"])
             assert "cancelled" in "".join(lines)
     finally:
-        house.replica.holds = False
+        site.replica.stalled = False
 
 
-def test_a_line_is_held_until_the_walk_is_done(house):
-    """`wait` is worth nothing if something on the way gives up."""
-    answer = house.outside.get("/api/v1/walk?start=one&end=two&frames=5&wait=25")
+def test_a_long_poll_lasts_until_the_walk_is_done(site):
+    """`wait` is useless if a proxy times out before."""
+    answer = site.outside.get("/api/v1/walk?start=one&end=two&frames=5&wait=25")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
 
 
-def test_films_come_whole_and_in_pieces(house):
-    """A player that seeks asks for ranges; what never changes is kept for good."""
-    film = house.walked()["films"]["walk.mp4"]
-    whole, piece = house.outside.get(film), house.outside.get(film, headers={"Range": "bytes=10-19"})
+def test_films_are_served_whole_and_in_ranges(site):
+    """A player that seeks requests ranges; files that never change are cached for good."""
+    film = site.finished_walk()["films"]["walk.mp4"]
+    whole, piece = site.outside.get(film), site.outside.get(film, headers={"Range": "bytes=10-19"})
     assert (piece.status_code, piece.content) == (206, whole.content[10:20])
     assert whole.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert "content-security-policy" not in whole.headers
-    same = house.outside.get(film, headers={"If-None-Match": whole.headers["etag"]})
+    same = site.outside.get(film, headers={"If-None-Match": whole.headers["etag"]})
     assert same.status_code == 304
 
 
-def test_the_api_refuses_in_its_own_words(house):
-    """Clients read problems, not nginx's pages."""
-    large = house.outside.post("/api/v1/walks", content=b" " * 300_000, headers={"Content-Type": "application/json"})
-    unknown = house.outside.get(f"/api/v1/walks/{'0' * 32}")
+def test_problems_of_the_api_pass_through_nginx(site):
+    """Clients parse problem documents, not nginx's error pages."""
+    large = site.outside.post("/api/v1/walks", content=b" " * 300_000, headers={"Content-Type": "application/json"})
+    unknown = site.outside.get(f"/api/v1/walks/{'0' * 32}")
     assert (large.status_code, unknown.status_code) == (413, 404)
     assert {large.headers["content-type"], unknown.headers["content-type"]} == {"application/problem+json"}
-    docs = house.outside.get("/api/docs", headers=BROWSER)
+    docs = site.outside.get("/api/docs", headers=BROWSER)
     assert docs.status_code == 200
     assert "content-security-policy" not in docs.headers
 
 
 @pytest.mark.parametrize(("trusted", "scheme"), [("0.0.0.0/32", "http"), ("127.0.0.1/32", "https")])
-def test_only_a_proxy_that_is_trusted_says_where_a_visitor_comes_from(house, tmp_path, trusted, scheme):
-    """Anybody could send it; before nginx stands a load balancer that ends TLS, and cookies want to know."""
+def test_forwarded_headers_are_used_only_from_a_trusted_proxy(site, tmp_path, trusted, scheme):
+    """Any client can send them. A load balancer in front of nginx terminates TLS, and cookies depend on the scheme."""
     claims = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Host": "evil.example"}
-    walk = house.walked()
-    with nginx(tmp_path, house.gallery, house.api, TRUSTED_PROXY=trusted) as url:
+    walk = site.finished_walk()
+    with nginx(tmp_path, site.gallery, site.api, TRUSTED_PROXY=trusted) as url:
         page = httpx.get(f"{url}/walks/{walk['id']}", headers=claims, trust_env=False)
-        cookie = httpx.post(f"{url}/api/v1/walks", json=WISH, headers=claims, trust_env=False).headers["set-cookie"]
+        cookie = httpx.post(f"{url}/api/v1/walks", json=REQUEST, headers=claims, trust_env=False).headers["set-cookie"]
     assert Head(page.text).meta["og:url"].startswith(f"{scheme}://127.0.0.1:")
     assert ("Secure" in cookie) == (scheme == "https")
     logged = (tmp_path / "nginx.log").read_text()
     assert ("192.0.2.7 " in logged) == (scheme == "https")
 
 
-def test_pages_are_served_while_the_api_is_away(tmp_path):
-    """Before it starts, and after it has gone: visitors see the gallery, which says what is wrong, and it heals."""
+def test_pages_are_served_while_the_api_is_unavailable(tmp_path):
+    """Before it starts and after it stops: visitors see the gallery, which reports the outage and then recovers."""
     gallery, port = make_gallery(tmp_path / "dist"), free_port()
-    fleet = Fleet()
+    fleet = FakeFleet()
     fleet.add()
     with nginx(tmp_path, gallery, f"127.0.0.1:{port}") as url, httpx.Client(base_url=url, trust_env=False) as visitor:
 
-        def alone() -> None:
+        def check_without_api() -> None:
             page, call = visitor.get("/about", headers=BROWSER), visitor.get("/api/v1/model")
             assert (page.status_code, Head(page.text).title) == (200, "MoMALisa")
             assert "Bad Gateway" not in page.text
@@ -237,17 +237,17 @@ def test_pages_are_served_while_the_api_is_away(tmp_path):
             assert call.json()["status"] == int(call.status_code)
             assert call.headers["retry-after"]
 
-        alone()
+        check_without_api()
         with api(tmp_path, fleet, port, gallery):
             assert Head(visitor.get("/about").text).title == "About · MoMALisa"
             assert visitor.get("/api/v1/model").status_code == 200
-        alone()
+        check_without_api()
 
 
-def test_nginx_starts_where_nobody_knows_the_api_by_name(tmp_path):
-    """In a cluster that comes up, names come last. Who is asked for them here is nobody."""
-    nobody = f"127.0.0.1:{free_port()}"
+def test_nginx_starts_when_the_api_has_no_dns_name_yet(tmp_path):
+    """In a cluster that starts, DNS names come last. Here the resolver does not exist."""
+    no_resolver = f"127.0.0.1:{free_port()}"
     gallery = make_gallery(tmp_path / "dist")
-    with nginx(tmp_path, gallery, "api.nowhere.example:8000", NGINX_LOCAL_RESOLVERS=nobody) as url:
+    with nginx(tmp_path, gallery, "api.nowhere.example:8000", NGINX_LOCAL_RESOLVERS=no_resolver) as url:
         page = httpx.get(f"{url}/gallery", trust_env=False)
     assert (page.status_code, Head(page.text).title) == (200, "MoMALisa")

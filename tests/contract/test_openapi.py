@@ -1,4 +1,4 @@
-"""The api says in /api/openapi.json what it answers; made-up requests, right and wrong, hold it to that."""
+"""The API's responses match /api/openapi.json, for generated valid and invalid requests."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from momalisa_api.app import create_app
 from momalisa_api.settings import Settings
 from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
 from tests.support.deployment import free_port, wait_until
-from tests.support.factories import Fleet, write_card
+from tests.support.factories import FakeFleet, write_card
 
 CHECKS = [
     not_a_server_error,
@@ -55,7 +55,7 @@ bounded = settings(max_examples=20, deadline=None, suppress_health_check=list(He
 
 @dataclass
 class Running:
-    """The api over a made-up fleet, behind a real server, with one walk that is done."""
+    """The API with a fake fleet, behind a real server, with one finished walk."""
 
     schema: schemathesis.BaseSchema
     walk_id: str
@@ -64,11 +64,11 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("openapi")
-    fleet = Fleet()
+    fleet = FakeFleet()
     fleet.add()
-    of_this_test: dict[str, Any] = {"model_card": write_card(folder), "bucket": str(folder / "bucket")}
-    of_this_test["database_url"] = f"sqlite:///{folder}/catalogue.sqlite"
-    app = create_app(Settings(replicas=fleet.addresses, **of_this_test), fleet.client)
+    options: dict[str, Any] = {"model_card": write_card(folder), "bucket": str(folder / "bucket")}
+    options["database_url"] = f"sqlite:///{folder}/catalogue.sqlite"
+    app = create_app(Settings(replicas=fleet.addresses, **options), fleet.client)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
@@ -82,14 +82,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     thread.join(10)
 
 
-def test_every_operation_is_tried_here(running):
-    """A new route must not slip by."""
+def test_every_operation_is_tested_here(running):
+    """A new route must not be forgotten."""
     described = {(found.ok().method.upper(), found.ok().path) for found in running.schema.get_all_operations()}
     assert described == set(OPERATIONS)
 
 
-def test_every_reference_leads_somewhere(running):
-    """A dangling one is passed over in silence by validators, and every answer would do."""
+def test_every_reference_can_be_resolved(running):
+    """Validators ignore a dangling reference silently, and would accept every response."""
     document = running.schema.raw_schema
 
     def references(node: Any) -> Iterator[str]:
@@ -103,44 +103,44 @@ def test_every_reference_leads_somewhere(running):
     found = set(references(document))
     assert "#/components/schemas/ProblemDocument" in found
     for reference in found:
-        place = document
+        target = document
         for name in reference.removeprefix("#/").split("/"):
-            place = place[name]
+            target = target[name]
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_no_answer_is_undocumented_and_none_is_a_failure(running, method, path, mode):
-    """Made up from the description, and against it."""
+def test_no_response_is_undocumented_and_none_is_a_server_error(running, method, path, mode):
+    """For requests that fit the description, and for requests that do not."""
     operation = running.schema[path][method]
     if mode is GenerationMode.NEGATIVE and not list(operation.iter_parameters()) and not operation.body:
-        pytest.skip("nothing about this call can be wrong")
+        pytest.skip("this request has nothing that could be invalid")
 
     @bounded
     @given(operation.as_strategy(generation_mode=mode))
-    def hold(case: schemathesis.Case) -> None:
+    def check(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=CHECKS, timeout=30)
 
-    hold()
+    check()
 
 
 @pytest.mark.parametrize(("method", "path"), [found for found in OPERATIONS if "{walk_id}" in found[1]])
-def test_calls_about_a_walk_that_is_there_answer_as_described(running, method, path):
-    """Made-up ids only ever meet a 404."""
+def test_responses_about_an_existing_walk_are_as_described(running, method, path):
+    """Generated ids only get 404."""
 
     @bounded
     @given(running.schema[path][method].as_strategy())
-    def hold(case: schemathesis.Case) -> None:
+    def check(case: schemathesis.Case) -> None:
         case.path_parameters = {**case.path_parameters, "walk_id": running.walk_id}
         if "index" in case.path_parameters:
             case.path_parameters["index"] %= 3
         case.call_and_validate(checks=CHECKS, timeout=30)
 
-    hold()
+    check()
 
 
-def test_the_example_of_a_walk_is_one(running):
-    """An example that the schema refuses would be copied all the same."""
+def test_the_example_of_a_walk_fits_its_schema(running):
+    """Readers would copy an invalid example."""
     WalkResource.model_validate(EXAMPLE)
     for operation in running.schema.get_all_operations():
         raw = operation.ok().definition.raw

@@ -1,4 +1,4 @@
-"""The OpenAPI documents in docs/openapi are what readers, clients and the gallery's types come from."""
+"""The OpenAPI documents in docs/openapi, which readers, generated clients and the types of the gallery use."""
 
 import json
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def schemas(node: Any, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object with properties, and where it stands."""
+    """Every object with properties, and its JSON pointer."""
     if isinstance(node, dict):
         if isinstance(node.get("properties"), dict):
             yield where, node
@@ -72,13 +72,13 @@ def schemas(node: Any, where: str = "#") -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def test_the_document_is_current(name):
-    """`make openapi` writes it; a client that is generated from an old one calls what is gone."""
+    """`make openapi` writes it. A client generated from an old document calls operations that no longer exist."""
     written = (openapi.FOLDER / name).read_text()
     assert written == openapi.text_of(openapi.DOCUMENTS[name]()), f"docs/openapi/{name} is stale: make openapi"
 
 
 def test_the_document_introduces_itself(document):
-    """Somebody who has only this file must know what it is, under which licence, and how errors look."""
+    """A reader who has only this file needs the purpose, the licence and the format of errors."""
     info = document["info"]
     assert {"title", "summary", "description", "contact", "license", "version"} <= set(info)
     assert info["version"] == __version__
@@ -88,14 +88,14 @@ def test_the_document_introduces_itself(document):
 
 
 def test_operation_ids_are_stable(name, document):
-    """Generated clients name their functions after them: a change breaks programs."""
+    """Generated clients name their functions after them, so a change breaks programs."""
     found = [(operation["operationId"], where) for where, operation in operations(document)]
     assert len(found) == len(dict(found))
     assert dict(found) == OPERATIONS[name]
 
 
 def test_every_operation_is_described(document):
-    """With a summary, a description, one tag that is explained, and a sentence for each status."""
+    """With a summary, a description, one tag with a description, and a sentence for each status."""
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
     for where, operation in operations(document):
         assert operation.get("summary"), where
@@ -106,7 +106,7 @@ def test_every_operation_is_described(document):
 
 
 def test_every_parameter_is_described(document):
-    """A name alone leaves its unit open, or what happens without it."""
+    """A name alone does not give the unit or the default."""
     lacking = [
         f"{where}: {parameter['name']}"
         for where, operation in operations(document)
@@ -117,7 +117,7 @@ def test_every_parameter_is_described(document):
 
 
 def test_every_schema_and_every_field_is_described(document):
-    """Readers of /api/docs see this and nothing else."""
+    """Readers of /api/docs see only these descriptions."""
     lacking = [where for where, schema in schemas(document) if not schema.get("description")]
     lacking += [
         f"{where}.{field}"
@@ -129,12 +129,12 @@ def test_every_schema_and_every_field_is_described(document):
 
 
 def test_every_named_schema_is_described(document):
-    """Enumerations have no fields, but meanings."""
+    """Enumerations have no fields, but need an explanation too."""
     assert [name for name, schema in document["components"]["schemas"].items() if not schema.get("description")] == []
 
 
 def test_every_example_fits_its_schema(document):
-    """An example that is refused would be copied all the same."""
+    """Readers would copy an invalid example."""
     resource = Resource.from_contents(document, default_specification=DRAFT202012)
     registry = Registry().with_resource("urn:document", resource)
 

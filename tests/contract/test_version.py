@@ -1,4 +1,4 @@
-"""One version: every copy of it agrees, and `make bump` changes all of them or none."""
+"""All copies of the version agree, and `make bump` changes all of them or none."""
 
 import re
 import shutil
@@ -66,7 +66,7 @@ def new(current: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, current: str) -> Path:
-    """A repository with the files of this one that have the version, all committed."""
+    """A repository with all files of this one that contain the version, committed."""
     for path in {copy.path for copy in bump.copies(ROOT)}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
@@ -91,7 +91,7 @@ def test_every_copy_of_the_version_agrees(current):
 
 
 def test_the_version_is_written_nowhere_else(current):
-    """A copy that `make bump` does not know would keep the old version."""
+    """`make bump` would not change an unknown copy."""
     known = {(copy.path, (ROOT / copy.path).read_text().count("\n", 0, copy.start) + 1) for copy in bump.copies(ROOT)}
     written = re.compile(rf"(?<![\d.]){re.escape(current)}(?![\d.])")
     sources = (".", ":!*.lock", ":!*package-lock.json", ":!CHANGELOG.md")
@@ -105,12 +105,12 @@ def test_the_version_is_written_nowhere_else(current):
 
 
 def test_the_changelog_has_a_section_for_the_version(current):
-    """A release without notes tells nobody whether to upgrade."""
+    """Without release notes users cannot decide whether to upgrade."""
     assert re.search(rf"^## \[?{re.escape(current)}\]?( |$)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
 def test_bump_changes_every_copy_and_lists_the_files(checkout, current, new):
-    """The one command of a release."""
+    """A release needs no other edit."""
     done = run_bump(checkout, new)
     assert (done.returncode, done.stderr) == (0, "")
     assert {copy.version for copy in bump.copies(checkout)} == {new}
@@ -123,7 +123,7 @@ def test_bump_changes_every_copy_and_lists_the_files(checkout, current, new):
 
 
 def test_bump_dates_the_unreleased_section(checkout, current, new):
-    """What was collected under Unreleased is what the release brings."""
+    """The entries under Unreleased become the notes of the release."""
     bump.bump(checkout, new, "2026-07-01")
     changelog = (checkout / "CHANGELOG.md").read_text()
     assert DATED.format(current=current, new=new) in changelog
@@ -131,15 +131,15 @@ def test_bump_dates_the_unreleased_section(checkout, current, new):
 
 
 def test_bump_dates_a_heading_without_brackets():
-    """Keep a Changelog links its headings; a file without links is as good."""
+    """Keep a Changelog links its headings, but a file without links is valid too."""
     assert bump.release_notes("## Unreleased\n\n- A.\n\n## 0.1.0\n", "0.2.0", "2026-07-01") == (
         "## Unreleased\n\n## 0.2.0 - 2026-07-01\n\n- A.\n\n## 0.1.0\n"
     )
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.2", "v1.2.3", "1.2.3.4", "01.2.3", "1.2.3-rc.1", "1.2.3\n", "١.2.3"])
-def test_bump_refuses_what_is_no_version(checkout, version):
-    """A tag such as v1.2 would have no image."""
+def test_bump_refuses_an_invalid_version(checkout, version):
+    """No image would be built for a tag such as v1.2."""
     refused = run_bump(checkout, version)
     assert refused.returncode == 1
     assert "make bump VERSION=1.2.3" in refused.stderr
@@ -155,17 +155,17 @@ def _tagged(checkout: Path, new: str) -> None:
     git(checkout, "tag", f"v{new}")
 
 
-def _astray(checkout: Path, new: str) -> None:
+def _inconsistent(checkout: Path, new: str) -> None:
     init = checkout / "model-service" / "momalisa_model" / "__init__.py"
     init.write_text(init.read_text().replace('__version__ = "', '__version__ = "9'))
-    git(checkout, "commit", "--quiet", "--all", "--message", "Go astray")
+    git(checkout, "commit", "--quiet", "--all", "--message", "Change one copy")
 
 
 def _gone(checkout: Path, new: str) -> None:
     (checkout / "docker-compose.yml").write_text("services: {}\n")
 
 
-def _noted(checkout: Path, new: str) -> None:
+def _already_noted(checkout: Path, new: str) -> None:
     changelog = checkout / "CHANGELOG.md"
     changelog.write_text(changelog.read_text() + f"\n## [{new}] - 2026-06-01\n")
 
@@ -176,29 +176,29 @@ def _nothing_new(checkout: Path, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "reason"),
     [
         (_dirty, "uncommitted changes"),
         (_tagged, "exists already"),
-        (_astray, "__init__.py has 9"),
+        (_inconsistent, "__init__.py has 9"),
         (_gone, "No version found in docker-compose.yml"),
-        (_noted, "already has a section"),
+        (_already_noted, "already has a section"),
         (_nothing_new, "lists no changes"),
     ],
 )
-def test_bump_refuses_before_it_changes_anything(checkout, new, spoil, why):
-    """Half a release is worse than none."""
+def test_bump_refuses_before_it_changes_anything(checkout, new, spoil, reason):
+    """A half-changed version is worse than an unchanged one."""
     spoil(checkout, new)
     before = git(checkout, "diff")
     refused = run_bump(checkout, new)
     assert refused.returncode == 1
-    assert why in refused.stderr
+    assert reason in refused.stderr
     assert git(checkout, "diff") == before
 
 
 @pytest.mark.parametrize("older", ["0.0.1", "{current}"])
 def test_bump_refuses_a_version_that_is_not_newer(checkout, current, older):
-    """A second image under one tag is a different program under the same name."""
+    """A tag must always name the same image."""
     refused = run_bump(checkout, older.format(current=current))
     assert refused.returncode == 1
     assert "is not newer than" in refused.stderr

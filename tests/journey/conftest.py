@@ -1,4 +1,4 @@
-"""One deployment of each kind for all journeys: starting it is half of what they cost."""
+"""One deployment of each kind for all journeys: starting it takes half of their time."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture(scope="module")
 def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
-    """Web and workers, started and perhaps not ready yet; replicas that nobody may have started."""
+    """Web and workers, started but perhaps not ready yet. The replicas may not run."""
     with scaled_out(tmp_path_factory.mktemp("scaled")) as running:
         yield running
 

@@ -29,11 +29,11 @@ def test_no_replica_for_a_while_is_a_pause(starting, calm, walk_request):
     for service in starting.api:
         wait_until(lambda service=service: is_ready(service))
     wait_until(lambda: not starting.awake())
-    walk = starting.read(starting.ask(**walk_request))
+    walk = starting.read(starting.request_walk(**walk_request))
     assert (walk["state"], walk["replicas_awake"]) == ("waiting", 0)
     starting.wait_until_ready()
     check(starting, calm, walk, walk_request, Toll())
-    assert starting.of_walk("tries", walk["id"]) == 0
+    assert starting.walk_column("tries", walk["id"]) == 0
 
 
 def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):

@@ -15,13 +15,13 @@ from tests.support.takeovers import Toll, check, new_request
 
 def test_killed_between_the_walks_insert_and_its_enqueue(scaled, calm, walk_request):
     """The visitor saw an error, perhaps none came back; the walk is known, so it arrives although nobody asks again."""
-    with scaled.postgres.held("pgqueuer"), ThreadPoolExecutor(1) as pool:
+    with scaled.postgres.locked("pgqueuer"), ThreadPoolExecutor(1) as pool:
         asking = pool.submit(httpx.post, scaled.url + "/api/v1/walks", json=walk_request, timeout=30)
-        said = len(scaled.web.said("walk accepted"))
-        wait_until(lambda: len(scaled.web.said("walk accepted")) > said)
+        said = len(scaled.web.logged("walk accepted"))
+        wait_until(lambda: len(scaled.web.logged("walk accepted")) > said)
         ports = scaled.web.ports()
         scaled.web.kill()
-        scaled.postgres.hang_up_on(ports)
+        scaled.postgres.terminate_sessions(ports)
         with pytest.raises(httpx.TransportError):
             asking.result()
         [(walk_id, state)] = scaled.postgres.rows("SELECT id, state FROM walks ORDER BY number DESC LIMIT 1")
@@ -40,11 +40,11 @@ def test_killed_between_a_frames_write_and_its_record(scaled, calm, walk_request
         toll.kill(scaled, worker)
         killed.append((worker, line))
 
-    scaled.gcs.upon(r"^POST /upload.*frames/.*\.png", kill)
-    walk = scaled.ask(**walk_request)
+    scaled.gcs.on_request(r"^POST /upload.*frames/.*\.png", kill)
+    walk = scaled.request_walk(**walk_request)
     [(worker, line)] = wait_until(lambda: killed)
     index = index_of(walk, line)
-    assert index not in scaled.landed(walk["id"])
+    assert index not in scaled.stored_frames(walk["id"])
     assert toll.in_flight
     worker.restart()
     check(scaled, calm, walk, walk_request, toll)
@@ -65,10 +65,10 @@ def test_killed_while_filming(scaled, calm, walk_request):
         toll.kill(scaled, worker)
         killed.append(worker)
 
-    scaled.gcs.upon(r"^POST /upload.* walks/", kill)
-    walk = scaled.ask(**walk_request)
+    scaled.gcs.on_request(r"^POST /upload.* walks/", kill)
+    walk = scaled.request_walk(**walk_request)
     [worker] = wait_until(lambda: killed)
-    assert scaled.of_walk("state", walk["id"]) == "filming"
+    assert scaled.walk_column("state", walk["id"]) == "filming"
     worker.restart()
     check(scaled, calm, walk, walk_request, toll)
 
@@ -82,12 +82,12 @@ def test_postgresql_restarts_in_mid_walk(scaled, calm, walk_request):
         toll.in_flight |= scaled.in_flight(*scaled.workers)
 
     with scaled.trap(Trap("frame stored", 3, stop)) as trap:
-        walk = scaled.ask(**walk_request)
-        trap.sprung()
+        walk = scaled.request_walk(**walk_request)
+        trap.wait()
     scaled.postgres.start()
     check(scaled, calm, walk, walk_request, toll)
     assert all(service.running for service in scaled.api)
-    wait_until(lambda: scaled.of_walk("tries", walk["id"]) == 0)
+    wait_until(lambda: scaled.walk_column("tries", walk["id"]) == 0)
 
 
 def test_a_worker_that_was_thought_dead_does_no_harm(scaled, calm, walk_request):
@@ -99,24 +99,24 @@ def test_a_worker_that_was_thought_dead_does_no_harm(scaled, calm, walk_request)
         toll.in_flight |= scaled.in_flight(service)
 
     with scaled.trap(Trap("frame stored", 1, freeze)) as trap:
-        walk = scaled.ask(**walk_request)
-        frozen = trap.sprung()
+        walk = scaled.request_walk(**walk_request)
+        frozen = trap.wait()
     [other] = [worker for worker in scaled.workers if worker is not frozen]
     assert toll.in_flight
     try:
-        wait_until(lambda: toll.in_flight & scaled.asked(other).keys())
+        wait_until(lambda: toll.in_flight & scaled.requested(other).keys())
     finally:
-        frozen.thaw()
+        frozen.resume()
     check(scaled, calm, walk, walk_request, toll)
-    assert sum(len(worker.said("walk done", walk=walk["id"])) for worker in scaled.workers) == 1
+    assert sum(len(worker.logged("walk done", walk=walk["id"])) for worker in scaled.workers) == 1
     # It reports again, so it was no death.
-    wait_until(lambda: scaled.of_walk("tries", walk["id"]) == 0)
+    wait_until(lambda: scaled.walk_column("tries", walk["id"]) == 0)
 
 
 def test_a_hundred_who_ask_at_once_are_served_by_one_rendering(scaled, calm, walk_request):
     """A link goes round: one walk, a hundred asks, and each frame rendered once."""
     with ThreadPoolExecutor(100) as pool:
-        walks = [asking.result() for asking in [pool.submit(scaled.ask, **walk_request) for _ in range(100)]]
+        walks = [asking.result() for asking in [pool.submit(scaled.request_walk, **walk_request) for _ in range(100)]]
     [walk_id] = {walk["id"] for walk in walks}
     check(scaled, calm, walks[0], walk_request, Toll())
     [(asks,)] = scaled.postgres.rows("SELECT count(DISTINCT owner) FROM asks WHERE walk_id = $1", walk_id)
@@ -137,13 +137,13 @@ def test_a_withdrawn_ask_stops_the_workers(leased_for_long):
     scaled, walk_request = leased_for_long, new_request(frames=241, steps=12)
     with httpx.Client(base_url=scaled.url, timeout=30) as visitor:
         walk = visitor.post("/api/v1/walks", json=walk_request).json()
-        wait_until(lambda: scaled.landed(walk["id"]))
-        before = scaled.asked()
+        wait_until(lambda: scaled.stored_frames(walk["id"]))
+        before = scaled.requested()
         assert visitor.delete(walk["url"]).json()["state"] == "cancelled"
     # Long enough for all that was under way: another walk goes all the way through the same line.
-    assert scaled.ended(scaled.ask(**new_request()))["state"] == "done"
+    assert scaled.ended(scaled.request_walk(**new_request()))["state"] == "done"
     keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
-    after = sum((scaled.asked() - before)[key] for key in keys)
+    after = sum((scaled.requested() - before)[key] for key in keys)
     assert after <= 2 * REPLICAS * 5
     assert sum(scaled.rendered()[key] for key in keys) < 241 / 2
     assert scaled.read(walk)["state"] == "cancelled"
@@ -152,9 +152,9 @@ def test_a_withdrawn_ask_stops_the_workers(leased_for_long):
 def test_a_worker_that_is_told_to_stop_gives_its_shards_back(leased_for_long, calm, walk_request):
     """Each deploy stops every worker: nobody should have to wait for a lease to run out."""
     scaled = leased_for_long
-    with scaled.trap(Trap("shard started", 1, Service.tell_to_stop)) as trap:
-        walk = scaled.ask(**walk_request)
-        stopped = trap.sprung()
+    with scaled.trap(Trap("shard started", 1, Service.terminate)) as trap:
+        walk = scaled.request_walk(**walk_request)
+        stopped = trap.wait()
     assert stopped.process.wait(10) == 0
     check(scaled, calm, walk, walk_request, Toll(scaled.in_flight(stopped), filmings=1))
-    assert scaled.of_walk("tries", walk["id"]) == 0
+    assert scaled.walk_column("tries", walk["id"]) == 0

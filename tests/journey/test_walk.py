@@ -17,7 +17,7 @@ from PIL import Image
 from tests.support.deployment import SCRIPTS, Deployment, wait_until
 from tests.support.stock_pipeline import StockPipeline
 
-WISH = {
+REQUEST = {
     "start": "a red sunburst on yellow",
     "end": "a blue spiral on white",
     "frames": 25,
@@ -29,7 +29,7 @@ WISH = {
 @pytest.fixture(scope="session")
 def walk(deployment: Deployment) -> dict[str, Any]:
     """The walk that most of these look at, rendered once."""
-    walk = deployment.ended(deployment.ask(**WISH))
+    walk = deployment.ended(deployment.request_walk(**REQUEST))
     assert walk["state"] == "done", walk
     return walk
 
@@ -79,7 +79,7 @@ def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_pat
 
 def test_another_seed_is_another_walk(deployment, walk):
     """Every frame starts from the seed's noise."""
-    other = deployment.ended(deployment.ask(**{**WISH, "seed": 8, "frames": 2}))
+    other = deployment.ended(deployment.request_walk(**{**REQUEST, "seed": 8, "frames": 2}))
     assert np.abs(picture(deployment, walk, 0).astype(int) - picture(deployment, other, 0)).mean() > 1
 
 
@@ -87,23 +87,23 @@ def test_asked_again_nothing_is_rendered_anew(deployment, walk):
     """Counted by the proxy, not by the code under test."""
     before = len(deployment.rendered)
     url = f"{deployment.url}/api/v1/walk"
-    query = {"start": WISH["start"], "end": WISH["end"], "frames": 25, "seed": 7, "spacing": "uniform"}
+    query = {"start": REQUEST["start"], "end": REQUEST["end"], "frames": 25, "seed": 7, "spacing": "uniform"}
     assert httpx.get(url, params=query, timeout=30).headers["content-type"] == "image/gif"
-    assert deployment.ask(**WISH)["state"] == "done"
+    assert deployment.request_walk(**REQUEST)["state"] == "done"
     assert len(deployment.rendered) == before
 
 
 def test_a_longer_walk_renders_only_the_frames_between(deployment, walk):
     """49 frames after 25 are 24 new ones."""
     before = set(deployment.rendered)
-    longer = deployment.ended(deployment.ask(**{**WISH, "frames": 49}))
+    longer = deployment.ended(deployment.request_walk(**{**REQUEST, "frames": 49}))
     assert longer["state"] == "done"
     assert len(set(deployment.rendered) - before) == 24
 
 
 def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
     """Killed with a shard in hand: its frames go to the other, no frame that had come is rendered again."""
-    walk = deployment.ask(**{**WISH, "seed": 9})
+    walk = deployment.request_walk(**{**REQUEST, "seed": 9})
     wait_until(lambda: deployment.read(walk)["frames_ready"])
     busy = wait_until(lambda: next((proxy for proxy in deployment.proxies if proxy.recording.in_flight), None))
     deployment.replica_behind(busy).kill()
@@ -117,7 +117,7 @@ def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
 
 def test_events_tell_the_walk_to_its_end(deployment):
     """Server-sent events through a real server: snapshots that only grow, the last one done."""
-    walk = deployment.ask(**{**WISH, "seed": 10, "frames": 13})
+    walk = deployment.request_walk(**{**REQUEST, "seed": 10, "frames": 13})
     snapshots: list[tuple[int, dict[str, Any]]] = []
     with httpx.stream("GET", f"{deployment.url}{walk['url']}/events", timeout=60) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -149,7 +149,7 @@ def momalisa(deployment: Deployment, *arguments: str) -> subprocess.CompletedPro
 def test_the_command_brings_a_film_home(deployment, tmp_path):
     """The same walk from a terminal: MP4 by the name of the file, JSON for scripts."""
     out = tmp_path / "walk.mp4"
-    ran = momalisa(deployment, WISH["start"], WISH["end"], "--seed", "7", "--out", str(out), "--json")
+    ran = momalisa(deployment, REQUEST["start"], REQUEST["end"], "--seed", "7", "--out", str(out), "--json")
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["state"] == "done"
     with av.open(str(out)) as film:
@@ -169,8 +169,8 @@ def test_the_command_says_problems_as_sentences(deployment, tmp_path):
 
 def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
     """Who stops waiting must not leave replicas at work."""
-    wish = ["a gold wave", "a teal flower", "--frames", "241", "--spacing", "uniform", "--seed", "3"]
-    command = [str(SCRIPTS / "momalisa"), "walk", *wish, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")]
+    walk = ["a gold wave", "a teal flower", "--frames", "241", "--spacing", "uniform", "--seed", "3"]
+    command = [str(SCRIPTS / "momalisa"), "walk", *walk, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
 
     def newest() -> dict[str, Any] | None:
@@ -184,7 +184,7 @@ def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
     assert deployment.read(walk)["state"] == "cancelled"
     # What was in flight may still come; after that nothing does.
     settled = wait_until(lambda: len(deployment.rendered))
-    again = deployment.ended(deployment.ask(**{**WISH, "frames": 2, "seed": 11}))
+    again = deployment.ended(deployment.request_walk(**{**REQUEST, "frames": 2, "seed": 11}))
     assert again["state"] == "done"
     assert len(deployment.rendered) - settled < 25
 

@@ -117,7 +117,7 @@ def test_a_walk_completes_when_a_replica_and_a_worker_are_killed(project: Compos
         "steps": 30,
         "spacing": "uniform",
     }
-    walk = visitor.ask(**request)
+    walk = visitor.request_walk(**request)
     wait_until(lambda: visitor.read(walk)["frames_ready"])
     project.engine.docker("kill", project.containers("model")[0], project.containers("api-worker")[0])
     assert visitor.read(walk)["state"] not in ("done", "failed")
@@ -130,7 +130,9 @@ def test_a_walk_completes_when_a_replica_and_a_worker_are_killed(project: Compos
 def test_a_restart_keeps_all_data(project: ComposeProject) -> None:
     """An upgrade is another `docker compose up`: the password, the database and the bucket are kept."""
     visitor = Client(project.url)
-    walk = visitor.ended(visitor.ask(start="a gold star", end="a navy rainbow", frames=3, seed=1, spacing="uniform"))
+    walk = visitor.ended(
+        visitor.request_walk(start="a gold star", end="a navy rainbow", frames=3, seed=1, spacing="uniform")
+    )
     project.compose("down", "--timeout", "20")
     project.compose("up", "--no-build", "--wait")
     assert visitor.read(walk)["state"] == "done"

@@ -133,7 +133,7 @@ def test_a_walk_completes_through_the_hosts_nginx(site: DeployedHost) -> None:
     page = httpx.get(site.url + "/")
     assert "<title>MoMALisa" in page.text
     visitor = Client(site.url)
-    walk = visitor.ended(visitor.ask(**WALK, seed=1))
+    walk = visitor.ended(visitor.request_walk(**WALK, seed=1))
     assert walk["state"] == "done", walk
     with Image.open(io.BytesIO(visitor.fetch(f"{walk['url']}/walk.gif"))) as film:
         assert film.n_frames == 2 * 5 - 2  # type: ignore[attr-defined]
@@ -156,9 +156,9 @@ def test_a_second_run_changes_nothing(site: DeployedHost) -> None:
 def test_a_restore_brings_back_the_backed_up_walks(site: DeployedHost) -> None:
     """With the timer's service and with the playbook for operators."""
     visitor = Client(site.url)
-    before = visitor.ended(visitor.ask(**WALK, seed=2))
+    before = visitor.ended(visitor.request_walk(**WALK, seed=2))
     site.host.run("systemctl start momalisa-backup")
-    after = visitor.ended(visitor.ask(**WALK, seed=3))
+    after = visitor.ended(visitor.request_walk(**WALK, seed=3))
     site.play("restore.yml")
     wait_until(lambda: visitor.awake() == 2)
     assert visitor.read(before)["state"] == "done"
@@ -169,12 +169,12 @@ def test_a_restore_brings_back_the_backed_up_walks(site: DeployedHost) -> None:
 def test_everything_restarts_after_a_power_cut(site: DeployedHost) -> None:
     """No operator signs in after a power cut."""
     visitor = Client(site.url)
-    walk = visitor.ended(visitor.ask(**WALK, seed=4))
+    walk = visitor.ended(visitor.request_walk(**WALK, seed=4))
     site.host.power_cycle()
     visitor = Client(site.url)
     wait_until(lambda: visitor.awake() == 2)
     assert visitor.read(walk)["state"] == "done"
-    assert visitor.ended(visitor.ask(**WALK, seed=5))["state"] == "done"
+    assert visitor.ended(visitor.request_walk(**WALK, seed=5))["state"] == "done"
 
 
 def test_a_domain_gets_a_certificate(site: DeployedHost, tmp_path: Path) -> None:

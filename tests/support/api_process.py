@@ -14,7 +14,7 @@ from tests.support.processes import SCRIPTS, free_port
 
 @contextmanager
 def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and where it answers; with no replica anywhere."""
+    """The process and its URL. No replica runs."""
     port = free_port()
     environment = {
         **os.environ,

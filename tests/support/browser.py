@@ -1,4 +1,4 @@
-"""A visitor with a browser of their own, whose console must stay empty."""
+"""A visitor with a real browser, whose console must stay empty."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Who asks for walks, over HTTP and with nothing of the product's own."""
+"""An HTTP client that requests walks and uses no code of the product."""
 
 import ssl
 from typing import Any, Final
@@ -8,26 +8,26 @@ import httpx
 from tests.support.processes import wait_until
 
 ENDED = ("done", "failed", "cancelled")
-# Without one, httpx reads every certificate of the machine anew for each call, and who waits calls often.
+# Without a shared context, httpx reads every certificate of the machine for each call, and waiting takes many calls.
 TLS: Final = ssl.create_default_context()
 
 
 class Client:
-    """A visitor of the api at a url."""
+    """A visitor of the API at a URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def awake(self) -> int:
-        """How many replicas the api thinks awake; none where it does not answer."""
+        """How many replicas the API counts as awake; 0 if it does not answer."""
         try:
             return int(httpx.get(self.url + "/api/v1/model", verify=TLS).json()["replicas"]["awake"])
         except (httpx.HTTPError, ValueError, KeyError):
             return 0
 
-    def ask(self, **wish: Any) -> dict[str, Any]:
+    def request_walk(self, **request: Any) -> dict[str, Any]:
         """POST a walk."""
-        answer = httpx.post(self.url + "/api/v1/walks", json=wish, timeout=30, verify=TLS)
+        answer = httpx.post(self.url + "/api/v1/walks", json=request, timeout=30, verify=TLS)
         assert answer.is_success, answer.text
         walk: dict[str, Any] = answer.json()
         return walk
@@ -37,10 +37,10 @@ class Client:
         return read
 
     def ended(self, walk: dict[str, Any]) -> dict[str, Any]:
-        """The walk once it has ended, whichever way."""
-        # Looks cost the machine that is looked at: not too many.
+        """The walk once it is done, failed or cancelled."""
+        # Polling loads the API under test: not too often.
         ended: dict[str, Any] = wait_until(
-            lambda: now if (now := self._glance(walk)).get("state") in ENDED else None, every_s=0.1
+            lambda: now if (now := self._read_if_available(walk)).get("state") in ENDED else None, every_s=0.1
         )
         return ended
 
@@ -49,8 +49,8 @@ class Client:
         assert answer.status_code == 200, answer.text
         return answer.content
 
-    def _glance(self, walk: dict[str, Any]) -> dict[str, Any]:
-        """The walk, or nothing of use where the api is away just now."""
+    def _read_if_available(self, walk: dict[str, Any]) -> dict[str, Any]:
+        """The walk, or an empty dictionary while the API is unavailable."""
         try:
             return self.read(walk)
         except (httpx.TransportError, ValueError):

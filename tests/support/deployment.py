@@ -1,4 +1,4 @@
-"""The real processes of `make up`, with a recording proxy between the api and its replicas."""
+"""The real processes of `make up`, with a recording proxy between the API and each replica."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ class Deployment(Client):
         return [frame for proxy in self.proxies for frame in proxy.recording.frames]
 
     def replica_behind(self, proxy: Proxy) -> psutil.Process:
-        """The model service that listens where a proxy leads to."""
+        """The model service that a proxy forwards to."""
         port = int(proxy.upstream.rpartition(":")[2])
         [found] = [
             process
@@ -39,7 +39,7 @@ class Deployment(Client):
         return found
 
     def replica_processes(self) -> list[psutil.Process]:
-        """The model services, not those who watch over them."""
+        """The model services, without their supervisors."""
         found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.Error):
@@ -50,7 +50,7 @@ class Deployment(Client):
 
 @contextmanager
 def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
-    """`momalisa up` with two replicas, each behind a proxy unless told otherwise; stopped as Ctrl-C stops it."""
+    """`momalisa up` with two replicas, stopped as by Ctrl-C. proxied: whether each replica is behind a proxy."""
     first, port = free_port(), free_port()
     proxies = [Proxy(f"http://127.0.0.1:{first + replica}") for replica in range(2)] if proxied else []
     environment = {
@@ -60,7 +60,7 @@ def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
         "MOMALISA_BUCKET": str(folder / "bucket"),
         "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
         "MOMALISA_REFRESH_S": "0.5",
-        # A late shard would be rendered twice, which is right and spoils what is counted here.
+        # A late shard would be rendered twice, which is correct but would disturb the counts of the tests.
         "MOMALISA_BACKUP_SHARDS": "false",
     }
     if proxied:

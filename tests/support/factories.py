@@ -1,4 +1,4 @@
-"""Specs of walks, fake replicas, and a whole API on top of them: replicas answer from memory and can fail on demand."""
+"""Walk specs, fake replicas that answer from memory and fail on demand, and a whole API on top of them."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.spec import Frame, WalkSpec
 
 CARD = {
-    "model": "made-up",
+    "model": "test-model",
     "revision": "1",
     "micro_batch": 4,
     "width": 32,
@@ -34,12 +34,12 @@ CARD = {
     "scheduler": "DDIMScheduler",
     "schedulers": ["DDIMScheduler", "UniPCMultistepScheduler"],
     "token_limit": 20,
-    "about": {"title": "Made up", "examples": [["a red star", "a blue wave"]]},
+    "about": {"title": "Test model", "examples": [["a red star", "a blue wave"]]},
 }
 
 
 def painted(recipe: dict[str, Any], fraction: float) -> bytes:
-    """A picture that depends on recipe and fraction alone."""
+    """A picture that depends only on recipe and fraction."""
     shade = round(255 * fraction)
     picture = Image.new("RGB", (recipe["width"], recipe["height"]), (shade, recipe["seed"] % 256, 255 - shade))
     out = io.BytesIO()
@@ -48,7 +48,7 @@ def painted(recipe: dict[str, Any], fraction: float) -> bytes:
 
 
 class AnswerStream(httpx.AsyncByteStream):
-    """An answer from a generator of bytes; closing it is what a replica sees as a cancel."""
+    """A response from a generator of bytes. A replica notices a cancelled request when it is closed."""
 
     def __init__(self, chunks: AsyncIterator[bytes], closed: Callable[[], None]) -> None:
         self._chunks = chunks
@@ -68,32 +68,32 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 @dataclass
 class FakeReplica:
-    """One made-up replica. Every attribute can be changed while it runs."""
+    """One fake replica. Every attribute can be changed while it runs."""
 
     card: dict[str, Any] = field(default_factory=lambda: dict(CARD))
     ready: bool = True
     reachable: bool = True
     frame_s: float = 0.0
-    holds: bool = False
+    stalled: bool = False
     busy_answers: int = 0
     refusal: tuple[int, str] | None = None
     dies_after: int | None = None
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
-    objects_to: frozenset[float] = frozenset()
+    flags: frozenset[float] = frozenset()
     paint: Callable[[dict[str, Any], float], bytes] = painted
-    asked: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
+    render_calls: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
-    looked_at: int = 0
+    readiness_checks: int = 0
     reason: str = ""
     closed: int = 0
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         if not self.reachable:
-            raise httpx.ConnectError("nobody is there")
+            raise httpx.ConnectError("connection refused")
         match request.url.path:
             case "/readyz":
-                self.looked_at += 1
+                self.readiness_checks += 1
                 return httpx.Response(200 if self.ready else 503, text=self.reason)
             case "/v1/model":
                 return httpx.Response(200, json={"card": self.card, "fingerprint": "0" * 16, "made_of": {}})
@@ -104,11 +104,11 @@ class FakeReplica:
     def _render(self, body: dict[str, Any]) -> httpx.Response:
         if self.busy_answers:
             self.busy_answers -= 1
-            return httpx.Response(503, headers={"Retry-After": "0"}, json={"detail": "the lane is full"})
+            return httpx.Response(503, headers={"Retry-After": "0"}, json={"detail": "the queue is full"})
         if self.refusal:
             status, detail = self.refusal
             return httpx.Response(status, json={"detail": detail})
-        self.asked.append((body["recipe"], body["fractions"]))
+        self.render_calls.append((body["recipe"], body["fractions"]))
         if self.garbage:
             content = self.garbage["content"]
             return httpx.Response(
@@ -120,11 +120,11 @@ class FakeReplica:
         self.closed += 1
 
     async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
-        head = {"model": "made-up", "revision": "1", "fingerprint": "0" * 16, "warnings": self.warnings}
+        head = {"model": "test-model", "revision": "1", "fingerprint": "0" * 16, "warnings": self.warnings}
         yield json.dumps(head).encode() + b"\n"
         for fraction in body["fractions"]:
             await anyio.sleep(self.frame_s)
-            if self.holds:
+            if self.stalled:
                 await anyio.sleep_forever()
             if self.dies_after is not None and self.sent >= self.dies_after:
                 self.reachable = False
@@ -132,12 +132,12 @@ class FakeReplica:
             self.sent += 1
             png = base64.b64encode(self.paint(body["recipe"], fraction)).decode()
             line = {"fraction": fraction, "png": png, "seconds": 0.1}
-            mark = {"marked": fraction in self.objects_to} if self.objects_to else {}
+            mark = {"marked": fraction in self.flags} if self.flags else {}
             yield json.dumps(line | mark).encode() + b"\n"
 
 
-class Fleet:
-    """Made-up replicas by host name, and the transport that leads to them."""
+class FakeFleet:
+    """Fake replicas by host name, and a client whose transport reaches them."""
 
     def __init__(self) -> None:
         self.replicas: dict[str, FakeReplica] = {}
@@ -168,8 +168,8 @@ def write_card(folder: Path, card: dict[str, Any] = CARD) -> Path:
 
 
 @asynccontextmanager
-async def running(settings: Settings, fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
-    """An api over a fleet, and a client that calls it."""
+async def running(settings: Settings, fleet: FakeFleet) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API that renders with a fleet."""
     fleet.addresses or fleet.add()
     settings = settings.model_copy(update={"replicas": fleet.addresses})
     app = assembler.create_app(settings, make_client=fleet.client)
@@ -180,7 +180,7 @@ async def running(settings: Settings, fleet: Fleet) -> AsyncIterator[httpx.Async
 
 
 async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
-    """The walk once it has ended, whichever way."""
+    """The walk once it is done, failed or cancelled."""
     with anyio.fail_after(20):
         while walk["state"] not in ("done", "failed", "cancelled"):
             await anyio.sleep(0.01)
@@ -188,17 +188,17 @@ async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, An
     return walk
 
 
-async def held(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeReplica) -> dict[str, Any]:
-    """The walk once the replica sends nothing any more, and all that it has sent has landed."""
-    replica.holds = True
+async def until_stalled(client: httpx.AsyncClient, walk: dict[str, Any], replica: FakeReplica) -> dict[str, Any]:
+    """Stop the replica from sending. Returns the walk once all frames sent so far are stored."""
+    replica.stalled = True
     with anyio.fail_after(5):
         while len(walk["frames_ready"]) < replica.sent:
             walk = (await client.get(walk["url"])).json()
     return walk
 
 
-async def landing(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
-    """The walk once its first frame has landed."""
+async def until_first_frame(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
+    """The walk once its first frame is stored."""
     with anyio.fail_after(5):
         while not walk["frames_ready"]:
             walk = (await client.get(walk["url"])).json()
@@ -217,7 +217,7 @@ def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 2
         "steps": 4,
         "guidance_scale": 4.0,
         "scheduler": "DDIMScheduler",
-        "model": "made-up",
+        "model": "test-model",
         "revision": "1",
         "frame_ms": 80,
         "gif_there_and_back": True,
@@ -227,7 +227,7 @@ def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 2
 
 
 def frames_of(walk: WalkSpec) -> tuple[Frame, ...]:
-    """The frames of a walk that needs no rounds."""
+    """The frames of a walk whose first round is also its last."""
     layout = first_layout(walk)
     assert layout.settled
     return layout.frames(walk)

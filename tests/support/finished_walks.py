@@ -1,4 +1,4 @@
-"""Puts finished walks into a deployment before it starts, through catalogue and bucket, as the studio leaves them."""
+"""Adds finished walks to a deployment before it starts: catalogue and bucket as the studio would write them."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ SIDE_PX = 128
 def add_finished_walks(folder: Path, walks: Sequence[StopsAndFrames]) -> list[str]:
     """Add finished walks to a deployment's folder before it starts, oldest first. Returns their ids.
 
-    walks: the stops of each and its frames as PNG, SIDE_PX wide and high; equal frames are filmed once.
+    walks: for each, its stops and its frames as PNG, SIDE_PX wide and high. Films of equal frames are made once.
     """
     return asyncio.run(_add(folder, walks))
 
@@ -110,7 +110,7 @@ def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
 
 
 def noise_frames(count: int, seed: int) -> list[bytes]:
-    """Frames from one noisy picture to another, as PNG. seed: other pictures for each number."""
+    """Frames from one noisy picture to another, as PNG. Each seed gives different pictures."""
     ends = []
     for side in range(2):
         grain = Image.effect_noise((SIDE_PX, SIDE_PX), 90).filter(ImageFilter.GaussianBlur(1 + side))

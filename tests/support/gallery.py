@@ -1,4 +1,4 @@
-"""A made-up gallery, as small as can be: what a build leaves in a folder. And what crawlers read in a page."""
+"""A minimal fake of a built gallery, and a parser for the metadata of a page."""
 
 import gzip
 from html.parser import HTMLParser
@@ -29,7 +29,7 @@ def make_gallery(folder: Path) -> Path:
 
 
 class Head(HTMLParser):
-    """What a page says of itself, as a reader of HTML sees it."""
+    """Title, metadata and links of a page, as an HTML parser reads them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

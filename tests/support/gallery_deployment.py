@@ -1,4 +1,4 @@
-"""A complete deployment: two replicas, the api behind nginx, and a gallery that already holds walks."""
+"""A complete deployment: two replicas, the API behind nginx, and a gallery that already has walks."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ from tests.support.nginx import nginx
 from tests.support.processes import REPOSITORY
 
 DIST = REPOSITORY / "frontend" / "dist"
-# More than the three pages of 24 that load automatically; every tenth walk can be found by a word of its own.
+# More than the three pages of 24 that load automatically. Every tenth walk has a word for searches.
 WALK_COUNT = 84
-# For walks whose rendering is not under test: fast.
+# Fast settings for walks whose rendering is not under test.
 QUICK = {"frames": 13, "spacing": "uniform", "steps": 4}
 
 
@@ -33,11 +33,11 @@ class GalleryDeployment(Client):
 
     def finished_walk(self, start: str, end: str, **options: Any) -> dict[str, Any]:
         """Request a walk and wait until it has ended."""
-        return self.ended(self.ask(**QUICK | {"start": start, "end": end} | options))
+        return self.ended(self.request_walk(**QUICK | {"start": start, "end": end} | options))
 
     @contextmanager
     def holding(self, after: int = 2) -> Iterator[None]:
-        """Each replica sends only that many frames until the block ends: a walk stays unfinished."""
+        """Each replica sends only this many frames until the block ends, so that walks stay unfinished."""
         with ExitStack() as stack:
             for proxy in self.direct.proxies:
                 stack.enter_context(proxy.holding(after))
@@ -54,7 +54,7 @@ class GalleryDeployment(Client):
 
 def build_gallery() -> Path:
     """The gallery as `make gallery` builds it; built here if it is missing or older than its sources."""
-    # A test installs nothing: the environment that runs it is taken as it is.
+    # Tests install nothing: they use the environment that runs them as it is.
     command = ["make", "--silent", "gallery", "--old-file", ".venv/ready-cpu"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

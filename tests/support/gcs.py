@@ -1,8 +1,7 @@
-"""A made-up Google Cloud Storage over real HTTP: the JSON API as far as a bucket needs it, and faults on demand.
+"""A fake Google Cloud Storage over real HTTP: the part of the JSON API that a bucket needs, and faults on demand.
 
-The emulators that a package index has ignore preconditions, and a bucket in which the first object stays is built on
-them. Each request is one step for the whole store, as in the real one, which is strongly consistent. One bucket, no
-credentials.
+Published emulators ignore preconditions, which the bucket needs to keep the first object under a key. Each request is
+atomic, as in the real store, which is strongly consistent. One bucket, no credentials.
 """
 
 import base64
@@ -29,7 +28,7 @@ CHUNK_UNIT = 256 * 1024
 
 @dataclass
 class Stored:
-    """An object: what it holds, and the number of the write that made it."""
+    """An object: its content, and the number of the write that created it."""
 
     content: bytes
     generation: int
@@ -38,7 +37,7 @@ class Stored:
 
 @dataclass
 class Session:
-    """A resumable upload on its way; `stored` once it has ended."""
+    """A resumable upload. `stored` is set when it is complete."""
 
     name: str
     content_type: str
@@ -49,9 +48,10 @@ class Session:
 
 @dataclass
 class Fault:
-    """What befalls the next requests whose line matches: a status, or (None) a connection dropped once they are done.
+    """A fault for the next requests whose line matches: an error status, or a dropped connection (status None).
 
-    The line is "METHOD path?query NAME CONTENT-RANGE": the object's name, and which bytes of it are sent.
+    The line is "METHOD path?query NAME CONTENT-RANGE": NAME is the object's name, CONTENT-RANGE the bytes sent. A
+    request whose connection is dropped has been carried out.
     """
 
     pattern: re.Pattern[str]
@@ -60,14 +60,14 @@ class Fault:
 
 
 class Refused(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     def __init__(self, status: int, message: str) -> None:
         self.answer = JSONResponse({"error": {"code": status, "message": message}}, status)
 
 
 class FakeGcs:
-    """The store. `arrived` counts whole objects that were sent under a name, `stored` those that were kept."""
+    """The store. `arrived` counts complete uploads by object name, `stored` those that were kept."""
 
     def __init__(self, bucket: str = "pictures") -> None:
         self.bucket = bucket
@@ -83,7 +83,7 @@ class FakeGcs:
         )
 
     def reset(self) -> None:
-        """An empty store without faults that has seen nothing."""
+        """Empty the store; clear faults and counters."""
         self.objects: dict[str, Stored] = {}
         self.arrived: Counter[str] = Counter()
         self.stored: Counter[str] = Counter()
@@ -96,37 +96,37 @@ class FakeGcs:
         self._generation = int(time.time() * 1e6)
 
     def fail(self, pattern: str, status: int = 503, times: float = 1) -> None:
-        """Answer the next requests that match with a status, undone. times: math.inf for all, until `heal`."""
+        """Answer the next matching requests with an error, without effect. times: math.inf until `clear_faults`."""
         self._faults.append(Fault(re.compile(pattern), status, times))
 
     def drop(self, pattern: str, times: float = 1) -> None:
-        """Do what the next requests that match ask for, and break the connection in mid-answer."""
+        """Carry out the next matching requests, but close the connection in the middle of the response."""
         self._faults.append(Fault(re.compile(pattern), None, times))
 
-    def heal(self) -> None:
-        """No more faults."""
+    def clear_faults(self) -> None:
+        """Stop all faults."""
         self._faults.clear()
 
-    def upon(self, pattern: str, act: Callable[[str, int], None]) -> None:
-        """When the next request that matches is done and not answered yet, call `act`, with its line and caller's port.
+    def on_request(self, pattern: str, act: Callable[[str, int], None]) -> None:
+        """Call `act` with the line and the client's port when the next matching request is done but not answered.
 
-        So a caller can be killed that has written and will never know.
+        A test can kill a client here: its write has succeeded, but it gets no response.
         """
         self._watched.append((re.compile(pattern), act))
 
     def lose_sessions(self) -> None:
-        """Forget all resumable uploads on their way; the real store does so after a week, or on a bad day."""
+        """Forget all unfinished resumable uploads. The real store does so after a week, or after a failure."""
         self._sessions.clear()
 
     @contextmanager
     def running(self) -> Iterator["FakeGcs"]:
-        """Serve in a thread on a free port; `url` is what STORAGE_EMULATOR_HOST wants."""
+        """Serve in a thread on a free port. `url` is the value for STORAGE_EMULATOR_HOST."""
         server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
         while not server.started:
-            assert time.monotonic() < limit, "the made-up GCS did not start"
+            assert time.monotonic() < limit, "the fake GCS did not start"
             time.sleep(0.005)
         self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         try:
@@ -136,7 +136,7 @@ class FakeGcs:
             thread.join(20)
 
     def _answered(self, handler: Any) -> Any:
-        """The handler, with faults; a request's body is whole before anything is done."""
+        """The handler with faults. A request is handled once its body is complete."""
 
         async def endpoint(request: Request) -> Response:
             body = await request.body()
@@ -147,7 +147,7 @@ class FakeGcs:
             if fault:
                 fault.times -= 1
             if fault and fault.status:
-                return Refused(fault.status, "made up").answer
+                return Refused(fault.status, "a fault of the test").answer
             try:
                 if request.path_params["bucket"] != self.bucket:
                     raise Refused(404, "The specified bucket does not exist.")
@@ -157,12 +157,12 @@ class FakeGcs:
             for watch in [watch for watch in self._watched if watch[0].search(line)]:
                 self._watched.remove(watch)
                 watch[1](line, request.client.port if request.client else 0)
-            return Broken(answer) if fault else answer
+            return TruncatedResponse(answer) if fault else answer
 
         return endpoint
 
     def _named(self, request: Request, body: bytes) -> str:
-        """The name of the object that a request is about, wherever it stands."""
+        """The name of the requested object, from the session, the body, the path or the query."""
         query = request.query_params
         if session := self._sessions.get(query.get("upload_id", "")):
             return session.name
@@ -173,7 +173,7 @@ class FakeGcs:
         return str(request.path_params.get("name") or query.get("name") or query.get("prefix") or "")
 
     def _check(self, name: str, condition: str | None) -> None:
-        """Preconditions: 0 means that no object may lie there."""
+        """Check the precondition. Generation 0 means that no object may exist."""
         there = self.objects[name].generation if name in self.objects else 0
         if condition is not None and int(condition) != there:
             raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
@@ -216,7 +216,7 @@ class FakeGcs:
         return JSONResponse(self._resource(about["name"], stored))
 
     def _begin(self, request: Request, body: bytes) -> Response:
-        """Open a resumable session. The condition holds now and is asked again at the end."""
+        """Open a resumable session. The precondition is checked now and again at the end."""
         about = json.loads(body or b"{}")
         query = request.query_params
         name, condition = query.get("name") or about["name"], query.get("ifGenerationMatch")
@@ -228,7 +228,7 @@ class FakeGcs:
         return Response(headers={"Location": location})
 
     def _resume(self, request: Request, body: bytes) -> Response:
-        """Take a chunk in; what lies before the session's end is known already and passed over."""
+        """Append a chunk, without the bytes that the session already has."""
         session = self._sessions.get(request.query_params["upload_id"])
         if not session:
             raise Refused(404, "There is no such upload.")
@@ -263,7 +263,7 @@ class FakeGcs:
             return Response(stored.content, headers=headers, media_type=stored.content_type)
         first, size = int(found[1]), len(stored.content)
         if first >= size:
-            raise Refused(416, "The range lies outside the object.")
+            raise Refused(416, "The range is outside the object.")
         last = min(int(found[2] or size), size - 1)
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         return Response(stored.content[first : last + 1], 206, headers, stored.content_type)
@@ -279,12 +279,12 @@ class FakeGcs:
         return JSONResponse(page | ({"nextPageToken": names[limit - 1]} if len(names) > limit else {}))
 
 
-class Broken(StreamingResponse):
-    """The first half of an answer; then the connection is gone."""
+class TruncatedResponse(StreamingResponse):
+    """The first half of a response, after which the connection is closed."""
 
     def __init__(self, answer: Response) -> None:
         whole = bytes(answer.body)
-        # 204 has no end that could lack.
+        # A response with 204 has no body that could be cut.
         super().__init__(self._half(whole), 200 if answer.status_code == 204 else answer.status_code)
         self.raw_headers = answer.raw_headers
         self.headers["content-length"] = str(max(len(whole), 2))
@@ -297,7 +297,7 @@ class Broken(StreamingResponse):
             if message["type"] != "http.response.body" or message.get("more_body"):
                 await send(message)
 
-        # Ending without an end makes the server close the connection.
+        # The server closes the connection if the last message of the response is missing.
         await super().__call__(scope, receive, send_but_the_end)
 
 
@@ -306,7 +306,7 @@ def _crc32c(content: bytes) -> str:
 
 
 def _parts(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
-    """A multipart/related upload: what is said about the object, and the object."""
+    """The metadata and the content of a multipart/related upload."""
     boundary = request.headers["content-type"].split("boundary=")[1].strip("\"'").encode()
     about, content = body.split(b"--" + boundary + b"\r\n", 2)[1:]
     content = content[: content.rindex(b"\r\n--" + boundary + b"--")]
@@ -314,7 +314,7 @@ def _parts(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _content_range(header: str) -> tuple[int | None, int | None]:
-    """First byte and whole length of bytes FIRST-LAST/TOTAL; either may be a star."""
-    said, _, total = header.removeprefix("bytes ").partition("/")
-    first = None if said == "*" else int(said.partition("-")[0])
+    """First byte and total length of `bytes FIRST-LAST/TOTAL`; None for an asterisk."""
+    sent, _, total = header.removeprefix("bytes ").partition("/")
+    first = None if sent == "*" else int(sent.partition("-")[0])
     return first, None if total == "*" else int(total)

@@ -28,7 +28,7 @@ def wait_until(happened: Callable[[], object], limit_s: float = 20) -> None:
     """Wait until the condition is true; fail after limit_s seconds."""
     ends = time.monotonic() + limit_s
     while not happened():
-        assert time.monotonic() < ends, "it did not happen in time"
+        assert time.monotonic() < ends, "the condition was not met in time"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A real nginx with the production configuration, before whichever api."""
+"""A real nginx with the production configuration, in front of an API."""
 
 import os
 import re
@@ -19,7 +19,7 @@ CONNECTIONS = 4096
 
 
 def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str) -> Path:
-    """The configuration as envsubst makes it, in a folder of its own, beside which nginx writes."""
+    """Write the configuration that envsubst would write, into a folder that nginx also writes its files to."""
     values = {
         "PORT": f"127.0.0.1:{port}",
         "GALLERY": str(gallery),
@@ -29,7 +29,7 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
         **settings,
     }
     text = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], TEMPLATE.read_text())
-    # Several at a time on one machine, where a container has a /tmp of its own.
+    # A container has its own /tmp; here several instances share the machine's.
     text = text.replace("/tmp/nginx", f"{folder}/nginx").replace("worker_processes auto", "worker_processes 1")
     path = folder / "nginx.conf"
     path.write_text(text)
@@ -37,14 +37,14 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
 
 
 def _allow_open_files() -> None:
-    """Raise the soft limit of open files, often 1024, to what the configuration uses: nginx warns otherwise."""
+    """Raise the soft limit of open files, often 1024, to the configured connections; otherwise nginx warns."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < CONNECTIONS and (hard == resource.RLIM_INFINITY or hard >= CONNECTIONS):
         resource.setrlimit(resource.RLIMIT_NOFILE, (CONNECTIONS, hard))
 
 
 def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
-    """What `nginx -t` says of a configuration."""
+    """Run `nginx -t` on a configuration."""
     assert NGINX, "no nginx here: make system-packages installs it"
     _allow_open_files()
     return subprocess.run([NGINX, "-t", "-e", "stderr", "-c", config], capture_output=True, text=True, check=False)
@@ -52,12 +52,12 @@ def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def nginx(folder: Path, gallery: Path, api: str, **settings: str) -> Iterator[str]:
-    """The url of an nginx that answers. What it logs lies in the folder."""
+    """The URL of a running nginx. It logs to nginx.log in the folder."""
     assert NGINX, "no nginx here: make system-packages installs it"
     _allow_open_files()
     port = free_port()
     config = render(folder, gallery, api, port=port, **settings)
-    # In the foreground, as a container runs it; not as somebody else, whom the folders of a test are shut to.
+    # In the foreground, as in a container. Worker processes need the user that may read the folders of the test.
     directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     command = [NGINX, "-e", "stderr", "-c", str(config), "-g", directives]
     with (folder / "nginx.log").open("ab") as log:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: a cluster of its own in a temporary folder, on a free port, gone afterwards."""
+"""A real PostgreSQL for the tests: a new cluster in a temporary folder, on a free port, removed afterwards."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ USER = "momalisa"
 
 
 class Postgres:
-    """A server over one folder. It can go away and come back, at the same url and with what it held."""
+    """A server over one folder. It can stop and start again, at the same URL and with the same data."""
 
     def __init__(self, folder: Path) -> None:
         self._data = folder / "data"
@@ -31,21 +31,21 @@ class Postgres:
         self._run("initdb", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
 
     def start(self) -> None:
-        """Returns once it takes connections."""
+        """Returns once it accepts connections."""
         self._run("pg_ctl", "-l", str(self._log), "-w", "-o", self._options, "start")
 
     def stop(self) -> None:
-        """At once, as if the power had gone: every connection breaks, and the next start recovers from the log."""
+        """Stop as in a power failure: every connection breaks, and the next start recovers from the log."""
         self._run("pg_ctl", "-m", "immediate", "-w", "stop")
 
     def restart(self) -> None:
-        """Away at once, and back as soon as it has recovered."""
+        """Stop as in a power failure, and start again."""
         self.stop()
         self.start()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Silent for as long as the block lasts: connections stand, also new ones, and nothing is answered."""
+        """Suspend the server until the block ends: connections stay open, and no query is answered."""
         first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
         processes = [first, *first.children(recursive=True)]
         for process in processes:
@@ -57,8 +57,8 @@ class Postgres:
                 process.resume()
 
     @contextmanager
-    def held(self, table: str) -> Iterator[None]:
-        """Nobody else can write to a table as long as the block lasts: who tries to waits."""
+    def locked(self, table: str) -> Iterator[None]:
+        """Make all writes to a table wait until the block ends."""
         with asyncio.Runner() as runner:
             connection = runner.run(asyncpg.connect(self.url))
             runner.run(connection.execute(f"BEGIN; LOCK TABLE {table} IN SHARE MODE"))
@@ -67,12 +67,12 @@ class Postgres:
             finally:
                 runner.run(connection.close())
 
-    def hang_up_on(self, ports: Iterable[int]) -> None:
-        """End the sessions of clients by their ports: a statement that waits outlives the client that sent it."""
+    def terminate_sessions(self, ports: Iterable[int]) -> None:
+        """End the sessions of clients by their ports. A waiting statement outlives the client that sent it."""
         self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = ANY($1)", list(ports))
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds, over a connection of its own."""
+        """The rows of a query, over a new connection."""
 
         async def fetch() -> list[tuple[Any, ...]]:
             async with _connected(self.url) as connection:
@@ -108,7 +108,7 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @contextmanager
 def server() -> Iterator[Postgres]:
-    """A server that runs when the block begins. Raises FileNotFoundError where none is installed."""
+    """A running server. Raises FileNotFoundError if PostgreSQL is not installed."""
     with tempfile.TemporaryDirectory(prefix="momalisa-postgres-") as folder:
         if os.getuid() == 0:
             owner = _owner()
@@ -123,20 +123,20 @@ def server() -> Iterator[Postgres]:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """The url of a server that lives as long as the block. Raises FileNotFoundError where none is installed."""
+    """The URL of a running server. Raises FileNotFoundError if PostgreSQL is not installed."""
     with server() as postgres:
         yield postgres.url
 
 
 def migrate(url: str) -> None:
-    """Bring a server's schema up to date, the catalogue's and the queue's, as an operator does."""
+    """Update the schema of the catalogue and of the queue, as an operator would."""
     environment = {**os.environ, "MOMALISA_DATABASE_URL": url}
     subprocess.run([str(SCRIPTS / "momalisa"), "migrate"], env=environment, check=True, capture_output=True)
 
 
 @contextmanager
 def migrated() -> Iterator[str]:
-    """The url of such a server whose schema is up to date."""
+    """The URL of a running server with the current schema."""
     with cluster() as url:
         migrate(url)
         yield url

@@ -1,4 +1,4 @@
-"""Processes as an orchestrator sees them: started, killed, frozen, told to stop, and their logs listened to."""
+"""Processes as an orchestrator controls them: started, killed, suspended, terminated; and their logs."""
 
 import json
 import os
@@ -18,14 +18,14 @@ import psutil
 REPOSITORY = Path(__file__).parents[2]
 WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID", REPOSITORY / "model-service" / "atelier" / "weights"))
 SCRIPTS = Path(sys.executable).parent
-# From another place in each process: several suites may run on one machine.
+# Each process starts at a different port: several test suites may run on one machine.
 _ports = iter(range(20_000 + os.getpid() % 1000 * 10, 32_000, 2))
 
 
 def free_port() -> int:
-    """A port that is free, and so is the next; never the same twice.
+    """A free port whose successor is free too; never the same twice.
 
-    Below those that the system hands out: what is free there can be somebody's the moment after.
+    Below the ephemeral ports, which the system may give to another process at any moment.
     """
     for port in _ports:
         try:
@@ -36,100 +36,100 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def wait_until(happened: Callable[[], Any], limit_s: float = 120.0, every_s: float = 0.02) -> Any:
-    """The first true answer of `happened`, which is called again and again; fails where none comes in time."""
+def wait_until(condition: Callable[[], Any], limit_s: float = 120.0, every_s: float = 0.02) -> Any:
+    """Call `condition` until its result is true, and return that. Fails if this does not happen in time."""
     deadline = time.monotonic() + limit_s
-    while not (answer := happened()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(every_s)
     return answer
 
 
 class Service:
-    """One process, which may have several lives at the same port. What it says outlives them all."""
+    """A process that can be restarted at the same port. Its log lines are kept across restarts."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
-        """log: the file that keeps all that it says, for whoever looks into a test that failed."""
+        """log: the file that its output is appended to, for the analysis of failed tests."""
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self.lines: list[dict[str, Any]] = []
-        self.hear: Callable[[Service, dict[str, Any]], None] = lambda service, line: None
-        self._life: subprocess.Popen[bytes] | None = None
+        self.on_line: Callable[[Service, dict[str, Any]], None] = lambda service, line: None
+        self._process: subprocess.Popen[bytes] | None = None
         self._command = [str(SCRIPTS / command[0]), *command[1:]]
         self._environment = {**environment, "MOMALISA_PORT": str(self.port), "MOMALISA_LOG_FORMAT": "json"}
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The life it leads, or led last."""
-        assert self._life, f"{self.name} was not started"
-        return self._life
+        """The process of the last start."""
+        assert self._process, f"{self.name} was not started"
+        return self._process
 
     @property
     def running(self) -> bool:
-        return self._life is not None and self._life.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def start(self, **settings: str) -> None:
-        """Begin a life. settings: what this life alone is told otherwise."""
-        self._life = subprocess.Popen(
+        """Start the process. settings: environment variables for this start only."""
+        self._process = subprocess.Popen(
             self._command,
             env={**os.environ, **self._environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert self._life.stdout
-        self._reader = threading.Thread(target=self._listen, args=(self._life.stdout,), daemon=True)
+        assert self._process.stdout
+        self._reader = threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True)
         self._reader.start()
 
     def kill(self) -> None:
-        """SIGKILL: no signal handler, no last word, no connection that is closed in good order."""
+        """SIGKILL: no signal handler, no last log line, no orderly close of connections."""
         self.process.kill()
         self.process.wait()
 
     def restart(self, **settings: str) -> None:
-        """Kill what may be left of it and start it again at once, as an orchestrator would."""
+        """Kill the process if it runs, and start it again at once, as an orchestrator would."""
         self.end()
         self.start(**settings)
 
-    def tell_to_stop(self) -> None:
+    def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
     def freeze(self) -> None:
-        """SIGSTOP: alive for the system, silent for everybody else."""
+        """SIGSTOP: the process exists but does not respond."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Kill it, where it was started, and hear its last line."""
-        if self._life:
+        """Kill the process if it was started, and read the rest of its output."""
+        if self._process:
             self.kill()
             self._reader.join(10)
 
-    def said(self, event: str, **about: Any) -> list[dict[str, Any]]:
-        """The lines of an event so far, from all lives."""
-        return [line for line in self.lines if line["event"] == event and about.items() <= line.items()]
+    def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """The log lines of an event so far, from all starts."""
+        return [line for line in self.lines if line["event"] == event and fields.items() <= line.items()]
 
     def ports(self) -> set[int]:
-        """The near ends of all its connections."""
+        """The local ports of all its connections."""
         return {at.laddr.port for at in psutil.Process(self.process.pid).net_connections("tcp")}
 
-    def _listen(self, output: IO[bytes]) -> None:
+    def _read_output(self, output: IO[bytes]) -> None:
         with output, self.log.open("ab", buffering=0) as log:
             for raw in output:
                 line = _read(raw)
                 if "event" in line:
-                    # Before anything else: who sets a trap wants it to snap while the process is still there.
-                    self.hear(self, line)
+                    # First of all: a trap must act while the process still runs.
+                    self.on_line(self, line)
                     self.lines.append(line)
                 log.write(raw)
 
 
 def _read(raw: bytes) -> dict[str, Any]:
-    """A line of a log; nothing where it is no JSON object: a traceback, or cut off by a kill."""
+    """A log line. Empty if it is not a JSON object: part of a traceback, or cut off by a kill."""
     try:
         line = json.loads(raw)
     except ValueError:
@@ -138,16 +138,16 @@ def _read(raw: bytes) -> dict[str, Any]:
 
 
 class Trap:
-    """Does something to whichever process says the nth line of an event; once."""
+    """Acts once, on the process that logs the nth line of an event."""
 
     def __init__(self, event: str, nth: int, act: Callable[[Service], None]) -> None:
         self._event = event
         self._left = nth
         self._act = act
         self._lock = threading.Lock()
-        self._struck = Future[Service]()
+        self._result = Future[Service]()
 
-    def hear(self, service: Service, line: dict[str, Any]) -> None:
+    def on_line(self, service: Service, line: dict[str, Any]) -> None:
         """Called with each line, in the thread that reads it."""
         if line["event"] != self._event:
             return
@@ -158,13 +158,13 @@ class Trap:
         try:
             self._act(service)
         except Exception as error:
-            self._struck.set_exception(error)
+            self._result.set_exception(error)
         else:
-            self._struck.set_result(service)
+            self._result.set_result(service)
 
-    def sprung(self) -> Service:
-        """Who said it, once that is done which the trap was set for."""
+    def wait(self) -> Service:
+        """Wait until the trap has acted. Returns the process that logged the line."""
         try:
-            return self._struck.result(120)
+            return self._result.result(120)
         except TimeoutError:
-            raise AssertionError(f"nobody said {self._event!r}") from None
+            raise AssertionError(f"no process logged {self._event!r}") from None

@@ -1,4 +1,4 @@
-"""A proxy between the api and a replica that counts, for what is rendered twice must be seen by somebody else."""
+"""A proxy between the API and a replica that counts rendered frames, independently of the code under test."""
 
 import json
 import math
@@ -21,8 +21,8 @@ from tests.support.processes import wait_until
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A call for frames, and when it came (time.monotonic)."""
+class RenderCall:
+    """A render request, and when it came (time.monotonic)."""
 
     recipe: str
     fractions: tuple[float, ...]
@@ -31,30 +31,30 @@ class Asked:
 
 @dataclass
 class Recording:
-    """What went through a proxy: calls for frames, and every frame that a replica sent, with its recipe."""
+    """The render requests that went through a proxy, and every frame that the replica sent, with its recipe."""
 
-    asked: list[Asked] = field(default_factory=list)
+    calls: list[RenderCall] = field(default_factory=list)
     frames: list[tuple[str, float]] = field(default_factory=list)
     in_flight: int = 0
 
 
 class Proxy:
-    """Forwards HTTP to one replica and records the frames that come back. It lives in a thread of the test."""
+    """Forwards HTTP to one replica and records the frames that it sends. Runs in a thread of the test process."""
 
     def __init__(self, upstream: str) -> None:
         self.recording = Recording()
         self.upstream = upstream
-        # How many frames more may pass; the others wait until they may.
+        # How many more frames may pass. The others wait.
         self._passes = math.inf
         self._refusal: str | None = None
         app = Starlette(
             routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])], lifespan=self._connected
         )
-        # Held from now on: the url is told to others before anybody listens.
-        held = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        # Reserves the port: others need the URL before the server starts.
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", loop="asyncio"))
-        self._thread = threading.Thread(target=self._server.run, args=([held],), daemon=True)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
 
     @asynccontextmanager
     async def _connected(self, _: Starlette) -> AsyncIterator[None]:
@@ -63,42 +63,42 @@ class Proxy:
 
     async def _forward(self, request: Request) -> Response:
         body = await request.body()
-        asked = self._client.build_request(
+        forwarded = self._client.build_request(
             request.method, request.url.path, content=body, headers={"Content-Type": "application/json"}
         )
         rendering = request.url.path == "/v1/render"
         if rendering and self._refusal:
             return JSONResponse({"detail": self._refusal}, 422, media_type="application/problem+json")
-        recipe = self._note(body) if rendering else ""
+        recipe = self._record(body) if rendering else ""
         self.recording.in_flight += rendering
-        answer = await self._send(asked, request)
+        answer = await self._send(forwarded, request)
         self.recording.in_flight -= rendering
         if not answer:
-            # What a caller of a dead process sees, as near as a proxy can come to it.
+            # The closest that a proxy can come to a refused connection.
             return Response(status_code=502)
         kept = {name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers}
         return StreamingResponse(self._pass_on(answer, recipe), answer.status_code, kept)
 
-    def _note(self, body: bytes) -> str:
-        """Record a call for frames. Returns its recipe."""
+    def _record(self, body: bytes) -> str:
+        """Record a render request. Returns its recipe."""
         shard = json.loads(body)
         recipe = json.dumps(shard["recipe"])
-        self.recording.asked.append(Asked(recipe, tuple(shard["fractions"]), time.monotonic()))
+        self.recording.calls.append(RenderCall(recipe, tuple(shard["fractions"]), time.monotonic()))
         return recipe
 
-    async def _send(self, asked: httpx.Request, request: Request) -> httpx.Response | None:
-        """The answer's beginning. None where the replica is dead, or the caller hangs up; the replica then hears it."""
+    async def _send(self, forwarded: httpx.Request, request: Request) -> httpx.Response | None:
+        """The head of the response. None if the replica is dead or the caller disconnects, as the proxy then does."""
         async with anyio.create_task_group() as tasks:
 
-            async def hang_up() -> None:
+            async def cancel_on_disconnect() -> None:
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(hang_up)
+            tasks.start_soon(cancel_on_disconnect)
             answer = None
             with suppress(httpx.TransportError):
-                answer = await self._client.send(asked, stream=True)
+                answer = await self._client.send(forwarded, stream=True)
             tasks.cancel_scope.cancel()
         return answer
 
@@ -116,7 +116,7 @@ class Proxy:
 
     @contextmanager
     def holding(self, after: int) -> Iterator[None]:
-        """Let so many frames more pass; the others wait for the end of the block, or for `let_all`."""
+        """Let only this many more frames pass until the end of the block or `let_all`."""
         self.let(after)
         try:
             yield
@@ -124,7 +124,7 @@ class Proxy:
             self.let_all()
 
     def let(self, frames: int) -> None:
-        """So many frames more may pass, and no others that might have before."""
+        """Set how many more frames may pass."""
         self._passes = frames
 
     def let_all(self) -> None:
@@ -132,7 +132,7 @@ class Proxy:
 
     @contextmanager
     def refusing(self, detail: str) -> Iterator[None]:
-        """Answer for the replica, for as long as the block lasts, that it will never render this."""
+        """Answer every render request with 422 until the block ends."""
         self._refusal = detail
         try:
             yield

@@ -1,6 +1,6 @@
-"""The api as it is scaled out: one web process, two workers and three replicas, over PostgreSQL and a made-up GCS.
+"""The API scaled out: one web process, two workers and three replicas, with PostgreSQL and a fake GCS.
 
-Each worker reaches each replica through a proxy of its own, so that it is known who asked for which frame.
+There is one proxy for each worker and replica, so that tests know which worker requested which frame.
 """
 
 import json
@@ -29,10 +29,10 @@ SEED = int(os.environ.get("MOMALISA_SEED") or random.randrange(2**32))
 
 
 class Scaled(Client):
-    """Everything that runs, and what is known of it without asking it."""
+    """All processes, and what proxies, bucket and database record about them."""
 
     def __init__(self, folder: Path, environment: dict[str, str], postgres: Postgres, gcs: FakeGcs) -> None:
-        """folder: where the logs lie; environment: what the processes of the api are told alike. Nothing runs yet."""
+        """folder: for the logs; environment: settings of all processes of the API. Starts nothing."""
         self.postgres = postgres
         self.gcs = gcs
         weights = {"MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_THREADS": "1"}
@@ -41,9 +41,9 @@ class Scaled(Client):
         self.proxies: dict[str, list[Proxy]] = {}
 
         def api(name: str, role: str) -> Service:
-            way = self.proxies[name] = [Proxy(replica.url) for replica in self.replicas]
-            told = {**environment, "MOMALISA_REPLICAS": " ".join(proxy.url for proxy in way)}
-            return Service(name, ["momalisa", "serve", "--role", role], told, folder / f"{name}.log")
+            proxies = self.proxies[name] = [Proxy(replica.url) for replica in self.replicas]
+            own = {**environment, "MOMALISA_REPLICAS": " ".join(proxy.url for proxy in proxies)}
+            return Service(name, ["momalisa", "serve", "--role", role], own, folder / f"{name}.log")
 
         self.web = api("web", "web")
         self.workers = [api(f"worker-{number + 1}", "worker") for number in range(WORKERS)]
@@ -51,69 +51,69 @@ class Scaled(Client):
 
     @property
     def api(self) -> list[Service]:
-        """All processes of the api."""
+        """All processes of the API."""
         return [self.web, *self.workers]
 
     @contextmanager
     def trap(self, trap: Trap) -> Iterator[Trap]:
-        """Every process of the api is listened to for as long as the block lasts."""
+        """Set a trap for every process of the API until the block ends."""
         for service in self.api:
-            service.hear = trap.hear
+            service.on_line = trap.on_line
         try:
             yield trap
         finally:
             for service in self.api:
-                service.hear = lambda service, line: None
+                service.on_line = lambda service, line: None
 
     def rendered(self) -> Counter[str]:
         """How many times each frame was sent by a replica, by its key in the bucket."""
         frames = (frame for each in self.proxies.values() for proxy in each for frame in proxy.recording.frames)
         return Counter(_key(*frame) for frame in frames)
 
-    def asked(self, *workers: Service) -> Counter[str]:
-        """How many times workers (all of them, unless named) have asked for each frame, by its key in the bucket."""
+    def requested(self, *workers: Service) -> Counter[str]:
+        """How many times these workers (default: all) have requested each frame, by its key in the bucket."""
         return Counter(key for key, _ in self._calls(*workers))
 
-    def asked_since(self, since: float) -> dict[str, float]:
-        """When each frame was last asked for, of those that were after a time (time.monotonic)."""
+    def requested_since(self, since: float) -> dict[str, float]:
+        """The frames requested after a time (time.monotonic), and when each was last requested."""
         return {key: at for key, at in sorted(self._calls(), key=itemgetter(1)) if at > since}
 
     def _calls(self, *workers: Service) -> Iterator[tuple[str, float]]:
         for worker in workers or self.workers:
             for proxy in self.proxies[worker.name]:
-                for call in list(proxy.recording.asked):
+                for call in list(proxy.recording.calls):
                     yield from ((_key(call.recipe, fraction), call.at) for fraction in call.fractions)
 
     def in_flight(self, *workers: Service) -> set[str]:
-        """The frames that workers have asked for and that have not come as far as the bucket."""
-        return self.asked(*workers).keys() - self.gcs.objects.keys()
+        """The frames that workers have requested and that are not in the bucket."""
+        return self.requested(*workers).keys() - self.gcs.objects.keys()
 
     def worker_at(self, port: int) -> Service:
-        """The worker whose connection begins at a port."""
+        """The worker that has a connection from a local port."""
         return next(worker for worker in self.workers if port in worker.ports())
 
-    def of_walk(self, column: str, walk_id: str) -> Any:
-        """What the catalogue says of a walk, read past the api."""
+    def walk_column(self, column: str, walk_id: str) -> Any:
+        """A column of a walk in the catalogue, read without the API."""
         [(found,)] = self.postgres.rows(f"SELECT {column} FROM walks WHERE id = $1", walk_id)
         return found
 
-    def landed(self, walk_id: str) -> set[int]:
-        """Which frames the catalogue knows to be there."""
+    def stored_frames(self, walk_id: str) -> set[int]:
+        """The frames of a walk that the catalogue records as stored."""
         return {frame for (frame,) in self.postgres.rows("SELECT frame FROM landings WHERE walk_id = $1", walk_id)}
 
     def jobs(self, walk_id: str) -> int:
-        """How many jobs of a walk the queue holds."""
+        """How many jobs of a walk are in the queue."""
         [(found,)] = self.postgres.rows(
             "SELECT count(*) FROM pgqueuer WHERE convert_from(payload, 'UTF8') LIKE '%' || $1 || '%'", walk_id
         )
         return int(found)
 
-    def ask_until_taken_in(self, **wish: Any) -> dict[str, Any]:
-        """POST a walk as a visitor does whose first try may meet a dying process."""
+    def request_until_accepted(self, **request: Any) -> dict[str, Any]:
+        """POST a walk, and retry if the process dies in between."""
 
         def post() -> dict[str, Any] | None:
             with suppress(httpx.TransportError):
-                answer = httpx.post(self.url + "/api/v1/walks", json=wish, timeout=30, verify=TLS)
+                answer = httpx.post(self.url + "/api/v1/walks", json=request, timeout=30, verify=TLS)
                 return answer.json() if answer.is_success else None
             return None
 
@@ -121,7 +121,7 @@ class Scaled(Client):
         return walk
 
     def wait_until_ready(self) -> None:
-        """Until every process answers and knows all replicas, which are started where they do not run."""
+        """Start replicas that do not run. Wait until every process is ready and all replicas are awake."""
         for replica in self.replicas:
             if not replica.running:
                 replica.start()
@@ -139,15 +139,15 @@ def is_ready(service: Service) -> bool:
 
 @lru_cache(maxsize=10_000)
 def _key(recipe: str, fraction: float) -> str:
-    """Where a frame lies in the bucket, from the words of a call."""
-    words = json.loads(recipe)
-    words["steps"] = words.pop("num_inference_steps")
-    return Frame(Recipe(**words), fraction).key
+    """The key of a frame in the bucket. recipe: the JSON of a render request."""
+    fields = json.loads(recipe)
+    fields["steps"] = fields.pop("num_inference_steps")
+    return Frame(Recipe(**fields), fraction).key
 
 
 @contextmanager
 def scaled(folder: Path) -> Iterator[Scaled]:
-    """All processes, the api's started; `wait_until_ready` starts the replicas too. Killed at the end."""
+    """All processes. Starts those of the API; `wait_until_ready` also starts the replicas. Kills all at the end."""
     with ExitStack() as stack:
         gcs = stack.enter_context(FakeGcs().running())
         postgres = stack.enter_context(server())
@@ -160,7 +160,7 @@ def scaled(folder: Path) -> Iterator[Scaled]:
             "MOMALISA_RECONCILE_S": "1",
             "MOMALISA_REFRESH_S": "0.5",
             "MOMALISA_LOG_LEVEL": "debug",
-            # A late shard would be rendered twice, which is right and spoils what is counted here.
+            # A late shard would be rendered twice, which is correct but would disturb the counts of the tests.
             "MOMALISA_BACKUP_SHARDS": "false",
         }
         migrate(postgres.url)
@@ -176,15 +176,15 @@ def scaled(folder: Path) -> Iterator[Scaled]:
 
 @contextmanager
 def calm(folder: Path, replicas: list[Service]) -> Iterator[Client]:
-    """The same api as one process over a folder, with the same replicas, which nobody disturbs."""
-    told = {
+    """The same API as one undisturbed process with a folder as its bucket, and with the same replicas."""
+    settings = {
         "MOMALISA_MODEL_CARD": str(WEIGHTS / "card.json"),
         "MOMALISA_BUCKET": str(folder / "bucket"),
         "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",
         "MOMALISA_REPLICAS": " ".join(replica.url for replica in replicas),
         "MOMALISA_REFRESH_S": "0.5",
     }
-    service = Service("calm", ["momalisa", "serve", "--role", "all"], told, folder / "calm.log")
+    service = Service("calm", ["momalisa", "serve", "--role", "all"], settings, folder / "calm.log")
     service.start()
     try:
         yield Client(service.url)

@@ -1,4 +1,4 @@
-"""What the stock diffusers pipeline paints for a walk's frame: computed here alone, no line shared with a service."""
+"""The stock diffusers pipeline as a reference for the frames of a walk. It shares no code with the services."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NEAR_PARALLEL = 0.9995
 
 
 def slerp(start: NDArray[np.float64], end: NDArray[np.float64], fraction: float) -> NDArray[np.float64]:
-    """Token by token on the sphere; straight where two tokens nearly point the same, or opposite, ways."""
+    """Interpolate token by token on the sphere, but linearly where two tokens are nearly parallel or opposite."""
     mixed = np.empty_like(start)
     for token in np.ndindex(start.shape[:-1]):
         a, b = start[token], end[token]
@@ -27,7 +27,7 @@ def slerp(start: NDArray[np.float64], end: NDArray[np.float64], fraction: float)
 
 
 class StockPipeline:
-    """StableDiffusionPipeline as anybody would load it."""
+    """StableDiffusionPipeline with default components."""
 
     def __init__(self) -> None:
         self._pipeline = diffusers.StableDiffusionPipeline.from_pretrained(

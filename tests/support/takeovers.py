@@ -58,8 +58,8 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict
     assert len(films) == len(walk["films"]) == FILMS
     assert all(gcs.stored[key] == 1 for key in [*keys, *films])
     assert max(gcs.arrived[key] for key in films) <= 1 + toll.filmings
-    assert not scaled.asked(scaled.web)
-    undisturbed = calm.ended(calm.ask(**walk_request))
+    assert not scaled.requested(scaled.web)
+    undisturbed = calm.ended(calm.request_walk(**walk_request))
     assert undisturbed["id"] == walk["id"]
     assert undisturbed["films"] == walk["films"]
     # The archive last: it is made when it is first asked for, and lies beside the films from then on.
@@ -78,7 +78,7 @@ def struck(
 ) -> tuple[dict[str, Any], Service]:
     """Ask for a walk; who falls into the trap, or dies instead, is started again at once. Returns walk and speaker."""
     with scaled.trap(trap), ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(scaled.ask_until_taken_in, **walk_request)
-        speaker = trap.sprung()
+        asking = pool.submit(scaled.request_until_accepted, **walk_request)
+        speaker = trap.wait()
         (instead or speaker).restart()
         return asking.result(), speaker
