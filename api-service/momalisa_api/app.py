@@ -1,4 +1,4 @@
-"""The one assembler: settings in, a running api out."""
+"""Assembles the app from the settings: the one place that knows every part."""
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -54,7 +54,7 @@ MakeClient = Callable[..., httpx.AsyncClient]
 
 
 def read_card(path: Path) -> ModelCard:
-    """The model card in a file. Raises SystemExit, with what to do, where there is none."""
+    """Read a model card. Raises SystemExit, with what to do, if the file is missing or wrong."""
     try:
         return ModelCard.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -64,10 +64,10 @@ def read_card(path: Path) -> ModelCard:
 
 
 def open_bucket(settings: StoreSettings) -> Bucket:
-    """The bucket that the settings name. Raises SystemExit, with what to do, where it is not there or not ours."""
+    """Open the configured bucket. Raises SystemExit, with what to do, if it is missing or access is denied."""
     if not settings.bucket.startswith("gs://"):
         return FolderBucket(Path(settings.bucket))
-    # Here, as Google's library takes most of a second to import.
+    # Imported here, as Google's library takes most of a second to import.
     from momalisa_api.store.gcs import GcsBucket, NoBucket
 
     name, _, prefix = settings.bucket.removeprefix("gs://").partition("/")
@@ -80,7 +80,7 @@ def open_bucket(settings: StoreSettings) -> Bucket:
 
 
 def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) -> FastAPI:
-    """Assemble the api. Nothing runs before the app's lifespan begins.
+    """Assemble the app. Nothing runs before its lifespan starts.
 
     make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
     """
@@ -125,12 +125,12 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         static_url="/api/docs-assets",
         lifespan=lifespan,
     )
-    _furnish(app, settings)
+    _add_routes(app, settings)
     return app
 
 
-def _furnish(app: FastAPI, settings: Settings) -> None:
-    """Hang middleware, problems and routes into the app."""
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    """Add middleware, error handlers and routes to the app."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(
         CORSMiddleware,
@@ -142,18 +142,18 @@ def _furnish(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(HeadAsGet)
     problem_json.install(app)
     if settings.role != "worker":
-        # In this order: /walks/{id}/frames.zip is not a film by that name.
+        # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
         for router in (page_meta.router, walks.router, gallery.router, media.router):
             app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
-        _hang_gallery(app, settings.gallery)
+        _add_gallery(app, settings.gallery)
     problem_json.describe(app)
     openapi.keep_nulls(app)
 
 
-def _hang_gallery(app: FastAPI, folder: Path | None) -> None:
-    """Last of all routes. Where the gallery hangs elsewhere, or nowhere, a visitor is led to what there is."""
+def _add_gallery(app: FastAPI, folder: Path | None) -> None:
+    """Add the gallery, after all other routes. Without a gallery, / redirects to the API documentation."""
     if folder:
         app.include_router(gallery_routes(folder))
     else:
@@ -222,9 +222,9 @@ def _make_worker(
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:
-    """A process that can no longer render must not go on taking walks in: it ends, and whoever keeps it starts it."""
+    """Run a task, and end the process if it fails: a process that cannot render must not accept walks."""
     try:
         await run()
     except Exception:
-        log.exception("a task that should never end has ended")
+        log.exception("background task failed, shutting down")
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What this process counts for Prometheus. What all processes share is read from the catalogue at each scrape."""
+"""Metrics for Prometheus. Values that all processes share are read from the catalogue at each scrape."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,21 +9,21 @@ SHARD_BUCKETS_S = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """One registry a process: made by whoever assembles, no global."""
+    """The metrics of one app, in a registry of its own."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.shard_seconds = Histogram(
             "momalisa_shard_seconds",
-            "From asking a replica to its last frame",
+            "Seconds from the request to a replica until its last frame",
             buckets=SHARD_BUCKETS_S,
             registry=registry,
         )
-        self.shards_lost = Counter("momalisa_shards_lost", "Tries at a shard that failed", registry=registry)
-        self.backups = Counter("momalisa_backups", "Late shards given to a second replica", registry=registry)
+        self.shards_lost = Counter("momalisa_shards_lost", "Failed attempts at a shard", registry=registry)
+        self.backups = Counter("momalisa_backups", "Late shards that a second replica rendered too", registry=registry)
         self.takeovers = Counter("momalisa_takeovers", "Jobs taken over from a lost worker", registry=registry)
-        self._awake = Gauge("momalisa_replicas_awake", "Replicas that can take work", registry=registry)
-        self._pending = Gauge("momalisa_frames_pending", "Frames that open walks still lack", registry=registry)
+        self._awake = Gauge("momalisa_replicas_awake", "Replicas that can render", registry=registry)
+        self._pending = Gauge("momalisa_frames_pending", "Frames that unfinished walks still need", registry=registry)
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)
 
     def scrape(self, *, replicas_awake: int, frames_pending: int, walks: Mapping[Any, int]) -> bytes:

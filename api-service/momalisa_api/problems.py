@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Problem(Exception):
-    """A failure the caller should hear about. str(problem) says what to do."""
+    """A failure that the caller sees. str(problem) says what to do."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"

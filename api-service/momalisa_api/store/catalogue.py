@@ -87,8 +87,8 @@ class Catalogue:
             if not await lock_walk(connection, walk_id):
                 raise WalkNotFound(NOT_FOUND)
             await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
-            nobody = update(walks).where(walks.c.id == walk_id, walks.c.state.in_(OPEN), ~others.exists())
-            await connection.execute(nobody.values(state=State.CANCELLED, revision=walks.c.revision + 1))
+            abandoned = update(walks).where(walks.c.id == walk_id, walks.c.state.in_(OPEN), ~others.exists())
+            await connection.execute(abandoned.values(state=State.CANCELLED, revision=walks.c.revision + 1))
             left = await connection.scalar(select(func.count()).where(asks.c.walk_id == walk_id))
         return int(left or 0)
 

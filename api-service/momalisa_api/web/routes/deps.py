@@ -32,7 +32,7 @@ class ZipLimiter:
 
 
 def provide(app: FastAPI, parts: Mapping[type[Any], Any]) -> None:
-    """Give the app the parts that its routes depend on, by type; done once, by whoever assembles the app."""
+    """Give the app the parts that its routes depend on, by type. Called once, by app.py."""
     app.state.parts = dict(parts)
 
 
