@@ -293,9 +293,9 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
     ("start", "said"),
     [
         ("A red STAR", []),
-        ("a giraffe", ["Made up only knows the words it was trained on. It ignores: giraffe."]),
+        ("a giraffe", ["Made up does not know: giraffe. Its pictures may not show what these words mean."]),
         ("a red 3 star, 😀", []),
-        ("ünïcödé ﷽ a", ["Made up only knows the words it was trained on. It ignores: ünïcödé."]),
+        ("ünïcödé ﷽ a", ["Made up does not know: ünïcödé. Its pictures may not show what these words mean."]),
     ],
 )
 async def test_words_that_the_model_never_met_are_told(settings, fleet, start, said):

@@ -140,8 +140,9 @@ def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]
     start, end = examples[0] if examples else ("a giraffe", "a battleship")
     query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
     first = f"Gallery:           {url}/\n    " if "MOMALISA_GALLERY" in api.environment else ""
+    count = "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"
     return f"""
-  MoMALisa is up with {len(replicas)} replicas.
+  MoMALisa is up with {count}.
 
     {first}API documentation: {url}/api/docs
     A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'

@@ -172,7 +172,8 @@ def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
     if not unknown:
         return ()
     shown = ", ".join(unknown[:MAX_WORDS_SHOWN]) + (" and more" if len(unknown) > MAX_WORDS_SHOWN else "")
-    return (f"{card.about.title or card.model} only knows the words it was trained on. It ignores: {shown}.",)
+    name = card.about.title or card.model
+    return (f"{name} does not know: {shown}. Its pictures may not show what these words mean.",)
 
 
 def _given(value: T | None, otherwise: T) -> T:
