@@ -15,7 +15,7 @@ from PIL import Image
 ENCODER: Final = "libx264"
 
 if ENCODER not in av.codecs_available:
-    raise ImportError(f"PyAV stands here on an FFmpeg without {ENCODER}")
+    raise ImportError(f"the FFmpeg of this PyAV was built without {ENCODER}")
 
 
 @dataclass(frozen=True)

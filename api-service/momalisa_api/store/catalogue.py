@@ -137,7 +137,7 @@ class Catalogue:
         changes: further columns to set. Raises ValueError for a walk that cannot restart, and what `admission` raises.
         """
         if State.WAITING not in MOVES[walk.state]:
-            raise ValueError(f"no walk moves from {walk.state} to {State.WAITING}")
+            raise ValueError(f"a walk cannot move from {walk.state} to {State.WAITING}")
         restarted = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with transaction(self._engine) as connection:
