@@ -1,4 +1,4 @@
-"""What does not fit is told what would, as problem+json, and costs nothing else."""
+"""Invalid requests get a problem document that says what is valid, and have no other effect."""
 
 import json
 
@@ -11,7 +11,7 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 4}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"frames": 1}, "frames must be greater than or equal to 2"),
         ({"frames": 10_000}, "2 to 241"),
@@ -40,8 +40,8 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 4}
         ({"surprise": 1}, "surprise is not a known field"),
     ],
 )
-async def test_a_wish_that_does_not_fit_is_told_what_would(settings, fleet, changes, said):
-    """The sentence names the field and what is allowed; no replica hears of it."""
+async def test_an_invalid_request_gets_a_problem_with_the_valid_values(settings, fleet, changes, message):
+    """The sentence names the field and its valid values; no replica gets the request."""
     async with running(settings, fleet) as client:
         body = json.dumps({**REQUEST, **changes})
         answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
@@ -49,14 +49,14 @@ async def test_a_wish_that_does_not_fit_is_told_what_would(settings, fleet, chan
         assert answer.headers["content-type"] == "application/problem+json"
         problem = answer.json()
         assert {"type", "title", "status", "detail"} <= problem.keys()
-        assert said in problem["detail"]
+        assert message in problem["detail"]
         assert (await client.get("/api/v1/walks")).json()["walks"] == []
     assert fleet.frames_rendered == 0
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 60_000, b'{"seed": ' + b"9" * 5000 + b"}", b"\xff\xfe", b"null"])
-async def test_a_body_that_is_not_a_wish_is_refused(settings, fleet, body):
-    """Broken, bottomless and unreadable JSON are a visitor's mistakes, not ours."""
+async def test_a_body_that_is_not_a_request_is_refused(settings, fleet, body):
+    """Broken, deeply nested and unreadable JSON are client errors, not server errors."""
     async with running(settings, fleet) as client:
         answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
@@ -64,7 +64,7 @@ async def test_a_body_that_is_not_a_wish_is_refused(settings, fleet, body):
 
 
 async def test_a_body_that_never_ends_is_cut_off(settings, fleet):
-    """A megabyte of prompt is refused while it comes in, with or without a Content-Length."""
+    """A megabyte is refused while it arrives, with or without a Content-Length."""
 
     async def endless():
         for _ in range(1000):
@@ -82,7 +82,7 @@ async def test_a_body_that_never_ends_is_cut_off(settings, fleet):
     ["<script>alert(1)</script>", "../../etc/passwd", "two\nlines", "😀 ünïcödé ﷽", "'; DROP TABLE walks;--", "%00%2e"],
 )
 async def test_hostile_prompts_are_data(settings, fleet, prompt):
-    """They come back as they were, in JSON, and lead nowhere."""
+    """They are returned unchanged in JSON, and have no effect on files or the database."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "start": prompt})).json())
         assert walk["state"] == "done"
@@ -92,8 +92,8 @@ async def test_hostile_prompts_are_data(settings, fleet, prompt):
         assert len(name.split('"')[1]) <= 80
 
 
-async def test_prompts_that_look_alike_are_one_prompt(settings, fleet):
-    """Composed or decomposed, with or without white space around: the same walk."""
+async def test_prompts_that_differ_only_in_encoding_are_the_same(settings, fleet):
+    """Composed or decomposed Unicode, with or without white space around: the same walk."""
     async with running(settings, fleet) as client:
         one = await client.post("/api/v1/walks", json={**REQUEST, "start": "caf\u00e9"})
         same = await client.post("/api/v1/walks", json={**REQUEST, "start": " cafe\u0301\n"})
@@ -116,7 +116,7 @@ async def test_prompts_that_look_alike_are_one_prompt(settings, fleet):
     ],
 )
 async def test_every_refusal_is_a_problem_document(settings, fleet, method, path, status):
-    """Scripts read one shape of error, whoever in the stack refuses."""
+    """Scripts need only one error format, from every layer of the server."""
     async with running(settings, fleet) as client:
         answer = await client.request(method, path)
     assert answer.status_code == status

@@ -1,8 +1,8 @@
-"""The contract of a bucket: whole objects, the first one stays. Both buckets keep it, Google's over a made-up GCS.
+"""The contract of buckets: objects are complete, and the first one under a key stays. For the folder and for GCS.
 
-MOMALISA_TEST_BUCKET=gs://NAME/PREFIX holds a bucket of your own against it instead: an emulator's where
-STORAGE_EMULATOR_HOST is set, else one in Google's cloud. The bucket has to be there, and nothing is left in it. Faults
-can be had from the made-up one alone, so that their tests always go there.
+The tests use a fake GCS. MOMALISA_TEST_BUCKET=gs://NAME/PREFIX runs them with a real bucket instead, or with an
+emulator's if STORAGE_EMULATOR_HOST is set. The bucket must exist, and the tests leave nothing in it. Tests of faults
+always use the fake.
 """
 
 import math
@@ -24,7 +24,7 @@ from tests.support.factories import ended, running, write_card
 from tests.support.gcs import FakeGcs
 
 pytestmark = pytest.mark.anyio
-ELSEWHERE = os.environ.get("MOMALISA_TEST_BUCKET")
+REAL_BUCKET = os.environ.get("MOMALISA_TEST_BUCKET")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def store():
 
 @pytest.fixture
 def gcs(store, monkeypatch):
-    """An empty, faultless made-up GCS, which the environment leads to."""
+    """An empty fake GCS without faults, which the environment points to."""
     store.reset()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
     return store
@@ -50,14 +50,14 @@ async def gcs_bucket(gcs):
 
 @pytest.fixture(params=["folder", "gcs"])
 async def bucket(request, tmp_path, gcs, monkeypatch):
-    """Each bucket there is, empty."""
+    """Each kind of bucket, empty."""
     if request.param == "folder":
         bucket = FolderBucket(tmp_path / "bucket")
-    elif not ELSEWHERE:
+    elif not REAL_BUCKET:
         bucket = GcsBucket(gcs.bucket, "here")
     else:
         monkeypatch.undo()
-        bucket = opened(tmp_path, f"{ELSEWHERE.rstrip('/')}/{uuid.uuid4()}")
+        bucket = opened(tmp_path, f"{REAL_BUCKET.rstrip('/')}/{uuid.uuid4()}")
     yield bucket
     for folder in ("a/", "frames/r/", "frames/s/", "walks/w/"):
         for key in await bucket.present(folder):
@@ -73,20 +73,20 @@ async def read(bucket, key, first, last):
     return b"".join([chunk async for chunk in bucket.stream(key, first, last)])
 
 
-def asked(gcs, method):
-    """How many requests of a method the made-up store has seen."""
+def count_requests(gcs, method):
+    """How many requests with this method the fake has received."""
     return sum(request.startswith(method) for request in gcs.requests)
 
 
 async def test_the_first_object_under_a_key_stays(bucket):
-    """A frame that was seen once must not change under a browser's eternal cache."""
+    """Browsers cache frames for good, so a frame must never change."""
     assert await bucket.put("frames/r/0.0.png", b"first")
     assert not await bucket.put("frames/r/0.0.png", b"second")
     assert await bucket.get("frames/r/0.0.png") == b"first"
 
 
 async def test_the_first_file_under_a_key_stays(bucket, tmp_path):
-    """Two workers may film the same walk after a takeover; whoever watches must not notice."""
+    """Two workers may film the same walk after a takeover; visitors must not notice."""
     for name, size in (("small", 10), ("large", UPLOAD_BYTES + 10)):
         first, second = tmp_path / "first", tmp_path / "second"
         first.write_bytes(b"1" * size)
@@ -96,8 +96,8 @@ async def test_the_first_file_under_a_key_stays(bucket, tmp_path):
         assert set(await bucket.get(f"walks/w/{name}")) == set(b"1")
 
 
-async def test_of_many_writers_at_once_one_wins(bucket):
-    """Two replicas may bring the same frame in the same moment."""
+async def test_of_many_concurrent_writes_one_succeeds(bucket):
+    """Two replicas may render the same frame at the same time."""
     wins = []
 
     async def write(content: bytes) -> None:
@@ -111,15 +111,15 @@ async def test_of_many_writers_at_once_one_wins(bucket):
     assert await bucket.present("a/") == {"a/b"}
 
 
-async def test_a_folder_keeps_nothing_of_those_who_lost(tmp_path):
-    """What is written aside is gone when the writing is over, whoever won."""
+async def test_a_folder_keeps_no_temporary_files(tmp_path):
+    """They are removed after each write, successful or not."""
     bucket = FolderBucket(tmp_path)
     assert [await bucket.put("a/b", b"1"), await bucket.put("a/b", b"2")] == [True, False]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
-async def test_what_is_present_is_listed_by_its_key(bucket):
-    """Planning asks once a recipe, not once a frame."""
+async def test_the_objects_of_a_folder_are_listed_by_key(bucket):
+    """Planning needs one request per recipe, not one per frame."""
     await bucket.put("frames/r/0.5.png", b"")
     await bucket.put("frames/s/0.5.png", b"")
     assert await bucket.present("frames/r/") == {"frames/r/0.5.png"}
@@ -127,8 +127,8 @@ async def test_what_is_present_is_listed_by_its_key(bucket):
     assert await bucket.present("frames/unknown/") == frozenset()
 
 
-async def test_a_list_of_several_pages_is_whole(bucket, gcs):
-    """A recipe can have more frames than one answer of the store holds."""
+async def test_a_list_of_several_pages_is_complete(bucket, gcs):
+    """A recipe can have more frames than one response of the store lists."""
     gcs.page_limit = 3
     keys = {f"frames/r/{number}.png" for number in range(10)}
     for key in keys:
@@ -136,8 +136,8 @@ async def test_a_list_of_several_pages_is_whole(bucket, gcs):
     assert await bucket.present("frames/r/") == keys
 
 
-async def test_a_range_streams_its_bytes_alone(bucket, tmp_path):
-    """Both ends included, as HTTP has it; in more than one chunk, and right where chunks meet."""
+async def test_a_range_streams_only_its_bytes(bucket, tmp_path):
+    """Both ends included, as in HTTP; in several chunks, and correct where chunks meet."""
     content = bytes(range(256)) * (READ_BYTES // 128) + b"tail"
     source = tmp_path / "film"
     source.write_bytes(content)
@@ -152,8 +152,8 @@ async def test_a_range_streams_its_bytes_alone(bucket, tmp_path):
     assert len(streamed) > 1
 
 
-async def test_a_range_ends_where_the_object_does(bucket):
-    """A film's length is asked before it is streamed; an empty one has no last byte."""
+async def test_a_range_ends_with_the_object(bucket):
+    """The last byte of a range may be beyond the end, and an empty object has no last byte."""
     await bucket.put("a/short", b"0123456789")
     await bucket.put("a/empty", b"")
     assert await read(bucket, "a/short", 5, 1000) == b"56789"
@@ -162,15 +162,15 @@ async def test_a_range_ends_where_the_object_does(bucket):
     assert await bucket.size("a/empty") == 0
 
 
-async def test_a_key_that_is_missing_is_an_error_that_says_so(bucket):
-    """A film whose frames are gone, and a frame that is gone, are told from a bucket that does not answer."""
-    for asked in (bucket.get("frames/none"), bucket.size("frames/none"), read(bucket, "frames/none", 0, 9)):
+async def test_a_missing_key_has_its_own_error(bucket):
+    """A missing object is not the same as a bucket that does not respond."""
+    for request in (bucket.get("frames/none"), bucket.size("frames/none"), read(bucket, "frames/none", 0, 9)):
         with pytest.raises(NotInBucket):
-            await asked
+            await request
 
 
-async def test_a_key_that_leads_out_is_an_error(bucket, tmp_path):
-    """Keys are ours; one that climbs out of the folder is a bug, not a file."""
+async def test_a_key_outside_the_folder_is_an_error(bucket, tmp_path):
+    """Users cannot choose keys, so such a key is a bug."""
     (tmp_path / "file").touch()
     for key in ("../outside", "/outside", "frames/../../outside"):
         with pytest.raises(ValueError, match="points outside"):
@@ -179,8 +179,8 @@ async def test_a_key_that_leads_out_is_an_error(bucket, tmp_path):
             await bucket.put_file(key, tmp_path / "file")
 
 
-async def test_what_is_removed_is_gone_and_may_be_written_anew(bucket):
-    """A purge may be told twice; a walk asked for again is rendered again."""
+async def test_a_deleted_object_is_gone_and_can_be_written_again(bucket):
+    """A purge may run twice, and a purged walk may be requested and rendered again."""
     await bucket.put("a/b", b"first")
     await bucket.delete("a/b")
     await bucket.delete("a/b")
@@ -190,8 +190,8 @@ async def test_what_is_removed_is_gone_and_may_be_written_anew(bucket):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_refusal_is_asked_again_and_nothing_is_written_twice(gcs, gcs_bucket, tmp_path, status):
-    """Stores shed load in passing; a walk must not fail for it."""
+async def test_a_refusal_is_retried_and_nothing_is_written_twice(gcs, gcs_bucket, tmp_path, status):
+    """Stores sometimes refuse requests under load; walks must not fail because of it."""
     await gcs_bucket.put("a/before", b"there")
     gcs.fail(".", status, times=2)
     assert await gcs_bucket.put("a/b", b"frame")
@@ -202,25 +202,25 @@ async def test_a_refusal_is_asked_again_and_nothing_is_written_twice(gcs, gcs_bu
     assert gcs.arrived["here/a/b"] == 1
 
 
-async def test_a_write_whose_answer_was_lost_is_not_a_second_object(gcs, gcs_bucket):
-    """The second try meets the first one's success: the object is there once, and the answer says so and no more."""
+async def test_a_write_whose_response_was_lost_stores_one_object(gcs, gcs_bucket):
+    """The retry finds the object of the first try: it is stored once, and the result only says that it exists."""
     gcs.drop("multipart")
     assert not await gcs_bucket.put("a/b", b"frame")
     assert (gcs.arrived["here/a/b"], gcs.stored["here/a/b"]) == (2, 1)
     assert await gcs_bucket.get("a/b") == b"frame"
 
 
-async def test_a_removal_whose_answer_was_lost_has_happened(gcs, gcs_bucket):
-    """The second try finds nothing, which is what was wished."""
+async def test_a_deletion_whose_response_was_lost_succeeds(gcs, gcs_bucket):
+    """The retry finds nothing, which is the requested result."""
     await gcs_bucket.put("a/b", b"frame")
     gcs.drop("DELETE")
     await gcs_bucket.delete("a/b")
     assert not gcs.objects
-    assert asked(gcs, "DELETE") == 2
+    assert count_requests(gcs, "DELETE") == 2
 
 
-async def test_an_answer_that_breaks_off_is_read_on(gcs, gcs_bucket):
-    """Half a frame must never be taken for a frame."""
+async def test_an_interrupted_download_is_continued(gcs, gcs_bucket):
+    """Half a frame must never count as a frame."""
     content = os.urandom(200_000)
     await gcs_bucket.put("a/b", content)
     gcs.drop("alt=media", times=2)
@@ -237,8 +237,8 @@ def film(tmp_path):
     return source
 
 
-async def test_a_large_film_goes_up_in_chunks_that_are_resumed(gcs, gcs_bucket, film):
-    """A refusal, or an answer lost, in mid-film costs one chunk and not the film."""
+async def test_a_large_film_is_uploaded_in_chunks_that_are_resumed(gcs, gcs_bucket, film):
+    """A refusal or a lost response in between costs one chunk, not the whole upload."""
     gcs.fail("PUT", 503)
     assert await gcs_bucket.put_file("walks/w/walk.mp4", film)
     gcs.drop("PUT", times=2)
@@ -246,80 +246,80 @@ async def test_a_large_film_goes_up_in_chunks_that_are_resumed(gcs, gcs_bucket, 
     assert await gcs_bucket.get("walks/w/walk.mp4") == film.read_bytes()
     assert await gcs_bucket.get("walks/w/preview.mp4") == film.read_bytes()
     assert set(gcs.arrived.values()) == {1}
-    assert (asked(gcs, "POST"), asked(gcs, "PUT")) == (2, 3 + 1 + 3 + 2)
+    assert (count_requests(gcs, "POST"), count_requests(gcs, "PUT")) == (2, 3 + 1 + 3 + 2)
 
 
-async def test_the_answer_to_the_last_chunk_may_be_lost(gcs, gcs_bucket, film):
-    """The session has ended by then and says with what: the film was stored, once, by this caller."""
+async def test_a_lost_response_to_the_last_chunk_does_not_matter(gcs, gcs_bucket, film):
+    """The session is complete then and returns its result: this caller has stored the film, once."""
     gcs.drop(f"-{film.stat().st_size - 1}/")
     assert await gcs_bucket.put_file("walks/w/walk.mp4", film)
-    assert asked(gcs, "PUT") == 3 + 1
+    assert count_requests(gcs, "PUT") == 3 + 1
     assert gcs.stored["here/walks/w/walk.mp4"] == gcs.arrived["here/walks/w/walk.mp4"] == 1
 
 
-async def test_an_upload_that_lost_its_session_begins_anew(gcs, gcs_bucket, film):
-    """A session may vanish (404, 410), or keep a part of a chunk, which the library cannot go on from."""
+async def test_an_upload_that_lost_its_session_starts_again(gcs, gcs_bucket, film):
+    """A session may be gone (404, 410), or may have kept a part of a chunk, which the library cannot continue."""
     gcs.fail("PUT", 410)
     gcs.keeps_bytes = 1000
     assert await gcs_bucket.put_file("walks/w/walk.mp4", film)
-    assert asked(gcs, "POST") == 3
+    assert count_requests(gcs, "POST") == 3
     assert await gcs_bucket.get("walks/w/walk.mp4") == film.read_bytes()
     assert gcs.arrived["here/walks/w/walk.mp4"] == 1
 
 
-async def test_of_two_large_films_the_first_to_end_stays(gcs, gcs_bucket, film, tmp_path):
-    """Both were begun while none was there; the condition is asked again at the end."""
+async def test_of_two_large_films_the_first_complete_one_stays(gcs, gcs_bucket, film, tmp_path):
+    """Both uploads start while there is no object; the precondition is checked again at the end."""
     other = tmp_path / "other"
     other.write_bytes(b"0" * (UPLOAD_BYTES + 1))
-    told = []
+    stored = []
 
     async def send(source) -> None:
-        told.append(await gcs_bucket.put_file("walks/w/walk.mp4", source))
+        stored.append(await gcs_bucket.put_file("walks/w/walk.mp4", source))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send, film)
         tasks.start_soon(send, other)
-    assert sorted(told) == [False, True]
+    assert sorted(stored) == [False, True]
     assert gcs.stored["here/walks/w/walk.mp4"] == 1
 
 
 @pytest.mark.parametrize("status", [503, 403])
-async def test_a_store_that_stays_away_is_a_problem_that_names_a_time(gcs, tmp_path, status):
-    """Callers get a problem, not a stack trace; what an operator can mend (a lost grant) reads alike for visitors."""
+async def test_a_store_that_stays_unavailable_is_a_problem_with_retry_after(gcs, tmp_path, status):
+    """Callers get a problem document, not a stack trace; also for errors that only operators can fix (lost access)."""
     bucket = GcsBucket(gcs.bucket, patience_s=0.5)
     gcs.fail(".", status, times=math.inf)
-    for asked in (bucket.put("a/b", b""), bucket.get("a/b"), bucket.size("a/b"), bucket.present("a/")):
-        with pytest.raises(BucketUnavailable) as met:
-            await asked
-        assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
+    for request in (bucket.put("a/b", b""), bucket.get("a/b"), bucket.size("a/b"), bucket.present("a/")):
+        with pytest.raises(BucketUnavailable) as problem:
+            await request
+        assert (problem.value.status, problem.value.headers["Retry-After"]) == (503, "10")
     gcs.clear_faults()
     assert await bucket.put("a/b", b"")
     await bucket.aclose()
 
 
-async def test_many_callers_of_a_store_that_is_away_wait_once(gcs):
-    """Patience includes the wait for a thread; and a hundred callers meet one outage, which the log says once."""
+async def test_many_callers_of_an_unavailable_store_wait_once(gcs):
+    """The time limit includes the wait for a thread, and the log has one line about an outage of a hundred callers."""
     bucket = GcsBucket(gcs.bucket, patience_s=0.3)
     gcs.fail(".", times=math.inf)
-    met = []
+    problems = []
 
-    async def ask() -> None:
+    async def request() -> None:
         with pytest.raises(BucketUnavailable) as problem:
             await bucket.size("a/b")
-        met.append(problem.value)
+        problems.append(problem.value)
 
-    with capture_logs() as said:
+    with capture_logs() as log:
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(ask)
-    assert len(met) == 100
-    assert len(said) == 1
+                tasks.start_soon(request)
+    assert len(problems) == 100
+    assert len(log) == 1
     assert len(gcs.requests) < 200
     await bucket.aclose()
 
 
-async def test_whoever_is_cancelled_does_not_wait_for_the_store_to_come_back(gcs, gcs_bucket):
-    """A drain has ten seconds; an outage has as many as it likes."""
+async def test_a_cancelled_request_does_not_wait_for_the_store(gcs, gcs_bucket):
+    """A drain has ten seconds; an outage has no limit."""
     gcs.fail(".", times=math.inf)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(gcs_bucket.get, "a/b")
@@ -330,7 +330,7 @@ async def test_whoever_is_cancelled_does_not_wait_for_the_store_to_come_back(gcs
     assert len(gcs.requests) < 5
 
 
-async def test_a_prefix_is_a_bucket_of_its_own(gcs, gcs_bucket):
+async def test_prefixes_separate_deployments(gcs, gcs_bucket):
     """Two deployments may share a bucket."""
     other = GcsBucket(gcs.bucket, "/over/there/")
     assert await gcs_bucket.put("a/b", b"here")
@@ -340,8 +340,8 @@ async def test_a_prefix_is_a_bucket_of_its_own(gcs, gcs_bucket):
     await other.aclose()
 
 
-async def test_the_setting_says_which_bucket(gcs, tmp_path):
-    """One string: a folder's path, or gs:// and a name."""
+async def test_the_setting_selects_the_bucket(gcs, tmp_path):
+    """One string: the path of a folder, or gs:// and a name."""
     assert isinstance(opened(tmp_path, str(tmp_path / "bucket")), FolderBucket)
     bucket = opened(tmp_path, f"gs://{gcs.bucket}/some/prefix")
     await bucket.put("a/b", b"")
@@ -350,14 +350,14 @@ async def test_the_setting_says_which_bucket(gcs, tmp_path):
 
 
 @pytest.mark.parametrize("bucket", ["", "gs://", "gs:///prefix", "s3://pictures", "https://storage.googleapis.com/b"])
-def test_a_bucket_of_no_kind_we_know_is_refused_at_start(bucket, tmp_path):
-    """A mistyped scheme must not become a folder by that name."""
+def test_an_unknown_kind_of_bucket_is_refused_at_start(bucket, tmp_path):
+    """A mistyped scheme must not become the name of a folder."""
     with pytest.raises(ValidationError, match="use a folder or gs://"):
         Settings(model_card=write_card(tmp_path), bucket=bucket)
 
 
-def test_a_bucket_that_is_not_there_or_not_ours_ends_the_start_with_what_to_do(gcs, tmp_path):
-    """Better at start than with the first walk."""
+def test_a_missing_or_inaccessible_bucket_ends_the_start_with_advice(gcs, tmp_path):
+    """Operators should see the error at start, not with the first walk."""
     with pytest.raises(SystemExit, match="There is no bucket gs://elsewhere"):
         opened(tmp_path, "gs://elsewhere")
     gcs.fail(".", 403)
@@ -365,8 +365,8 @@ def test_a_bucket_that_is_not_there_or_not_ours_ends_the_start_with_what_to_do(g
         opened(tmp_path, f"gs://{gcs.bucket}")
 
 
-async def test_a_bucket_that_is_away_at_the_start_is_waited_for(gcs):
-    """An api that starts in an outage must be there when it is over."""
+async def test_the_api_starts_while_the_bucket_is_unavailable(gcs):
+    """An API that starts during an outage must work when the outage is over."""
     gcs.fail(".", times=math.inf)
     bucket = GcsBucket(gcs.bucket, check_s=0.3)
     bucket.check()
@@ -375,20 +375,20 @@ async def test_a_bucket_that_is_away_at_the_start_is_waited_for(gcs):
     await bucket.aclose()
 
 
-async def test_a_walk_lies_in_the_cloud_as_it_would_in_a_folder(gcs, fleet, settings):
-    """The whole way, frames and films; each is written once, and one that is out of reach is a problem with a time."""
-    there = settings.model_copy(update={"bucket": f"gs://{gcs.bucket}/live"})
-    async with running(there, fleet) as client:
-        asked = await client.post(
+async def test_a_walk_is_stored_in_gcs_as_in_a_folder(gcs, fleet, settings):
+    """Frames and films; each is written once, and an inaccessible one is a problem with Retry-After."""
+    with_gcs = settings.model_copy(update={"bucket": f"gs://{gcs.bucket}/live"})
+    async with running(with_gcs, fleet) as client:
+        response = await client.post(
             "/api/v1/walks", json={"stops": ["a red star", "a blue wave"], "frames": 5, "spacing": "uniform"}
         )
-        walk = await ended(client, asked.json())
+        walk = await ended(client, response.json())
         gif = await client.get(f"{walk['url']}/walk.gif")
         part = await client.get(f"{walk['url']}/walk.gif", headers={"Range": "bytes=5-9"})
         assert (walk["state"], gif.content[:3], part.content) == ("done", b"GIF", gif.content[5:10])
         gcs.fail(".", 403, times=math.inf)
-        away = await client.get(f"{walk['url']}/walk.gif")
+        unavailable = await client.get(f"{walk['url']}/walk.gif")
     assert sum(name.startswith("live/frames/") for name in gcs.arrived) == 5
     assert set(gcs.arrived.values()) == {1}
-    assert (away.status_code, away.headers["Retry-After"]) == (503, "10")
-    assert away.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
+    assert (unavailable.status_code, unavailable.headers["Retry-After"]) == (503, "10")
+    assert unavailable.json()["type"] == "urn:momalisa:problem:bucket-unavailable"

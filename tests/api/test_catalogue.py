@@ -1,4 +1,4 @@
-"""The catalogue on both of its databases: the same suite on SQLite and on a real PostgreSQL."""
+"""The catalogue on both databases: the same tests on SQLite and on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
 
@@ -26,7 +26,7 @@ OWNER = "somebody"
 
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    """A database of the newest schema, with no walk in it."""
+    """A database with the current schema and no walks."""
     async with opened(url) as engine:
         async with engine.begin() as connection:
             for table in ("asks", "landings", "walks"):
@@ -54,23 +54,23 @@ def turns(engine: AsyncEngine) -> FairQueue:
     return FairQueue(engine)
 
 
-async def test_a_hundred_who_ask_at_once_ask_for_one_walk(catalogue):
-    """One of them makes it; each ask is kept, so that one withdrawal takes nothing from the others."""
-    came = []
+async def test_a_hundred_concurrent_requests_create_one_walk(catalogue):
+    """One of them creates it; each request is stored, so that one withdrawal does not affect the others."""
+    results = []
 
-    async def ask(owner: str) -> None:
-        came.append(await catalogue.request(spec(), owner))
+    async def request(owner: str) -> None:
+        results.append(await catalogue.request(spec(), owner))
 
     async with anyio.create_task_group() as tasks:
         for number in range(100):
-            tasks.start_soon(ask, f"owner {number}")
-    assert sum(made for _, made in came) == 1
-    assert {walk.id for walk, _ in came} == {spec().id}
+            tasks.start_soon(request, f"owner {number}")
+    assert sum(made for _, made in results) == 1
+    assert {walk.id for walk, _ in results} == {spec().id}
     assert await catalogue.withdraw(spec().id, "owner 0") == 99
 
 
-async def test_a_snapshot_holds_what_was_put_in(catalogue, progress):
-    """Through JSON and back: prompts in any script, warnings, what has landed."""
+async def test_a_walk_is_read_as_it_was_written(catalogue, progress):
+    """Through JSON and back: prompts in any script, warnings, stored frames."""
     request = spec(("a 😀 giraffe", "ein Schiff\n'; DROP TABLE walks;--"), frames=3)
     walk, _ = await catalogue.request(request, OWNER, warnings=["careful"])
     await progress.note_stored(walk, [0, 2])
@@ -80,15 +80,15 @@ async def test_a_snapshot_holds_what_was_put_in(catalogue, progress):
 
 
 async def test_an_unknown_walk_is_a_problem(catalogue):
-    """Not None, which somebody would forget to look at."""
+    """Callers would forget to check for None."""
     with pytest.raises(WalkNotFound):
         await catalogue.get("0" * 32)
     with pytest.raises(WalkNotFound):
         await catalogue.withdraw("0" * 32, OWNER)
 
 
-async def test_of_many_who_move_a_walk_one_gets_through(catalogue, progress):
-    """The films of a walk are made once, whoever finds it whole at the same moment."""
+async def test_of_many_concurrent_moves_one_succeeds(catalogue, progress):
+    """The films of a walk are made once, even if several workers find its frames complete at the same moment."""
     await catalogue.request(spec(), OWNER)
     await progress.move(spec().id, State.WAITING, State.RENDERING)
     moved = []
@@ -104,13 +104,13 @@ async def test_of_many_who_move_a_walk_one_gets_through(catalogue, progress):
 
 @pytest.mark.parametrize(("start", "to"), [(a, b) for a in State for b in State if b not in MOVES[a]])
 async def test_an_impossible_move_is_refused(start, to):
-    """The states and their moves stand in one place, and nothing gets round it. No database is asked."""
+    """The states and their moves are defined in one place that cannot be bypassed. No database is needed."""
     with pytest.raises(ValueError, match="a walk cannot move"):
         await Progress(open_engine("sqlite:////nowhere")).move("0" * 32, start, to)
 
 
-async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue, progress):
-    """Watchers and event ids go by it."""
+async def test_the_revision_increases_with_every_change_and_only_then(catalogue, progress):
+    """Watchers and event ids depend on it."""
     walk, _ = await catalogue.request(spec(), OWNER)
     revisions = [walk.revision]
     for change in (
@@ -127,8 +127,8 @@ async def test_every_change_is_a_new_revision_and_no_change_is_none(catalogue, p
     assert (await catalogue.get(walk.id)).revision == 4
 
 
-async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue, gallery):
-    """While new walks arrive, the next page begins where the last one ended."""
+async def test_the_gallery_shows_listed_walks_newest_first_and_cursors_stay_valid(catalogue, gallery):
+    """While new walks arrive, the next page starts where the last one ended."""
     for seed in range(5):
         await catalogue.request(spec(seed=seed), OWNER)
     await catalogue.request(spec(seed=5), OWNER, listed=False)
@@ -142,8 +142,8 @@ async def test_the_wall_shows_listed_walks_newest_first_and_pages_hold(catalogue
     assert [walk.spec.seed for walk in mine.walks] == [6, 5, 4, 3, 2, 1, 0]
 
 
-async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, gallery, progress):
-    """Every frame may bring a mark, and asking for it listed must not bring it back. Its owner still finds it."""
+async def test_a_marked_walk_is_not_in_the_gallery_and_has_one_warning(catalogue, gallery, progress):
+    """Every frame may have a mark, and a listed request must not undo it. The owner still finds the walk."""
     walk, _ = await catalogue.request(spec(), OWNER, warnings=["careful"])
     for _ in range(2):
         await progress.mark(walk.id, "for a reason")
@@ -153,16 +153,16 @@ async def test_a_marked_walk_is_off_the_wall_and_says_why_once(catalogue, galler
     assert [found.id for found in (await gallery.page(owner=OWNER, hidden=True)).walks] == [walk.id]
 
 
-async def test_no_warning_is_lost_among_frames_that_land(catalogue, progress, gallery):
-    """A warning is added to those that are there; a walk changes many times a second meanwhile."""
+async def test_no_warning_is_lost_while_frames_are_stored(catalogue, progress, gallery):
+    """A warning is added to the existing ones, while the walk changes many times per second."""
     walk, _ = await catalogue.request(spec(frames=25), OWNER)
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(progress.warn, walk.id, [f"warning {number}"])
             tasks.start_soon(progress.note_stored, walk, [number])
         tasks.start_soon(progress.mark, walk.id, "for a reason")
-    told = await catalogue.get(walk.id)
-    assert set(told.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
+    found = await catalogue.get(walk.id)
+    assert set(found.warnings) == {"for a reason", *(f"warning {number}" for number in range(10))}
     assert (await gallery.page()).walks == ()
 
 
@@ -170,19 +170,19 @@ async def test_no_warning_is_lost_among_frames_that_land(catalogue, progress, ga
     ("q", "found"),
     [("GIRAFFE", 1), ("straße", 1), ("STRASSE", 1), ("100%", 1), ("%", 1), ("_", 0), ("\\", 0), ("submarine", 0)],
 )
-async def test_search_finds_words_in_any_stop_and_takes_them_as_they_are(catalogue, gallery, q, found):
-    """Case is folded as Unicode has it; what a pattern would mean means nothing here."""
+async def test_search_finds_words_in_any_stop_and_has_no_wildcards(catalogue, gallery, q, found):
+    """Case is folded as in Unicode; characters of SQL patterns have no special meaning."""
     await catalogue.request(spec(("a giraffe", "eine Straße", "100% blue")), OWNER)
     assert len((await gallery.page(q)).walks) == found
 
 
-async def line_of(catalogue: Catalogue) -> list[str]:
-    """The walks that wait or are rendered, in the order of their turns."""
+async def queue_of(catalogue: Catalogue) -> list[str]:
+    """The walks that wait or are rendered, in the order of the fair queue."""
     return [walk.id for walk in await catalogue.open_walks()]
 
 
-async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, gallery, url):
-    """They are looked for in two ways, so that neither reads the whole catalogue; a visitor sees no difference."""
+async def test_an_owner_finds_few_and_many_walks_alike(catalogue, gallery, url):
+    """There are two queries, so that neither reads the whole catalogue; the results must not differ."""
     few = [(await catalogue.request(spec(("a giraffe", "a star"), seed=seed), "few"))[0].number for seed in range(3)]
     async with opened(url) as engine, engine.begin() as connection:
         [row] = (await connection.execute(select(walks).where(walks.c.number == few[0]))).mappings()
@@ -197,24 +197,24 @@ async def test_an_owner_of_few_walks_and_one_of_many_find_theirs(catalogue, gall
         assert [walk.number for walk in (*first.walks, *then.walks)] == numbers[::-1][:4]
 
 
-async def test_a_rare_word_is_looked_for_as_one_however_often_it_was_asked_for(catalogue, url):
-    """PostgreSQL would make one plan for all words, and read every walk for those that few walks hold."""
+async def test_each_search_has_its_own_query_plan(catalogue, url):
+    """With one generic plan for all words, PostgreSQL would read every walk to find a rare word."""
     if url.startswith("sqlite"):
         pytest.skip("SQLite plans when it prepares")
     async with opened(url) as engine:
         for _ in range(10):
             await Gallery(engine).page("giraffe")
         async with engine.connect() as connection:
-            told = "SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE :q"
-            custom, generic = (await connection.execute(text(told), {"q": "%stops LIKE%"})).one()
+            query = "SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE :q"
+            custom, generic = (await connection.execute(text(query), {"q": "%stops LIKE%"})).one()
     assert (custom, generic) == (10, 0)
 
 
-async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
-    """Place in line and the frames before it: what a visitor reads while nothing happens."""
+async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, turns):
+    """Visitors see the position and the number of frames ahead while they wait."""
     first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
-    line = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
-    assert await turns.positions([first, second, third]) == line
+    ahead = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
+    assert await turns.positions([first, second, third]) == ahead
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
     assert await turns.positions([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
@@ -223,43 +223,43 @@ async def test_a_walk_waits_behind_those_before_it(catalogue, progress, turns):
     assert await turns.positions([third]) == {third: AheadInQueue(1, 9)}
     assert await turns.positions([first]) == {}
     assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
-    assert await line_of(catalogue) == [second, third]
+    assert await queue_of(catalogue) == [second, third]
 
 
-async def test_somebody_new_does_not_wait_behind_anothers_twenty(catalogue, progress):
-    """FairQueue are dealt to owners, not to walks: a newcomer is next after what has begun."""
+async def test_a_new_owner_does_not_wait_behind_twenty_walks_of_another(catalogue, progress):
+    """Turns go to owners, not to walks: a new owner is next after the walks in progress."""
     many = [(await catalogue.request(spec(seed=seed), "many"))[0].id for seed in range(20)]
     await progress.move(many[0], State.WAITING, State.RENDERING)
     newcomer, _ = await catalogue.request(spec(seed=100), "newcomer")
     again, _ = await catalogue.request(spec(seed=101), "newcomer")
-    line = await line_of(catalogue)
-    assert line[:2] == [many[0], newcomer.id]
-    assert line.index(again.id) <= 3
-    assert [walk for walk in line if walk in many] == many
+    queue = await queue_of(catalogue)
+    assert queue[:2] == [many[0], newcomer.id]
+    assert queue.index(again.id) <= 3
+    assert [walk for walk in queue if walk in many] == many
 
 
-async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
-    """Another process may render the walk: what counts is what the database says."""
+async def test_a_watcher_sees_changes_by_other_processes(catalogue, url):
+    """Another process may render the walk, so watchers follow the database."""
     walk, _ = await catalogue.request(spec(frames=2), OWNER)
     seen = []
 
-    async def look() -> None:
+    async def follow() -> None:
         snapshot = walk
-        while not snapshot.ended and (told := await watch.newer(walk.id, snapshot.revision)):
-            snapshot = told.walk
-            seen.append((snapshot.revision, snapshot.state, len(snapshot.stored), told.event))
+        while not snapshot.ended and (newer := await watch.newer(walk.id, snapshot.revision)):
+            snapshot = newer.walk
+            seen.append((snapshot.revision, snapshot.state, len(snapshot.stored), newer.event))
 
-    async def tell(walk: Walk) -> bytes:
+    async def render_event(walk: Walk) -> bytes:
         return walk.state.encode()
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Progress(engine)
         watch = LiveUpdates(catalogue, 0.01, WalkChanges(Listener(engine)))
-        tasks.start_soon(watch.run, tell)
+        tasks.start_soon(watch.run, render_event)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:
                 for _ in range(3):
-                    watchers.start_soon(look)
+                    watchers.start_soon(follow)
                 await elsewhere.move(walk.id, State.WAITING, State.RENDERING)
                 await elsewhere.note_stored(walk, [0, 1])
                 await elsewhere.move(walk.id, State.RENDERING, State.FILMING)
@@ -268,8 +268,8 @@ async def test_a_watcher_hears_of_changes_made_elsewhere(catalogue, url):
     assert seen.count((5, State.DONE, 2, b"done")) == 3
 
 
-async def test_migrating_again_and_at_once_is_harmless(url):
-    """Every process of a roll-out may do it."""
+async def test_repeated_and_concurrent_migrations_are_harmless(url):
+    """Every process of a roll-out may migrate."""
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         tasks.start_soon(migrate, engine)
         if engine.dialect.name == "postgresql":
@@ -277,14 +277,14 @@ async def test_migrating_again_and_at_once_is_harmless(url):
 
 
 @pytest.mark.parametrize("strange", ["mysql://somewhere/db", "momalisa.sqlite", ""])
-async def test_a_database_that_is_none_of_ours_is_refused(strange):
-    """With a sentence that says which ones are."""
+async def test_an_unknown_kind_of_database_is_refused(strange):
+    """The error names the supported ones."""
     with pytest.raises(ValueError, match="use sqlite:///FILE or postgresql"):
         open_engine(strange)
 
 
-async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
-    """A walk goes on while anyone asks for it, however close the two come."""
+async def test_a_request_during_a_withdrawal_keeps_the_walk(catalogue):
+    """A walk continues while anyone requests it, even if both happen at the same time."""
     for seed in range(20):
         request = spec(seed=seed)
         await catalogue.request(request, "leaving")
@@ -293,13 +293,13 @@ async def test_who_asks_while_another_withdraws_keeps_the_walk(catalogue):
             tasks.start_soon(catalogue.request, request, "coming")
         walk = await catalogue.get(request.id)
         if walk.state is State.CANCELLED:
-            # The withdrawal was first: then the ask was told so, and can start the walk again.
+            # The withdrawal was first: the new request gets a cancelled walk, and can restart it.
             assert await catalogue.restart(walk, "coming")
         assert (await catalogue.get(request.id)).state is State.WAITING
 
 
-async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
-    """A shard that was in hand when its walk was cancelled and asked for again comes too late."""
+async def test_work_on_an_older_plan_changes_nothing(catalogue, progress):
+    """A shard may still be in progress when its walk is cancelled and requested again."""
     await catalogue.request(spec(), OWNER)
     new = await catalogue.get(spec().id)
     assert await progress.plan(new, new.layout, [], [[0, 1]])
@@ -316,8 +316,8 @@ async def test_who_works_on_an_older_plan_changes_nothing(catalogue, progress):
     assert (await catalogue.get(spec().id)).stored == {0}
 
 
-async def test_asking_again_without_a_word_of_the_wall_leaves_it_as_it_is(catalogue, gallery):
-    """A plain GET of an unlisted walk must not hang it up."""
+async def test_a_repeated_request_without_listed_changes_nothing(catalogue, gallery):
+    """A plain GET of an unlisted walk must not add it to the gallery."""
     await catalogue.request(spec(), OWNER, listed=False)
     await catalogue.request(spec(), OWNER, listed=None)
     assert (await gallery.page()).walks == ()

@@ -1,4 +1,4 @@
-"""Films are opened again with Pillow and PyAV: what they show, how long, and what they say of themselves."""
+"""Films, decoded again with Pillow and PyAV: their frames, durations and metadata."""
 
 import io
 import subprocess
@@ -39,7 +39,7 @@ def framed(pictures: list[Image.Image]) -> Frames:
 
 
 def walk(count: int, size: tuple[int, int] = (64, 48)) -> list[Image.Image]:
-    """A disc that crosses a coloured, softly shaded ground: more than 256 colours a frame."""
+    """A disc that crosses a coloured gradient: more than 256 colours per frame."""
     pictures = []
     for index in range(count):
         shade = Image.linear_gradient("L").resize(size)
@@ -71,8 +71,8 @@ def shown(path: Path) -> list[Image.Image]:
         return [rgb(frame) for frame in container.decode(video=0)]
 
 
-def test_a_gif_shows_every_frame_there_and_back_without_its_ends_twice(tmp_path: Path) -> None:
-    """A walk swings; an end shown twice would make it stutter, a missing frame jump."""
+def test_a_gif_shows_every_frame_there_and_back_and_its_ends_once(tmp_path: Path) -> None:
+    """An end shown twice would make the loop stutter, and a missing frame would make it jump."""
     pictures = walk(7)
     films.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(), METADATA)
     frames = shown(tmp_path / "walk.gif")
@@ -82,8 +82,8 @@ def test_a_gif_shows_every_frame_there_and_back_without_its_ends_twice(tmp_path:
         assert difference(decoded, pictures[index]) < 2
 
 
-def test_equal_frames_stay_frames_of_their_own(tmp_path: Path) -> None:
-    """Pillow merges equal neighbours into one longer frame; a film of 25 frames must count 48."""
+def test_equal_frames_stay_separate_frames(tmp_path: Path) -> None:
+    """Pillow merges equal neighbours into one longer frame, but a GIF of 25 frames must have 48."""
     still = walk(1)[0]
     for name in ("walk.gif", "walk.mp4", "preview.mp4"):
         FILMS[name](framed([still] * 5), tmp_path / name)
@@ -92,7 +92,7 @@ def test_equal_frames_stay_frames_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("frame_ms", "shown_ms"), [(80, 80), (84, 80), (200, 200), (20, 20), (10, 20), (1, 20)])
 def test_a_gif_loops_for_ever_at_its_pace(tmp_path: Path, frame_ms: int, shown_ms: int) -> None:
-    """A GIF counts centiseconds, and browsers slow one of 10 ms down to 100."""
+    """GIFs count in centiseconds, and browsers show a delay of 10 ms as 100 ms."""
     films.make_gif(framed(walk(3)), tmp_path / "walk.gif", FilmOptions(frame_ms=frame_ms), METADATA)
     with Image.open(tmp_path / "walk.gif") as picture:
         assert picture.info["loop"] == 0
@@ -100,7 +100,7 @@ def test_a_gif_loops_for_ever_at_its_pace(tmp_path: Path, frame_ms: int, shown_m
 
 
 def test_other_decoders_read_the_gif_as_pillow_does(tmp_path: Path) -> None:
-    """The blocks are put together here: FFmpeg must find the same pictures in them."""
+    """The encoder assembles the blocks itself, so FFmpeg must decode the same pictures."""
     films.make_gif(framed(walk(5, (61, 47))), tmp_path / "walk.gif", FilmOptions(), METADATA)
     with av.open(str(tmp_path / "walk.gif")) as container:
         others = [rgb(frame) for frame in container.decode(video=0)]
@@ -110,7 +110,7 @@ def test_other_decoders_read_the_gif_as_pillow_does(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_few_colours_stays_exact_in_a_gif(tmp_path: Path) -> None:
-    """Flat areas must not shimmer: what fits a palette is not approximated."""
+    """Flat areas must not shimmer: colours that fit into the palette are not approximated."""
     pictures = [Image.new("RGB", (32, 32), (index, 130, 255 - index)) for index in range(4)]
     ImageDraw.Draw(pictures[1]).rectangle((3, 3, 9, 9), fill=(1, 2, 3))
     films.make_gif(framed(pictures), tmp_path / "walk.gif", FilmOptions(there_and_back=False), METADATA)
@@ -118,7 +118,7 @@ def test_a_picture_of_few_colours_stays_exact_in_a_gif(tmp_path: Path) -> None:
 
 
 def test_a_small_spot_keeps_its_colour_in_a_gif() -> None:
-    """A palette from a sample alone would lose what the sample missed: a red dot on a picture of greens."""
+    """A palette from a sample of pixels could miss a red dot on a green picture."""
     size = (256, 256)
     shade = Image.linear_gradient("L")
     picture = Image.merge("RGB", (Image.new("L", size, 0), shade, shade.rotate(90)))
@@ -128,8 +128,8 @@ def test_a_small_spot_keeps_its_colour_in_a_gif() -> None:
     assert max(green, blue) < 15
 
 
-def test_a_muted_picture_is_not_painted_in_a_handful_of_colours() -> None:
-    """Where an octree's grid is too coarse, the palette's free places must go to the colours that are there."""
+def test_a_muted_picture_keeps_more_than_a_few_colours() -> None:
+    """If an octree's grid is too coarse, the free palette entries must go to the colours of the picture."""
     muted = [100 + value // 6 for value in range(256)]
     shades = Image.radial_gradient("L").point(muted), Image.linear_gradient("L").point(muted)
     picture = Image.merge("RGB", (*shades, shades[1].rotate(90)))
@@ -139,7 +139,7 @@ def test_a_muted_picture_is_not_painted_in_a_handful_of_colours() -> None:
 
 @given(st.integers(2, 300))
 def test_there_and_back_is_2n_minus_2_frames_each_a_neighbour_of_the_last(count: int) -> None:
-    """Shown in a ring, every step of the film is one frame of the walk, for any number of them."""
+    """In a loop, every step of the film is one step of the walk, for any number of frames."""
     order = films.frame_order(count, there_and_back=True)
     assert len(order) == 2 * count - 2
     assert order[:count] == films.frame_order(count, there_and_back=False) == list(range(count))
@@ -148,7 +148,7 @@ def test_there_and_back_is_2n_minus_2_frames_each_a_neighbour_of_the_last(count:
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47)])
 def test_an_mp4_is_h264_that_browsers_play_and_shows_each_frame_once(tmp_path: Path, size: tuple[int, int]) -> None:
-    """yuv420p with even sides, BT.709 said aloud, index first; anything else is black or pale somewhere."""
+    """yuv420p with even sides, tagged BT.709, index first; other formats are black or pale in some browsers."""
     pictures = walk(9, size)
     films.make_mp4(framed(pictures), tmp_path / "walk.mp4", FilmOptions(frame_ms=70), METADATA)
     with av.open(str(tmp_path / "walk.mp4")) as container:
@@ -165,7 +165,7 @@ def test_an_mp4_is_h264_that_browsers_play_and_shows_each_frame_once(tmp_path: P
 
 @pytest.mark.parametrize("there_and_back", [True, False])
 def test_the_spec_may_choose_whether_a_film_goes_back(tmp_path: Path, there_and_back: bool) -> None:
-    """Both choices are in the spec, for either kind of film."""
+    """The spec has an option for each kind of film."""
     options = FilmOptions(there_and_back=there_and_back)
     films.make_gif(framed(walk(5)), tmp_path / "walk.gif", options, METADATA)
     films.make_mp4(framed(walk(5)), tmp_path / "walk.mp4", options, METADATA)
@@ -175,7 +175,7 @@ def test_the_spec_may_choose_whether_a_film_goes_back(tmp_path: Path, there_and_
 
 @pytest.mark.parametrize("name", ["walk.mp4", "preview.mp4"])
 def test_a_video_starts_before_it_is_loaded(tmp_path: Path, name: str) -> None:
-    """With the index (moov) behind the data (mdat) a browser waits for the whole file."""
+    """If the index (moov) is behind the data (mdat), browsers wait for the whole file."""
     FILMS[name](framed(walk(5)), tmp_path / name)
     data = (tmp_path / name).read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
@@ -196,13 +196,13 @@ def test_a_video_keeps_its_colours(tmp_path: Path, colour: tuple[int, int, int])
 def test_a_preview_is_small_and_goes_there_and_back(
     tmp_path: Path, size: tuple[int, int], small: tuple[int, int]
 ) -> None:
-    """A gallery plays dozens of them at once; none is blown up."""
+    """The gallery plays dozens of them at once; small walks are not enlarged."""
     films.make_preview(framed(walk(4, size)), tmp_path / "preview.mp4", METADATA)
     assert [frame.size for frame in shown(tmp_path / "preview.mp4")] == [small] * 6
 
 
 def test_the_poster_is_the_middle_of_the_walk(tmp_path: Path) -> None:
-    """Halfway is where a walk is most itself: neither a giraffe nor a battleship."""
+    """The middle frame is the most typical one: neither a giraffe nor a battleship."""
     pictures = walk(5, (700, 350))
     films.make_poster(framed(pictures), tmp_path / "poster.webp", METADATA)
     with Image.open(tmp_path / "poster.webp") as poster:
@@ -211,10 +211,10 @@ def test_the_poster_is_the_middle_of_the_walk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "shared"), [((64, 48), (64, 48)), ((1500, 900), (1200, 720)), ((65, 131), (65, 131))])
-def test_the_poster_to_share_is_as_large_as_it_says(
+def test_the_shared_poster_has_the_size_that_is_announced(
     tmp_path: Path, size: tuple[int, int], shared: tuple[int, int]
 ) -> None:
-    """Pages that show a link lay out its picture by the size that they are told; none is blown up."""
+    """Pages with link previews use the announced size for their layout; small posters are not enlarged."""
     pictures = walk(3, size)
     films.make_shared_poster(framed(pictures), tmp_path / "poster.jpg", METADATA)
     with Image.open(tmp_path / "poster.jpg") as poster:
@@ -223,8 +223,8 @@ def test_the_poster_to_share_is_as_large_as_it_says(
         assert min(range(3), key=lambda index: difference(poster, pictures[index].resize(shared))) == 1
 
 
-def test_every_film_says_how_it_was_made(tmp_path: Path) -> None:
-    """A film that is found again years later can be painted again: emoji, markup and control characters included."""
+def test_every_film_contains_its_spec(tmp_path: Path) -> None:
+    """A film found years later can be rendered again: emoji, markup and control characters included."""
     for name, make in FILMS.items():
         make(framed(walk(3)), tmp_path / name)
     with Image.open(tmp_path / "walk.gif") as picture:
@@ -239,7 +239,7 @@ def test_every_film_says_how_it_was_made(tmp_path: Path) -> None:
 
 
 def test_eight_long_prompts_fit_into_a_film(tmp_path: Path) -> None:
-    """The longest spec there is: GIF comments come in pieces of 255 bytes, and the last one may be full."""
+    """The longest possible spec: GIF comments consist of blocks of 255 bytes, and the last one may be full."""
     for length in (254, 255, 256, 510, 32_000, 33_000):
         metadata = "é" + "x" * (length - 2)
         films.make_gif(framed(walk(2)), tmp_path / "walk.gif", FilmOptions(), metadata)
@@ -259,54 +259,54 @@ def test_the_same_frames_make_the_same_bytes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_frames_are_asked_for_in_turn_and_once_a_film(tmp_path: Path, name: str) -> None:
-    """A frame may lie far away; that memory stays flat over 241 of them is measured in bench/films.py."""
-    asked: list[int] = []
+def test_each_film_reads_its_frames_in_order_and_once(tmp_path: Path, name: str) -> None:
+    """A frame may come from a remote bucket. bench/films.py measures that memory stays flat over 241 frames."""
+    read: list[int] = []
 
-    def ask(index: int, data: bytes) -> bytes:
-        asked.append(index)
+    def note(index: int, data: bytes) -> bytes:
+        read.append(index)
         return data
 
-    frames: list[Callable[[], bytes]] = [partial(ask, index, png(picture)) for index, picture in enumerate(walk(6))]
+    frames: list[Callable[[], bytes]] = [partial(note, index, png(picture)) for index, picture in enumerate(walk(6))]
     FILMS[name](frames, tmp_path / name)
     there, size_first = [0, 1, 2, 3, 4, 5], [0]
     turns = {"walk.gif": there, "walk.mp4": size_first + there, "preview.mp4": size_first + there + [4, 3, 2, 1]}
-    assert asked == turns.get(name, [3])
+    assert read == turns.get(name, [3])
 
 
 @pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])
 @pytest.mark.parametrize("bad", [b"", b"not a picture", png(walk(1)[0])[:300]])
-def test_a_frame_that_is_no_picture_is_named(tmp_path: Path, name: str, bad: bytes) -> None:
-    """Among 241 frames the number is what one needs to know."""
+def test_the_error_about_an_unreadable_frame_names_it(tmp_path: Path, name: str, bad: bytes) -> None:
+    """Among 241 frames, the number is needed."""
     frames: list[Callable[[], bytes]] = [*framed(walk(3)), partial(bytes, bad)]
     with pytest.raises(ValueError, match="frame 3 cannot be read"):
         FILMS[name](frames, tmp_path / name)
 
 
-def test_a_frame_that_is_gone_is_named(tmp_path: Path) -> None:
-    """Frames are files as a rule, and files can be missing."""
+def test_the_error_about_a_missing_frame_names_it(tmp_path: Path) -> None:
+    """Frames are usually files, and files can be missing."""
     with pytest.raises(ValueError, match="frame 0 cannot be read"):
         films.make_poster([(tmp_path / "gone.png").read_bytes], tmp_path / "poster.webp", METADATA)
 
 
 @pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])
 def test_frames_of_two_sizes_are_refused(tmp_path: Path, name: str) -> None:
-    """Scaling one silently would hide that it belongs to another recipe."""
+    """Scaling one silently would hide that it has another recipe."""
     frames = framed([*walk(2), *walk(1, (32, 32))])
     with pytest.raises(ValueError, match="frame 2 is 32 x 32, not 64 x 48"):
         FILMS[name](frames, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_no_frame_makes_no_film(tmp_path: Path, name: str) -> None:
-    """An empty walk is a mistake of the caller's, and is called one."""
+def test_a_film_needs_at_least_one_frame(tmp_path: Path, name: str) -> None:
+    """An empty walk is a caller's error."""
     with pytest.raises(ValueError, match="at least one frame"):
         FILMS[name]([], tmp_path / name)
 
 
 @pytest.mark.parametrize("options", [{"frame_ms": 0}, {"frame_ms": -80}, {"frame_ms": 60_001}, {"threads": 0}])
-def test_options_that_no_film_can_have_are_refused(options: dict[str, int]) -> None:
-    """Better before a walk is rendered than when its film is made."""
+def test_invalid_film_options_are_refused(options: dict[str, int]) -> None:
+    """This should happen before a walk is rendered, not when its film is made."""
     with pytest.raises(ValueError, match=r"not -?[0-9]+"):
         FilmOptions(**options)  # type: ignore[arg-type]
 
@@ -329,8 +329,8 @@ for make in (lambda: films.make_mp4(frames, folder / "walk.mp4", films.FilmOptio
 """
 
 
-def test_without_pyav_there_is_the_same_gif_and_a_reason_for_no_mp4(tmp_path: Path) -> None:
-    """Video is an extra. Who has not installed it gets a GIF as good, and is told what to install for the rest."""
+def test_without_pyav_the_gif_is_the_same_and_the_mp4_has_an_error_with_advice(tmp_path: Path) -> None:
+    """Video is an extra. Users without it get the same GIF, and an error that says what to install for MP4."""
     (tmp_path / "frame.png").write_bytes(png(walk(1)[0]))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", WITHOUT_PYAV, str(tmp_path)], capture_output=True, text=True, check=True
@@ -341,6 +341,6 @@ def test_without_pyav_there_is_the_same_gif_and_a_reason_for_no_mp4(tmp_path: Pa
     assert (tmp_path / "with.gif").read_bytes() == (tmp_path / "walk.gif").read_bytes()
 
 
-def test_here_video_can_be_made() -> None:
-    """The tests of MP4 above are worth something only where this holds."""
+def test_video_is_available_in_the_tests() -> None:
+    """The tests of MP4 above need it."""
     assert films.can_make_video()

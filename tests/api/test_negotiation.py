@@ -1,4 +1,4 @@
-"""Headers that say what a caller accepts, how long it waits, which bytes it wants."""
+"""The headers Accept, Prefer and Range."""
 
 import pytest
 from hypothesis import given
@@ -25,14 +25,14 @@ OFFERED = ("image/gif", "video/mp4", "application/json")
         ("*/*;q=0", None),
     ],
 )
-def test_the_best_liked_offer_is_picked(accept, picked):
-    """More precise ranges outweigh wider ones, as RFC 9110 has it."""
+def test_the_preferred_offer_is_picked(accept, picked):
+    """More precise media ranges have priority over wider ones (RFC 9110)."""
     assert preferred(accept, OFFERED) == picked
 
 
 @given(st.text(max_size=80))
-def test_no_header_is_too_strange(header):
-    """A header is a visitor's text: it may be anything."""
+def test_any_header_is_accepted(header):
+    """Clients may send any text."""
     assert preferred(header, OFFERED) in (None, *OFFERED)
     assert 0 <= waiting_s(header) <= 25
 
@@ -40,14 +40,14 @@ def test_no_header_is_too_strange(header):
 @pytest.mark.parametrize(
     ("prefer", "seconds"), [("wait=20", 20), ("respond-async, wait=3", 3), ("wait=99", 25), ("wait=-1", 0), (None, 0)]
 )
-def test_prefer_says_how_long_to_hold_the_line(prefer, seconds):
-    """At most 25 s: load balancers give up at 30."""
+def test_prefer_sets_the_duration_of_a_long_poll(prefer, seconds):
+    """At most 25 s: load balancers time out at 30 s."""
     assert waiting_s(prefer) == seconds
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_range_is_the_slice_it_names(size, first, last):
-    """Held against slicing itself."""
+    """Compared with slicing itself."""
     content = range(size)
     wanted = content[first : last + 1]
     if first >= size:
@@ -60,6 +60,6 @@ def test_a_range_is_the_slice_it_names(size, first, last):
 
 
 @pytest.mark.parametrize("header", [None, "", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1"])
-def test_what_is_not_one_range_of_bytes_means_the_whole(header):
-    """A server may always answer with the whole file."""
+def test_a_header_that_is_not_one_range_of_bytes_is_ignored(header):
+    """A server may always send the whole file."""
     assert parse_range(header, 100) is None

@@ -1,4 +1,4 @@
-"""The bucket refuses, PostgreSQL is away: callers are told, watchers wait, the log says it once, and all goes on."""
+"""Outages of bucket and PostgreSQL: callers get a problem, watchers wait, the log has two lines, and all recovers."""
 
 import asyncio
 import json
@@ -43,32 +43,32 @@ pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 
 
-def test_an_outage_is_said_once_when_it_begins_and_once_when_it_is_over():
-    """A thousand callers meet the same one, and an operator wants to find two lines."""
+def test_an_outage_is_logged_once_at_its_beginning_and_once_at_its_end():
+    """A thousand callers may be affected, but an operator needs only two lines."""
     outage = Outage("bucket", quiet_s=0)
-    with capture_logs() as said:
+    with capture_logs() as log:
         outage.answered()
         for _ in range(1000):
-            outage.missed(OSError("the cable is out"))
+            outage.missed(OSError("no route to host"))
         for _ in range(1000):
             outage.answered()
-    [begin, end] = said
-    assert (begin["log_level"], begin["part"], begin["reason"]) == ("warning", "bucket", "the cable is out")
+    [begin, end] = log
+    assert (begin["log_level"], begin["part"], begin["reason"]) == ("warning", "bucket", "no route to host")
     assert (end["log_level"], end["part"], end["away_s"]) == ("info", "bucket", 0.0)
 
 
-def test_a_part_that_answers_every_other_call_is_one_outage():
-    """It is over when it has been quiet for a while, or half the calls would be a line each."""
+def test_failures_between_successes_are_one_outage():
+    """It ends after some time without failures; otherwise half of the calls would each log a line."""
     outage = Outage("bucket", quiet_s=3600)
-    with capture_logs() as said:
+    with capture_logs() as log:
         for _ in range(100):
             outage.missed(TimeoutError())
             outage.answered()
-    assert [line["reason"] for line in said] == ["TimeoutError"]
+    assert [line["reason"] for line in log] == ["TimeoutError"]
 
 
-async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
-    """Full or broken, it is an operator's to mend; visitors are told to come back. Here a file is in the way."""
+async def test_a_failing_disk_is_an_unavailable_bucket(tmp_path):
+    """Operators fix a full or broken disk; visitors should retry. Here a file blocks the folder's path."""
     bucket = FolderBucket(tmp_path)
     (tmp_path / "frames").write_bytes(b"")
     film = tmp_path / "film"
@@ -78,8 +78,8 @@ async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
         async for _ in bucket.stream("frames/r/0.png", 0, 9):
             pass
 
-    with capture_logs() as said:
-        for ask in (
+    with capture_logs() as log:
+        for request in (
             lambda: bucket.put("frames/r/0.png", b""),
             lambda: bucket.put_file("frames/r/0.png", film),
             lambda: bucket.get("frames/r/0.png"),
@@ -88,15 +88,15 @@ async def test_a_disk_that_refuses_is_a_bucket_that_does_not_answer(tmp_path):
             read,
         ):
             with pytest.raises(BucketUnavailable):
-                await ask()
-    assert [line["event"] for line in said] == ["dependency unavailable"]
+                await request()
+    assert [line["event"] for line in log] == ["dependency unavailable"]
     (tmp_path / "frames").unlink()
     assert await bucket.put("frames/r/0.png", b"")
 
 
 @contextmanager
 def listening(settings: Settings, fleet: FakeFleet) -> Iterator[str]:
-    """Where an api over a made-up fleet answers, behind a real server."""
+    """The URL of an API with a fake fleet, behind a real server."""
     app = create_app(settings.model_copy(update={"replicas": fleet.addresses}), fleet.client)
     port = free_port()
     web = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1))
@@ -112,7 +112,7 @@ def listening(settings: Settings, fleet: FakeFleet) -> Iterator[str]:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
-    """A made-up GCS that the environment leads to; patience with it is short here."""
+    """A fake GCS, which the environment points to, with a short time limit."""
     monkeypatch.setitem(GcsBucket.__init__.__kwdefaults__, "patience_s", 0.5)
     with FakeGcs().running() as store:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
@@ -120,36 +120,36 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
 
 
 def done(url: str) -> str:
-    """The url of a walk that is done."""
+    """The URL of a finished walk."""
     walk = httpx.post(f"{url}/api/v1/walks", json=REQUEST).json()
     wait_until(lambda: httpx.get(url + walk["url"]).json()["state"] == "done")
     return str(url + walk["url"])
 
 
 @pytest.mark.parametrize("refused", [".", "alt=media"])
-def test_pictures_of_a_bucket_that_refuses_are_a_problem_and_no_half_answer(store, fleet, settings, refused):
-    """Also where the store still knows the size, but gives no byte: the status must not be sent before."""
+def test_pictures_of_a_failing_bucket_are_a_problem_and_not_half_a_response(store, fleet, settings, refused):
+    """Also if the store still reports the size but sends no byte: the status must not be sent before."""
     fleet.add()
     with listening(settings.model_copy(update={"bucket": f"gs://{store.bucket}"}), fleet) as url:
         walk = done(url)
         assert httpx.get(f"{walk}/frames.zip").status_code == 200
         store.fail(refused, times=math.inf)
         for name in ("frames/0.png", "frames.zip", "walk.gif", "poster.webp"):
-            away = httpx.get(f"{walk}/{name}", timeout=20)
-            assert (away.status_code, away.headers["retry-after"]) == (503, "10")
-            assert away.headers["content-type"] == "application/problem+json"
-            assert away.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
+            response = httpx.get(f"{walk}/{name}", timeout=20)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "10")
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
         store.clear_faults()
         for name in ("frames/0.png", "frames.zip", "walk.gif", "poster.webp"):
             assert httpx.get(f"{walk}/{name}").status_code == 200
 
 
-def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(store, fleet, settings, caplog):
-    """Half a film must never be taken for a film; and a hundred of them must not bury the log."""
+def test_an_interrupted_download_is_an_error_for_the_caller_without_a_stack_trace(store, fleet, settings, caplog):
+    """Half a film must never count as a film, and a hundred interrupted ones must not fill the log."""
     fleet.add()
     with listening(settings.model_copy(update={"bucket": f"gs://{store.bucket}"}), fleet) as url:
         walk = done(url)
-        # Many times what is read from the bucket at once, and what sockets buffer.
+        # Much larger than one read from the bucket and the buffers of sockets.
         [name] = [name for name in store.objects if name.endswith("walk.gif")]
         store.objects[name].content = bytes(64 * 2**20)
         with httpx.stream("GET", f"{walk}/walk.gif", timeout=20) as answer:
@@ -163,14 +163,14 @@ def test_a_picture_that_breaks_off_is_seen_by_its_caller_and_is_no_stack_trace(s
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server of our own: it goes away now and then."""
+    """A separate server, since it stops now and then."""
     with server() as postgres:
         yield postgres
 
 
 @asynccontextmanager
 async def migrated(url: str, **limits: Any) -> AsyncIterator[Any]:
-    """An engine over the newest schema, with no walk in it."""
+    """An engine of a database with the current schema and no walks."""
     engine = open_engine(url, **limits)
     try:
         await migrate(engine)
@@ -190,22 +190,22 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return postgres.url
 
 
-async def test_what_a_database_refuses_is_no_outage(url):
-    """A bug of ours that read like an outage would be waited for, for ever."""
+async def test_a_statement_that_the_database_refuses_is_not_an_outage(url):
+    """A bug that looked like an outage would be retried for ever."""
     row = {"name": "somebody", "digest": "0", "made_at": datetime.now(UTC)}
     async with migrated(url) as engine:
-        with capture_logs() as said:
+        with capture_logs() as log:
             with pytest.raises(DBAPIError):
                 async with transaction(engine) as connection:
                     await connection.execute(text("SELECT nothing FROM nowhere"))
             with pytest.raises(IntegrityError):
                 async with transaction(engine) as connection:
                     await connection.execute(insert(keys).values([row, row]))
-    assert said == []
+    assert log == []
 
 
-async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path):
-    """So is a full disk: a thing to come back for, and no bug."""
+async def test_a_locked_sqlite_file_is_an_outage(tmp_path):
+    """As is a full disk: retrying may help, and there is no bug."""
     async with migrated(f"sqlite:///{tmp_path}/catalogue.sqlite", sqlite_wait_ms=50) as engine:
         async with engine.connect() as holder:
             await holder.execute(text("BEGIN IMMEDIATE"))
@@ -214,28 +214,28 @@ async def test_a_sqlite_file_that_somebody_holds_is_an_outage(tmp_path):
         assert await Catalogue(engine).request(spec(), "somebody")
 
 
-async def test_a_server_that_is_away_is_told_and_a_new_connection_made_when_it_is_back(postgres):
-    """Every pooled connection is dead by then, and nobody may meet it."""
+async def test_a_stopped_server_is_an_outage_and_new_connections_are_opened_afterwards(postgres):
+    """Every pooled connection is dead by then, and no caller may get one."""
     async with migrated(postgres.url) as engine:
         turns = FairQueue(engine)
-        with capture_logs() as said:
+        with capture_logs() as log:
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
                     tasks.start_soon(turns.counts)
             postgres.stop()
             for _ in range(20):
-                with pytest.raises(CatalogueUnavailable) as met:
+                with pytest.raises(CatalogueUnavailable) as problem:
                     await turns.counts()
             postgres.start()
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
                     tasks.start_soon(turns.counts)
-    assert (met.value.status, met.value.headers["Retry-After"]) == (503, "10")
-    assert [line["event"] for line in said] == ["dependency unavailable"]
+    assert (problem.value.status, problem.value.headers["Retry-After"]) == (503, "10")
+    assert [line["event"] for line in log] == ["dependency unavailable"]
 
 
-async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
-    """Whether it was done, nobody knows: the caller asks again, and everything here may be asked twice."""
+async def test_an_interrupted_transaction_is_an_outage(postgres):
+    """Its result is unknown, so the caller retries; all transactions are safe to repeat."""
     async with migrated(postgres.url) as engine:
 
         async def cut() -> None:
@@ -249,8 +249,8 @@ async def test_a_transaction_that_is_cut_in_two_is_an_outage(postgres):
         assert await FairQueue(engine).counts()
 
 
-async def test_a_server_that_froze_is_an_outage_too(postgres):
-    """A machine that is gone breaks no connection; callers must not hang on it for as long as TCP does."""
+async def test_a_frozen_server_is_an_outage_too(postgres):
+    """A lost machine closes no connection; callers must not wait for the timeout of TCP."""
     async with migrated(postgres.url, answer_s=1.0) as engine:
         turns = FairQueue(engine)
         await turns.counts()
@@ -261,8 +261,8 @@ async def test_a_server_that_froze_is_an_outage_too(postgres):
         assert await turns.counts()
 
 
-async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres):
-    """A machine that is gone in mid-transaction would keep the walk's row for as long as TCP does, which is hours."""
+async def test_a_frozen_transaction_does_not_block_others(postgres):
+    """A machine lost during a transaction would lock the walk's row until TCP times out, which takes hours."""
     async with migrated(postgres.url) as engine, migrated(postgres.url, answer_s=0.5) as another:
         await Catalogue(engine).request(spec(), "somebody")
         async with another.connect() as frozen:
@@ -271,8 +271,8 @@ async def test_who_freezes_in_a_transaction_holds_nobody_up(postgres):
             await frozen.invalidate()
 
 
-async def test_who_is_rolled_back_for_another_asks_again(postgres):
-    """Two that wait for each other's rows: PostgreSQL ends one of them, which is no reason to fail its walk."""
+async def test_a_transaction_rolled_back_by_a_deadlock_can_be_retried(postgres):
+    """PostgreSQL ends one of two transactions that wait for each other; its walk must not fail."""
     async with migrated(postgres.url) as engine:
         for number in range(2):
             await Catalogue(engine).request(spec(seed=number), "somebody")
@@ -294,25 +294,25 @@ async def test_who_is_rolled_back_for_another_asks_again(postgres):
     assert len(ended) == 1
 
 
-class Listener(threading.Thread):
-    """Who watches a walk's events, line by line."""
+class EventReader(threading.Thread):
+    """Reads a walk's events, line by line."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self.url, self.heard = url, list[str]()
+        self.url, self.lines = url, list[str]()
         self.start()
 
     def run(self) -> None:
         with httpx.stream("GET", f"{self.url}/events", timeout=30) as stream:
-            self.heard.extend(filter(None, stream.iter_lines()))
-        self.heard.append("the end")
+            self.lines.extend(filter(None, stream.iter_lines()))
+        self.lines.append("the end")
 
     def states(self) -> list[str]:
-        return [json.loads(line.removeprefix("data: "))["state"] for line in self.heard if line.startswith("data: ")]
+        return [json.loads(line.removeprefix("data: "))["state"] for line in self.lines if line.startswith("data: ")]
 
 
-def asked_everywhere(url: str, walk: str) -> list[httpx.Response]:
-    """One answer of every route that needs the catalogue."""
+def responses_of_all_routes(url: str, walk: str) -> list[httpx.Response]:
+    """One response of every route that needs the catalogue."""
     with httpx.Client(timeout=10) as client:
         return [
             client.get(walk),
@@ -334,15 +334,15 @@ async def emptied(url: str) -> None:
         pass
 
 
-async def failed_elsewhere(url: str, walk_id: str) -> None:
-    """What another process may do."""
+async def fail_in_another_process(url: str, walk_id: str) -> None:
+    """Move a walk to failed, as another process might."""
     engine = open_engine(url)
     assert await Progress(engine).move(walk_id, State.WAITING, State.FAILED, error="for a test")
     await engine.dispose()
 
 
-def test_an_api_whose_postgres_is_away_tells_its_callers_and_goes_on_by_itself(postgres, tmp_path):
-    """A process, from outside: a problem for who calls, patience for who watches, two lines in the log."""
+def test_the_api_reports_an_outage_of_postgresql_and_recovers(postgres, tmp_path):
+    """A real process: requests get a problem, watchers wait, and the log has two lines."""
     asyncio.run(emptied(postgres.url))
     with serving(tmp_path, MOMALISA_DATABASE_URL=postgres.url) as (process, url):
         lines: list[str] = []
@@ -351,28 +351,28 @@ def test_an_api_whose_postgres_is_away_tells_its_callers_and_goes_on_by_itself(p
             drain.start()
         wait_until(lambda: answers(url))
         walk = url + httpx.post(f"{url}/api/v1/walks", json=REQUEST).json()["url"]
-        listener = Listener(walk)
-        wait_until(lambda: listener.heard)
+        reader = EventReader(walk)
+        wait_until(lambda: reader.lines)
 
-        def said(event: str) -> int:
+        def count_logged(event: str) -> int:
             return sum(event in line and '"catalogue"' in line for line in lines)
 
         postgres.stop()
         for _ in range(5):
-            for away in asked_everywhere(url, walk):
-                assert (away.status_code, away.headers["retry-after"]) == (503, "10"), away.url
-                assert away.json()["type"] == "urn:momalisa:problem:catalogue-unavailable"
+            for response in responses_of_all_routes(url, walk):
+                assert (response.status_code, response.headers["retry-after"]) == (503, "10"), response.url
+                assert response.json()["type"] == "urn:momalisa:problem:catalogue-unavailable"
         assert httpx.get(f"{url}/healthz").is_success
         assert httpx.get(f"{url}/api/v1/model").is_success
-        wait_until(lambda: ": ping" in listener.heard)
+        wait_until(lambda: ": ping" in reader.lines)
         postgres.start()
         assert httpx.get(walk).status_code == 200
-        asyncio.run(failed_elsewhere(postgres.url, walk.rpartition("/")[2]))
-        wait_until(lambda: "the end" in listener.heard)
-        wait_until(lambda: httpx.get(walk).is_success and said("dependency available again"))
+        asyncio.run(fail_in_another_process(postgres.url, walk.rpartition("/")[2]))
+        wait_until(lambda: "the end" in reader.lines)
+        wait_until(lambda: httpx.get(walk).is_success and count_logged("dependency available again"))
         process.send_signal(signal.SIGTERM)
         for drain in drains:
             drain.join(10)
-    assert list(dict.fromkeys(listener.states())) == ["waiting", "failed"]
-    assert (said("dependency unavailable"), said("dependency available again")) == (1, 1)
+    assert list(dict.fromkeys(reader.states())) == ["waiting", "failed"]
+    assert (count_logged("dependency unavailable"), count_logged("dependency available again")) == (1, 1)
     assert not [line for line in lines if "Traceback" in line]

@@ -1,4 +1,4 @@
-"""Even walks and auditioned seeds, through a whole api over made-up replicas whose pictures change unevenly."""
+"""Even walks and chosen seeds, with a whole API and fake replicas whose pictures change unevenly."""
 
 import io
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def ramp(along: float, width: int = 32, height: int = 32) -> bytes:
-    """A picture that is as far from another as their places along the way are from each other, 0 to 1."""
+    """A picture whose distance from another one is proportional to the difference of `along`, 0 to 1."""
     shade = round(255 * along)
     picture = Image.new("RGB", (width, height), (shade, shade, shade))
     picture.putpixel((0, 0), (255, 0, 0))
@@ -30,7 +30,7 @@ def ramp(along: float, width: int = 32, height: int = 32) -> bytes:
 
 
 def steep(recipe: dict[str, Any], fraction: float) -> bytes:
-    """Nearly all happens in a tenth of the way; the more so the higher the seed."""
+    """Nearly all change happens in a tenth of the leg; more so with a higher seed."""
     slope = 25 + 30 * (recipe["seed"] % 4)
     low, here, high = (1 / (1 + math.exp(-slope * (at - 0.4))) for at in (0.0, fraction, 1.0))
     return ramp((here - low) / (high - low), recipe["width"], recipe["height"])
@@ -45,7 +45,7 @@ def still(recipe: dict[str, Any], fraction: float) -> bytes:
     return ramp(0.5, recipe["width"], recipe["height"])
 
 
-def sight_of(paint: Any) -> Any:
+def thumbnails_of(paint: Any) -> Any:
     return lambda point: Thumbnail.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
 
 
@@ -53,7 +53,7 @@ def settled(walk: Any, paint: Any) -> tuple[Layout, list[Layout]]:
     """The last layout of a walk, and all rounds before it."""
     rounds = [first_layout(walk)]
     while not rounds[-1].settled:
-        rounds.append(next_layout(walk, rounds[-1], sight_of(paint)))
+        rounds.append(next_layout(walk, rounds[-1], thumbnails_of(paint)))
         assert len(rounds) < 20
     return rounds.pop(), rounds
 
@@ -61,7 +61,7 @@ def settled(walk: Any, paint: Any) -> tuple[Layout, list[Layout]]:
 @pytest.mark.parametrize("paint", [steep, step, still])
 @pytest.mark.parametrize("frames", [4, 5, 13, 25, 61])
 @pytest.mark.parametrize("stops", [("a", "b"), ("a", "b", "a"), ("a", "b", "c", "d")])
-def test_rounds_end_with_the_frames_asked_for_and_every_stop_exact(paint, frames, stops):
+def test_rounds_end_with_the_requested_frames_and_exact_stops(paint, frames, stops):
     walk = spec(stops=stops, frames=frames, spacing="even")
     layout, rounds = settled(walk, paint)
     points = layout.points
@@ -71,11 +71,11 @@ def test_rounds_end_with_the_frames_asked_for_and_every_stop_exact(paint, frames
         assert points[first] == Point(0, leg, 0.0)
     assert points[-1] == Point(0, len(walk.legs) - 1, 1.0)
     assert all((a.leg, a.fraction) < (b.leg, b.fraction) for a, b in pairwise(points))
-    asked = {point for one in rounds for point in one.points} | set(points)
-    assert len(asked) <= sum((count + 1) * 13 // 10 for count in walk.legs)
+    rendered = {point for one in rounds for point in one.points} | set(points)
+    assert len(rendered) <= sum((count + 1) * 13 // 10 for count in walk.legs)
 
 
-def test_an_audition_looks_at_all_seeds_and_goes_on_with_what_it_saw():
+def test_a_seed_choice_samples_all_seeds_and_reuses_the_frames_of_the_chosen_one():
     walk = spec(frames=25, spacing="even", seed="auto")
     layout, rounds = settled(walk, steep)
     assert {point.seed for point in rounds[0].points} == set(range(4))
@@ -86,15 +86,15 @@ def test_an_audition_looks_at_all_seeds_and_goes_on_with_what_it_saw():
     assert ease == first_layout(spec(frames=25, spacing="ease", seed=0))
 
 
-def test_probes_stand_in_the_places_of_frames():
+def test_probes_are_shown_in_place_of_the_nearest_frames():
     walk = spec(stops=("a", "b", "c"), frames=9)
     points = [Point(1, 0, 0.5), Point(0, 0, 0.0), Point(0, 0, 0.55), Point(0, 1, 0.0), Point(0, 1, 0.95)]
     shown = nearest(walk, points)
     assert shown == {0: points[1], 2: points[2], 4: points[3], 8: points[4]}
 
 
-async def test_a_walk_is_even_by_itself(settings, fleet):
-    """The same request, spaced uniformly, stands still and jumps."""
+async def test_a_walk_is_even_by_default(settings, fleet):
+    """The same request with uniform spacing stands still and then jumps."""
     fleet.add(paint=steep)
     async with running(settings, fleet) as client:
         even = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
@@ -110,14 +110,14 @@ async def test_a_walk_is_even_by_itself(settings, fleet):
     assert even["smoothness"]["evenness"] > uniform["smoothness"]["evenness"] + 0.3
     assert even["smoothness"]["largest"] < uniform["smoothness"]["largest"] / 2
     with Image.open(io.BytesIO(gif.content)) as film:
-        told = json.loads(film.info["comment"])
-    assert (told["seed"], len(told["fractions"]), told["fractions"][0], told["fractions"][-1]) == (0, 25, 0, 1)
+        spec = json.loads(film.info["comment"])
+    assert (spec["seed"], len(spec["fractions"]), spec["fractions"][0], spec["fractions"][-1]) == (0, 25, 0, 1)
     steps = [distance(one.convert("RGB"), other.convert("RGB")) for one, other in pairwise(pictures)]
     assert max(steps) * 24 / sum(steps) == pytest.approx(even["smoothness"]["largest"], abs=0.01)
 
 
-async def test_probes_are_seen_before_it_is_known_where_frames_stand(settings, fleet):
-    """A visitor sees the whole way at once, coarse to fine."""
+async def test_probes_are_visible_before_the_fractions_of_the_frames_are_known(settings, fleet):
+    """Visitors see the whole walk early, first coarse, then fine."""
     replica = fleet.add(paint=steep, frame_s=0.02)
     seen: list[dict[str, Any]] = []
     async with running(settings, fleet) as client:
@@ -147,8 +147,8 @@ async def test_probes_are_seen_before_it_is_known_where_frames_stand(settings, f
     assert replica.sent <= MOST
 
 
-async def test_rounds_go_on_after_a_restart(settings, fleet, tmp_path):
-    """What was known is found again in the bucket: little is rendered twice, and the walk is the same."""
+async def test_rounds_continue_after_a_restart(settings, fleet, tmp_path):
+    """Rendered probes are found in the bucket: little is rendered twice, and the walk is the same."""
     fleet.add(paint=steep, frame_s=0.02)
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
@@ -167,8 +167,8 @@ async def test_rounds_go_on_after_a_restart(settings, fleet, tmp_path):
     assert undisturbed["smoothness"] == walk["smoothness"]
 
 
-async def test_auto_finds_a_seed_and_says_which(settings, fleet):
-    """The walk can be repeated by that seed, from the same frames."""
+async def test_auto_chooses_a_seed_and_reports_it(settings, fleet):
+    """A request with that seed repeats the walk from the same frames."""
 
     def best_is_three(recipe: dict[str, Any], fraction: float) -> bytes:
         detour = 0.5 * (3 - recipe["seed"]) / 3 * math.sin(2 * math.pi * fraction)
@@ -176,9 +176,9 @@ async def test_auto_finds_a_seed_and_says_which(settings, fleet):
 
     fleet.add(paint=best_is_three)
     async with running(settings, fleet) as client:
-        asked = (await client.post("/api/v1/walks", json={**REQUEST, "seed": "auto"})).json()
-        assert asked["seed"] is None
-        walk = await ended(client, asked)
+        walk = (await client.post("/api/v1/walks", json={**REQUEST, "seed": "auto"})).json()
+        assert walk["seed"] is None
+        walk = await ended(client, walk)
         assert (walk["seed"], walk["spec"]["seed"]) == (3, "auto")
         gif = await client.get(walk["url"] + "/walk.gif")
         assert "_3_25f.gif" in gif.headers["content-disposition"]
@@ -190,7 +190,7 @@ async def test_auto_finds_a_seed_and_says_which(settings, fleet):
         assert (by_get.status_code, by_get.content) == (200, gif.content)
 
 
-async def test_a_walk_that_goes_nowhere_says_so(settings, fleet):
+async def test_a_walk_between_equal_stops_has_a_warning(settings, fleet):
     fleet.add(paint=still)
     async with running(settings, fleet) as client:
         request = {"start": "a giraffe", "end": "a giraffe", "frames": 25, "seed": "auto"}

@@ -1,4 +1,4 @@
-"""`momalisa serve` as a process: how it starts, and how it stops."""
+"""`momalisa serve` as a process: its start and its end."""
 
 import signal
 import threading
@@ -9,49 +9,49 @@ from tests.support.api_process import answers, serving
 from tests.support.deployment import wait_until
 
 
-def test_told_to_stop_it_lets_its_watchers_go(tmp_path):
-    """Streams and held lines end in good order, so that browsers reconnect elsewhere."""
+def test_a_terminated_server_ends_its_streams_and_long_polls(tmp_path):
+    """An orderly end lets browsers reconnect to another process."""
     with serving(tmp_path) as (process, url):
         wait_until(lambda: answers(url))
         walk = httpx.post(f"{url}/api/v1/walks", json={"start": "a", "end": "b"}).json()
-        heard: list[str] = []
-        held: list[int] = []
+        lines: list[str] = []
+        statuses: list[int] = []
 
         def watch() -> None:
             with httpx.stream("GET", f"{url}{walk['url']}/events", timeout=30) as stream:
-                heard.extend(stream.iter_lines())
-            heard.append("the end")
+                lines.extend(stream.iter_lines())
+            lines.append("the end")
 
-        def hold() -> None:
-            held.append(httpx.get(f"{url}/api/v1/walk?start=a&end=b&wait=25", timeout=30).status_code)
+        def poll() -> None:
+            statuses.append(httpx.get(f"{url}/api/v1/walk?start=a&end=b&wait=25", timeout=30).status_code)
 
-        watchers = [threading.Thread(target=act) for act in (watch, hold)]
+        watchers = [threading.Thread(target=act) for act in (watch, poll)]
         for watcher in watchers:
             watcher.start()
-        wait_until(lambda: heard)
+        wait_until(lambda: lines)
         process.send_signal(signal.SIGTERM)
-        out, complaints = process.communicate(timeout=10)
+        out, errors = process.communicate(timeout=10)
         for watcher in watchers:
             watcher.join(10)
-    assert heard[-1] == "the end"
-    assert held == [202]
+    assert lines[-1] == "the end"
+    assert statuses == [202]
     assert process.returncode == 0
-    assert "Traceback" not in out + complaints
+    assert "Traceback" not in out + errors
 
 
-def test_a_setting_that_does_not_fit_is_a_sentence(tmp_path):
-    """An operator reads it in a log, among a thousand lines."""
+def test_an_invalid_setting_is_reported_in_one_line(tmp_path):
+    """Operators must find it in a log of a thousand lines."""
     with serving(tmp_path, MOMALISA_REPLICAS="http://127.0.0.1:99999") as (process, _):
-        _, complaints = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
-    assert complaints.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is not a replica address")
-    assert len(complaints.splitlines()) == 1
+    assert errors.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is not a replica address")
+    assert len(errors.splitlines()) == 1
 
 
-def test_a_card_that_is_not_there_is_a_sentence(tmp_path):
-    """Which file, and how to get one."""
+def test_a_missing_model_card_is_reported_in_a_sentence(tmp_path):
+    """With the file's name, and the command that writes one."""
     with serving(tmp_path, MOMALISA_MODEL_CARD=str(tmp_path / "none.json")) as (process, _):
-        _, complaints = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "momalisa-model card" in complaints
-    assert "Traceback" not in complaints
+    assert "momalisa-model card" in errors
+    assert "Traceback" not in errors

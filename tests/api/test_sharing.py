@@ -1,4 +1,4 @@
-"""What crawlers that run no script read about a walk, and what they must not."""
+"""The page metadata for crawlers, which run no scripts: public walks have it, others do not."""
 
 import io
 
@@ -29,8 +29,8 @@ async def head(client: httpx.AsyncClient, path: str, **headers: str) -> Head:
     return Head(answer.text)
 
 
-async def test_a_walk_on_the_wall_says_what_it_is(settings, fleet):
-    """A link in a chat shows the picture, the film, and both prompts; urls are whole ones."""
+async def test_the_metadata_describe_a_walk_in_the_gallery(settings, fleet):
+    """A link in a chat shows the picture, the film, and both prompts; URLs are absolute."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         found = await head(client, f"/walks/{walk['id']}", Host="moma.example:8443")
@@ -50,8 +50,8 @@ async def test_a_walk_on_the_wall_says_what_it_is(settings, fleet):
 
 
 @pytest.mark.parametrize("prompt", HOSTILE)
-async def test_prompts_are_text_whatever_stands_in_them(settings, fleet, prompt):
-    """Every visitor of a shared link would run what one visitor typed."""
+async def test_prompts_are_escaped(settings, fleet, prompt):
+    """Otherwise every visitor of a shared link would run the scripts in one visitor's prompt."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "start": prompt})).json())
         answer = await client.get("/api/v1/head", params={"path": f"/walks/{walk['id']}"})
@@ -65,7 +65,7 @@ async def test_prompts_are_text_whatever_stands_in_them(settings, fleet, prompt)
 
 
 async def test_a_long_prompt_is_cut(settings, fleet):
-    """A thousand characters are no title."""
+    """A title of a thousand characters is useless."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "end": "ab " * 300})).json())
         found = await head(client, f"/walks/{walk['id']}")
@@ -73,8 +73,8 @@ async def test_a_long_prompt_is_cut(settings, fleet):
     assert len(found.meta["og:title"]) < 120
 
 
-async def test_what_does_not_hang_on_the_wall_says_nothing(settings, fleet):
-    """A walk that is unlisted, taken off, unfinished or unknown is for those who were given its url."""
+async def test_walks_outside_the_gallery_have_no_metadata(settings, fleet):
+    """Only visitors with the URL may see a walk that is unlisted, hidden or unfinished."""
     replica = fleet.add()
     async with running(settings, fleet) as client:
         walks = [
@@ -100,8 +100,8 @@ async def test_what_does_not_hang_on_the_wall_says_nothing(settings, fleet):
 @pytest.mark.parametrize(
     ("path", "title"), [("/", "MoMALisa"), ("/gallery", "Gallery · MoMALisa"), ("/about", "About · MoMALisa")]
 )
-async def test_other_pages_have_titles_of_their_own(settings, fleet, path, title):
-    """Four tabs called the same are a riddle."""
+async def test_other_pages_have_their_own_titles(settings, fleet, path, title):
+    """Users cannot distinguish tabs with equal titles."""
     async with running(settings, fleet) as client:
         found = await head(client, path)
     assert (found.title, found.canonical) == (title, f"http://api{path}")

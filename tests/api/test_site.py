@@ -1,4 +1,4 @@
-"""The gallery as the api itself serves it: its pages, what crawlers read in them, what browsers are told."""
+"""The gallery as served by the API: pages, their metadata, and headers."""
 
 import pytest
 
@@ -19,15 +19,15 @@ POLICY = (
 
 
 @pytest.fixture
-def hung(settings, tmp_path):
+def with_gallery(settings, tmp_path):
     """Settings with a gallery."""
     return settings.model_copy(update={"gallery": make_gallery(tmp_path / "dist")})
 
 
 @pytest.mark.parametrize("path", ["/", "/gallery?q=red", "/about", f"/walks/{'0' * 32}"])
-async def test_every_page_is_the_shell_with_a_head(hung, fleet, path):
-    """Reload and Back land on pages, not in the script alone."""
-    async with running(hung, fleet) as client:
+async def test_every_page_is_the_shell_with_its_metadata(with_gallery, fleet, path):
+    """Reload and Back need pages from the server, not only from the script."""
+    async with running(with_gallery, fleet) as client:
         page = await client.get(path, headers=BROWSER)
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -37,19 +37,19 @@ async def test_every_page_is_the_shell_with_a_head(hung, fleet, path):
     assert Head(page.text).tags.count("title") == 1
 
 
-async def test_a_shared_walk_is_described_in_its_page(hung, fleet):
+async def test_a_shared_walk_is_described_in_its_page(with_gallery, fleet):
     """Crawlers run no script."""
-    async with running(hung, fleet) as client:
+    async with running(with_gallery, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         page = await client.get(f"/walks/{walk['id']}", headers=BROWSER)
     assert Head(page.text).meta["og:title"] == "a <giraffe> → a battleship"
     assert "<giraffe>" not in page.text
 
 
-async def test_pages_and_assets_carry_the_security_headers(hung, fleet):
-    """What browsers are to forbid, word for word; the api's own docs need scripts of theirs."""
+async def test_pages_and_assets_carry_the_security_headers(with_gallery, fleet):
+    """The exact content security policy. The API's documentation page needs its own scripts."""
     assert SECURITY["Content-Security-Policy"] == POLICY
-    async with running(hung, fleet) as client:
+    async with running(with_gallery, fleet) as client:
         for path in ("/", "/nowhere", SCRIPT, FONT, "/robots.txt"):
             answer = await client.get(path, headers=BROWSER)
             assert SECURITY.items() <= {name: answer.headers.get(name) for name in SECURITY}.items(), path
@@ -58,9 +58,9 @@ async def test_pages_and_assets_carry_the_security_headers(hung, fleet):
     assert "content-security-policy" not in docs.headers
 
 
-async def test_assets_are_immutable_typed_and_packed(hung, fleet):
-    """Browsers keep them for good: their names hold a hash. A script of another type would not run."""
-    async with running(hung, fleet) as client:
+async def test_assets_are_immutable_typed_and_compressed(with_gallery, fleet):
+    """Browsers cache them for good: their names contain a hash. A script with another type would not run."""
+    async with running(with_gallery, fleet) as client:
         script = await client.get(SCRIPT)
         bare = await client.get(SCRIPT, headers={"Accept-Encoding": "identity"})
         font = await client.get(FONT)
@@ -79,35 +79,35 @@ async def test_assets_are_immutable_typed_and_packed(hung, fleet):
     assert (same.status_code, same.content) == (304, b"")
 
 
-async def test_what_is_nowhere_is_a_page_to_people_and_a_problem_to_scripts(hung, fleet):
-    """A mistyped address shows the way back; what is no page never looks like one."""
-    async with running(hung, fleet) as client:
+async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_scripts(with_gallery, fleet):
+    """A mistyped address shows the gallery's navigation; unknown API paths and files are never pages."""
+    async with running(with_gallery, fleet) as client:
         page = await client.get("/walks/not-an-id", headers=BROWSER)
         script = await client.get("/nowhere")
         others = [await client.get(path, headers=BROWSER) for path in ("/api/v1/nothing", "/assets/gone-1.js")]
         outside = await client.get("/%2e%2e/card.json", headers=BROWSER)
         posted = await client.post("/gallery")
         known = await client.post("/api/v1/model")
-        looked = await client.head("/about")
+        head = await client.head("/about")
     assert (page.status_code, Head(page.text).title) == (404, "MoMALisa")
     assert page.headers["cache-control"] == "no-cache"
     for answer in (script, *others):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert (outside.status_code, posted.status_code, known.status_code) == (404, 405, 405)
     assert "test-model" not in outside.text
-    assert (looked.status_code, looked.content) == (200, b"")
+    assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_without_a_gallery_a_visitor_is_led_to_the_docs(settings, fleet):
-    """Behind nginx, and where nobody has built it."""
+async def test_without_a_gallery_visitors_are_redirected_to_the_docs(settings, fleet):
+    """Behind nginx, or if the gallery is not built."""
     async with running(settings, fleet) as client:
         assert (await client.get("/")).headers["location"] == "/api/docs"
         assert (await client.get("/gallery", headers=BROWSER)).headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("shell", [None, SHELL.replace(INCLUDE, "")])
-def test_a_folder_that_is_no_gallery_ends_the_start(settings, tmp_path, shell):
-    """Better than pages without titles, found out by crawlers."""
+def test_a_folder_without_a_gallery_ends_the_start(settings, tmp_path, shell):
+    """Otherwise pages would have no metadata, which only crawlers would notice."""
     (tmp_path / "dist").mkdir()
     if shell:
         (tmp_path / "dist" / "index.html").write_text(shell)

@@ -1,4 +1,4 @@
-"""How evenly a walk moves: known steps give known figures, and nothing divides by nothing."""
+"""The smoothness of walks: known steps have known results, and nothing divides by zero."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ def grey(level: int) -> Image.Image:
 
 
 def walk(pictures: Sequence[Image.Image]) -> list[Callable[[], bytes]]:
-    """Frames as a film is given them."""
+    """Frames in the form that films need."""
 
     def png(picture: Image.Image) -> bytes:
         out = io.BytesIO()
@@ -31,15 +31,15 @@ def evenly(count: int) -> list[float]:
     return [number / (count - 1) for number in range(count)]
 
 
-def test_black_is_as_far_from_white_as_can_be() -> None:
-    """Distances are shares of that."""
+def test_black_and_white_have_the_maximal_distance() -> None:
+    """All distances are relative to it."""
     assert distance(grey(0), grey(255)) == 1.0
     assert distance(grey(0), grey(51)) == pytest.approx(0.2)
     assert distance(grey(7), grey(7)) == 0.0
 
 
 def test_equal_steps_are_even_and_one_large_step_is_not() -> None:
-    """A walk that stands still and then jumps is what people complain of."""
+    """Users notice walks that stand still and then jump."""
     even = measure(walk([grey(level) for level in range(0, 250, 25)]), evenly(10))
     assert (even.evenness, even.largest, even.deviation) == (1.0, 1.0, 0.0)
     jumpy = measure(walk([grey(0)] * 5 + [grey(250)] * 5), evenly(10))
@@ -48,8 +48,8 @@ def test_equal_steps_are_even_and_one_large_step_is_not() -> None:
 
 
 @given(st.lists(st.floats(0.001, 1), min_size=1, max_size=60))
-def test_evenness_is_between_nothing_and_one(steps: list[float]) -> None:
-    """And does not depend on how large all steps are together."""
+def test_evenness_is_between_zero_and_one(steps: list[float]) -> None:
+    """It does not depend on the scale of the steps."""
     evenness, largest, deviation = gauge(steps)
     assert evenness is not None
     assert largest is not None
@@ -67,7 +67,7 @@ def test_a_walk_that_does_not_move_has_no_evenness(count: int) -> None:
 
 
 def test_a_walk_that_fades_is_less_sharp_in_the_middle() -> None:
-    """Smoothness alone is won by blurring, so sharpness stands beside it."""
+    """Blurring alone would improve smoothness, so sharpness is measured too."""
     board = Image.effect_noise((64, 64), 80).convert("RGB")
     faded = board.filter(ImageFilter.GaussianBlur(2))
     assert edge(faded) < edge(board) / 4
@@ -77,8 +77,8 @@ def test_a_walk_that_fades_is_less_sharp_in_the_middle() -> None:
     assert measure(walk([board] * 6), evenly(6)).sharpness == 1.0
 
 
-def test_a_jump_is_a_large_step_between_fractions_that_are_as_good_as_equal() -> None:
-    """With room between them the step could have been divided."""
+def test_a_jump_is_a_large_step_between_nearly_equal_fractions() -> None:
+    """With more room between them, the step could have been divided."""
     steps = [0.1] * 8 + [1.0]
     close, apart = [*evenly(9), 1.001], evenly(10)
     [jump] = find_jumps(steps, close)
@@ -87,8 +87,8 @@ def test_a_jump_is_a_large_step_between_fractions_that_are_as_good_as_equal() ->
 
 
 @pytest.mark.anyio
-async def test_a_finished_walk_says_how_it_moves(settings, fleet):
-    """In the resource; and one that does not move says so in words."""
+async def test_a_finished_walk_has_its_smoothness(settings, fleet):
+    """The resource reports it, for every kind of spacing."""
     async with running(settings, fleet) as client:
         request = {"start": "a giraffe", "end": "a battleship", "frames": 5}
         moving = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
@@ -101,8 +101,8 @@ async def test_a_finished_walk_says_how_it_moves(settings, fleet):
 
 
 @pytest.mark.anyio
-async def test_a_walk_that_does_not_move_says_so(settings, fleet):
-    """Two stops that the model paints alike."""
+async def test_a_walk_that_does_not_move_has_a_warning(settings, fleet):
+    """The model may render two stops alike."""
     fleet.add(paint=lambda recipe, _: _png_of(recipe))
     async with running(settings, fleet) as client:
         request = {"start": "a giraffe", "end": "a giraffe", "frames": 5}

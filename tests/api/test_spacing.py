@@ -1,4 +1,4 @@
-"""Where the frames of an even leg stand: every leg is whole, affordable and as even as its pictures let it be."""
+"""The fractions of an even leg: every leg is complete, affordable, and as even as its pictures allow."""
 
 import math
 from bisect import bisect
@@ -18,7 +18,7 @@ Response = Callable[[float], float]
 
 
 def along(response: Response) -> Distance:
-    """Pictures that lie on a line: how far along it, by fraction."""
+    """Distances of pictures on a line. response: the position on the line at a fraction."""
     return lambda one, other: abs(response(one) - response(other))
 
 
@@ -27,10 +27,10 @@ def logistic(steepness: float, middle: float = 0.5) -> Response:
 
 
 def render(frames: int, distance: Distance) -> tuple[tuple[float, ...], set[float], int]:
-    """A leg, every fraction that was rendered for it, and the number of rounds."""
+    """The final fractions of a leg, all rendered fractions, and the number of rounds."""
     rendered: tuple[float, ...] = ()
     for number in range(20):
-        fractions, done = follow(frames, rendered, asking(rendered, distance))
+        fractions, done = follow(frames, rendered, checked(rendered, distance))
         if done:
             return fractions, {*rendered, *fractions}, number
         assert set(rendered) < set(fractions)
@@ -39,8 +39,8 @@ def render(frames: int, distance: Distance) -> tuple[tuple[float, ...], set[floa
     raise AssertionError(f"no end after 20 rounds of {frames} frames")
 
 
-def asking(known: tuple[float, ...], distance: Distance) -> Distance:
-    """A distance that knows rendered pictures only."""
+def checked(known: tuple[float, ...], distance: Distance) -> Distance:
+    """A distance that fails for pictures that are not rendered."""
 
     def between(one: float, other: float) -> float:
         assert one in known
@@ -56,7 +56,7 @@ def evenness(fractions: tuple[float, ...], distance: Distance) -> float:
     return found
 
 
-def is_whole(frames: int, fractions: tuple[float, ...]) -> bool:
+def is_complete(frames: int, fractions: tuple[float, ...]) -> bool:
     increasing = all(before < after for before, after in pairwise(fractions))
     return len(fractions) == frames and increasing and (fractions[0], fractions[-1]) == (0.0, 1.0)
 
@@ -69,8 +69,8 @@ def is_whole(frames: int, fractions: tuple[float, ...]) -> bool:
 )
 @example(25, [0.0, 0.0, 0.0, 0.0, 1.0], 1.0)
 @example(5, [0.0, 1e-300, 1.0], 2.0)
-def test_every_leg_is_whole_and_affordable(frames: int, heights: list[float], bend: float) -> None:
-    """Whatever the pictures do, also there and back: both ends exact, no fraction twice, and never beyond 1.3 times."""
+def test_every_leg_is_complete_and_affordable(frames: int, heights: list[float], bend: float) -> None:
+    """For any change of the pictures, also back and forth: exact ends, no fraction twice, at most 1.3 times as many."""
 
     def response(fraction: float) -> float:
         place = fraction * (len(heights) - 1)
@@ -78,16 +78,16 @@ def test_every_leg_is_whole_and_affordable(frames: int, heights: list[float], be
         return heights[before] + (heights[before + 1] - heights[before]) * (place - before)
 
     fractions, rendered, number = render(frames, lambda one, other: abs(response(one) - response(other)) ** bend)
-    assert is_whole(frames, fractions)
+    assert is_complete(frames, fractions)
     assert len(rendered) <= max(frames, budget(frames))
     assert number <= len(rounds(frames))
 
 
 @pytest.mark.parametrize("frames", [2, 3, 4, 5, 6, 7, 9, 13, 20, 21, 25, 26, 49, 97, 241])
-def test_legs_of_every_length_are_whole(frames: int) -> None:
-    """From a leg of its ends alone to the longest walk."""
+def test_legs_of_every_length_are_complete(frames: int) -> None:
+    """From a leg with only its ends to the longest walk."""
     fractions, rendered, number = render(frames, along(logistic(12)))
-    assert is_whole(frames, fractions)
+    assert is_complete(frames, fractions)
     assert len(rendered) <= max(frames, budget(frames))
     assert number <= 6
 
@@ -95,7 +95,7 @@ def test_legs_of_every_length_are_whole(frames: int) -> None:
 @pytest.mark.parametrize(("steepness", "least"), [(12, 0.90), (25, 0.85), (60, 0.80)])
 @pytest.mark.parametrize("middle", [0.5])
 def test_a_steep_leg_becomes_even(steepness: float, least: float, middle: float) -> None:
-    """Most walks stand still and then jump: that is what this is for."""
+    """With uniform spacing, most walks stand still and then jump."""
     distance = along(logistic(steepness, middle))
     fractions, _, _ = render(25, distance)
     assert evenness(fractions, distance) >= least
@@ -104,22 +104,22 @@ def test_a_steep_leg_becomes_even(steepness: float, least: float, middle: float)
 
 @pytest.mark.parametrize("steepness", [12, 25, 60])
 def test_the_longest_leg_becomes_even_too(steepness: float) -> None:
-    """Its fractions may lie closer together than a short one's."""
+    """Its fractions may be closer together than those of a short leg."""
     distance = along(logistic(steepness))
     fractions, _, _ = render(241, distance)
     assert evenness(fractions, distance) >= 0.85
 
 
 def test_an_edge_that_moves_is_even_too() -> None:
-    """Twice as far is then not twice as different, and distances along the way do not add up."""
+    """With a moving edge, distances do not grow linearly and do not add up."""
     steep = along(logistic(25, 0.4))
     fractions, _, _ = render(25, lambda one, other: math.sqrt(steep(one, other)))
     assert evenness(fractions, lambda one, other: math.sqrt(steep(one, other))) >= 0.90
 
 
 @pytest.mark.parametrize("at", [0.5, 0.30001, 1e-4])
-def test_a_jump_is_split_no_further_than_its_fractions_allow(at: float) -> None:
-    """No spacing makes it smaller; the frames are better used elsewhere."""
+def test_a_jump_is_not_divided_below_the_least_distance_of_fractions(at: float) -> None:
+    """No spacing makes a jump smaller; the frames are more useful elsewhere."""
     known: tuple[float, ...] = ()
     done = False
     while not done:
@@ -128,19 +128,19 @@ def test_a_jump_is_split_no_further_than_its_fractions_allow(at: float) -> None:
             number = bisect(known, new)
             assert known[number] - known[number - 1] > 0.002
         known = fractions
-    assert is_whole(25, known)
+    assert is_complete(25, known)
 
 
 @pytest.mark.parametrize("frames", [2, 3, 5, 10, 25, 49, 241])
 def test_a_leg_that_does_not_change_is_uniform(frames: int) -> None:
-    """The same prompt twice: nothing is divided by nothing, and its probes are frames."""
+    """With the same prompt twice nothing divides by zero, and the probes are frames."""
     fractions, rendered, _ = render(frames, lambda one, other: 0.0)
     assert fractions == tuple(number / (frames - 1) for number in range(frames))
     assert rendered == set(fractions)
 
 
-def test_equal_questions_have_equal_answers() -> None:
-    """A worker that dies leaves its leg to another, which knows the pictures and nothing else."""
+def test_equal_pictures_give_equal_fractions() -> None:
+    """A worker that takes over a leg has only its pictures."""
     distance = along(logistic(25, 0.6))
     known: tuple[float, ...] = ()
     done = False
@@ -151,32 +151,32 @@ def test_equal_questions_have_equal_answers() -> None:
 
 
 @pytest.mark.parametrize("frames", [5, 10, 25, 49, 241])
-def test_rounds_are_whole_batches_where_they_can_be(frames: int) -> None:
-    """A replica renders five frames in the time of one."""
+def test_rounds_are_full_batches_where_possible(frames: int) -> None:
+    """A replica renders five frames in the same time as one."""
     sizes = rounds(frames)
     assert sizes[-1] == budget(frames)
     if frames > 20:
         assert all((after - before) % 5 == 0 for before, after in pairwise(sizes))
 
 
-def test_a_budget_is_at_most_a_third_more() -> None:
+def test_a_budget_is_at_most_a_third_above_the_frames() -> None:
     """1.3 times, rounded down."""
     assert [budget(frames) for frames in (2, 3, 10, 25, 49)] == [2, 3, 13, 32, 63]
 
 
 @pytest.mark.parametrize("frames", [*range(2, 40), 241])
-def test_auditioned_frames_are_probes_of_the_walk(frames: int) -> None:
-    """The chosen seed's are rendered once."""
+def test_sampled_frames_are_probes_of_the_walk(frames: int) -> None:
+    """So the samples of the chosen seed are rendered only once."""
     probes, _ = follow(frames, (), lambda one, other: 0.0)
-    auditioned = sample_fractions(frames)
-    assert set(auditioned) <= set(probes)
-    assert list(auditioned) == sorted(set(auditioned))
-    assert (auditioned[0], auditioned[-1]) == (0.0, 1.0)
-    assert len(auditioned) <= 4
+    samples = sample_fractions(frames)
+    assert set(samples) <= set(probes)
+    assert list(samples) == sorted(set(samples))
+    assert (samples[0], samples[-1]) == (0.0, 1.0)
+    assert len(samples) <= 4
 
 
 def test_the_seed_of_a_short_and_sharp_walk_is_chosen() -> None:
-    """A short one that fades is not, nor a sharp one that goes round."""
+    """A short walk that fades is not chosen, nor a sharp one with a detour."""
     fading = SeedSample((0.1, 0.1, 0.1), (90.0, 9.0, 9.0, 90.0))
     long = SeedSample((0.3, 0.3, 0.3), (90.0, 91.0, 91.0, 90.0))
     good = SeedSample((0.11, 0.11, 0.11), (90.0, 90.0, 90.0, 90.0))
@@ -184,15 +184,15 @@ def test_the_seed_of_a_short_and_sharp_walk_is_chosen() -> None:
     assert choose_seed({0: fading, 1: long, 2: good, 3: poor}) == 2
 
 
-def test_equal_auditions_go_to_the_lowest_seed() -> None:
-    """In whatever order they were heard, and also where nothing moves or everything is flat."""
-    for audition in (SeedSample((0.1, 0.2), (1.0, 2.0, 3.0)), SeedSample((0.0,), (0.0, 0.0))):
-        assert choose_seed({7: audition, 3: audition, 5: audition}) == 3
+def test_the_lowest_of_equally_good_seeds_is_chosen() -> None:
+    """In any order of the samples, and also if nothing moves or everything is flat."""
+    for sample in (SeedSample((0.1, 0.2), (1.0, 2.0, 3.0)), SeedSample((0.0,), (0.0, 0.0))):
+        assert choose_seed({7: sample, 3: sample, 5: sample}) == 3
 
 
 @pytest.mark.parametrize("frames", [5, 10, 25, 49])
-def test_a_leg_that_waits_for_others_is_chosen_again(frames: int) -> None:
-    """What is known then is what was chosen, and what it was chosen from."""
+def test_a_finished_leg_that_waits_for_others_keeps_its_fractions(frames: int) -> None:
+    """In a later round, all rendered frames are known: those chosen and those not chosen."""
     for distance in (along(logistic(25)), lambda one, other: 0.0):
         fractions, rendered, _ = render(frames, distance)
         assert follow(frames, sorted(rendered), distance) == (fractions, True)

@@ -1,4 +1,4 @@
-"""Plans of walks: pure, so held against properties rather than examples."""
+"""Plans of walks. They are pure functions, so the tests check properties instead of examples."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ def specs(draw: st.DrawFn) -> WalkSpec:
 
 
 @given(specs())
-def test_a_walk_has_as_many_frames_as_asked_and_stands_at_every_stop(walk: WalkSpec) -> None:
+def test_a_walk_has_the_requested_frames_and_passes_every_stop(walk: WalkSpec) -> None:
     """Both ends of every leg are frames: an inner stop is fraction 0 of the leg that leaves it."""
     frames = frames_of(walk)
     assert len(frames) == walk.frames
@@ -27,8 +27,8 @@ def test_a_walk_has_as_many_frames_as_asked_and_stands_at_every_stop(walk: WalkS
 
 
 @given(st.integers(1, 300), st.integers(1, 8))
-def test_intervals_are_dealt_evenly_and_earlier_legs_come_first(intervals: int, legs: int) -> None:
-    """What is over goes to the first legs, so that equal walks are laid out equally everywhere."""
+def test_intervals_are_divided_evenly_and_earlier_legs_get_the_rest(intervals: int, legs: int) -> None:
+    """So equal walks have the same layout in every process."""
     dealt = deal_intervals(intervals, legs)
     assert sum(dealt) == intervals
     assert max(dealt) - min(dealt) <= 1
@@ -37,7 +37,7 @@ def test_intervals_are_dealt_evenly_and_earlier_legs_come_first(intervals: int, 
 
 @given(specs(), st.integers(1, 16))
 def test_every_frame_is_in_exactly_one_shard(walk: WalkSpec, micro_batch: int) -> None:
-    """A frame in no shard would never be rendered; one in two would be rendered twice."""
+    """A frame in no shard would never be rendered, and a frame in two shards twice."""
     frames = frames_of(walk)
     shards = plan_shards(walk.id, frames, micro_batch)
     planned = [Frame(shard.recipe, fraction) for shard in shards for fraction in shard.fractions]
@@ -47,7 +47,7 @@ def test_every_frame_is_in_exactly_one_shard(walk: WalkSpec, micro_batch: int) -
 
 @given(specs(), st.integers(1, 16))
 def test_shards_are_as_few_and_as_even_as_the_micro_batch_allows(walk: WalkSpec, micro_batch: int) -> None:
-    """Each shard costs a whole micro-batch however few frames it holds, so a shard too many is a round too many."""
+    """A shard takes as long as a full micro-batch, even with few frames, so each extra shard costs a round."""
     shards = plan_shards(walk.id, frames_of(walk), micro_batch)
     for recipe in set(walk.recipes(0)):
         sizes = [len(shard.fractions) for shard in shards if shard.recipe == recipe]
@@ -57,43 +57,43 @@ def test_shards_are_as_few_and_as_even_as_the_micro_batch_allows(walk: WalkSpec,
 
 
 @given(st.sampled_from([(13, 25), (25, 49), (13, 49), (13, 61)]))
-def test_a_longer_walk_meets_every_frame_of_a_shorter_one(lengths: tuple[int, int]) -> None:
-    """13, 25, 49 and 61 are offered because their intervals divide each other: frames are reused bit for bit."""
+def test_a_longer_walk_contains_every_frame_of_a_shorter_one(lengths: tuple[int, int]) -> None:
+    """The gallery offers 13, 25, 49 and 61, whose intervals divide each other, so that frames are reused exactly."""
     short, long = (set(frames_of(spec(frames=frames))) for frames in lengths)
     assert short <= long
 
 
-def test_the_same_wish_is_the_same_walk_and_any_other_is_another() -> None:
-    """The id decides what is rendered once: every field of the spec is in it."""
+def test_equal_specs_have_the_same_id_and_different_ones_do_not() -> None:
+    """Walks with one id are rendered once, so every field of the spec must affect the id."""
     assert spec().id == spec().id
     others = [spec(seed=1), spec(frames=26), spec(frame_ms=90), spec(gif_there_and_back=False), spec(steps=5)]
     assert len({walk.id for walk in [spec(), *others]}) == len(others) + 1
 
 
-def test_how_a_film_is_played_does_not_change_which_frames_it_needs() -> None:
-    """Frames are keyed by recipe and fraction alone, so a slower film renders nothing anew."""
+def test_playback_options_do_not_change_the_frames() -> None:
+    """A frame's key depends only on recipe and fraction, so a slower film needs no new frames."""
     assert frames_of(spec(frame_ms=200, mp4_there_and_back=True)) == frames_of(spec())
 
 
 def test_a_hostile_prompt_never_reaches_a_key() -> None:
-    """Keys become paths and urls: only hashes and numbers may stand in them."""
+    """Keys become paths and URLs: they may contain only hashes and numbers."""
     hostile = spec(("../../etc/passwd\n<script>", "😀\u2028%00"))
     assert all(set(frame.key) <= set("frames/0123456789abcdef.png") for frame in frames_of(hostile))
 
 
 @given(specs())
-def test_an_eased_walk_stands_at_every_stop_too_and_never_turns_back(walk: WalkSpec) -> None:
-    """Slow at the stops, and both ends of each leg exact."""
+def test_an_eased_walk_passes_every_stop_and_never_turns_back(walk: WalkSpec) -> None:
+    """It is slow at the stops, and both ends of each leg are exact."""
     uniform, ease = frames_of(walk), frames_of(walk.model_copy(update={"spacing": "ease"}))
     assert [frame.recipe for frame in ease] == [frame.recipe for frame in uniform]
     for before, after in pairwise(ease):
         assert before.fraction < after.fraction or after.fraction == 0.0
-    stood = [frame.fraction in (0.0, 1.0) for frame in uniform]
-    assert [frame.fraction in (0.0, 1.0) for frame in ease] == stood
+    at_stop = [frame.fraction in (0.0, 1.0) for frame in uniform]
+    assert [frame.fraction in (0.0, 1.0) for frame in ease] == at_stop
 
 
 def test_an_eased_walk_is_slow_at_its_stops_and_fast_between() -> None:
-    """Its first step is a small one, and the one in the middle is the largest."""
+    """Its first step is small, and the step in the middle is the largest."""
     fractions = [frame.fraction for frame in frames_of(spec(frames=9, spacing="ease"))]
     steps = [after - before for before, after in pairwise(fractions)]
     assert steps[0] < 1 / 16 < 1 / 8 < max(steps)

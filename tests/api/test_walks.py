@@ -1,4 +1,4 @@
-"""Walks from the outside of the api: asked for, watched, fetched, withdrawn, over replicas that are made up."""
+"""Walks through the public API with fake replicas: requested, followed, downloaded and withdrawn."""
 
 import io
 import json
@@ -17,8 +17,8 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": 
 URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9&spacing=uniform"
 
 
-async def test_a_get_gives_the_walk_on_its_way_and_later_the_gif(settings, fleet):
-    """The whole of what a script needs: one url, asked until it is a picture."""
+async def test_a_get_returns_202_and_later_the_gif(settings, fleet):
+    """A script needs only one URL, and repeats the request until it gets a picture."""
     fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         first = await client.get(URL)
@@ -35,8 +35,8 @@ async def test_a_get_gives_the_walk_on_its_way_and_later_the_gif(settings, fleet
         assert gif.n_frames == 16
 
 
-async def test_a_caller_can_hold_the_line(settings, fleet):
-    """One call is enough for a walk that is done within what load balancers allow."""
+async def test_a_long_poll_returns_the_finished_walk(settings, fleet):
+    """One request is enough if the walk is done within the time limit of load balancers."""
     async with running(settings, fleet) as client:
         by_header = await client.get(URL, headers={"Prefer": "respond-async, wait=20"})
         by_query = await client.get(f"{URL}&seed=1&wait=20")
@@ -44,16 +44,16 @@ async def test_a_caller_can_hold_the_line(settings, fleet):
     assert by_header.content != by_query.content
 
 
-async def test_a_line_that_is_held_too_long_ends_as_on_its_way(settings, fleet):
-    """Load balancers give up at 30 s; the caller is told before that, and asks again."""
+async def test_a_long_poll_ends_with_202(settings, fleet):
+    """Load balancers time out at 30 s; the client gets a response before that, and retries."""
     fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
         answer = await client.get(f"{URL}&wait=0.1")
     assert answer.status_code == 202
 
 
-async def test_many_who_want_the_zip_at_once_all_get_it(settings, fleet):
-    """It is packed once, and packing must not use up the threads that it waits for."""
+async def test_many_concurrent_requests_for_the_zip_all_succeed(settings, fleet):
+    """It is packed once, and waiting requests must not occupy the threads that packing needs."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         sizes: list[int] = []
@@ -69,8 +69,8 @@ async def test_many_who_want_the_zip_at_once_all_get_it(settings, fleet):
     assert len(set(sizes)) == 1
 
 
-async def test_head_tells_what_get_would(settings, fleet):
-    """Players and caches ask before they fetch."""
+async def test_head_has_the_status_and_type_of_get(settings, fleet):
+    """Players and caches send HEAD before GET."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         for path in (walk["url"], walk["url"] + "/walk.gif", walk["url"] + "/events", URL):
@@ -79,8 +79,8 @@ async def test_head_tells_what_get_would(settings, fleet):
             assert head.headers["content-type"] == got.headers["content-type"]
 
 
-async def test_films_that_were_lost_are_made_anew_when_posted(settings, fleet, tmp_path):
-    """A bucket that was tidied up by hand: the caller hears 410, and a POST mends it without rendering."""
+async def test_lost_films_are_made_again_after_a_post(settings, fleet, tmp_path):
+    """An operator may have deleted files: a GET returns 410, and a POST makes the films without rendering."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         (tmp_path / "bucket" / "walks" / walk["id"] / "walk.gif").unlink()
@@ -102,15 +102,15 @@ async def test_films_that_were_lost_are_made_anew_when_posted(settings, fleet, t
         ("image/gif;q=0.1, video/*;q=0.9", "video/mp4"),
     ],
 )
-async def test_accept_picks_what_comes(settings, fleet, accept, media_type):
-    """The same url is a GIF in a page, a film in a player, JSON in a script."""
+async def test_accept_selects_the_media_type(settings, fleet, accept, media_type):
+    """The same URL is a GIF in a page, a film in a player, and JSON in a script."""
     async with running(settings, fleet) as client:
         answer = await client.get(f"{URL}&wait=20", headers={"Accept": accept})
     assert answer.headers["content-type"] == media_type
 
 
-async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(settings, fleet, monkeypatch):
-    """A caller who wants MP4 from an installation without PyAV hears why, and costs no GPU."""
+async def test_an_unavailable_format_is_refused_before_rendering(settings, fleet, monkeypatch):
+    """A request for MP4 without PyAV gets an error with the reason, and uses no GPU."""
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.delitem(sys.modules, "momalisa_api.films.mp4", raising=False)
     monkeypatch.delattr("momalisa_api.films.mp4", raising=False)
@@ -125,18 +125,18 @@ async def test_a_format_that_is_not_made_is_refused_before_anything_is_rendered(
         assert (await client.get(walk["url"] + "/walk.mp4")).status_code == 406
 
 
-async def test_the_same_wish_is_rendered_once_however_many_ask(settings, fleet):
-    """A hundred visitors of one walk cost as much as one."""
+async def test_equal_concurrent_requests_are_rendered_once(settings, fleet):
+    """A hundred requests for one walk cost as much as one."""
     fleet.add(frame_s=0.005)
     async with running(settings, fleet) as client:
         answers = []
 
-        async def ask() -> None:
+        async def request() -> None:
             answers.append(await client.post("/api/v1/walks", json=REQUEST))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(ask)
+                tasks.start_soon(request)
         assert sorted(answer.status_code for answer in answers) == [200] * 99 + [201]
         assert len({answer.json()["id"] for answer in answers}) == 1
         await ended(client, answers[0].json())
@@ -144,7 +144,7 @@ async def test_the_same_wish_is_rendered_once_however_many_ask(settings, fleet):
 
 
 async def test_a_longer_walk_renders_only_the_frames_between(settings, fleet):
-    """49 frames after 25 are 24 new ones; the others lie in the bucket."""
+    """49 frames after 25 need 24 new ones; the others are in the bucket."""
     async with running(settings, fleet) as client:
         await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 25})).json())
         assert fleet.frames_rendered == 25
@@ -152,8 +152,8 @@ async def test_a_longer_walk_renders_only_the_frames_between(settings, fleet):
     assert fleet.frames_rendered == 25 + 24
 
 
-async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
-    """The gallery shows each frame as it lands, whatever their order."""
+async def test_frames_can_be_downloaded_during_rendering(settings, fleet):
+    """The gallery shows each frame as soon as it is stored, in any order."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await until_first_frame(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
@@ -171,8 +171,8 @@ async def test_frames_can_be_fetched_while_the_walk_grows(settings, fleet):
     assert "9 frames are ready" in film.json()["detail"]
 
 
-async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
-    """Players ask for ranges, browsers for what has changed, people for a ZIP."""
+async def test_a_finished_walk_can_be_downloaded_as_zip_in_ranges_and_conditionally(settings, fleet):
+    """Users download a ZIP, players request ranges, and browsers validate their caches."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         archive = await client.get(walk["url"] + "/frames.zip")
@@ -193,8 +193,8 @@ async def test_a_finished_walk_can_be_taken_home_in_pieces(settings, fleet):
     assert 'filename="momalisa_a-giraffe-to-a-battleship_0_9f.mp4"' in whole.headers["content-disposition"]
 
 
-async def test_every_film_says_how_it_was_made(settings, fleet):
-    """A film found years later can be walked again."""
+async def test_every_film_contains_its_spec(settings, fleet):
+    """A film found years later can be rendered again."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         gif = await client.get(walk["url"] + "/walk.gif")
@@ -205,17 +205,17 @@ async def test_every_film_says_how_it_was_made(settings, fleet):
     assert spec == walk["spec"]
 
 
-async def test_a_failed_walk_says_why_and_starts_again_only_when_posted(settings, fleet):
-    """A GET in a page that is reloaded must not set a broken machine going for ever."""
+async def test_a_failed_walk_has_a_reason_and_restarts_only_after_a_post(settings, fleet):
+    """A page with a GET that is reloaded must not restart a failing walk for ever."""
     replica = fleet.add(refusal=(422, "steps must be 1 to 3"))
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         assert walk["state"] == "failed"
         assert "steps must be 1 to 3" in walk["error"]
-        told = await client.get(URL)
-        assert told.status_code == 502
-        assert told.headers["content-type"] == "application/problem+json"
-        assert "steps must be 1 to 3" in told.json()["detail"]
+        answer = await client.get(URL)
+        assert answer.status_code == 502
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "steps must be 1 to 3" in answer.json()["detail"]
         replica.refusal = None
         assert (await client.get(URL)).status_code == 502
         again = await client.post("/api/v1/walks", json=REQUEST)
@@ -224,7 +224,7 @@ async def test_a_failed_walk_says_why_and_starts_again_only_when_posted(settings
 
 
 async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
-    """What nobody wants costs nothing more; asked for again, it goes on from the frames it has."""
+    """It costs nothing more; after a new request it continues from its stored frames."""
     replica = fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
         replica.frame_s = 0.01
@@ -247,7 +247,7 @@ async def test_a_withdrawn_walk_stops_its_replicas(settings, fleet):
 
 
 async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
-    """Stops that come twice are rendered once: the legs between them have the same recipe."""
+    """Repeated legs are rendered once, since their recipe is the same."""
     async with running(settings, fleet) as client:
         request = {"stops": ["a", "b", "a", "b"], "frames": 13, "spacing": "uniform"}
         walk = await ended(client, (await client.post("/api/v1/walks", json=request)).json())
@@ -256,8 +256,8 @@ async def test_a_walk_of_many_legs_passes_all_its_stops(settings, fleet):
     assert fleet.frames_rendered == 4 + 4 + 1
 
 
-async def test_a_walk_outlives_the_process_that_began_it(settings, fleet):
-    """Frames and films lie in the bucket: a restart renders nothing twice."""
+async def test_a_walk_outlives_the_process_that_rendered_it(settings, fleet):
+    """Frames and films are in the bucket: a restart renders nothing twice."""
     async with running(settings, fleet) as client:
         await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
     async with running(settings, fleet) as client:
@@ -266,18 +266,18 @@ async def test_a_walk_outlives_the_process_that_began_it(settings, fleet):
     assert fleet.frames_rendered == 9
 
 
-async def test_words_that_the_model_did_not_hear_are_told(settings, fleet):
-    """A prompt beyond the encoder's limit is not cut in silence."""
+async def test_truncated_words_are_in_the_warnings(settings, fleet):
+    """A prompt beyond the encoder's limit must not be truncated silently."""
     fleet.add(warnings=[{"prompt": "start", "truncated": "with a hat", "detail": "Ignored: 'with a hat'."}])
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         slower = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frame_ms": 200})).json())
     assert walk["warnings"] == ["Ignored: 'with a hat'."]
-    assert slower["warnings"] == walk["warnings"], "frames that are there already were not heard either"
+    assert slower["warnings"] == walk["warnings"], "the warning also applies to frames from the bucket"
 
 
-async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(settings, fleet):
-    """Nobody has to ask again; what had landed is not rendered again."""
+async def test_an_unfinished_walk_continues_after_a_restart(settings, fleet):
+    """Without another request; stored frames are not rendered again."""
     replica = fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
         walk = await until_first_frame(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
@@ -290,25 +290,25 @@ async def test_a_walk_that_was_open_when_the_process_ended_goes_on_by_itself(set
 
 
 @pytest.mark.parametrize(
-    ("start", "said"),
+    ("start", "warnings"),
     [
         ("A red STAR", []),
-        ("a giraffe", ["Made up does not know: giraffe. Its pictures may not show what these words mean."]),
+        ("a giraffe", ["Test model does not know: giraffe. Its pictures may not show what these words mean."]),
         ("a red 3 star, 😀", []),
-        ("ünïcödé ﷽ a", ["Made up does not know: ünïcödé. Its pictures may not show what these words mean."]),
+        ("ünïcödé ﷽ a", ["Test model does not know: ünïcödé. Its pictures may not show what these words mean."]),
     ],
 )
-async def test_words_that_the_model_never_met_are_told(settings, fleet, start, said):
-    """A visitor who asks the small embedded model for a giraffe should know why none comes."""
+async def test_unknown_words_are_in_the_warnings(settings, fleet, start, warnings):
+    """A visitor who requests a giraffe from the small embedded model should know why the walk shows none."""
     about = {**CARD["about"], "words": ["a", "red", "star", "blue", "wave"]}
     write_card(settings.model_card.parent, {**CARD, "about": about})
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json={"start": start, "end": "a blue wave", "frames": 2})).json()
-    assert walk["warnings"] == said
+    assert walk["warnings"] == warnings
 
 
-async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
-    """Scaled to zero, the api takes walks in all the same."""
+async def test_without_an_awake_replica_a_walk_waits(settings, fleet):
+    """Scaled to zero, the API still accepts walks."""
     replica = fleet.add(ready=False)
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
@@ -317,8 +317,8 @@ async def test_with_no_replica_awake_a_walk_waits_and_says_so(settings, fleet):
         assert (await ended(client, walk))["state"] == "done"
 
 
-async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, fleet):
-    """Cursors hold while new walks arrive."""
+async def test_the_gallery_lists_walks_newest_first_in_pages(settings, fleet):
+    """Cursors stay valid while new walks arrive."""
     async with running(settings, fleet) as client:
         for seed in range(5):
             await client.post("/api/v1/walks", json={**REQUEST, "frames": 2, "seed": seed})
@@ -335,15 +335,15 @@ async def test_the_gallery_lists_walks_newest_first_a_page_at_a_time(settings, f
     assert none["walks"] == []
 
 
-async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of_one(settings, fleet):
-    """A hundred walks that wait must not be a hundred times the work of one: the gallery is what everybody opens."""
+async def test_a_page_of_many_walks_needs_as_many_queries_as_a_page_of_one(settings, fleet):
+    """A hundred waiting walks must not cost a hundred times as much: every visitor opens the gallery."""
     fleet.add(ready=False)
-    asked: list[str] = []
+    queries: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        # The worker asks, too, but not for this.
+        # The worker sends queries too, but not these.
         if "replicas_awake), " in statement or " OVER (" in statement or "walks.number DESC" in statement:
-            asked.append(statement)
+            queries.append(statement)
 
     async with running(settings, fleet) as client:
         for seed in range(5):
@@ -351,44 +351,44 @@ async def test_a_page_of_many_walks_asks_the_catalogue_no_more_often_than_one_of
         event.listen(Engine, "before_cursor_execute", note)
         try:
             one = await client.get("/api/v1/walks?limit=1")
-            for_one = len(asked)
+            for_one = len(queries)
             many = await client.get("/api/v1/walks?limit=5")
         finally:
             event.remove(Engine, "before_cursor_execute", note)
     assert len(one.json()["walks"]) == 1
     assert [walk["queue_position"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
     assert for_one == 3
-    assert len(asked) == 2 * for_one
+    assert len(queries) == 2 * for_one
 
 
-async def test_the_model_card_is_told(settings, fleet):
-    """The gallery's "surprise me" and a script's defaults come from here."""
+async def test_the_model_card_is_public(settings, fleet):
+    """The gallery's "surprise me" and the defaults of scripts use it."""
     async with running(settings, fleet) as client:
-        told = (await client.get("/api/v1/model")).json()
-    assert told["card"]["revision"] == CARD["revision"]
-    assert told["card"]["about"]["examples"] == [["a red star", "a blue wave"]]
+        model = (await client.get("/api/v1/model")).json()
+    assert model["card"]["revision"] == CARD["revision"]
+    assert model["card"]["about"]["examples"] == [["a red star", "a blue wave"]]
 
 
-async def test_any_page_may_read_the_public_gets(settings, fleet):
-    """Walks are made to be shown elsewhere."""
+async def test_pages_of_other_origins_may_send_the_public_gets(settings, fleet):
+    """Other sites should be able to show walks."""
     async with running(settings, fleet) as client:
         answer = await client.get("/api/v1/model", headers={"Origin": "https://elsewhere.example"})
-        asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "GET"}
-        preflight = await client.options(URL, headers={**asked, "Access-Control-Request-Headers": "prefer"})
+        headers = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "GET"}
+        preflight = await client.options(URL, headers={**headers, "Access-Control-Request-Headers": "prefer"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert preflight.status_code == 200
 
 
-async def test_the_docs_page_loads_nothing_from_elsewhere(settings, fleet):
-    """A museum behind a firewall has docs too."""
+async def test_the_docs_page_loads_nothing_from_other_hosts(settings, fleet):
+    """It must also work behind a firewall."""
     async with running(settings, fleet) as client:
         page = (await client.get("/", follow_redirects=True)).text
         assert "https://" not in page
         assert (await client.get("/api/docs-assets/swagger-ui-bundle.js")).status_code == 200
 
 
-async def test_metrics_say_how_much_waits(settings, fleet):
-    """The number an autoscaler wakes replicas by, from the catalogue, so that every process says the same."""
+async def test_metrics_count_the_pending_frames(settings, fleet):
+    """Autoscalers use this number. It comes from the catalogue, so that it is the same in every process."""
     replica = fleet.add(ready=False)
 
     async def value(client, name):

@@ -1,4 +1,4 @@
-"""The wall is public: what operators can take off it, and what never gets there."""
+"""Moderation of the public gallery: hidden walks, purged walks and blocked words."""
 
 from contextlib import aclosing
 from pathlib import Path
@@ -22,8 +22,8 @@ def objects(settings) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, fleet):
-    """An operator's second thoughts must not break somebody's link."""
+async def test_a_hidden_walk_is_not_in_the_gallery_but_its_url_still_works(settings, fleet):
+    """Hiding a walk must not break links to it."""
     async with running(settings, fleet) as client:
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         async with opened(settings.database_url) as engine:
@@ -37,8 +37,8 @@ async def test_a_hidden_walk_is_off_the_wall_and_its_url_still_works(settings, f
         assert (await client.get(walk["url"] + "/walk.gif")).status_code == 200
 
 
-async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
-    """Frames are shared between walks: the longer one keeps all of its own."""
+async def test_a_purge_deletes_everything_that_other_walks_do_not_use(settings, fleet):
+    """Walks share frames: the other walks keep all of theirs."""
     async with running(settings, fleet) as client:
         short = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         long = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 9})).json())
@@ -60,8 +60,8 @@ async def test_a_purged_walk_is_gone_but_for_what_others_use(settings, fleet):
     ("prompt", "refused"),
     [("a RED\nDragon!", True), ("the red  dragon", True), ("red dragonfly", False), ("mad", True), ("madly", False)],
 )
-async def test_blocked_words_are_refused_whole_and_without_a_hint(settings, fleet, tmp_path, prompt, refused):
-    """To name the word would teach how to get round it; half a word is another word."""
+async def test_blocked_words_are_refused_as_whole_words_and_are_not_named(settings, fleet, tmp_path, prompt, refused):
+    """Naming the word would help to circumvent the list; a part of a word is not a match."""
     blocklist = tmp_path / "blocklist"
     blocklist.write_text("# not here\nred dragon\n\nmad\n")
     async with running(settings.model_copy(update={"blocklist": blocklist}), fleet) as client:

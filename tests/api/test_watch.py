@@ -1,4 +1,4 @@
-"""Watching walks: one look for all who watch, at once where PostgreSQL tells of a change, and through outages."""
+"""Live updates: one query for all watchers, at once after a notification of PostgreSQL, and through outages."""
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -33,14 +33,14 @@ LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server of our own: it goes away now and then."""
+    """A separate server, since it stops now and then."""
     with server() as postgres:
         yield postgres
 
 
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[AsyncEngine]:
-    """What a process has of a database."""
+    """The engine of one process."""
     engine = open_engine(url)
     try:
         await migrate(engine)
@@ -55,27 +55,27 @@ async def plainly(walk: Walk) -> bytes:
 
 @asynccontextmanager
 async def watching(engine: AsyncEngine, every_s: float, tell: Tell = plainly) -> AsyncIterator[LiveUpdates]:
-    """Live updates that run; on PostgreSQL their connection listens when the block begins."""
+    """Running live updates. On PostgreSQL their connection listens when the block starts."""
     listener = Listener(engine)
     watch = LiveUpdates(Catalogue(engine), every_s, WalkChanges(listener))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.run)
         tasks.start_soon(watch.run, tell)
         if engine.dialect.name == "postgresql":
-            await someone_listens(engine)
+            await until_listening(engine)
         yield watch
         tasks.cancel_scope.cancel()
 
 
-async def someone_listens(engine: AsyncEngine) -> None:
+async def until_listening(engine: AsyncEngine) -> None:
     with anyio.fail_after(20):
-        while not (await asked(engine, LISTENERS)):
+        while not (await query(engine, LISTENERS)):
             await anyio.sleep(0.02)
 
 
-async def asked(engine: AsyncEngine, query: str) -> list[Any]:
+async def query(engine: AsyncEngine, statement: str) -> list[Any]:
     async with engine.connect() as connection:
-        return list((await connection.execute(text(query))).scalars())
+        return list((await connection.execute(text(statement))).scalars())
 
 
 async def waiting_walk(catalogue: Catalogue) -> Walk:
@@ -84,13 +84,13 @@ async def waiting_walk(catalogue: Catalogue) -> Walk:
     return walk
 
 
-async def told_of(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -> Walk | None:
-    """What somebody who watches a walk is given when changes are made to it."""
-    told: list[Walk | None] = []
+async def newer_walk(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -> Walk | None:
+    """The walk that a watcher receives after changes to it, or None."""
+    received: list[Walk | None] = []
 
     async def wait() -> None:
         newer = await watch.newer(walk.id, walk.revision)
-        told.append(newer.walk if newer else None)
+        received.append(newer.walk if newer else None)
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -98,7 +98,7 @@ async def told_of(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -> W
             await anyio.wait_all_tasks_blocked()
             for change in changes:
                 await change
-    return told[0]
+    return received[0]
 
 
 async def test_a_change_made_by_another_process_is_noticed_at_once(postgres):
@@ -107,49 +107,49 @@ async def test_a_change_made_by_another_process_is_noticed_at_once(postgres):
         elsewhere = Progress(another)
         first = await waiting_walk(Catalogue(another))
         async with watching(engine, AN_HOUR_S) as watch:
-            landed = await told_of(watch, first, elsewhere.note_stored(first, [0]))
-            assert landed
-            warned = await told_of(watch, landed, elsewhere.warn(first.id, ["careful"]))
+            stored = await newer_walk(watch, first, elsewhere.note_stored(first, [0]))
+            assert stored
+            warned = await newer_walk(watch, stored, elsewhere.warn(first.id, ["careful"]))
             assert warned
-            moved = await told_of(watch, warned, elsewhere.move(first.id, State.WAITING, State.RENDERING))
+            moved = await newer_walk(watch, warned, elsewhere.move(first.id, State.WAITING, State.RENDERING))
             assert moved
             assert (moved.stored, moved.warnings, moved.state) == ({0}, ("careful",), State.RENDERING)
-            assert await told_of(watch, moved, Catalogue(another).remove(first.id)) is None
+            assert await newer_walk(watch, moved, Catalogue(another).remove(first.id)) is None
 
 
 async def test_a_change_without_a_listening_connection_is_noticed_too(postgres):
-    """The listening connection is lost, a walk changes, and only then there is a new connection."""
+    """The listening connection is lost, a walk changes, and only then is there a new connection."""
     async with process(postgres.url) as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
         async with watching(engine, AN_HOUR_S) as watch:
-            await asked(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
+            await query(engine, f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listeners")
             await Progress(engine).note_stored(walk, [0])
             with anyio.fail_after(20):
                 newer = await watch.newer(walk.id, walk.revision)
                 assert newer
                 assert newer.walk.stored == {0}
-            await someone_listens(engine)
+            await until_listening(engine)
 
 
-async def test_watchers_wait_through_an_outage_and_hear_what_changed(postgres):
-    """It does not fail for them, and does not end this process."""
+async def test_watchers_wait_through_an_outage_and_receive_the_changes(postgres):
+    """The outage neither fails their requests nor ends the process."""
     async with process(postgres.url) as engine, process(postgres.url) as another:
         elsewhere = Progress(another)
         walk = await waiting_walk(Catalogue(another))
         async with watching(engine, 0.01) as watch:
-            away = anyio.to_thread.run_sync(postgres.restart)
-            told = await told_of(watch, walk, away, elsewhere.note_stored(walk, [0]))
-    assert told
-    assert told.stored == {0}
+            outage = anyio.to_thread.run_sync(postgres.restart)
+            received = await newer_walk(watch, walk, outage, elsewhere.note_stored(walk, [0]))
+    assert received
+    assert received.stored == {0}
 
 
-async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
-    """Revisions of all that is watched, and one snapshot, written out once, for all who watch the same walk."""
+async def test_a_thousand_watchers_need_one_query_and_one_event(tmp_path):
+    """The snapshot of a walk is read and written out once for all its watchers."""
     written: list[int] = []
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
-    async def tell(walk: Walk) -> bytes:
+    async def render_event(walk: Walk) -> bytes:
         written.append(walk.revision)
         return await plainly(walk)
 
@@ -157,59 +157,59 @@ async def test_a_thousand_watchers_cost_one_look_and_one_telling(tmp_path):
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
 
-        async def hear() -> None:
+        async def receive() -> None:
             newer = await watch.newer(walk.id, walk.revision)
             assert newer
-            heard.append(newer.event)
+            received.append(newer.event)
 
-        async with watching(engine, 0.01, tell) as watch, anyio.create_task_group() as watchers:
+        async with watching(engine, 0.01, render_event) as watch, anyio.create_task_group() as watchers:
             for _ in range(1000):
-                watchers.start_soon(hear)
+                watchers.start_soon(receive)
             await anyio.wait_all_tasks_blocked()
-            asked_for: list[str] = []
+            queries: list[str] = []
 
             @event.listens_for(engine.sync_engine, "before_cursor_execute")
             def note(_connection, _cursor, statement, *_) -> None:
                 if "landings" in statement and statement.startswith("SELECT"):
-                    asked_for.append(statement)
+                    queries.append(statement)
 
             await Progress(engine).note_stored(walk, [0])
-    assert len(asked_for) == 1
+    assert len(queries) == 1
     assert written == [walk.revision + 1]
-    assert heard == [str(walk.revision + 1).encode()] * 1000
+    assert received == [str(walk.revision + 1).encode()] * 1000
 
 
-async def test_while_a_thousand_are_told_others_have_their_turn(tmp_path):
-    """A visitor who asks for something else must not wait until all who watch a walk have been told of it."""
+async def test_other_requests_are_served_while_a_thousand_watchers_are_notified(tmp_path):
+    """A visitor's request must not wait until all watchers of a walk have received a change."""
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
-        heard = 0
+        received = 0
         answered_at: list[int] = []
 
-        async def hear() -> None:
-            nonlocal heard
+        async def receive() -> None:
+            nonlocal received
             await watch.newer(walk.id, walk.revision)
-            heard += 1
+            received += 1
 
-        async def ask_for_something_else() -> None:
-            while not heard:
+        async def send_another_request() -> None:
+            while not received:
                 await anyio.lowlevel.checkpoint()
             await catalogue.knows(walk.id)
-            answered_at.append(heard)
+            answered_at.append(received)
 
         async with watching(engine, 0.01) as watch, anyio.create_task_group() as visitors:
             for _ in range(1000):
-                visitors.start_soon(hear)
+                visitors.start_soon(receive)
             await anyio.wait_all_tasks_blocked()
-            visitors.start_soon(ask_for_something_else)
+            visitors.start_soon(send_another_request)
             await Progress(engine).note_stored(walk, [0])
-    assert heard == 1000
+    assert received == 1000
     assert answered_at[0] < 500
 
 
-async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
-    """Whatever stands between us and a browser takes a silent line for a dead one; a change is told in between."""
+async def test_an_idle_stream_is_kept_alive(tmp_path):
+    """Proxies close silent connections. A change is sent between the pings."""
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
@@ -221,40 +221,40 @@ async def test_a_stream_in_which_nothing_happens_is_kept_alive(tmp_path):
                 assert (await anext(events)).startswith(b"event: walk\ndata: {")
                 assert [await anext(events) for _ in range(3)] == [b": ping\n\n"] * 3
                 await Progress(engine).move(walk.id, State.WAITING, State.CANCELLED)
-                said = [event async for event in events]
-    assert said[-1] == b"2"
-    assert set(said[:-1]) <= {b": ping\n\n"}
+                rest = [event async for event in events]
+    assert rest[-1] == b"2"
+    assert set(rest[:-1]) <= {b": ping\n\n"}
 
 
-async def test_who_leaves_is_not_looked_for(tmp_path):
-    """A browser that is closed must not keep its walk being asked for until it changes."""
+async def test_walks_without_watchers_are_not_polled(tmp_path):
+    """After a browser is closed, queries for its walk must stop, even if the walk does not change."""
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
-        looks: list[str] = []
+        polls: list[str] = []
 
         @event.listens_for(engine.sync_engine, "before_cursor_execute")
         def note(_connection, _cursor, statement, *_) -> None:
             if statement.startswith("SELECT walks.id, walks.revision"):
-                looks.append(statement)
+                polls.append(statement)
 
         async with watching(engine, 0.001) as watch:
             with anyio.fail_after(20):
                 async with anyio.create_task_group() as watchers:
                     watchers.start_soon(watch.newer, walk.id, walk.revision)
-                    while len(looks) < 3:
+                    while len(polls) < 3:
                         await anyio.sleep(0.01)
                     watchers.cancel_scope.cancel()
             await FairQueue(engine).counts()
-            before = len(looks)
-            # A look would be due after each of these.
+            before = len(polls)
+            # A poll would be due after each of these.
             for _ in range(50):
                 await FairQueue(engine).counts()
-    assert len(looks) == before
+    assert len(polls) == before
 
 
-async def test_a_process_that_ends_lets_its_watchers_go(tmp_path):
-    """They will watch from another."""
+async def test_a_stopping_process_releases_its_watchers(tmp_path):
+    """They reconnect to another process."""
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         walk = await waiting_walk(Catalogue(engine))
         async with watching(engine, AN_HOUR_S) as watch:
@@ -262,5 +262,5 @@ async def test_a_process_that_ends_lets_its_watchers_go(tmp_path):
             async def end() -> None:
                 watch.end()
 
-            assert await told_of(watch, walk, end()) is None
+            assert await newer_walk(watch, walk, end()) is None
             assert await watch.newer(walk.id, walk.revision) is None

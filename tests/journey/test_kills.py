@@ -1,4 +1,4 @@
-"""Every walk completes, whichever process is killed and whenever."""
+"""Every walk completes, regardless of the process that is killed and the moment of the kill."""
 
 import random
 import time
@@ -6,9 +6,9 @@ from itertools import cycle
 
 from tests.support.processes import Service, Trap, wait_until
 from tests.support.scaled import SEED, is_ready
-from tests.support.takeovers import FILMS, FRAMES, Toll, check, new_request, struck
+from tests.support.takeovers import FILMS, FRAMES, Toll, check, new_request, request_with_trap
 
-# What the api says on a walk's way, and how often at most: where processes are killed.
+# Log events of a walk, and how often each occurs at most. Processes are killed at these events.
 POINTS = {
     "walk accepted": 1,
     "walk planned": 1,
@@ -22,8 +22,8 @@ A_REPLICA = "a replica"
 LONGEST_PAUSE_S = 0.3
 
 
-def test_no_replica_for_a_while_is_a_pause(starting, calm, walk_request):
-    """GPU pools scale to zero: the walk waits, says so, and no try is counted."""
+def test_a_walk_waits_while_no_replica_runs(starting, calm, walk_request):
+    """GPU pools scale to zero: the walk waits, its resource shows that, and no try is counted."""
     for replica in starting.replicas:
         replica.end()
     for service in starting.api:
@@ -36,17 +36,17 @@ def test_no_replica_for_a_while_is_a_pause(starting, calm, walk_request):
     assert starting.walk_column("tries", walk["id"]) == 0
 
 
-def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):
-    """SIGKILL at lines of the log, at once or some time after them. MOMALISA_SEED draws the same ones again."""
+def test_a_walk_completes_after_any_kill_at_any_time(scaled, calm, capsys):
+    """SIGKILL at lines of the log, at once or after a pause. MOMALISA_SEED repeats a run's random choices."""
     dice = random.Random(SEED)
     with capsys.disabled():
         print(f"\nMOMALISA_SEED={SEED}")
-    # Whoever says the line dies; of one more, a replica does.
+    # The process that logs the line is killed; in one additional case, a replica.
     spacings = cycle(dice.sample(["even", "uniform"], 2))
     for event, spacing in zip(dice.sample([*POINTS, A_REPLICA], len(POINTS) + 1), spacings, strict=False):
         replica = dice.choice(scaled.replicas) if event == A_REPLICA else None
         event = "shard started" if replica else event
-        # An even walk is planned once a round.
+        # An even walk is planned once per round.
         most = 3 if (event, spacing) == ("walk planned", "even") else POINTS[event]
         nth, pause_s = dice.randint(1, most), dice.choice([0, dice.uniform(0, LONGEST_PAUSE_S)])
         walk_request, toll = new_request(spacing=spacing), Toll()
@@ -55,8 +55,8 @@ def test_a_walk_arrives_whoever_is_killed_and_whenever(scaled, calm, capsys):
             time.sleep(pause_s)
             toll.kill(scaled, replica or service)
 
-        walk, speaker = struck(scaled, walk_request, Trap(event, nth, strike), replica)
+        walk, trapped = request_with_trap(scaled, walk_request, Trap(event, nth, strike), replica)
         with capsys.disabled():
-            victim = (replica or speaker).name
+            victim = (replica or trapped).name
             print(f"  {victim} killed {pause_s:.2f} s after {event!r} {nth} of an {spacing} walk: {toll}")
         check(scaled, calm, walk, walk_request, toll)

@@ -1,4 +1,4 @@
-"""Every walk completes and is rendered once, when a process is killed, frozen or stopped at a bad moment."""
+"""Every walk completes and is rendered once, even if a process is killed, frozen or stopped at a bad moment."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,17 +13,17 @@ from tests.support.scaled import REPLICAS, Scaled
 from tests.support.takeovers import Toll, check, new_request
 
 
-def test_killed_between_the_walks_insert_and_its_enqueue(scaled, calm, walk_request):
-    """The visitor saw an error, perhaps none came back; the walk is known, so it arrives although nobody asks again."""
+def test_a_walk_completes_after_a_kill_between_its_insert_and_its_enqueue(scaled, calm, walk_request):
+    """The visitor may have seen an error, but the walk is in the catalogue, so it completes without a retry."""
     with scaled.postgres.locked("pgqueuer"), ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(httpx.post, scaled.url + "/api/v1/walks", json=walk_request, timeout=30)
-        said = len(scaled.web.logged("walk accepted"))
-        wait_until(lambda: len(scaled.web.logged("walk accepted")) > said)
+        pending = pool.submit(httpx.post, scaled.url + "/api/v1/walks", json=walk_request, timeout=30)
+        before = len(scaled.web.logged("walk accepted"))
+        wait_until(lambda: len(scaled.web.logged("walk accepted")) > before)
         ports = scaled.web.ports()
         scaled.web.kill()
         scaled.postgres.terminate_sessions(ports)
         with pytest.raises(httpx.TransportError):
-            asking.result()
+            pending.result()
         [(walk_id, state)] = scaled.postgres.rows("SELECT id, state FROM walks ORDER BY number DESC LIMIT 1")
         assert state == "waiting"
         assert scaled.jobs(walk_id) == 0
@@ -31,8 +31,8 @@ def test_killed_between_the_walks_insert_and_its_enqueue(scaled, calm, walk_requ
     check(scaled, calm, {"url": f"/api/v1/walks/{walk_id}"}, walk_request, Toll())
 
 
-def test_killed_between_a_frames_write_and_its_record(scaled, calm, walk_request):
-    """In mid-shard, too: the bucket knows more than the catalogue, and what it knows is not rendered again."""
+def test_a_walk_completes_after_a_kill_between_a_frames_write_and_its_record(scaled, calm, walk_request):
+    """Also in the middle of a shard: frames in the bucket that the catalogue does not list are not rendered again."""
     toll, killed = Toll(), []
 
     def kill(line: str, port: int) -> None:
@@ -51,13 +51,13 @@ def test_killed_between_a_frames_write_and_its_record(scaled, calm, walk_request
 
 
 def index_of(walk: dict[str, Any], line: str) -> int:
-    """Which frame of a walk a request to the bucket is about."""
+    """The index of the frame in a request to the bucket."""
     frames = frames_of(WalkSpec.model_validate(walk["spec"]))
     return next(index for index, frame in enumerate(frames) if frame.key in line)
 
 
-def test_killed_while_filming(scaled, calm, walk_request):
-    """One film lies there and the others lack: they are made by another, and the first one stays."""
+def test_a_walk_completes_after_a_kill_during_filming(scaled, calm, walk_request):
+    """One film is stored and the others are missing: another worker makes them, and the first film stays."""
     toll, killed = Toll(), []
 
     def kill(line: str, port: int) -> None:
@@ -73,8 +73,8 @@ def test_killed_while_filming(scaled, calm, walk_request):
     check(scaled, calm, walk, walk_request, toll)
 
 
-def test_postgresql_restarts_in_mid_walk(scaled, calm, walk_request):
-    """In immediate mode: every connection breaks, every transaction that was open is gone."""
+def test_a_walk_completes_after_a_restart_of_postgresql(scaled, calm, walk_request):
+    """In immediate mode: every connection breaks, and every open transaction is lost."""
     toll = Toll()
 
     def stop(_: Service) -> None:
@@ -90,8 +90,8 @@ def test_postgresql_restarts_in_mid_walk(scaled, calm, walk_request):
     wait_until(lambda: scaled.walk_column("tries", walk["id"]) == 0)
 
 
-def test_a_worker_that_was_thought_dead_does_no_harm(scaled, calm, walk_request):
-    """Frozen beyond its lease and thawed while another has its shards: both go on, the first frames and films stay."""
+def test_a_worker_that_was_wrongly_thought_dead_does_no_harm(scaled, calm, walk_request):
+    """It is frozen beyond its lease and resumed while another renders its shards: the first frames and films stay."""
     toll = Toll()
 
     def freeze(service: Service) -> None:
@@ -109,38 +109,39 @@ def test_a_worker_that_was_thought_dead_does_no_harm(scaled, calm, walk_request)
         frozen.resume()
     check(scaled, calm, walk, walk_request, toll)
     assert sum(len(worker.logged("walk done", walk=walk["id"])) for worker in scaled.workers) == 1
-    # It reports again, so it was no death.
+    # The worker reports again, so it does not count as lost.
     wait_until(lambda: scaled.walk_column("tries", walk["id"]) == 0)
 
 
-def test_a_hundred_who_ask_at_once_are_served_by_one_rendering(scaled, calm, walk_request):
-    """A link goes round: one walk, a hundred asks, and each frame rendered once."""
+def test_a_hundred_concurrent_requests_for_a_walk_render_it_once(scaled, calm, walk_request):
+    """A popular link: one walk, a hundred requests, and each frame is rendered once."""
     with ThreadPoolExecutor(100) as pool:
-        walks = [asking.result() for asking in [pool.submit(scaled.request_walk, **walk_request) for _ in range(100)]]
+        pending = [pool.submit(scaled.request_walk, **walk_request) for _ in range(100)]
+        walks = [response.result() for response in pending]
     [walk_id] = {walk["id"] for walk in walks}
     check(scaled, calm, walks[0], walk_request, Toll())
-    [(asks,)] = scaled.postgres.rows("SELECT count(DISTINCT owner) FROM asks WHERE walk_id = $1", walk_id)
-    assert asks == 100
+    [(requests,)] = scaled.postgres.rows("SELECT count(DISTINCT owner) FROM asks WHERE walk_id = $1", walk_id)
+    assert requests == 100
 
 
 @pytest.fixture(scope="module")
 def leased_for_long(starting: Scaled) -> Scaled:
-    """From here on nobody takes over what another worker has, for ten minutes."""
+    """From here on, no worker takes over the jobs of another for ten minutes."""
     for worker in starting.workers:
         worker.restart(MOMALISA_LEASE_S="600")
     starting.wait_until_ready()
     return starting
 
 
-def test_a_withdrawn_ask_stops_the_workers(leased_for_long):
-    """Asked of the web process, it ends what the workers have in hand; most of the walk is never asked of a replica."""
+def test_a_withdrawn_request_stops_the_workers(leased_for_long):
+    """A request to the web process stops the shards of the workers; most frames are never requested from a replica."""
     scaled, walk_request = leased_for_long, new_request(frames=241, steps=12)
     with httpx.Client(base_url=scaled.url, timeout=30) as visitor:
         walk = visitor.post("/api/v1/walks", json=walk_request).json()
         wait_until(lambda: scaled.stored_frames(walk["id"]))
         before = scaled.requested()
         assert visitor.delete(walk["url"]).json()["state"] == "cancelled"
-    # Long enough for all that was under way: another walk goes all the way through the same line.
+    # Another walk through the same queue takes long enough for all work in progress to end.
     assert scaled.ended(scaled.request_walk(**new_request()))["state"] == "done"
     keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
     after = sum((scaled.requested() - before)[key] for key in keys)
@@ -149,8 +150,8 @@ def test_a_withdrawn_ask_stops_the_workers(leased_for_long):
     assert scaled.read(walk)["state"] == "cancelled"
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_shards_back(leased_for_long, calm, walk_request):
-    """Each deploy stops every worker: nobody should have to wait for a lease to run out."""
+def test_a_terminated_worker_returns_its_shards(leased_for_long, calm, walk_request):
+    """Each deploy stops every worker: walks must not wait until a lease expires."""
     scaled = leased_for_long
     with scaled.trap(Trap("shard started", 1, Service.terminate)) as trap:
         walk = scaled.request_walk(**walk_request)

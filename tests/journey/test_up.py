@@ -45,7 +45,7 @@ def refuse_a_second_start(port: str) -> None:
 
 
 def test_one_command_makes_a_walk_from_nothing(tmp_path):
-    """`make walk`: starts what it needs, brings the film home, stops it again."""
+    """`make walk` starts what it needs, saves the film, and stops everything again."""
     out = tmp_path / "walk.gif"
     environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
     environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
@@ -65,14 +65,14 @@ def test_one_command_makes_a_walk_from_nothing(tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
     )
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     with Image.open(out) as gif:
         assert gif.n_frames == 6
 
 
 def test_a_reader_that_goes_away_leaves_no_process(tmp_path):
-    """`make up | head` must end by itself: nobody should have to find and kill its processes one by one."""
+    """`make up | head` must end by itself; users should not have to find and kill its processes."""
     environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
     environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
     environment["MOMALISA_PORT"] = str(free_port())
@@ -81,14 +81,14 @@ def test_a_reader_that_goes_away_leaves_no_process(tmp_path):
     )
     head = subprocess.Popen(["head", "-n", "4"], stdin=process.stdout, stdout=subprocess.PIPE)
     process.stdout.close()
-    # Three lines that say what was started, and one more, which comes when the processes are on their way.
+    # Three lines about what was started, and one more, which comes while the processes start.
     wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) == 3)
     family = psutil.Process(process.pid).children(recursive=True)
     lines = head.communicate(timeout=60)[0].splitlines()
-    complaints = process.stderr.read()
+    errors = process.stderr.read()
     assert process.wait(30) == 0
     process.stderr.close()
     assert len(lines) == 4
-    assert complaints == b""
+    assert errors == b""
     _, alive = psutil.wait_procs(family, timeout=10)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

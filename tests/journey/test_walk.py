@@ -1,4 +1,4 @@
-"""A walk through the real processes, with the model that comes with the repository."""
+"""A walk with the real processes and the embedded model."""
 
 import io
 import json
@@ -28,7 +28,7 @@ REQUEST = {
 
 @pytest.fixture(scope="session")
 def walk(deployment: Deployment) -> dict[str, Any]:
-    """The walk that most of these look at, rendered once."""
+    """The walk that most tests use, rendered once."""
     walk = deployment.ended(deployment.request_walk(**REQUEST))
     assert walk["state"] == "done", walk
     return walk
@@ -40,7 +40,7 @@ def picture(deployment: Deployment, walk: dict[str, Any], index: int) -> np.ndar
 
 
 def test_both_replicas_have_rendered(deployment, walk):
-    """Fan-out is what the system is for: no replica stands by while another works."""
+    """Fan-out is the purpose of the system: no replica is idle while another has work."""
     shares = [len(set(proxy.recording.frames)) for proxy in deployment.proxies]
     assert sum(shares) >= 25
     assert min(shares) >= 5
@@ -48,10 +48,10 @@ def test_both_replicas_have_rendered(deployment, walk):
 
 @pytest.mark.parametrize("index", [0, 5, 12, 17, 24])
 def test_frames_are_what_the_stock_pipeline_paints(deployment, walk, stock, index):
-    """Ends and between: a cross-fade of the two ends would pass for a walk, and fails here."""
-    ours = picture(deployment, walk, index).astype(int)
-    theirs = stock.paint(walk["spec"], index / 24).astype(int)
-    assert np.abs(ours - theirs).max() <= 1
+    """At the ends and between: a mere cross-fade of the two ends would look like a walk, but fails here."""
+    frame = picture(deployment, walk, index).astype(int)
+    reference = stock.paint(walk["spec"], index / 24).astype(int)
+    assert np.abs(frame - reference).max() <= 1
 
 
 @pytest.fixture(scope="session")
@@ -60,21 +60,21 @@ def stock() -> StockPipeline:
 
 
 def test_the_walk_moves(deployment, walk):
-    """Its ends differ plainly, and the middle is no mean of the two."""
+    """Its ends differ clearly, and the middle is not their mean."""
     start, middle, end = (picture(deployment, walk, index).astype(float) for index in (0, 12, 24))
     assert np.abs(start - end).mean() > 20
     assert np.abs(middle - (start + end) / 2).mean() > 5
 
 
 def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_path):
-    """48 frames and 25, decoded by others than made them."""
+    """48 and 25 frames, read by independent decoders."""
     with Image.open(io.BytesIO(deployment.fetch(walk["films"]["walk.gif"]))) as gif:
         assert (gif.n_frames, gif.info["loop"]) == (48, 0)
     with av.open(io.BytesIO(deployment.fetch(walk["films"]["walk.mp4"]))) as mp4:
         assert len(list(mp4.decode(video=0))) == 25
-        told = json.loads(mp4.metadata["comment"])
-    assert told.pop("fractions") == [number / 24 for number in range(25)]
-    assert told == {**walk["spec"], "smoothness": walk["smoothness"]}
+        comment = json.loads(mp4.metadata["comment"])
+    assert comment.pop("fractions") == [number / 24 for number in range(25)]
+    assert comment == {**walk["spec"], "smoothness": walk["smoothness"]}
 
 
 def test_another_seed_is_another_walk(deployment, walk):
@@ -83,8 +83,8 @@ def test_another_seed_is_another_walk(deployment, walk):
     assert np.abs(picture(deployment, walk, 0).astype(int) - picture(deployment, other, 0)).mean() > 1
 
 
-def test_asked_again_nothing_is_rendered_anew(deployment, walk):
-    """Counted by the proxy, not by the code under test."""
+def test_a_repeated_request_renders_nothing(deployment, walk):
+    """The proxy counts frames, not the code under test."""
     before = len(deployment.rendered)
     url = f"{deployment.url}/api/v1/walk"
     query = {"start": REQUEST["start"], "end": REQUEST["end"], "frames": 25, "seed": 7, "spacing": "uniform"}
@@ -101,8 +101,8 @@ def test_a_longer_walk_renders_only_the_frames_between(deployment, walk):
     assert len(set(deployment.rendered) - before) == 24
 
 
-def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
-    """Killed with a shard in hand: its frames go to the other, no frame that had come is rendered again."""
+def test_a_replica_killed_during_a_walk_costs_only_time(deployment):
+    """The other replica renders the rest of its shard; frames that were sent already are not rendered again."""
     walk = deployment.request_walk(**{**REQUEST, "seed": 9})
     wait_until(lambda: deployment.read(walk)["frames_ready"])
     busy = wait_until(lambda: next((proxy for proxy in deployment.proxies if proxy.recording.in_flight), None))
@@ -110,13 +110,13 @@ def test_a_replica_killed_in_mid_walk_costs_nothing_but_time(deployment):
     walk = deployment.ended(walk)
     assert walk["state"] == "done", walk
     assert walk["frames_ready"] == list(range(25))
-    came = [frame for recipe, frame in deployment.rendered if json.loads(recipe)["seed"] == 9]
-    assert len(came) == len(set(came)) == 25
+    rendered = [frame for recipe, frame in deployment.rendered if json.loads(recipe)["seed"] == 9]
+    assert len(rendered) == len(set(rendered)) == 25
     wait_until(lambda: deployment.awake() == 2)
 
 
-def test_events_tell_the_walk_to_its_end(deployment):
-    """Server-sent events through a real server: snapshots that only grow, the last one done."""
+def test_events_follow_a_walk_to_its_end(deployment):
+    """Server-sent events through a real server: snapshots only grow, and the last one is done."""
     walk = deployment.request_walk(**{**REQUEST, "seed": 10, "frames": 13})
     snapshots: list[tuple[int, dict[str, Any]]] = []
     with httpx.stream("GET", f"{deployment.url}{walk['url']}/events", timeout=60) as stream:
@@ -129,9 +129,9 @@ def test_events_tell_the_walk_to_its_end(deployment):
                 snapshots.append((int(event["id"]), json.loads(event["data"])))
                 event = {}
     revisions = [revision for revision, _ in snapshots]
-    landed = [len(snapshot["frames_ready"]) for _, snapshot in snapshots]
+    counts = [len(snapshot["frames_ready"]) for _, snapshot in snapshots]
     assert revisions == sorted(set(revisions))
-    assert landed == sorted(landed)
+    assert counts == sorted(counts)
     assert snapshots[-1][1]["state"] == "done"
     assert len(snapshots) > 3
     resumed = httpx.get(
@@ -146,8 +146,8 @@ def momalisa(deployment: Deployment, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_command_brings_a_film_home(deployment, tmp_path):
-    """The same walk from a terminal: MP4 by the name of the file, JSON for scripts."""
+def test_the_command_saves_a_film(deployment, tmp_path):
+    """The same walk from a terminal: the file name selects MP4; JSON is for scripts."""
     out = tmp_path / "walk.mp4"
     ran = momalisa(deployment, REQUEST["start"], REQUEST["end"], "--seed", "7", "--out", str(out), "--json")
     assert ran.returncode == 0, ran.stderr
@@ -156,19 +156,19 @@ def test_the_command_brings_a_film_home(deployment, tmp_path):
         assert len(list(film.decode(video=0))) == 25
 
 
-def test_the_command_says_problems_as_sentences(deployment, tmp_path):
-    """2 for what the visitor can mend, 3 where nobody answers; no file is left behind."""
+def test_the_command_prints_problems_as_sentences(deployment, tmp_path):
+    """Exit code 2 for errors in the request, 3 if no server responds; no file is left behind."""
     bad = momalisa(deployment, "a", "b", "--frames", "9999", "--out", str(tmp_path / "walk.gif"))
     assert bad.returncode == 2
     assert "frames must be 2 to 241" in bad.stderr
-    nobody = momalisa(deployment, "a", "b", "--url", "http://127.0.0.1:9", "--out", str(tmp_path / "walk.gif"))
-    assert nobody.returncode == 3
-    assert "No server responds" in nobody.stderr
+    unreachable = momalisa(deployment, "a", "b", "--url", "http://127.0.0.1:9", "--out", str(tmp_path / "walk.gif"))
+    assert unreachable.returncode == 3
+    assert "No server responds" in unreachable.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
-    """Who stops waiting must not leave replicas at work."""
+def test_ctrl_c_withdraws_the_request(deployment, tmp_path):
+    """Replicas must not go on working for a user who no longer waits."""
     walk = ["a gold wave", "a teal flower", "--frames", "241", "--spacing", "uniform", "--seed", "3"]
     command = [str(SCRIPTS / "momalisa"), "walk", *walk, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
@@ -182,15 +182,15 @@ def test_ctrl_c_withdraws_the_ask(deployment, tmp_path):
     process.communicate(timeout=90)
     assert process.returncode == 130
     assert deployment.read(walk)["state"] == "cancelled"
-    # What was in flight may still come; after that nothing does.
+    # Frames in flight may still arrive; after them no frame does.
     settled = wait_until(lambda: len(deployment.rendered))
     again = deployment.ended(deployment.request_walk(**{**REQUEST, "frames": 2, "seed": 11}))
     assert again["state"] == "done"
     assert len(deployment.rendered) - settled < 25
 
 
-def test_the_line_that_up_prints_works(deployment, tmp_path):
-    """The first thing a stranger does is to copy it."""
+def test_the_curl_command_that_up_prints_works(deployment, tmp_path):
+    """New users copy it first."""
     log = Path(deployment.log).read_text()
     [line] = [line for line in log.splitlines() if "curl " in line]
     command = line[line.index("curl ") :]

@@ -1,4 +1,4 @@
-"""Walks that are disturbed on their way, and the check that they complete as if nothing had happened."""
+"""Walks with failures in between, and the check that they complete as if nothing had happened."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _seeds = count(1)
 
 
 def new_request(**changes: Any) -> dict[str, Any]:
-    """A walk that nobody has asked for yet."""
+    """The body of a request for a walk that does not exist yet."""
     walk_request = {
         "start": "a red sunburst on yellow",
         "end": "blue waves",
@@ -28,13 +28,13 @@ def new_request(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Toll:
-    """What the disturbances of a walk may have cost."""
+    """The work that may be done twice because of the failures during a walk."""
 
     in_flight: set[str] = field(default_factory=set)
     filmings: int = 0
 
     def kill(self, scaled: Scaled, service: Service) -> None:
-        """SIGKILL, then a look at what was in flight: before anybody can have taken it over."""
+        """Send SIGKILL, and note the frames in flight before another worker can take them over."""
         service.kill()
         if service in scaled.workers:
             self.in_flight |= scaled.in_flight(service)
@@ -45,7 +45,7 @@ class Toll:
 
 
 def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict[str, Any], toll: Toll) -> None:
-    """Done, with the pictures of an undisturbed run; twice came only what was in flight; one set of films."""
+    """The walk is done with the pictures of an undisturbed run; only frames in flight came twice; one set of films."""
     walk = scaled.ended(walk)
     assert walk["state"] == "done", walk
     rendered, gcs = scaled.rendered(), scaled.gcs
@@ -62,23 +62,23 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict
     undisturbed = calm.ended(calm.request_walk(**walk_request))
     assert undisturbed["id"] == walk["id"]
     assert undisturbed["films"] == walk["films"]
-    # The archive last: it is made when it is first asked for, and lies beside the films from then on.
+    # The archive comes last: it is made on its first request, and is an object beside the films from then on.
     for path in (f"{walk['url']}/frames.zip", *walk["films"].values()):
         assert scaled.fetch(path) == calm.fetch(path), path
 
 
 def pictures_of(scaled: Scaled, walk: dict[str, Any]) -> set[str]:
-    """All that was rendered for a walk whose seed is its own: its frames, and what was looked at on the way to them."""
+    """The keys of all pictures rendered for a walk with a unique seed: its frames and its probes."""
     [recipe] = WalkSpec.model_validate(walk["spec"]).recipes(walk["seed"])
     return {key for key in scaled.gcs.objects if key.startswith(recipe.folder) and key.endswith(".png")}
 
 
-def struck(
+def request_with_trap(
     scaled: Scaled, walk_request: dict[str, Any], trap: Trap, instead: Service | None
 ) -> tuple[dict[str, Any], Service]:
-    """Ask for a walk; who falls into the trap, or dies instead, is started again at once. Returns walk and speaker."""
+    """Request a walk, wait for the trap, and restart its process or `instead` at once. Returns walk and process."""
     with scaled.trap(trap), ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(scaled.request_until_accepted, **walk_request)
-        speaker = trap.wait()
-        (instead or speaker).restart()
-        return asking.result(), speaker
+        pending = pool.submit(scaled.request_until_accepted, **walk_request)
+        trapped = trap.wait()
+        (instead or trapped).restart()
+        return pending.result(), trapped
