@@ -92,14 +92,16 @@ async def _on_bug(_: Request, __: Exception) -> Response:
 
 def _in_words(found: dict[str, Any]) -> tuple[str, str]:
     """One of pydantic's errors as (field, what is allowed)."""
-    if found["loc"] == ("body",) or found["type"] == "json_invalid":
-        return "request", "must be a JSON object, sent with Content-Type: application/json"
-    field = ".".join(str(part) for part in found["loc"][1:])
+    field = ".".join(str(part) for part in found["loc"][1:]) or "request"
     match found["type"]:
         case "extra_forbidden":
             return field, "is not a known field; see /openapi.json"
-        case "missing":
+        case "missing" if field != "request":
             return field, "is required"
+        case "string_unicode" if field == "request":
+            return field, "must have field names in valid Unicode"
+        case "missing" | "json_invalid" | "dict_type" | "model_type" | "model_attributes_type":
+            return "request", "must be a JSON object, sent with Content-Type: application/json"
     return field, re.sub(r"^\w+ should ", "must ", found["msg"].removeprefix("Value error, "))
 
 

@@ -31,7 +31,7 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 4}
         ({"end": "nul\0"}, "NUL"),
         ({"end": "half a character \ud800"}, "lone surrogates"),
         ({"negative_prompt": "\udfff"}, "lone surrogates"),
-        ({"\ud800": 1}, "unicode"),
+        ({"\ud800": 1}, "field names in valid Unicode"),
         ({"end": None}, "start and end are both required"),
         ({"stops": ["a", "b"]}, "use either stops"),
         ({"start": None, "end": None, "stops": ["a"]}, "2 to 8 prompts"),

@@ -74,8 +74,8 @@ async def _on_problem(_: Request, problem: Exception) -> JSONResponse:
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [_in_words(found) for found in error.errors()]
-    said = "; ".join(f"{found['field']} {found['detail']}" for found in errors)
-    return answer(Invalid(f"{said}.", errors))
+    detail = "; ".join(f"{found['field']} {found['detail']}" for found in errors)
+    return answer(Invalid(f"{detail}.", errors))
 
 
 def _in_words(found: dict[str, Any]) -> dict[str, str]:
@@ -85,10 +85,12 @@ def _in_words(found: dict[str, Any]) -> dict[str, str]:
     match found["type"]:
         case "extra_forbidden":
             detail = "is not a known field; see /api/docs"
-        case "missing":
+        case "missing" if field != "request":
             detail = "is required"
-    if found["loc"] == ("body",) or found["type"] == "json_invalid":
-        field, detail = "request", "must be a JSON object, sent with Content-Type: application/json"
+        case "string_unicode" if field == "request":
+            detail = "must have field names in valid Unicode"
+        case "missing" | "json_invalid" | "dict_type" | "model_type" | "model_attributes_type":
+            field, detail = "request", "must be a JSON object, sent with Content-Type: application/json"
     return {"field": _printable(field), "detail": _printable(detail)}
 
 
