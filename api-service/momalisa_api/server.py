@@ -72,7 +72,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its event streams and returns its shards as soon as it is asked to stop."""
+    """A server that ends its event streams and returns its shards as soon as it receives a signal to stop."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app

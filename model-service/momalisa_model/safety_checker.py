@@ -56,7 +56,7 @@ def load_safety_checker(folder: Path, model: str, device: torch.device) -> Safet
     """The safety checker in a folder in diffusers format, from safetensors only.
 
     Raises UnsuitableModel if a part is missing: transformers would fill a missing layer with random numbers, and
-    nobody would notice that a checker was left out.
+    a missing checker would go unnoticed.
     """
     try:
         network, report = StableDiffusionSafetyChecker.from_pretrained(

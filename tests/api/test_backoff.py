@@ -27,7 +27,7 @@ MANY = 5000
     ratio=st.floats(1, 1e6),
     factor=st.floats(1, 10),
 )
-def test_a_delay_lies_between_the_first_and_the_longest_and_never_shrinks(failures, first_s, ratio, factor):
+def test_a_delay_is_between_the_first_and_the_longest_and_never_shrinks(failures, first_s, ratio, factor):
     """After any number of failures: 2.0 ** 1024 raises OverflowError, and a worker must survive an outage of days."""
     longest_s = first_s * ratio
     delay = delay_s(failures, first_s, longest_s, factor)
@@ -99,7 +99,7 @@ async def test_a_replica_that_loses_thousands_of_shards_pauses_no_longer_than_th
 
 
 async def test_a_walk_that_meets_thousands_of_troubles_is_retried_within_the_limit():
-    """Trouble 1,752, after some 45 minutes without the bucket, once ended the job in silence."""
+    """Trouble 1,752, after some 45 minutes without the bucket, once ended the job silently."""
     worker = Worker(*[SimpleNamespace()] * 7, max_shards_in_flight=2, reconcile_s=1)  # type: ignore[arg-type]
     pauses_s = [worker._pause_s(Job(Kind.RENDER, "5" * 32, 1)) for _ in range(MANY)]
     assert pauses_s[:3] == [1.0, 1.5, 2.25]

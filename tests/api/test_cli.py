@@ -1,4 +1,4 @@
-"""The command line: what a command imports, and what it repeats instead."""
+"""The command line: the imports of commands, and the constants that they repeat to avoid imports."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_a_walk_does_not_import_the_server(tmp_path, fake_server):
     assert imported & SERVER_LIBRARIES == set()
 
 
-def test_the_command_offers_what_the_api_takes():
-    """The command line repeats these, since their module is slow to import."""
+def test_the_command_offers_the_choices_of_the_api():
+    """The command line repeats them, since their module is slow to import."""
     assert get_args(Spacing) == main.SPACING_CHOICES
     assert main.AUTO_SEED == AUTO

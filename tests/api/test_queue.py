@@ -47,7 +47,7 @@ async def queue(engine: AsyncEngine) -> AsyncIterator[Queue]:
 
 @asynccontextmanager
 async def queue_of(engine: AsyncEngine, lease_s: float = LEASE_S, **options: float) -> AsyncIterator[Queue]:
-    """The queue as a process has it: with a listener, which also serves those who watch walks."""
+    """The queue of a process, with a listener that also serves the watchers of walks."""
     listener = Listener(engine)
     WalkChanges(listener)
     async with open_queue(engine, listener, lease_s, **options) as queue, anyio.create_task_group() as tasks:
@@ -330,7 +330,7 @@ async def test_queueing_a_job_does_not_hang_on_a_frozen_server(own_postgres):
 
 
 async def test_one_connection_per_process_listens_also_after_a_restart(own_postgres, own_engine):
-    """For the queue's two runners and for those who watch walks together; the queue's own pool has its limit."""
+    """It serves the queue's two runners and the watchers of walks; the queue's own pool has its limit."""
     done: list[Job] = []
 
     async def handle(job: Job) -> None:

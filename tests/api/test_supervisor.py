@@ -60,9 +60,9 @@ def supervising(output: Path | int, **commands: str) -> Iterator[subprocess.Pope
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit code; fails where it takes longer than a person waits, or ends in a traceback."""
-    _, complaints = process.communicate(timeout=20)
-    assert complaints == b""
+    """The exit code. Fails if the end takes longer than a user would wait, or prints a traceback."""
+    _, errors = process.communicate(timeout=20)
+    assert errors == b""
     return process.returncode
 
 
@@ -78,7 +78,7 @@ def test_a_signal_stops_all_processes(tmp_path, number):
 
 
 def test_a_reader_that_goes_away_stops_all_processes():
-    """`momalisa up | head`: later lines have nowhere to go, and a process nobody sees must not stay."""
+    """`momalisa up | head`: later lines have nowhere to go, and no unattended process may stay."""
     reader, writer = os.pipe()
     with supervising(writer, replica=CHATTY, api=FOREVER) as process:
         assert b"replica" in os.read(reader, 100)
@@ -132,7 +132,7 @@ def test_a_second_ctrl_c_kills(tmp_path):
 
 
 def test_a_process_that_does_not_stop_is_killed(tmp_path):
-    """After some seconds, without anybody's help."""
+    """After some seconds, without another signal."""
     log = tmp_path / "log"
     with supervising(log, replica=DEAF, api=FOREVER) as process:
         wait_until(lambda: log.read_text().count("ready") == 2)
@@ -153,6 +153,6 @@ def test_a_replica_that_crashes_is_restarted(tmp_path):
 
 @pytest.mark.parametrize(("death", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 def test_the_end_of_the_api_ends_everything(tmp_path, death, code):
-    """Replicas without an api serve nobody; the exit code says that it was no normal end."""
+    """Replicas without an API are useless; the exit code shows that this was not a normal end."""
     with supervising(tmp_path / "log", replica=FOREVER, api=death) as process:
         assert ended(process) == code

@@ -163,7 +163,7 @@ async def test_missing_frames_are_rendered_again_on_request(settings, fleet):
 
 
 async def test_a_walk_waits_while_the_bucket_is_unavailable_and_continues_by_itself(settings, fleet, monkeypatch):
-    """No try is counted, nothing fails, and nobody has to repeat the request."""
+    """No try is counted, nothing fails, and no request has to be repeated."""
     refused: list[str] = []
 
     async def refuse(_: object, key: str, *__: object) -> bool:

@@ -33,7 +33,7 @@ class SupervisedCommand:
 
 
 class Supervisor:
-    """Runs commands until a signal, until one that does not restart ends, or until nobody reads the output.
+    """Runs commands until a signal, until one that does not restart ends, or until the reader of its output is gone.
 
     A second Ctrl-C kills what is still running.
     """

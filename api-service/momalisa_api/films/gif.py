@@ -26,7 +26,7 @@ def delay_cs(frame_ms: int) -> int:
 
 
 def header(size: tuple[int, int], comment: str) -> bytes:
-    """What stands before the first frame: size in pixels, loop for ever, comment in UTF-8 (sections 17, 18, 24, 26)."""
+    """The blocks before the first frame: size in pixels, endless loop, comment in UTF-8 (sections 17, 18, 24, 26)."""
     screen = b"GIF89a" + struct.pack("<HHBBB", *size, 0x70, 0, 0)
     loop = b"!\xff\x0bNETSCAPE2.0" + b"\x03\x01\x00\x00\x00"
     return screen + loop + b"!\xfe" + b"".join(_sub_blocks(comment.encode()))

@@ -1,1 +1,1 @@
-"""What a walk is and where its frames stand: pure functions, no input or output."""
+"""Specs, ids and layouts of walks: pure functions without input or output."""

@@ -35,9 +35,9 @@ class Intake:
 
         Raises QueueFull, QuotaExceeded, Unavailable.
         """
-        told = unknown_words(spec, self._card)
+        warnings = unknown_words(spec, self._card)
         walk, started = await self._catalogue.request(
-            spec, owner, listed=listed, warnings=told, admission=self._quotas.check
+            spec, owner, listed=listed, warnings=warnings, admission=self._quotas.check
         )
         if again and not started:
             started = await self._restart(walk, owner)

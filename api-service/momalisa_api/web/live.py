@@ -33,19 +33,19 @@ class _Wait:
 
     seen: int
     watchers: set[anyio.Event] = field(default_factory=set)
-    told: Update | None = None
+    update: Update | None = None
 
 
 class LiveUpdates:
     """Gives watchers the newest snapshot once a walk's revision has grown, whichever process changed it."""
 
     def __init__(self, catalogue: Catalogue, every_s: float, changes: WalkChanges) -> None:
-        """every_s: poll interval in seconds while anybody watches and no notification arrives."""
+        """every_s: poll interval in seconds while there are watchers and no notification arrives."""
         self._catalogue = catalogue
         self._every_s = every_s
         self._changes = changes
         self._waiting: dict[str, _Wait] = {}
-        self._somebody = anyio.Event()
+        self._watched = anyio.Event()
         self._ending = False
 
     @property
@@ -61,12 +61,12 @@ class LiveUpdates:
                 watcher.set()
 
     async def run(self, tell: Tell) -> None:
-        """Poll until cancelled, but only while anybody watches. During an outage of the catalogue watchers wait.
+        """Poll until cancelled, but only while there are watchers. During an outage of the catalogue watchers wait.
 
         tell: encodes a snapshot as the event for all its watchers; may raise CatalogueUnavailable.
         """
         while True:
-            await self._somebody.wait()
+            await self._watched.wait()
             await self._changes.wait(self._every_s)
             try:
                 await self._look(tell)
@@ -78,10 +78,10 @@ class LiveUpdates:
         while not self._ending:
             wait = self._waiting.setdefault(walk_id, _Wait(seen))
             wait.seen = min(wait.seen, seen)
-            self._somebody.set()
+            self._watched.set()
             await self._wait_with_others(walk_id, wait)
-            if wait.told is None or wait.told.walk.revision > seen:
-                return wait.told
+            if wait.update is None or wait.update.walk.revision > seen:
+                return wait.update
         return None
 
     async def _wait_with_others(self, walk_id: str, wait: _Wait) -> None:
@@ -98,7 +98,7 @@ class LiveUpdates:
     def _forget(self, walk_id: str) -> None:
         del self._waiting[walk_id]
         if not self._waiting:
-            self._somebody = anyio.Event()
+            self._watched = anyio.Event()
 
     async def _look(self, tell: Tell) -> None:
         # Watchers that arrive during this poll are served by the next one.
@@ -110,7 +110,7 @@ class LiveUpdates:
         walks = await self._catalogue.read(grown) if grown else {}
         for walk_id in grown:
             wait, walk = looked[walk_id], walks.get(walk_id)
-            wait.told = Update(walk, await tell(walk)) if walk else None
+            wait.update = Update(walk, await tell(walk)) if walk else None
             if self._waiting.get(walk_id) is wait:
                 self._forget(walk_id)
             await self._wake(wait)

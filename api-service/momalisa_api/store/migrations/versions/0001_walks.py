@@ -1,4 +1,4 @@
-"""Walks, the frames that have landed, and who asks."""
+"""Walks, their stored frames, and the requests for them."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Whose turn it is, how a walk is planned, which worker has what."""
+"""The order of the fair queue, the plans of walks, and the claims of workers."""
 
 import sqlalchemy as sa
 from alembic import op

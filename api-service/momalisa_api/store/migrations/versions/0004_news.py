@@ -1,4 +1,4 @@
-"""Whoever listens is told of every change of a walk, once a transaction; SQLite tells nobody."""
+"""Notify listeners of changes of walks, once per transaction. Only on PostgreSQL."""
 
 from alembic import op
 
@@ -11,7 +11,7 @@ depends_on = None
 def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
         return
-    # PostgreSQL itself drops what is told twice in one transaction. Every change of a walk bumps its revision.
+    # PostgreSQL itself drops duplicates within a transaction. Every change of a walk increases its revision.
     op.execute(
         "CREATE FUNCTION tell_of_walks() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN PERFORM pg_notify('momalisa_walks', ''); RETURN NULL; END $$"

@@ -1,4 +1,4 @@
-"""Which workers were lost over which walk."""
+"""The workers that were lost while they rendered a walk."""
 
 import sqlalchemy as sa
 from alembic import op

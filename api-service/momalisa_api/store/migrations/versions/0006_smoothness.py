@@ -1,4 +1,4 @@
-"""How a finished walk moves."""
+"""The smoothness of finished walks."""
 
 import sqlalchemy as sa
 from alembic import op

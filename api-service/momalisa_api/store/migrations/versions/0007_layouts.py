@@ -1,4 +1,4 @@
-"""Where on its legs a walk's frames stand."""
+"""The fractions of a walk's frames, and the plan that stored each frame."""
 
 import sqlalchemy as sa
 from alembic import op
