@@ -1,7 +1,7 @@
 # One machine, no container: `make up`, `make walk`. What works on it: `make test`, `make check`, `make bench`.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# cpu keeps gigabytes of CUDA away; auto takes what fits this machine's GPU.
+# cpu avoids gigabytes of CUDA; auto selects the build for this machine's GPU.
 TORCH_BACKEND ?= cpu
 # An index of your own for torch, such as a mirror. Unset: a wheel that pip has at hand, else PyTorch's.
 TORCH_INDEX ?=
@@ -59,7 +59,7 @@ up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
 walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif
 	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
 
-gallery: $(GALLERY) ## what browsers get, in frontend/dist
+gallery: $(GALLERY) ## the built gallery, in frontend/dist
 
 api-types: openapi $(PACKAGES) ## the gallery's types, from the API's OpenAPI document
 	@$(NPM) run --silent types
@@ -92,13 +92,13 @@ test-containers: system-packages-containers $(VENV)/ready-dev ## images and comp
 test-vm: system-packages-vm $(VENV)/ready-dev ## the playbooks over SSH, to a machine in a container; MOMALISA_SKIP_CONTAINERS=1 skips them
 	$(BIN)/python -m pytest tests/ops/vm.py
 
-system-packages: ## what the tests need beyond Python, installed by apt
+system-packages: ## system packages for the tests, installed by apt
 	@requirements/system-packages postgresql nginx chromium
 
 $(SYSTEM_PACKAGES): system-packages-%:
 	@requirements/system-packages $(NEEDS_$*)
 
-check: system-packages lint $(K8S_TYPES) $(BROWSER) ## what CI runs: linters, types and all tests
+check: system-packages lint $(K8S_TYPES) $(BROWSER) ## linters, types and all tests, as in CI
 	$(test)
 
 lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
@@ -121,7 +121,7 @@ $(NPM) test
 $(PYTEST) $(SLOWEST) $(filter-out $(SLOWEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
 endef
 
-coverage: system-packages-api $(VENV)/ready-dev ## what share of the services' code the tests of api and model run; takes twice their time
+coverage: system-packages-api $(VENV)/ready-dev ## coverage of the services by the tests of api and model; takes twice their time
 	@rm -rf .run/coverage && mkdir -p .run/coverage
 	$(BIN)/coverage run -m pytest tests/api tests/model
 	@$(BIN)/coverage combine --quiet
@@ -139,22 +139,22 @@ check-ansible: $(VENV)/ready-dev ## the playbooks, without running them
 	cd deployment && ../$(BIN)/ansible-playbook --syntax-check $(notdir $(PLAYBOOKS)) >/dev/null
 	MYPYPATH=deployment/module_utils $(BIN)/mypy deployment/library deployment/module_utils
 
-bench: $(VENV)/ready-dev ## speed, load and faults, as figures
+bench: $(VENV)/ready-dev ## measurements of speed, load and recovery
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-atelier: $(READY) ## trains the embedded model, MINUTES=110 of it; goes on where it was stopped
+atelier: $(READY) ## train the embedded model for MINUTES=110; continues a stopped training
 	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights $(WEIGHTS) --minutes $(MINUTES)
 	$(MAKE) atelier-card
 
-atelier-eval: $(READY) ## what the weights know, over HTTP, on captions they never saw
+atelier-eval: $(READY) ## evaluate the weights over HTTP on held-out captions
 	cd model-service && ../$(BIN)/python -m atelier.evaluate
 
-pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, by a real deployment
+pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, with a real deployment
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/screens.py
 
-atelier-card: $(READY) ## the model card of the weights that are there
+atelier-card: $(READY) ## the model card of the present weights
 	cd model-service && ../$(BIN)/python -m atelier.card_overrides > ../.run/overrides.json
 	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
 	mv .run/card.json model-service/$(WEIGHTS)/card.json
@@ -238,5 +238,5 @@ compile_service = $(compile_any) -c requirements/run.lock
 bump: ## VERSION=1.2.3: set the version everywhere
 	@$(PYTHON) scripts/bump.py "$(VERSION)"
 
-clean: ## all that `make` and the services left here
+clean: ## remove everything that `make` and the services wrote here
 	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist tests/ops/k8s/node_modules

@@ -1,7 +1,7 @@
-"""How long to wait between attempts: exponential, with a limit. Does not decide what is worth another attempt.
+"""Delays between attempts: exponential, with a limit. Callers decide which errors are retried.
 
-stamina serves where attempts are limited (cli/client.py). It logs every attempt; what is retried here goes on through
-an outage, which outages.py logs once.
+stamina is used where the number of attempts is limited (cli/client.py), and logs every attempt. Calls that are retried
+here continue through an outage, which outages.py logs once.
 """
 
 import math

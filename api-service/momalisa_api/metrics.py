@@ -9,7 +9,7 @@ SHARD_BUCKETS_S = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The metrics of one app, in a registry of its own."""
+    """The metrics of one app, in a separate registry."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()

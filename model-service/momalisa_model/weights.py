@@ -1,4 +1,4 @@
-"""Loads weights from the hub or a folder onto a device, and tells their properties. Renders nothing."""
+"""Loads weights from the hub or a folder onto a device, and reports their properties. Renders nothing."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Supervisor:
 
 
 def _send(process: Process, number: signal.Signals) -> None:
-    """To the process and its children, which are in a session of their own."""
+    """Send a signal to a process and its children, which form a session."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 

@@ -1,4 +1,4 @@
-"""Encoders of films from frames: GIF, MP4, preview and posters, with metadata that says how each was made.
+"""Encoders of films from frames: GIF, MP4, preview and posters, with the spec of the walk as metadata.
 
 A frame is a function that returns its PNG. It is called when the frame is needed, so that one frame is in memory at a
 time, however long the walk is. Each film reads each frame once, and the preview twice, so frames of a remote bucket
@@ -31,7 +31,7 @@ class VideoUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class FilmOptions:
-    """What a walk's spec says about its films, and how many threads may encode video.
+    """The film options of a walk's spec, and the number of threads that encode video.
 
     frame_ms: display time of one frame, 1 to 60,000 ms (a GIF rounds it to centiseconds, 20 ms at least);
     there_and_back: whether the film plays back to the start; None is the default of the kind (GIF yes, MP4 no).

@@ -1,7 +1,7 @@
-"""The bytes of an animated GIF: a palette a frame, and blocks that can be used again. It reads and writes no file.
+"""The bytes of an animated GIF: one palette per frame, and blocks that can be reused. Reads and writes no files.
 
-Every frame is whole and brings its own colour table, so that its block may stand anywhere in the film: the way back is
-made of the blocks of the way there. Pillow alone does the pixels, with PyAV installed or without.
+Every frame is complete and has its own colour table, so that its block can be anywhere in the film: the way back
+consists of the same blocks as the way there. Pillow encodes the pixels, whether PyAV is installed or not.
 Source: GIF89a specification, CompuServe, 1990 (the section numbers below); loop block: Netscape Navigator 2.0, 1995.
 """
 
@@ -49,9 +49,9 @@ def image_block(picture: Image.Image, delay: int) -> bytes:
 
 
 def quantize(picture: Image.Image) -> Image.Image:
-    """Reduce an RGB picture to a palette of its own, at most 256 colours; fewer than that stay exactly as they are.
+    """Reduce an RGB picture to its own palette of at most 256 colours. A picture with fewer colours stays exact.
 
-    No dither: on moving pictures its grain boils, costs 1 to 3 dB and up to three quarters more bytes.
+    Without dithering, whose grain flickers in moving pictures and costs 1 to 3 dB and up to three quarters more bytes.
     """
     if picture.getcolors(_TABLE_COLOURS):
         return picture.quantize(_TABLE_COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
@@ -62,8 +62,8 @@ def _palette(picture: Image.Image) -> Image.Image:
     """Choose 256 colours for an RGB picture.
 
     An octree over every pixel misses no small spot of colour, but its fixed grid is coarse in muted pictures and leaves
-    places free: pixels of the picture itself fill them. A round or two of Lloyd's move each colour to the middle of
-    what it stands for. Source: Gervautz and Purgathofer, 1988; Lloyd, 1982.
+    entries free: pixels of the picture fill them. One or two rounds of Lloyd's algorithm move each colour to the mean
+    of its pixels. Source: Gervautz and Purgathofer, 1988; Lloyd, 1982.
     """
     octree = picture.quantize(_TABLE_COLOURS, Image.Quantize.FASTOCTREE)
     used = sum(1 for count in octree.histogram() if count)

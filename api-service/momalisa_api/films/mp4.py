@@ -1,4 +1,4 @@
-"""H.264 in MP4 through PyAV, an optional dependency: imported only where it is wanted. It knows nothing of walks."""
+"""H.264 in MP4 through PyAV, an optional dependency: import this module only when needed. Independent of walks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -84,7 +84,7 @@ class Gallery:
         return None if found is None else bool(found)
 
     async def _has_few(self, owner: str) -> bool:
-        """Whether the query should start from the owner's requests, and not from all walks: SQLite cannot tell."""
+        """Whether the query should start from the owner's requests instead of all walks: SQLite cannot decide this."""
         some = select(asks.c.walk_id).where(asks.c.owner == owner).limit(FEW).subquery()
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(select(func.count()).select_from(some)) or 0) < FEW

@@ -13,7 +13,7 @@ _SAMPLES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class SeedSample:
-    """What a few frames tell about the walk that a seed would give.
+    """Measurements of a few frames of a walk with one seed.
 
     steps: distances of neighbouring frames; edges: sharpness of each frame, as the variance of its Laplacian.
     """

@@ -97,7 +97,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class WalkStatus:
-    """The part of a walk that tells whether a job of it is still due."""
+    """The part of a walk that shows whether one of its jobs is still due."""
 
     state: State
     planned: bool

@@ -68,9 +68,9 @@ class Intake:
     async def _enqueue(self, walk: Walk) -> None:
         try:
             await self._queue.put([Job(Kind.PLAN, walk.id, walk.plans)], walk.tag)
-        except Unavailable as away:
+        except Unavailable as unavailable:
             # The walk is in the catalogue, so a worker's reconciler will enqueue it.
-            log.warning("walk not enqueued yet", walk=walk.id, reason=str(away))
+            log.warning("walk not enqueued yet", walk=walk.id, reason=str(unavailable))
 
     async def _stored_films(self, walk_id: str) -> frozenset[str]:
         folder = f"walks/{walk_id}/"

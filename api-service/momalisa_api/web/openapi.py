@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about the API as a whole; routes and schemas describe themselves."""
+"""The description of the API as a whole in its OpenAPI document; routes and schemas describe themselves."""
 
 from typing import Any, Final
 

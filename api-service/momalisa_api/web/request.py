@@ -158,8 +158,8 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
     )
     errors = [*_stop_errors(spec, settings), *_number_errors(spec, card, settings)]
     if errors:
-        said = "; ".join(f"{field} {detail}" for field, detail in errors)
-        raise Invalid(f"{said}.", [{"field": field, "detail": detail} for field, detail in errors])
+        sentence = "; ".join(f"{field} {detail}" for field, detail in errors)
+        raise Invalid(f"{sentence}.", [{"field": field, "detail": detail} for field, detail in errors])
     return spec
 
 
@@ -167,8 +167,8 @@ def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
     """A warning if the stops contain words that the model does not know: at most one sentence."""
     if not card.about.words:
         return ()
-    said = re.findall(r"[^\W\d_]+", " ".join(spec.stops).casefold())
-    unknown = sorted(set(said) - set(card.about.words))
+    words = re.findall(r"[^\W\d_]+", " ".join(spec.stops).casefold())
+    unknown = sorted(set(words) - set(card.about.words))
     if not unknown:
         return ()
     shown = ", ".join(unknown[:MAX_WORDS_SHOWN]) + (" and more" if len(unknown) > MAX_WORDS_SHOWN else "")
