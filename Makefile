@@ -154,7 +154,7 @@ pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, with a real 
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/screens.py
 
-atelier-card: $(READY) ## the model card of the present weights
+atelier-card: $(READY) ## the model card of the embedded weights
 	cd model-service && ../$(BIN)/python -m atelier.card_overrides > ../.run/overrides.json
 	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
 	mv .run/card.json model-service/$(WEIGHTS)/card.json

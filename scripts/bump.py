@@ -83,7 +83,7 @@ def bump(root: Path, version: str, today: str) -> list[str]:
 
 
 def release_notes(changelog: str, version: str, today: str) -> str:
-    """The changelog with a dated section for the version, which takes over what stood under Unreleased."""
+    """The changelog with a dated section for the version, which takes over the entries under Unreleased."""
     if re.search(rf"^## \[?{re.escape(version)}\]?(?: |$)", changelog, re.MULTILINE):
         raise Refused(f"{CHANGELOG} already has a section {version}. Choose a newer version.")
     unreleased = UNRELEASED.search(changelog)

@@ -35,7 +35,7 @@ def test_a_reload_during_a_walk_continues_it(half_done, deployment):
 
 
 def test_an_offline_visitor_is_told_so_and_catches_up_when_online(half_done, deployment):
-    """A walk continues while nobody watches it."""
+    """A walk continues without watchers."""
     half_done.allow_console(BROKEN)
     half_done.context.set_offline(True)
     expect(half_done.page.get_by_text("You are offline. The walk continues on the server.")).to_be_visible()

@@ -16,7 +16,7 @@ def load_three_pages(visitor):
 
 
 def test_three_pages_load_automatically_and_the_rest_by_a_button(visit, deployment):
-    """With endless loading nobody could ever reach the footer."""
+    """With endless loading, visitors could never reach the footer."""
     visitor = visit("/gallery")
     load_three_pages(visitor)
     more = visitor.page.get_by_role("button", name="Load more")

@@ -40,7 +40,7 @@ def test_a_finished_walk_plays_when_its_page_opens_until_it_is_paused(visit, wal
     assert slider(visitor).input_value() == paused_at
 
 
-def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment):
+def test_a_walk_plays_when_it_finishes_on_an_open_page(visit, deployment):
     """Without a reload or a click."""
     with deployment.holding(after=2):
         started = deployment.request_walk(
@@ -54,7 +54,7 @@ def test_a_walk_plays_when_it_finishes_while_somebody_watches(visit, deployment)
 
 
 def test_a_walk_does_not_play_for_a_visitor_who_has_chosen_a_frame(visit, deployment):
-    """A picture that somebody looks at does not move away."""
+    """The picture must not change while a visitor looks at it."""
     with deployment.holding(after=2):
         started = deployment.request_walk(
             start="a slow dusk", end="a quick night", frames=13, spacing="uniform", steps=4

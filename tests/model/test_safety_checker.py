@@ -160,7 +160,7 @@ def test_a_checker_saved_by_an_older_version_is_loaded(checked):
 
 @pytest.mark.parametrize("lost", ["safety_checker", "feature_extractor", "safetensors", "a layer"])
 def test_an_incomplete_checker_is_refused(checked, settings_for, lost):
-    """Nobody would notice a missing checker; running without one must be a decision."""
+    """A missing checker would go unnoticed; running without one must be a decision."""
     folder = checked(ALL)
     file = folder / "safety_checker" / "model.safetensors"
     if lost == "safetensors":

@@ -35,7 +35,7 @@ compare = load("module_utils/gcp_compare.py")
     ],
 )
 def test_what_google_adds_or_omits_is_no_difference(found: object, wanted: object) -> None:
-    """Nobody dares to run a playbook that changes something at every run."""
+    """Operators do not dare to run a playbook that changes something in every run."""
     assert compare.differences(wanted, found) == []
 
 
@@ -58,7 +58,7 @@ def test_an_unwanted_value_is_a_difference(found: dict[str, object], wanted: dic
 
 
 def test_an_update_keeps_existing_values() -> None:
-    """An update that replaces a whole field must not lose values in it that somebody else set."""
+    """An update that replaces a whole field must not lose values in it that another user has set."""
     assert compare.merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
 
 

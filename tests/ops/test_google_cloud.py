@@ -56,7 +56,7 @@ def bodies(google: FakeGoogleCloud, verb: str) -> list[Any]:
 
 
 def test_a_cluster_is_created_once_and_repaired_where_it_differs(google: FakeGoogleCloud, operator: Operator) -> None:
-    """A second run must change nothing, and must restore what somebody deleted or changed."""
+    """A second run must change nothing, and must restore what was deleted or changed by hand."""
     dry = operator.play("deploy-k8s-cluster.yml", "--check", "--diff", *WITHOUT)
     assert dry.code == 0, dry.error
     assert "Create or delete the cluster" in dry.changed

@@ -86,7 +86,7 @@ def test_an_overlay_matches_all_schemas(name: str):
 
 
 def test_every_component_is_documented():
-    """Nobody uses a component that is not documented."""
+    """A component that is not documented is not used."""
     page = (REPOSITORY / "docs" / "kubernetes.md").read_text()
     assert [name for name in COMPONENTS if f"`{name}`" not in page] == []
 
@@ -166,8 +166,8 @@ def test_images_have_the_version_of_this_checkout():
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     for name in OVERLAYS:
         images = {container["image"] for _, container in containers(list(overlay(name)))}
-        ours = {image.rpartition(":")[2].removesuffix("-cuda") for image in images if "momalisa/" in image}
-        assert ours == {version}
+        own = {image.rpartition(":")[2].removesuffix("-cuda") for image in images if "momalisa/" in image}
+        assert own == {version}
 
 
 def test_the_frontends_probe_requests_an_existing_file(whole: list[Manifest]):

@@ -23,7 +23,7 @@ export function walkPath(id: string): string {
   return `/walks/${id}`;
 }
 
-/** Whether the router handles a click on a link instead of the browser: a plain click that leads to one of our pages. */
+/** Whether the router handles a click on a link instead of the browser: a plain click that leads to a page of the gallery. */
 export function isInternal(
   click: Pick<MouseEvent, "button" | "metaKey" | "ctrlKey" | "shiftKey" | "altKey" | "defaultPrevented">,
   link: Pick<HTMLAnchorElement, "href" | "target"> & { hasAttribute(name: string): boolean },

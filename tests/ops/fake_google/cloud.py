@@ -73,7 +73,7 @@ class FakeGoogleCloud:
             return self._change(call)
 
     def delete_behind(self, path: str) -> None:
-        """Delete a resource and its children without a call, as somebody might in the console."""
+        """Delete a resource and its children without a call, as if in the console."""
         for each in [each for each in self.resources if each == path or each.startswith(path + "/")]:
             del self.resources[each]
 
