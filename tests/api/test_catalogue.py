@@ -50,7 +50,7 @@ def progress(engine: AsyncEngine) -> Progress:
 
 
 @pytest.fixture
-def turns(engine: AsyncEngine) -> FairQueue:
+def fair_queue(engine: AsyncEngine) -> FairQueue:
     return FairQueue(engine)
 
 
@@ -210,19 +210,19 @@ async def test_each_search_has_its_own_query_plan(catalogue, url):
     assert (custom, generic) == (10, 0)
 
 
-async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, turns):
+async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, fair_queue):
     """Visitors see the position and the number of frames ahead while they wait."""
     first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
     ahead = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
-    assert await turns.positions([first, second, third]) == ahead
+    assert await fair_queue.positions([first, second, third]) == ahead
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
-    assert await turns.positions([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
-    assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 23)
+    assert await fair_queue.positions([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
+    assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (2, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
-    assert await turns.positions([third]) == {third: AheadInQueue(1, 9)}
-    assert await turns.positions([first]) == {}
-    assert ((await turns.counts())[State.WAITING], await turns.frames_pending()) == (2, 18)
+    assert await fair_queue.positions([third]) == {third: AheadInQueue(1, 9)}
+    assert await fair_queue.positions([first]) == {}
+    assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (2, 18)
     assert await queue_of(catalogue) == [second, third]
 
 

@@ -270,8 +270,8 @@ def test_each_film_reads_its_frames_in_order_and_once(tmp_path: Path, name: str)
     frames: list[Callable[[], bytes]] = [partial(note, index, png(picture)) for index, picture in enumerate(walk(6))]
     FILMS[name](frames, tmp_path / name)
     there, size_first = [0, 1, 2, 3, 4, 5], [0]
-    turns = {"walk.gif": there, "walk.mp4": size_first + there, "preview.mp4": size_first + there + [4, 3, 2, 1]}
-    assert read == turns.get(name, [3])
+    orders = {"walk.gif": there, "walk.mp4": size_first + there, "preview.mp4": size_first + there + [4, 3, 2, 1]}
+    assert read == orders.get(name, [3])
 
 
 @pytest.mark.parametrize("name", ["walk.gif", "walk.mp4", "preview.mp4"])

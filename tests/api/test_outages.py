@@ -217,19 +217,19 @@ async def test_a_locked_sqlite_file_is_an_outage(tmp_path):
 async def test_a_stopped_server_is_an_outage_and_new_connections_are_opened_afterwards(postgres):
     """Every pooled connection is dead by then, and no caller may get one."""
     async with migrated(postgres.url) as engine:
-        turns = FairQueue(engine)
+        fair_queue = FairQueue(engine)
         with capture_logs() as log:
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
-                    tasks.start_soon(turns.counts)
+                    tasks.start_soon(fair_queue.counts)
             postgres.stop()
             for _ in range(20):
                 with pytest.raises(CatalogueUnavailable) as problem:
-                    await turns.counts()
+                    await fair_queue.counts()
             postgres.start()
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
-                    tasks.start_soon(turns.counts)
+                    tasks.start_soon(fair_queue.counts)
     assert (problem.value.status, problem.value.headers["Retry-After"]) == (503, "10")
     assert [line["event"] for line in log] == ["dependency unavailable"]
 
@@ -252,13 +252,13 @@ async def test_an_interrupted_transaction_is_an_outage(postgres):
 async def test_a_frozen_server_is_an_outage_too(postgres):
     """A lost machine closes no connection; callers must not wait for the timeout of TCP."""
     async with migrated(postgres.url, answer_s=1.0) as engine:
-        turns = FairQueue(engine)
-        await turns.counts()
+        fair_queue = FairQueue(engine)
+        await fair_queue.counts()
         with postgres.frozen():
             for _ in range(2):
                 with anyio.fail_after(10), pytest.raises(CatalogueUnavailable):
-                    await turns.counts()
-        assert await turns.counts()
+                    await fair_queue.counts()
+        assert await fair_queue.counts()
 
 
 async def test_a_frozen_transaction_does_not_block_others(postgres):
