@@ -40,7 +40,7 @@ BROWSER := $(VENV)/ready-browser
 # What the tests of an area need beyond Python and Node; requirements/system-packages installs it.
 NEEDS_api := postgresql
 NEEDS_web := nginx chromium
-NEEDS_journey := postgresql nginx
+NEEDS_journey := postgresql nginx curl
 NEEDS_ops := postgresql nginx
 NEEDS_containers := docker
 NEEDS_vm := docker vm
@@ -81,7 +81,7 @@ test-web: system-packages-web $(VENV)/ready-dev $(GALLERY) $(BROWSER)
 	$(PYTEST) tests/browser
 
 test-journey: system-packages-journey $(VENV)/ready-dev $(GALLERY)
-	$(PYTEST) tests/contract tests/journey
+	$(PYTEST) tests/journey tests/contract
 
 test-ops: system-packages-ops $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES)
 	$(PYTEST) tests/ops
@@ -93,7 +93,7 @@ test-vm: system-packages-vm $(VENV)/ready-dev ## the playbooks over SSH, to a ma
 	$(BIN)/python -m pytest tests/ops/vm.py
 
 system-packages: ## system packages for the tests, installed by apt
-	@requirements/system-packages postgresql nginx chromium
+	@requirements/system-packages postgresql nginx chromium curl
 
 $(SYSTEM_PACKAGES): system-packages-%:
 	@requirements/system-packages $(NEEDS_$*)
