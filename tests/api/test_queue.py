@@ -241,6 +241,17 @@ async def test_concurrent_and_repeated_migrations_of_the_queue_are_harmless(engi
             tasks.start_soon(migrate_queue, engine)
 
 
+async def test_a_migration_waits_for_another_one_as_long_as_it_takes(own_postgres, own_engine):
+    """Changes of a large table take longer than a statement of a running process may."""
+    lock = "pg_advisory_{}lock(hashtext('momalisa queue'))"
+    impatient = open_engine(own_postgres.url, answer_s=0.1)
+    async with own_engine.connect() as other, anyio.create_task_group() as tasks:
+        await other.execute(text(f"SELECT {lock.format('')}"))
+        tasks.start_soon(migrate_queue, impatient)
+        await anyio.sleep(1)
+        await other.execute(text(f"SELECT {lock.format('un')}"))
+
+
 async def test_the_log_of_the_queue_can_be_pruned(queue, engine):
     """Nothing reads it, and every job adds three rows."""
     done: list[Job] = []

@@ -14,6 +14,7 @@ from json import dumps, loads
 from typing import Final, Self
 
 import anyio
+import asyncpg
 import structlog
 from pgqueuer import QueueManager
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
@@ -24,8 +25,8 @@ from pgqueuer.models import Job as QueuedJob
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.backoff import delay_s
-from momalisa_api.store.engine import answering
-from momalisa_api.store.notifications import Listener
+from momalisa_api.store.engine import CONNECT_S, answering
+from momalisa_api.store.notifications import Listener, connect_arguments
 from momalisa_api.store.queue_driver import PatientDriver, QueueDriver, open_pool
 
 log = structlog.get_logger()
@@ -190,14 +191,16 @@ async def migrate_queue(engine: AsyncEngine) -> None:
     if engine.dialect.name != "postgresql":
         return
     with answering(engine):
-        async with open_pool(engine) as pool, pool.acquire() as connection:
+        # Statements have no time limit: a concurrent migration must end first, and changes of a large table take long.
+        connection = await asyncpg.connect(**connect_arguments(engine), timeout=CONNECT_S)
+        try:
             # A session's lock: some of the changes cannot run inside a transaction.
             await connection.execute("SELECT pg_advisory_lock(hashtext('momalisa queue'))")
-            try:
-                queries = Queries(AsyncpgDriver(connection))
-                if await queries.schema_is_installed():
-                    await queries.upgrade()
-                else:
-                    await queries.install()
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock(hashtext('momalisa queue'))")
+            queries = Queries(AsyncpgDriver(connection))
+            if await queries.schema_is_installed():
+                await queries.upgrade()
+            else:
+                await queries.install()
+        finally:
+            # This releases the lock, too.
+            await connection.close()
