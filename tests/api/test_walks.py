@@ -6,6 +6,7 @@ import sys
 import zipfile
 
 import anyio
+import anyio.to_thread
 import pytest
 from PIL import Image
 from sqlalchemy import Engine, event
@@ -359,6 +360,22 @@ async def test_a_page_of_many_walks_needs_as_many_queries_as_a_page_of_one(setti
     assert [walk["queue_position"] for walk in many.json()["walks"]] == [5, 4, 3, 2, 1]
     assert for_one == 3
     assert len(queries) == 2 * for_one
+
+
+async def test_requests_that_read_no_file_need_no_thread(settings, fleet):
+    """A slow disk can occupy every thread. Meanwhile the catalogue, and the checks of load balancers, must answer."""
+    async with running(settings, fleet) as client:
+        threads = anyio.to_thread.current_default_thread_limiter()
+        borrowers = [object() for _ in range(int(threads.total_tokens))]
+        for borrower in borrowers:
+            await threads.acquire_on_behalf_of(borrower)
+        try:
+            with anyio.fail_after(10):
+                answers = [await client.get(url) for url in ("/readyz", "/metrics", "/api/v1/model", "/api/v1/walks")]
+        finally:
+            for borrower in borrowers:
+                threads.release_on_behalf_of(borrower)
+    assert [answer.status_code for answer in answers] == [200] * 4
 
 
 async def test_the_model_card_is_public(settings, fleet):

@@ -1,6 +1,6 @@
 """What routes need, handed out by FastAPI one by one: each route names its own dependencies."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -42,8 +42,9 @@ def part(app: FastAPI, kind: type[T]) -> T | None:
     return found
 
 
-def _dependency(kind: type[T]) -> Callable[[Request], T]:
-    def of_request(request: Request) -> T:
+def _dependency(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
+    # Async, although it awaits nothing: FastAPI runs other functions in a thread, one after another for each request.
+    async def of_request(request: Request) -> T:
         found: T = request.app.state.parts[kind]
         return found
 

@@ -9,8 +9,9 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from momalisa_api.store.fair_queue import AheadInQueue
-from momalisa_api.store.workers import FleetStatus
+from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
+from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import nearest
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
@@ -134,7 +135,7 @@ class ReplicasResource(BaseModel):
 class WalkViews:
     """Shows walks as resources: a snapshot, and what changes without the walk: its place, the fleet, the time left."""
 
-    def __init__(self, card: CardDep, workers: WorkersDep, fair_queue: FairQueueDep) -> None:
+    def __init__(self, card: ModelCard, workers: WorkerRegistry, fair_queue: FairQueue) -> None:
         self._micro_batch = card.micro_batch
         self._workers = workers
         self._fair_queue = fair_queue
@@ -152,7 +153,11 @@ class WalkViews:
         return [_shown(walk, lines.get(walk.id), fleet, self._micro_batch) for walk in walks]
 
 
-WalkViewsDep = Annotated[WalkViews, Depends()]
+async def _views(card: CardDep, workers: WorkersDep, fair_queue: FairQueueDep) -> WalkViews:
+    return WalkViews(card, workers, fair_queue)
+
+
+WalkViewsDep = Annotated[WalkViews, Depends(_views)]
 
 
 def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
