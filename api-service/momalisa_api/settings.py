@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_PARALLEL_CALLS: Final = 100
+DATABASES: Final = ("sqlite", "postgresql", "postgres")
 
 
 class StoreSettings(BaseSettings):
@@ -29,6 +30,15 @@ class StoreSettings(BaseSettings):
         scheme, separator, rest = value.partition("://")
         if not value or (separator and (scheme != "gs" or not rest.partition("/")[0])):
             raise ValueError(f"{value!r} is not valid; use a folder or gs://NAME/PREFIX")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if not separator or scheme not in DATABASES:
+            # Without the value, which may contain a password.
+            raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST/NAME")
         return value
 
 

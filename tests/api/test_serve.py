@@ -1,12 +1,17 @@
 """`momalisa serve` as a process: its start and its end."""
 
+import os
 import signal
+import subprocess
 import threading
 
 import httpx
+import pytest
 
 from tests.support.api_process import answers, serving
 from tests.support.deployment import wait_until
+from tests.support.factories import write_card
+from tests.support.processes import SCRIPTS
 
 
 def test_a_terminated_server_ends_its_streams_and_long_polls(tmp_path):
@@ -46,6 +51,20 @@ def test_an_invalid_setting_is_reported_in_one_line(tmp_path):
     assert process.returncode == 2
     assert errors.startswith("MOMALISA_REPLICAS: 'http://127.0.0.1:99999' is not a replica address")
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["keys", "add", "robot"]], ids=" ".join)
+def test_an_unsupported_database_is_reported_in_one_line(tmp_path, command):
+    """By every command that opens it, and without the password that its URL may contain."""
+    settings = {
+        "MOMALISA_MODEL_CARD": str(write_card(tmp_path)),
+        "MOMALISA_DATABASE_URL": "mysql://somebody:secret@somewhere/momalisa",
+    }
+    done = subprocess.run(
+        [SCRIPTS / "momalisa", *command], env=os.environ | settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "MOMALISA_DATABASE_URL: must be sqlite:///FILE or postgresql://USER@HOST/NAME\n"
 
 
 def test_a_missing_model_card_is_reported_in_a_sentence(tmp_path):
