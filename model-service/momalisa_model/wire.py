@@ -40,7 +40,7 @@ class Recipe(Wire):
     )
     model: str = Field(min_length=1, max_length=500, description="The loaded model.", examples=["atelier"])
     revision: str = Field(
-        min_length=1, max_length=100, description="The loaded revision of the model.", examples=["b09ed373…"]
+        min_length=1, max_length=100, description="The loaded revision of the model.", examples=["2a83b338…"]
     )
 
 

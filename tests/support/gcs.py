@@ -23,8 +23,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-CHUNK_UNIT = 256 * 1024
-
 
 @dataclass
 class Stored:
@@ -113,10 +111,6 @@ class FakeGcs:
         A test can kill a client here: its write has succeeded, but it gets no response.
         """
         self._watched.append((re.compile(pattern), act))
-
-    def lose_sessions(self) -> None:
-        """Forget all unfinished resumable uploads. The real store does so after a week, or after a failure."""
-        self._sessions.clear()
 
     @contextmanager
     def running(self) -> Iterator["FakeGcs"]:

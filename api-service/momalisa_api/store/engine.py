@@ -8,9 +8,7 @@ from typing import Any, Final
 
 import anyio
 import asyncpg
-from sqlalchemy import (
-    event,
-)
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine

@@ -64,7 +64,7 @@ class FairQueue:
         waits = case((walks.c.state == State.WAITING, 1), else_=0)
 
         def before(value: ColumnElement[int]) -> ColumnElement[int]:
-            """A sum over all walks that have started, and all waiting ones with an earlier turn."""
+            """A sum over all walks that have started, and all waiting ones with a lower tag."""
             return func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(None, -1))
 
         columns = (walks.c.id, before(waits).label("walks"), before(MISSING).label("frames"))

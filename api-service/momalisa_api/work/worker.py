@@ -190,9 +190,9 @@ class Worker:
         # Planning makes its own job outdated before it queues the jobs it plans; it is short, so it is left alone.
         planning = (Kind.PLAN, Kind.MEASURE)
         jobs = [(scope, job) for scope, job in self._in_flight.items() if job.kind not in planning]
-        standings = await self._progress.statuses({job.walk_id for _, job in jobs})
+        statuses = await self._progress.statuses({job.walk_id for _, job in jobs})
         for scope, job in jobs:
-            if job.walk_id not in standings or not _is_due(job, standings[job.walk_id]):
+            if job.walk_id not in statuses or not _is_due(job, statuses[job.walk_id]):
                 scope.cancel()
 
     async def _reconcile(self) -> None:

@@ -149,8 +149,8 @@ class WalkViews:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
         fleet = await self._workers.fleet_status()
         waiting = [walk.id for walk in walks if walk.state is State.WAITING]
-        lines = await self._fair_queue.positions(waiting)
-        return [_shown(walk, lines.get(walk.id), fleet, self._micro_batch) for walk in walks]
+        ahead = await self._fair_queue.positions(waiting)
+        return [_shown(walk, ahead.get(walk.id), fleet, self._micro_batch) for walk in walks]
 
 
 async def _views(card: CardDep, workers: WorkersDep, fair_queue: FairQueueDep) -> WalkViews:
