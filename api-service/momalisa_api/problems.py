@@ -72,7 +72,7 @@ class WalkFailed(Problem):
 
 
 class QueueFull(Problem):
-    status, slug, title = 503, "queue-full", "Too many queued walks"
+    status, slug, title = 503, "queue-full", "Queue full"
 
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)

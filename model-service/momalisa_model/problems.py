@@ -17,7 +17,7 @@ class Problem(Exception):
     extra: further members of the problem document; headers: HTTP headers of the response.
     """
 
-    status, slug, title = 500, "internal", "Internal error"
+    status, slug, title = 500, "internal", "Internal server error"
 
     def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -58,7 +58,7 @@ class WrongModel(Problem):
 class QueueFull(Problem):
     """One shard is on the device, and the queue has no place left."""
 
-    status, slug, title = 503, "queue-full", "The queue is full"
+    status, slug, title = 503, "queue-full", "Queue full"
 
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail, headers={"Retry-After": str(max(1, math.ceil(retry_after_s)))})
@@ -67,7 +67,7 @@ class QueueFull(Problem):
 class Stopping(Problem):
     """The replica shuts down, or the caller has disconnected, before the work was finished."""
 
-    status, slug, title = 503, "stopping", "The replica is shutting down"
+    status, slug, title = 503, "stopping", "Server shutting down"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})

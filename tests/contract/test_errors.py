@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict, Field
 
+from momalisa_api import problems as api_problems
 from momalisa_api.web import problem_json as api
 from momalisa_model import problem_json as model
+from momalisa_model import problems as model_problems
 
 
 class Sent(BaseModel):
@@ -63,3 +65,17 @@ def test_refusals_of_the_framework_have_the_same_form(method: str, path: str):
     assert kinds[0] == kinds[1]
     assert kinds[0]["type"] == "about:blank"
     assert all(answer["detail"] for answer in answers)
+
+
+def test_a_problem_has_the_same_title_and_status_in_both_services():
+    """The type identifies a problem (RFC 9457): one type must not have two titles."""
+    of_api, of_model = (_problems(module) for module in (api_problems, model_problems))
+    shared = of_api.keys() & of_model.keys()
+    assert {"internal", "invalid-request", "queue-full"} <= shared
+    assert {slug: of_api[slug] for slug in shared} == {slug: of_model[slug] for slug in shared}
+
+
+def _problems(module: Any) -> dict[str, tuple[int, str]]:
+    """Status and title of a service's problems, by slug."""
+    classes = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, module.Problem)]
+    return {each.slug: (each.status, each.title) for each in classes}

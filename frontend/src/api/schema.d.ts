@@ -1102,7 +1102,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Too many queued walks. Image storage unavailable. Walk database unavailable */
+            /** @description Queue full. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1249,7 +1249,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Too many queued walks. Image storage unavailable. Walk database unavailable */
+            /** @description Queue full. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
