@@ -174,8 +174,8 @@ def test_ctrl_c_withdraws_the_request(deployment, tmp_path):
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
 
     def newest() -> dict[str, Any] | None:
-        [found, *_] = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]
-        return found if found["spec"]["frames"] == 241 and found["frames_ready"] else None
+        walks = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]
+        return next((walk for walk in walks if walk["spec"]["frames"] == 241 and walk["frames_ready"]), None)
 
     walk = wait_until(newest)
     process.send_signal(signal.SIGINT)
