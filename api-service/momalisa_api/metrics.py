@@ -24,12 +24,18 @@ class Metrics:
         self.takeovers = Counter("momalisa_takeovers", "Jobs taken over from a lost worker", registry=registry)
         self._awake = Gauge("momalisa_replicas_awake", "Replicas that can render", registry=registry)
         self._pending = Gauge("momalisa_frames_pending", "Frames that unfinished walks still need", registry=registry)
+        self._unreadable = Gauge(
+            "momalisa_walks_unreadable",
+            "Walks in the catalogue that this release cannot read, as far as this process has met them",
+            registry=registry,
+        )
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)
 
-    def scrape(self, *, replicas_awake: int, frames_pending: int, walks: Mapping[Any, int]) -> bytes:
+    def scrape(self, *, replicas_awake: int, frames_pending: int, unreadable: int, walks: Mapping[Any, int]) -> bytes:
         """The text that Prometheus reads. walks: how many walks are in each state."""
         self._awake.set(replicas_awake)
         self._pending.set(frames_pending)
+        self._unreadable.set(unreadable)
         for state, count in walks.items():
             self._walks.labels(state).set(count)
         return generate_latest(self._registry)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, event
 
+from momalisa_api.walks.spec import SPEC_VERSION
 from tests.support.factories import CARD, ended, painted, running, until_first_frame, until_stalled, write_card
 
 pytestmark = pytest.mark.anyio
@@ -203,6 +204,7 @@ async def test_every_film_contains_its_spec(settings, fleet):
         spec = json.loads(picture.info["comment"])
     assert spec.pop("smoothness") == walk["smoothness"]
     assert spec.pop("fractions") == [number / 8 for number in range(9)]
+    assert spec.pop("version") == SPEC_VERSION
     assert spec == walk["spec"]
 
 

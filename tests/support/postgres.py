@@ -128,6 +128,13 @@ def cluster() -> Iterator[str]:
         yield postgres.url
 
 
+async def new_database(url: str, name: str) -> str:
+    """Create an empty database on the server of a URL. Returns its URL."""
+    async with _connected(url) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
 def migrate(url: str) -> None:
     """Update the schema of the catalogue and of the queue, as an operator would."""
     environment = {**os.environ, "MOMALISA_DATABASE_URL": url}

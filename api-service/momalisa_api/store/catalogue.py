@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkNotFound
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.tables import asks, walks
-from momalisa_api.store.walk_rows import NOT_FOUND, insert_into, lock_walk, read_walk, read_walks
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks
+from momalisa_api.walks.spec import SPEC_VERSION, WalkSpec
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
+
+# Walks that are in memory at a time, where there may be many.
+BATCH: Final = 500
 
 Admission = Callable[[AsyncConnection, str, int], Awaitable[None]]
 
@@ -39,13 +42,15 @@ class Catalogue:
         """Record an owner's request for a walk. Returns the walk, and whether it is new.
 
         Of concurrent requests one creates the walk. A repeated request only changes `listed`, unless that is None.
+        A walk that this release cannot read is replaced.
         admission: checks whether a new walk is allowed, and raises if not.
         """
         now = datetime.now(UTC)
         row = {
             "id": spec.id,
             "spec": spec.model_dump(mode="json"),
-            "stops": "\n".join(spec.stops).casefold(),
+            "spec_version": SPEC_VERSION,
+            "stops": _searchable(spec.stops),
             "frames": spec.frames,
             "state": State.WAITING,
             "revision": 1,
@@ -63,18 +68,24 @@ class Catalogue:
         else:
             again = again.on_conflict_do_update(index_elements=same, set_={"listed": listed})
         async with transaction(self._engine) as connection:
-            known = await lock_walk(connection, spec.id)
+            known = await self._lock_readable(connection, spec.id)
             if not known:
                 await one_at_a_time(connection)
-                known = await lock_walk(connection, spec.id)
+                known = await self._lock_readable(connection, spec.id)
             if not known:
                 if admission:
                     await admission(connection, owner, spec.frames)
                 tag = await next_tag(connection, owner)
+                await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
         return walk, not known
+
+    async def _lock_readable(self, connection: AsyncConnection, walk_id: str) -> bool:
+        """Lock a walk's row until the transaction ends. Returns whether there is one that this release can read."""
+        locked = await lock_walk(connection, walk_id)
+        return locked and bool(await read_walks(connection, select(walks).where(walks.c.id == walk_id)))
 
     async def withdraw(self, walk_id: str, owner: str) -> int:
         """Withdraw an owner's request, and cancel an unfinished walk that has no other request.
@@ -93,7 +104,7 @@ class Catalogue:
         return int(left or 0)
 
     async def get(self, walk_id: str) -> Walk:
-        """The newest snapshot. Raises WalkNotFound."""
+        """The newest snapshot. Raises WalkNotFound, and Gone for a walk that this release cannot read."""
         return await read_walk(self._engine, walk_id)
 
     async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
@@ -118,18 +129,21 @@ class Catalogue:
         async with transaction(self._engine) as connection:
             return await read_walks(connection, query)
 
-    async def every_walk(self) -> AsyncIterator[Walk]:
-        """All walks, read in batches."""
-        last = 0
-        while True:
-            query = select(walks).where(walks.c.number > last).order_by(walks.c.number).limit(500)
-            async with transaction(self._engine) as connection:
-                found = await read_walks(connection, query)
-            for walk in found:
+    async def walks_along(self, legs: Iterable[tuple[str, str]]) -> AsyncIterator[Walk]:
+        """All walks that may have one of these legs, given by their prompts; read in batches.
+
+        The index of the gallery's search finds them. Some of them have prompts that only look alike.
+        """
+        along = [walks.c.stops.contains(_searchable(leg), autoescape=True) for leg in legs]
+        async with transaction(self._engine) as connection:
+            ids = (await connection.scalars(select(walks.c.id).where(or_(*along)))).all()
+        for first in range(0, len(ids), BATCH):
+            for walk in (await self.read(ids[first : first + BATCH])).values():
                 yield walk
-            if not found:
-                return
-            last = found[-1].number
+
+    async def count_unreadable(self) -> int:
+        """How many walks in the catalogue this release cannot read, as far as this process has met them."""
+        return await count_unreadable(self._engine)
 
     async def restart(self, walk: Walk, owner: str, *, admission: Admission | None = None, **changes: Any) -> bool:
         """Queue a walk again, to be planned from what the bucket holds. Returns False if the walk changed meanwhile.
@@ -154,3 +168,8 @@ class Catalogue:
         """Delete a walk, its stored-frame records and its requests."""
         async with transaction(self._engine) as connection:
             await connection.execute(delete(walks).where(walks.c.id == walk_id))
+
+
+def _searchable(stops: Iterable[str]) -> str:
+    """Prompts in their order, as the column `stops` has them."""
+    return "\n".join(stops).casefold()

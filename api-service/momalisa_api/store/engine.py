@@ -1,5 +1,6 @@
 """The connection to the database: engines, transactions, and the errors that mean the database is unavailable."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -8,7 +9,11 @@ from typing import Any, Final
 
 import anyio
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import Table, event
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -25,6 +30,8 @@ ANSWER_S: Final = 10.0
 SQLSTATES_AWAY: Final = ("08", "28", "3D", "53", "57P", "58", "25006", "40")
 # Busy for longer than SQLITE_WAIT_MS, locked, read-only, I/O error, disk full, cannot be opened.
 SQLITE_AWAY: Final = frozenset({5, 6, 8, 10, 13, 14})
+# The value of a JSON column whose text is no JSON: it fails where the column is used, and not the whole query.
+NO_JSON: Final = object()
 
 
 def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = SQLITE_WAIT_MS) -> AsyncEngine:
@@ -36,7 +43,9 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
         Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(f"sqlite+aiosqlite://{rest}", execution_options=_options(answer_s))
+        engine = create_async_engine(
+            f"sqlite+aiosqlite://{rest}", json_deserializer=_load_json, execution_options=_options(answer_s)
+        )
         event.listen(engine.sync_engine, "connect", partial(_tune_sqlite, wait_ms=sqlite_wait_ms))
         return engine
     if kind in ("postgresql", "postgres"):
@@ -57,6 +66,11 @@ def _server_settings(answer_s: float) -> dict[str, str]:
         # slow for a search word that few walks contain.
         "plan_cache_mode": "force_custom_plan",
     }
+
+
+def insert_into(engine: AsyncEngine, table: Table) -> PostgresInsert | SqliteInsert:
+    """An INSERT with support for ON CONFLICT, which SQLAlchemy implements per database."""
+    return postgres_insert(table) if engine.dialect.name == "postgresql" else sqlite_insert(table)
 
 
 @asynccontextmanager
@@ -113,7 +127,15 @@ def answer_limit_s(engine: AsyncEngine) -> float:
 
 def _options(answer_s: float) -> dict[str, Any]:
     """The execution options of a new engine: SQLAlchemy keeps unknown ones for its users."""
-    return {"outage": Outage("catalogue"), "answer_s": answer_s}
+    return {"outage": Outage("catalogue"), "answer_s": answer_s, "unreadable": set()}
+
+
+def _load_json(text: str) -> Any:
+    """Parse a JSON column of SQLite, which stores any text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return NO_JSON
 
 
 def _tune_sqlite(connection: Any, _: Any, *, wait_ms: int) -> None:

@@ -46,7 +46,7 @@ class FairQueue:
 
     async def counts(self) -> dict[State, int]:
         """The number of walks in each state."""
-        query = select(walks.c.state, func.count()).group_by(walks.c.state)
+        query = select(walks.c.state, func.count()).where(walks.c.state.in_(State)).group_by(walks.c.state)
         async with transaction(self._engine) as connection:
             found = {State(state): count for state, count in await connection.execute(query)}
         return {state: found.get(state, 0) for state in State}

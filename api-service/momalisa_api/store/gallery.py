@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import asks, walks
-from momalisa_api.store.walk_rows import change_walk, read_walk, read_walks
+from momalisa_api.store.walk_rows import change_walk, read_page, read_walk, read_walks
 from momalisa_api.walks.walk import Walk
 
 FEW: Final = 1000
@@ -41,7 +41,7 @@ class Gallery:
 
         owner: all walks that this owner requested instead, listed or not; hidden: include hidden walks.
         """
-        query = select(walks).order_by(walks.c.number.desc()).limit(limit + 1)
+        query = select(walks)
         if owner and await self._has_few(owner):
             query = query.where(walks.c.id.in_(select(asks.c.walk_id).where(asks.c.owner == owner)))
         else:
@@ -49,13 +49,11 @@ class Gallery:
             query = query.where(select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, requested)).exists())
         if not hidden:
             query = query.where(walks.c.hidden.is_(False))
-        if before is not None:
-            query = query.where(walks.c.number < before)
         if q:
             query = query.where(walks.c.stops.contains(q.casefold(), autoescape=True))
         async with transaction(self._engine) as connection:
-            found = await read_walks(connection, query)
-        return Page(tuple(found[:limit]), found[limit - 1].number if len(found) > limit else None)
+            found, next_cursor = await read_page(connection, query, before, limit)
+        return Page(tuple(found), next_cursor)
 
     async def listed_walk(self, walk_id: str) -> Walk | None:
         """A walk that the gallery shows: a request lists it, and it is not hidden. None for all others."""

@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 
 from itsdangerous import BadSignature, Signer
 from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import UnknownKey
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import keys, secrets
 
 ANONYMOUS = "anonymous"
@@ -48,10 +46,9 @@ class Owners:
 
 async def read_secret(engine: AsyncEngine) -> str:
     """The secret that signs cookies, created by the first process that needs it."""
-    make = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
     async with transaction(engine) as connection:
         fresh = {"name": FOR_COOKIES, "value": dice.token_hex(32)}
-        await connection.execute(make(secrets).values(fresh).on_conflict_do_nothing())
+        await connection.execute(insert_into(engine, secrets).values(fresh).on_conflict_do_nothing())
         secret = await connection.scalar(select(secrets.c.value).where(secrets.c.name == FOR_COOKIES))
     return str(secret)
 

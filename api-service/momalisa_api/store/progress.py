@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import landings, walks
-from momalisa_api.store.walk_rows import change_walk, insert_into, read_walk
+from momalisa_api.store.walk_rows import change_walk, read_walk
 from momalisa_api.walks.rounds import Layout
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk, WalkStatus
 
@@ -90,8 +90,9 @@ class Progress:
                 return
 
     async def statuses(self, walk_ids: Iterable[str]) -> dict[str, WalkStatus]:
-        """The status of each of these walks that exists."""
+        """The status of each of these walks that exists, in a state that this release knows."""
         query = select(walks.c.id, walks.c.state, walks.c.plan.is_not(None).label("planned"), walks.c.plans)
         async with transaction(self._engine) as connection:
-            found = await connection.execute(query.where(walks.c.id.in_(list(walk_ids))))
+            known = walks.c.id.in_(list(walk_ids)) & walks.c.state.in_(State)
+            found = await connection.execute(query.where(known))
             return {row.id: WalkStatus(State(row.state), bool(row.planned), row.plans) for row in found}

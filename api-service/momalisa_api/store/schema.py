@@ -38,13 +38,16 @@ async def opened(url: str) -> AsyncIterator[AsyncEngine]:
             await engine.dispose()
 
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Migrate the database to the newest schema. Safe to repeat, and to run in several processes at once."""
+async def migrate(engine: AsyncEngine, to: str = "head") -> None:
+    """Migrate the database to a later schema: the newest, or the revision `to`.
+
+    Safe to repeat, and to run in several processes at once.
+    """
 
     def upgrade(connection: Connection) -> None:
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":

@@ -1,16 +1,14 @@
 """Reading and changing rows of walks: shared by the catalogue, the gallery and progress."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, Table, select, update
-from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+import structlog
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.problems import WalkNotFound
+from momalisa_api.problems import Gone, WalkNotFound
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
@@ -19,20 +17,25 @@ from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 
 NOT_FOUND: Final = "No walk has this id. Create it with POST /api/v1/walks."
+UNREADABLE: Final = (
+    "This release cannot read the stored walk. Request its prompts again with POST /api/v1/walks; "
+    "an operator can delete the walk with `momalisa purge`."
+)
+# One damaged row is logged and counted. A whole catalogue of them is one fault, and needs neither room nor more lines.
+MOST_UNREADABLE: Final = 1000
 
-
-def insert_into(engine: AsyncEngine, table: Table) -> PostgresInsert | SqliteInsert:
-    """An INSERT with support for ON CONFLICT, which SQLAlchemy implements per database."""
-    return postgres_insert(table) if engine.dialect.name == "postgresql" else sqlite_insert(table)
+log = structlog.get_logger()
 
 
 async def read_walk(engine: AsyncEngine, walk_id: str) -> Walk:
-    """The newest snapshot of a walk. Raises WalkNotFound."""
+    """The newest snapshot of a walk. Raises WalkNotFound, and Gone for a walk that this release cannot read."""
+    same = walks.c.id == walk_id
     async with transaction(engine) as connection:
-        found = await read_walks(connection, select(walks).where(walks.c.id == walk_id))
-    if not found:
-        raise WalkNotFound(NOT_FOUND)
-    return found[0]
+        if found := await read_walks(connection, select(walks).where(same)):
+            return found[0]
+        if await connection.scalar(select(walks.c.id).where(same)):
+            raise Gone(UNREADABLE)
+    raise WalkNotFound(NOT_FOUND)
 
 
 async def lock_walk(connection: AsyncConnection, walk_id: str) -> bool:
@@ -50,7 +53,46 @@ async def change_walk(engine: AsyncEngine, walk_id: str, condition: Any, **colum
 
 
 async def read_walks(connection: AsyncConnection, query: Select[Any]) -> list[Walk]:
-    """The walks of a query with their stored frames, in two queries however many walks there are."""
+    """The walks of a query with their stored frames, in two queries however many walks there are.
+
+    Rows that this release cannot read are left out.
+    """
+    rows, stored = await _fetch(connection, query)
+    return _readable(connection, rows, stored)
+
+
+async def read_page(
+    connection: AsyncConnection, query: Select[Any], before: int | None, limit: int
+) -> tuple[list[Walk], int | None]:
+    """The newest walks of a query whose numbers are below `before`, and the `before` of the next page, if there is one.
+
+    Rows that this release cannot read are left out, and the page is filled with the next ones.
+    """
+    newest_first = query.order_by(walks.c.number.desc())
+    found: list[Walk] = []
+    while True:
+        wanted = limit - len(found)
+        page = newest_first.where(walks.c.number < before) if before is not None else newest_first
+        rows, stored = await _fetch(connection, page.limit(wanted + 1))
+        found += _readable(connection, rows[:wanted], stored)
+        before = rows[wanted - 1].number if len(rows) > wanted else None
+        if before is None or len(found) == limit:
+            return found, before
+
+
+async def count_unreadable(engine: AsyncEngine) -> int:
+    """How many of the walks that this process could not read are still in the catalogue, and still unreadable."""
+    known = _unreadable(engine)
+    if known:
+        async with transaction(engine) as connection:
+            rows, stored = await _fetch(connection, select(walks).where(walks.c.id.in_(list(known))))
+            readable = {walk.id for walk in _readable(connection, rows, stored)}
+        known &= {row.id for row in rows} - readable
+    return len(known)
+
+
+async def _fetch(connection: AsyncConnection, query: Select[Any]) -> tuple[Sequence[Row[Any]], dict[str, set[int]]]:
+    """The rows of a query, and the numbers of the stored frames of each walk that is not done."""
     while True:
         rows = (await connection.execute(query)).all()
         # A finished walk has all its frames, so a page of the gallery reads no landings.
@@ -62,11 +104,30 @@ async def read_walks(connection: AsyncConnection, query: Select[Any]) -> list[Wa
                 frames[landing.walk_id].add(landing.frame)
         # Otherwise the walk was planned again between the two queries: read both again.
         if all(landing.plan <= plans[landing.walk_id] for landing in stored):
-            return [_walk(row, frames.get(row.id)) for row in rows]
+            return rows, frames
+
+
+def _readable(connection: AsyncConnection, rows: Iterable[Row[Any]], stored: Mapping[str, set[int]]) -> list[Walk]:
+    """The walks of rows, without those that this release cannot read. Each of those is logged once."""
+    found, known = list[Walk](), _unreadable(connection.engine)
+    for row in rows:
+        try:
+            found.append(_walk(row, stored.get(row.id)))
+        except (ValueError, TypeError, LookupError) as error:
+            if row.id not in known and len(known) < MOST_UNREADABLE:
+                known.add(row.id)
+                log.error("walk cannot be read; delete it with `momalisa purge`", walk=row.id, reason=str(error))
+    return found
+
+
+def _unreadable(engine: AsyncEngine) -> set[str]:
+    """The ids of the walks that this process could not read: one set for all users of an engine."""
+    ids: set[str] = engine.get_execution_options()["unreadable"]
+    return ids
 
 
 def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
-    spec = WalkSpec.model_validate(row.spec)
+    spec = WalkSpec.from_stored(row.spec, row.spec_version)
     return Walk(
         id=row.id,
         number=row.number,

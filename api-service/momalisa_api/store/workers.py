@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import claims, losses, walks, workers
 
 # A worker that has not reported for so long is gone. The next report of any worker removes its row.
@@ -28,7 +26,6 @@ class WorkerRegistry:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._insert = postgres_insert if engine.dialect.name == "postgresql" else sqlite_insert
 
     async def claim(self, job: str, walk_id: str, worker: str) -> bool:
         """Record that a worker does a job. Returns whether it takes the job over from a lost worker."""
@@ -38,7 +35,7 @@ class WorkerRegistry:
             taken_over = before not in (None, worker)
             if before and taken_over:
                 await self._lose(connection, walk_id, before)
-            claim = self._insert(claims).values(row)
+            claim = insert_into(self._engine, claims).values(row)
             await connection.execute(claim.on_conflict_do_update(index_elements=["job"], set_={"worker": worker}))
         return taken_over
 
@@ -48,7 +45,7 @@ class WorkerRegistry:
         A worker that is only slow claims more shards while others take over its first ones; it still counts once.
         """
         await connection.execute(delete(claims).where(claims.c.walk_id == walk_id, claims.c.worker == worker))
-        loss = self._insert(losses).values(walk_id=walk_id, worker=worker).on_conflict_do_nothing()
+        loss = insert_into(self._engine, losses).values(walk_id=walk_id, worker=worker).on_conflict_do_nothing()
         if (await connection.execute(loss)).rowcount:
             tried = update(walks).where(walks.c.id == walk_id)
             await connection.execute(tried.values(tries=walks.c.tries + 1, revision=walks.c.revision + 1))
@@ -64,7 +61,7 @@ class WorkerRegistry:
         row = {"replicas_awake": status.awake, "shard_s": status.shard_s, "seen_at": now}
         async with transaction(self._engine) as connection:
             await connection.execute(delete(workers).where(workers.c.seen_at < now - GONE_AFTER))
-            seen = self._insert(workers).values({"id": worker, **row})
+            seen = insert_into(self._engine, workers).values({"id": worker, **row})
             await connection.execute(seen.on_conflict_do_update(index_elements=["id"], set_=row))
             await self._take_back_losses(connection, worker)
 

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,11 @@ def _digest(content: Any) -> str:
 
 Spacing = Literal["even", "uniform", "ease"]
 AUTO: Final = "auto"
+
+# The version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here what
+# older specs mean by not having the field.
+SPEC_VERSION: Final = 2
+ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {2: {"spacing": "uniform"}}
 
 
 class RenderSettings(BaseModel):
@@ -75,6 +80,17 @@ class WalkSpec(RenderSettings):
     frame_ms: int = Field(description="Display time of a frame in the films, in milliseconds.")
     gif_there_and_back: bool = Field(description="Whether the GIF plays back to the start.")
     mp4_there_and_back: bool = Field(description="Whether the MP4 plays back to the start.")
+
+    @classmethod
+    def from_stored(cls, content: object, version: int) -> Self:
+        """Read a stored spec of this version or an older one. Raises ValueError for any other content."""
+        if not isinstance(content, dict):
+            raise ValueError(f"a spec is a JSON object, not {type(content).__name__}")
+        if not 1 <= version <= SPEC_VERSION:
+            raise ValueError(f"version {version} of a spec is unknown; this release reads 1 to {SPEC_VERSION}")
+        for later in range(version + 1, SPEC_VERSION + 1):
+            content = {**ADDED_FIELDS[later], **content}
+        return cls.model_validate(content)
 
     @property
     def legs(self) -> tuple[int, ...]:

@@ -10,9 +10,11 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 import anyio
 import structlog
+from pydantic import TypeAdapter
 
 from momalisa_api.films.make import make_films
 from momalisa_api.fleet.fleet import Fleet
@@ -32,7 +34,7 @@ log = structlog.get_logger()
 
 NOTHING_MOVES = "All frames of this walk are the same picture. Try other prompts or another seed."
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two stops. The URL still works."
-
+WARNINGS: Final = TypeAdapter(list[str])
 
 Begin = Callable[[], Awaitable[None]]
 
@@ -160,7 +162,7 @@ class Studio:
         if recipe.marked_key in held:
             await self._progress.mark(walk_id, UNLISTED)
         if recipe.truncated_key in held:
-            await self._progress.warn(walk_id, json.loads(await self._bucket.get(recipe.truncated_key)))
+            await self._progress.warn(walk_id, _warnings_of(await self._bucket.get(recipe.truncated_key)))
         return held
 
     async def _store(self, walk: Walk, frame: Frame, indices: list[int], rendered: RenderedFrame) -> None:
@@ -240,6 +242,15 @@ def missing_jobs(walk: Walk) -> list[Job]:
     missing = [number for number, frames in enumerate(walk.plan) if not walk.stored.issuperset(frames)]
     shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in missing]
     return shards or [Job(Kind.FILM if walk.layout.settled else Kind.MEASURE, walk.id, walk.plans)]
+
+
+def _warnings_of(stored: bytes) -> list[str]:
+    """Read stored warnings. Frames are complete without them, so unreadable ones do not fail a walk."""
+    try:
+        return WARNINGS.validate_json(stored)
+    except ValueError as error:
+        log.warning("stored warnings cannot be read", reason=str(error))
+        return []
 
 
 def _indices(frames: Sequence[Frame]) -> dict[Frame, list[int]]:

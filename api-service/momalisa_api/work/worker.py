@@ -15,7 +15,7 @@ from momalisa_api.backoff import delay_s, repeat_forever, retry_forever
 from momalisa_api.films import films
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
-from momalisa_api.problems import Problem, Unavailable, WalkFailed, WalkNotFound
+from momalisa_api.problems import Gone, Problem, Unavailable, WalkFailed, WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater
@@ -119,7 +119,7 @@ class Worker:
             try:
                 await self._try(job)
                 self._troubles.pop(job.walk_id, None)
-            except WalkNotFound:
+            except (WalkNotFound, Gone):
                 return
             except Unavailable as unavailable:
                 raise RetryLater(str(unavailable), self._pause_s(job)) from unavailable

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from momalisa_api.problems import CatalogueUnavailable, Stopping
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.deps import FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
+from momalisa_api.web.routes.deps import CatalogueDep, FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
 
 router = APIRouter(tags=["health"])
 
@@ -39,11 +39,14 @@ async def get_readiness(live: LiveUpdatesDep) -> Response:
     response_class=Response,
     responses=documented(CatalogueUnavailable),
 )
-async def get_metrics(metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep) -> Response:
+async def get_metrics(
+    metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep, catalogue: CatalogueDep
+) -> Response:
     """Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures."""
     text = metrics.scrape(
         replicas_awake=(await workers.fleet_status()).awake,
         frames_pending=await fair_queue.frames_pending(),
+        unreadable=await catalogue.count_unreadable(),
         walks=await fair_queue.counts(),
     )
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

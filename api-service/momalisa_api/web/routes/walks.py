@@ -164,7 +164,7 @@ async def create_walk(
 @router.get(
     "/walks/{walk_id}",
     summary="Get a walk",
-    responses=documented(WalkNotFound, Invalid, CatalogueUnavailable),
+    responses=documented(WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def get_walk(found: KnownWalk, views: WalkViewsDep, response: Response) -> WalkResource:
     """Get a walk: its spec, state, finished frames and films."""
@@ -175,7 +175,7 @@ async def get_walk(found: KnownWalk, views: WalkViewsDep, response: Response) ->
 @router.delete(
     "/walks/{walk_id}",
     summary="Withdraw your request",
-    responses=documented(UnknownKey, NotOwner, WalkNotFound, Invalid, CatalogueUnavailable),
+    responses=documented(UnknownKey, NotOwner, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViewsDep, caller: Caller) -> WalkResource:
     """Withdraw your request. Rendering stops when no request is left; a finished walk stays."""
@@ -188,7 +188,7 @@ async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViews
 @router.get(
     "/walks/{walk_id}/request",
     summary="Get your request",
-    responses=documented(UnknownKey, WalkNotFound, Invalid, CatalogueUnavailable),
+    responses=documented(UnknownKey, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, response: Response) -> RequestResource:
     """Get whether you requested the walk, and whether your request lists it in the gallery."""
@@ -203,7 +203,7 @@ async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, res
     summary="List or unlist your walk",
     responses={
         400: {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(UnknownKey, NotOwner, WalkNotFound, BodyTooLarge, Invalid, CatalogueUnavailable),
+        **documented(UnknownKey, NotOwner, WalkNotFound, Gone, BodyTooLarge, Invalid, CatalogueUnavailable),
     },
 )
 async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep, caller: Caller) -> RequestResource:
@@ -218,7 +218,7 @@ async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep
     "/walks/{walk_id}/events",
     summary="Watch a walk",
     response_class=Response,
-    responses=DOCUMENTED | documented(WalkNotFound, Invalid, CatalogueUnavailable),
+    responses=DOCUMENTED | documented(WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def watch_walk(
     found: KnownWalk,
