@@ -20,6 +20,7 @@ from momalisa_api import __version__
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
+from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
@@ -40,7 +41,7 @@ from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.routes import gallery, health, media, page_meta, walks
-from momalisa_api.web.routes.deps import ZipLimiter, provide
+from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import gallery_routes
@@ -97,12 +98,14 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             opened(settings.database_url) as engine,
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
         ):
+            await _report_unwritable(bucket, settings.bucket)
             owners = Owners(engine, await read_secret(engine))
             metrics = Metrics()
             parts = _web_parts(settings, card, bucket, engine, queue, listener, metrics, owners)
             worker = None
             if settings.role != "web":
-                worker = _make_worker(settings, card, bucket, client, engine, queue, metrics)
+                shared = parts[Catalogue], parts[WorkerRegistry]
+                worker = _make_worker(settings, card, bucket, client, engine, queue, metrics, *shared)
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(card, parts[WorkerRegistry], parts[FairQueue])
@@ -136,8 +139,8 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         CORSMiddleware,
         allow_origins=["*"],
         allow_methods=["GET", "HEAD"],
-        allow_headers=["Prefer", "Range", "If-None-Match", "Last-Event-ID"],
-        expose_headers=["Location", "Retry-After", "ETag", "Content-Range", "Content-Disposition"],
+        allow_headers=["Prefer", "Range", "If-Range", "If-None-Match", "If-Modified-Since", "Last-Event-ID"],
+        expose_headers=["Location", "Retry-After", "ETag", "Last-Modified", "Content-Range", "Content-Disposition"],
     )
     app.add_middleware(HeadAsGet)
     problem_json.install(app)
@@ -185,7 +188,6 @@ def _web_parts(
         Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: Blocklist(settings.blocklist),
-        ZipLimiter: ZipLimiter(),
     }
 
 
@@ -197,8 +199,10 @@ def _make_worker(
     engine: AsyncEngine,
     queue: Queue,
     metrics: Metrics,
+    catalogue: Catalogue,
+    registry: WorkerRegistry,
 ) -> Worker:
-    catalogue, progress = Catalogue(engine), Progress(engine)
+    progress = Progress(engine)
     fleet = Fleet(
         settings.replicas,
         client,
@@ -212,13 +216,21 @@ def _make_worker(
         Studio(card, catalogue, progress, bucket, queue, fleet),
         catalogue,
         progress,
-        WorkerRegistry(engine),
+        registry,
         queue,
         fleet,
         metrics,
         max_shards_in_flight=settings.max_shards_in_flight,
         reconcile_s=settings.reconcile_s,
     )
+
+
+async def _report_unwritable(bucket: Bucket, place: str) -> None:
+    """Log a bucket that cannot be written. The process still serves what is stored, and works once it can be."""
+    try:
+        await bucket.check_writable()
+    except BucketUnavailable as error:
+        log.error("bucket cannot be written", bucket=place, advice=str(error))
 
 
 async def _run_or_stop(run: Callable[[], Awaitable[None]]) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from momalisa_api.problems import RangeUnsatisfiable
-from momalisa_api.web.routes.media import parse_range
+from momalisa_api.web.routes.conditions import parse_range
 from momalisa_api.web.routes.negotiation import preferred, waiting_s
 
 OFFERED = ("image/gif", "video/mp4", "application/json")

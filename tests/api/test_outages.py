@@ -5,11 +5,10 @@ import json
 import math
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -23,21 +22,20 @@ from momalisa_api.app import create_app
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable
 from momalisa_api.settings import Settings
+from momalisa_api.store.bucket import StoredObject
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine, transaction
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gcs import GcsBucket
 from momalisa_api.store.progress import Progress
-from momalisa_api.store.queue import migrate_queue
-from momalisa_api.store.schema import migrate
 from momalisa_api.store.tables import keys
 from momalisa_api.walks.walk import State
 from tests.support.api_process import answers, serving
 from tests.support.deployment import free_port, wait_until
 from tests.support.factories import FakeFleet, spec
 from tests.support.gcs import FakeGcs
-from tests.support.postgres import Postgres, server
+from tests.support.postgres import Postgres, clean_engine, server
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
@@ -75,7 +73,7 @@ async def test_a_failing_disk_is_an_unavailable_bucket(tmp_path):
     film.write_bytes(b"film")
 
     async def read() -> None:
-        async for _ in bucket.stream("frames/r/0.png", 0, 9):
+        async for _ in bucket.stream(StoredObject("frames/r/0.png", 9, "", None), 0, 9):
             pass
 
     with capture_logs() as log:
@@ -83,7 +81,7 @@ async def test_a_failing_disk_is_an_unavailable_bucket(tmp_path):
             lambda: bucket.put("frames/r/0.png", b""),
             lambda: bucket.put_file("frames/r/0.png", film),
             lambda: bucket.get("frames/r/0.png"),
-            lambda: bucket.size("frames/r/0.png"),
+            lambda: bucket.look("frames/r/0.png"),
             lambda: bucket.delete("frames/r/0.png"),
             read,
         ):
@@ -168,20 +166,6 @@ def postgres() -> Iterator[Postgres]:
         yield postgres
 
 
-@asynccontextmanager
-async def migrated(url: str, **limits: Any) -> AsyncIterator[Any]:
-    """An engine of a database with the current schema and no walks."""
-    engine = open_engine(url, **limits)
-    try:
-        await migrate(engine)
-        await migrate_queue(engine)
-        async with engine.begin() as connection:
-            await connection.execute(text("DELETE FROM walks"))
-        yield engine
-    finally:
-        await engine.dispose()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
@@ -193,7 +177,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def test_a_statement_that_the_database_refuses_is_not_an_outage(url):
     """A bug that looked like an outage would be retried for ever."""
     row = {"name": "somebody", "digest": "0", "made_at": datetime.now(UTC)}
-    async with migrated(url) as engine:
+    async with clean_engine(url) as engine:
         with capture_logs() as log:
             with pytest.raises(DBAPIError):
                 async with transaction(engine) as connection:
@@ -206,7 +190,7 @@ async def test_a_statement_that_the_database_refuses_is_not_an_outage(url):
 
 async def test_a_locked_sqlite_file_is_an_outage(tmp_path):
     """As is a full disk: retrying may help, and there is no bug."""
-    async with migrated(f"sqlite:///{tmp_path}/catalogue.sqlite", sqlite_wait_ms=50) as engine:
+    async with clean_engine(f"sqlite:///{tmp_path}/catalogue.sqlite", sqlite_wait_ms=50) as engine:
         async with engine.connect() as holder:
             await holder.execute(text("BEGIN IMMEDIATE"))
             with pytest.raises(CatalogueUnavailable):
@@ -216,7 +200,7 @@ async def test_a_locked_sqlite_file_is_an_outage(tmp_path):
 
 async def test_a_stopped_server_is_an_outage_and_new_connections_are_opened_afterwards(postgres):
     """Every pooled connection is dead by then, and no caller may get one."""
-    async with migrated(postgres.url) as engine:
+    async with clean_engine(postgres.url) as engine:
         fair_queue = FairQueue(engine)
         with capture_logs() as log:
             async with anyio.create_task_group() as tasks:
@@ -236,7 +220,7 @@ async def test_a_stopped_server_is_an_outage_and_new_connections_are_opened_afte
 
 async def test_an_interrupted_transaction_is_an_outage(postgres):
     """Its result is unknown, so the caller retries; all transactions are safe to repeat."""
-    async with migrated(postgres.url) as engine:
+    async with clean_engine(postgres.url) as engine:
 
         async def cut() -> None:
             async with transaction(engine) as connection:
@@ -251,7 +235,7 @@ async def test_an_interrupted_transaction_is_an_outage(postgres):
 
 async def test_a_frozen_server_is_an_outage_too(postgres):
     """A lost machine closes no connection; callers must not wait for the timeout of TCP."""
-    async with migrated(postgres.url, answer_s=1.0) as engine:
+    async with clean_engine(postgres.url, answer_s=1.0) as engine:
         fair_queue = FairQueue(engine)
         await fair_queue.counts()
         with postgres.frozen():
@@ -263,7 +247,7 @@ async def test_a_frozen_server_is_an_outage_too(postgres):
 
 async def test_a_frozen_transaction_does_not_block_others(postgres):
     """A machine lost during a transaction would lock the walk's row until TCP times out, which takes hours."""
-    async with migrated(postgres.url) as engine, migrated(postgres.url, answer_s=0.5) as another:
+    async with clean_engine(postgres.url) as engine, clean_engine(postgres.url, answer_s=0.5) as another:
         await Catalogue(engine).request(spec(), "somebody")
         async with another.connect() as frozen:
             await frozen.execute(text("SELECT 1 FROM walks FOR UPDATE"))
@@ -273,7 +257,7 @@ async def test_a_frozen_transaction_does_not_block_others(postgres):
 
 async def test_a_transaction_rolled_back_by_a_deadlock_can_be_retried(postgres):
     """PostgreSQL ends one of two transactions that wait for each other; its walk must not fail."""
-    async with migrated(postgres.url) as engine:
+    async with clean_engine(postgres.url) as engine:
         for number in range(2):
             await Catalogue(engine).request(spec(seed=number), "somebody")
         met, ended = asyncio.Barrier(2), list[CatalogueUnavailable]()
@@ -330,7 +314,7 @@ def responses_of_all_routes(url: str, walk: str) -> list[httpx.Response]:
 
 
 async def emptied(url: str) -> None:
-    async with migrated(url):
+    async with clean_engine(url):
         pass
 
 

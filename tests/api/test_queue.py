@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
-from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -21,8 +20,8 @@ from momalisa_api.store.engine import open_engine
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater, migrate_queue, open_queue
 from momalisa_api.store.queue_driver import MAX_CONNECTIONS, PatientDriver, QueueDriver, open_pool
-from momalisa_api.store.schema import migrate, opened
-from tests.support.postgres import Postgres, server
+from momalisa_api.store.schema import opened
+from tests.support.postgres import Postgres, clean_engine, server
 
 pytestmark = pytest.mark.anyio
 WALK = "5" * 32
@@ -65,21 +64,8 @@ def own_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 async def own_engine(own_postgres: Postgres) -> AsyncIterator[AsyncEngine]:
-    async with opened_migrated(own_postgres.url) as engine:
+    async with clean_engine(own_postgres.url) as engine:
         yield engine
-
-
-@asynccontextmanager
-async def opened_migrated(url: str, **limits: Any) -> AsyncIterator[AsyncEngine]:
-    engine = open_engine(url, **limits)
-    try:
-        await migrate(engine)
-        await migrate_queue(engine)
-        async with engine.begin() as connection:
-            await connection.execute(text("DELETE FROM pgqueuer"))
-        yield engine
-    finally:
-        await engine.dispose()
 
 
 def shard(number: int, walk: str = WALK) -> Job:
@@ -330,7 +316,7 @@ async def test_a_job_that_cannot_be_queued_in_an_outage_is_a_problem(own_postgre
 
 async def test_queueing_a_job_does_not_hang_on_a_frozen_server(own_postgres):
     """A machine that is gone closes no connection: callers must not wait for as long as TCP does."""
-    async with opened_migrated(own_postgres.url, answer_s=1.0) as engine, queue_of(engine) as queue:
+    async with clean_engine(own_postgres.url, answer_s=1.0) as engine, queue_of(engine) as queue:
         await queue.put([shard(0)], tag=0)
         with own_postgres.frozen():
             for _ in range(MAX_CONNECTIONS + 1):
@@ -397,3 +383,11 @@ async def test_a_runner_that_ended_receives_no_notifications(own_postgres, own_e
             await until(lambda: ("still", "2") in received)
         tasks.cancel_scope.cancel()
     assert ("driver", "2") not in received
+
+
+async def test_the_queue_has_the_same_settings_of_the_server_as_the_catalogue(own_engine):
+    """A frozen worker must not hold its locks for hours, whichever of the two connections it has."""
+    async with open_pool(own_engine) as pool, own_engine.connect() as connection:
+        for name, default in (("idle_in_transaction_session_timeout", "0"), ("plan_cache_mode", "auto")):
+            found = await pool.fetchval(f"SHOW {name}")
+            assert found == await connection.scalar(text(f"SHOW {name}")) != default

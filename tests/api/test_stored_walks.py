@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, DateTime, MetaData, Table, inspect, select, text, update
+from sqlalchemy import MetaData, Table, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from structlog.testing import capture_logs
 

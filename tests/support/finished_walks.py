@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageFilter
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,7 +21,7 @@ from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.smoothness import measure
 from momalisa_api.walks.spec import WalkSpec
-from momalisa_api.walks.walk import State
+from momalisa_api.walks.walk import State, Walk
 from tests.support.processes import WEIGHTS
 
 StopsAndFrames = tuple[tuple[str, ...], Sequence[bytes]]
@@ -61,15 +62,20 @@ async def _add_one(
         await bucket.put(frame.key, png)
     for name, content in films.items():
         await bucket.put(f"walks/{spec.id}/{name}", content)
-    progress = Progress(engine)
-    walk, _ = await Catalogue(engine).request(spec, "cookie:somebody")
-    await progress.plan(walk, layout, range(spec.frames), [])
-    await progress.move(walk.id, State.WAITING, State.RENDERING)
-    await progress.move(walk.id, State.RENDERING, State.FILMING)
     smoothness = measure(_readers(frames), [point.fraction for point in layout.points])
     facts = smoothness.model_dump(mode="json")
-    await progress.move(walk.id, State.FILMING, State.DONE, films=sorted(films), smoothness=facts)
-    return walk.id
+    return (await add_finished_walk(engine, spec, films=sorted(films), smoothness=facts)).id
+
+
+async def add_finished_walk(engine: AsyncEngine, spec: WalkSpec, **columns: Any) -> Walk:
+    """Add a finished walk to the catalogue only. columns: what its films and its smoothness are."""
+    catalogue, progress = Catalogue(engine), Progress(engine)
+    walk, _ = await catalogue.request(spec, "cookie:somebody")
+    await progress.plan(walk, first_layout(spec), range(spec.frames), [])
+    await progress.move(walk.id, State.WAITING, State.RENDERING)
+    await progress.move(walk.id, State.RENDERING, State.FILMING)
+    await progress.move(walk.id, State.FILMING, State.DONE, **columns)
+    return await catalogue.get(walk.id)
 
 
 def _films(frames: Sequence[bytes]) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ Published emulators ignore preconditions, which the bucket needs to keep the fir
 atomic, as in the real store, which is strongly consistent. One bucket, no credentials.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -13,13 +14,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import google_crc32c
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -49,12 +51,15 @@ class Fault:
     """A fault for the next requests whose line matches: an error status, or a dropped connection (status None).
 
     The line is "METHOD path?query NAME CONTENT-RANGE": NAME is the object's name, CONTENT-RANGE the bytes sent. A
-    request whose connection is dropped has been carried out.
+    request whose connection is dropped has been carried out. stalls: answered when faults are cleared; body: that of
+    a proxy, as HTML, with the status.
     """
 
     pattern: re.Pattern[str]
     status: int | None
     times: float
+    stalls: bool = False
+    body: bytes | None = None
 
 
 class Refused(Exception):
@@ -74,6 +79,7 @@ class FakeGcs:
         self.app = Starlette(
             routes=[
                 Route("/storage/v1/b/{bucket}/o", self._answered(self._list)),
+                Route("/storage/v1/b/{bucket}/iam/testPermissions", self._answered(self._permissions)),
                 Route("/storage/v1/b/{bucket}/o/{name:path}", self._answered(self._object), methods=["GET", "DELETE"]),
                 Route("/download/storage/v1/b/{bucket}/o/{name:path}", self._answered(self._object)),
                 Route("/upload/storage/v1/b/{bucket}/o", self._answered(self._upload), methods=["POST", "PUT"]),
@@ -88,6 +94,7 @@ class FakeGcs:
         self.requests: list[str] = []
         self.page_limit = 1000
         self.keeps_bytes: int | None = None
+        self.denied: frozenset[str] = frozenset()
         self._sessions: dict[str, Session] = {}
         self._faults: list[Fault] = []
         self._watched: list[tuple[re.Pattern[str], Callable[[str, int], None]]] = []
@@ -100,6 +107,14 @@ class FakeGcs:
     def drop(self, pattern: str, times: float = 1) -> None:
         """Carry out the next matching requests, but close the connection in the middle of the response."""
         self._faults.append(Fault(re.compile(pattern), None, times))
+
+    def stall(self, pattern: str, times: float = 1) -> None:
+        """Neither carry out nor answer the next matching requests until `clear_faults`."""
+        self._faults.append(Fault(re.compile(pattern), 503, times, stalls=True))
+
+    def intercept(self, pattern: str, body: bytes, times: float = 1) -> None:
+        """Answer the next matching requests with 200 and this body, without effect, as a proxy may."""
+        self._faults.append(Fault(re.compile(pattern), 200, times, body=body))
 
     def clear_faults(self) -> None:
         """Stop all faults."""
@@ -140,6 +155,10 @@ class FakeGcs:
             fault = next((fault for fault in self._faults if fault.times > 0 and fault.pattern.search(line)), None)
             if fault:
                 fault.times -= 1
+            while fault and fault.stalls and fault in self._faults:
+                await asyncio.sleep(0.02)
+            if fault and fault.body is not None:
+                return HTMLResponse(fault.body, 200)
             if fault and fault.status:
                 return Refused(fault.status, "a fault of the test").answer
             try:
@@ -189,6 +208,8 @@ class FakeGcs:
             "size": str(len(stored.content)),
             "contentType": stored.content_type,
             "crc32c": _crc32c(stored.content),
+            # Generations count microseconds since 1970.
+            "updated": datetime.fromtimestamp(stored.generation / 1e6, UTC).isoformat().replace("+00:00", "Z"),
         }
 
     def _upload(self, request: Request, body: bytes) -> Response:
@@ -246,6 +267,8 @@ class FakeGcs:
             raise Refused(404, f"No such object: {self.bucket}/{name}")
         self._check(name, request.query_params.get("ifGenerationMatch"))
         stored = self.objects[name]
+        if request.query_params.get("generation", str(stored.generation)) != str(stored.generation):
+            raise Refused(404, f"No such object: {self.bucket}/{name}")
         if request.method == "DELETE":
             del self.objects[name]
             return Response(status_code=204)
@@ -261,6 +284,10 @@ class FakeGcs:
         last = min(int(found[2] or size), size - 1)
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         return Response(stored.content[first : last + 1], 206, headers, stored.content_type)
+
+    def _permissions(self, request: Request, body: bytes) -> Response:
+        asked = request.query_params.getlist("permissions")
+        return JSONResponse({"permissions": [name for name in asked if name not in self.denied]})
 
     def _list(self, request: Request, body: bytes) -> Response:
         query = request.query_params

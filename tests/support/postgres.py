@@ -13,7 +13,12 @@ from typing import Any
 
 import asyncpg
 import psutil
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from momalisa_api.store import schema
+from momalisa_api.store.engine import open_engine
+from momalisa_api.store.queue import migrate_queue
 from tests.support.processes import SCRIPTS, free_port
 
 USER = "momalisa"
@@ -126,6 +131,22 @@ def cluster() -> Iterator[str]:
     """The URL of a running server. Raises FileNotFoundError if PostgreSQL is not installed."""
     with server() as postgres:
         yield postgres.url
+
+
+@asynccontextmanager
+async def clean_engine(url: str, **limits: Any) -> AsyncIterator[AsyncEngine]:
+    """An engine of a database with the current schema, and no walks and jobs in it. limits: those of open_engine."""
+    engine = open_engine(url, **limits)
+    try:
+        await schema.migrate(engine)
+        await migrate_queue(engine)
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM walks"))
+            if engine.dialect.name == "postgresql":
+                await connection.execute(text("DELETE FROM pgqueuer"))
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 async def new_database(url: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 A frame is a function that returns its PNG. It is called when the frame is needed, so that one frame is in memory at a
 time, however long the walk is. Each film reads each frame once, and the preview twice, so frames of a remote bucket
-should be copied to a folder first. Equal frames give equal bytes, except for x264 below 128 pixels.
+should be kept in a folder, as far as there is room. Equal frames give equal bytes, except for x264 below 128 pixels.
 """
 
 import io
@@ -23,10 +23,16 @@ _SHARED_WIDTH_PX = 1200
 _LONGEST_FRAME_MS = 60_000
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _EXIF_ROOM = 65_000
+# What a film may need of the disk. A worker's container has room for one film of this size and some frames.
+MAX_FILM_BYTES = 256 * 1024 * 1024
 
 
 class VideoUnavailable(RuntimeError):
     """This installation cannot make MP4. str(error) says what to install."""
+
+
+class FilmTooLarge(Exception):
+    """The film has more than MAX_FILM_BYTES."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,20 @@ def frame_order(count: int, there_and_back: bool) -> list[int]:
 def make_gif(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
     """Write a GIF that loops forever, with `metadata` as its comment.
 
-    Raises ValueError without frames, and for a frame that cannot be read or has another size.
+    Raises ValueError without frames, and for a frame that cannot be read or has another size; FilmTooLarge.
     """
     delay = gif.delay_cs(options.frame_ms)
     blocks: list[tuple[int, int]] = []
     with target.open("w+b") as file:
-        for picture in _pictures(frames, range(len(frames))):
+        for picture in _while_small(_pictures(frames, range(len(frames))), target):
             if not blocks:
                 file.write(gif.header(picture.size, metadata))
             start = file.tell()
             blocks.append((start, file.write(gif.image_block(picture, delay))))
-        for index in frame_order(len(frames), options.there_and_back is not False)[len(frames) :]:
+        back = frame_order(len(frames), options.there_and_back is not False)[len(frames) :]
+        if file.tell() + sum(blocks[index][1] for index in back) > MAX_FILM_BYTES:
+            raise FilmTooLarge
+        for index in back:
             start, length = blocks[index]
             file.seek(start)
             block = file.read(length)
@@ -88,14 +97,15 @@ def make_gif(frames: Frames, target: Path, options: FilmOptions, metadata: str) 
 def make_mp4(frames: Frames, target: Path, options: FilmOptions, metadata: str) -> None:
     """Write an H.264 MP4 of high quality; odd sides grow by one pixel, as yuv420p needs even ones.
 
-    Raises VideoUnavailable without PyAV; ValueError as `make_gif` does.
+    Raises VideoUnavailable without PyAV; ValueError and FilmTooLarge as `make_gif` does.
     """
     mp4 = _mp4()
     encoding = mp4.Encoding(
         mp4_size(*_first_size(frames)), options.frame_ms, crf=16, preset="fast", threads=options.threads
     )
     order = frame_order(len(frames), options.there_and_back is True)
-    mp4.write_mp4(_pictures(frames, order), target, encoding, metadata)
+    mp4.write_mp4(_while_small(_pictures(frames, order), target), target, encoding, metadata)
+    _check_size(target)
 
 
 def make_preview(frames: Frames, target: Path, metadata: str, options: FilmOptions | None = None) -> None:
@@ -178,6 +188,19 @@ def _pictures(frames: Frames, order: Iterable[int]) -> Iterator[Image.Image]:
             sizes = "{} x {}, not {} x {}".format(*picture.size, *expected)
             raise ValueError(f"frame {index} is {sizes} like the frames before it")
         yield picture
+
+
+def _while_small(pictures: Iterator[Image.Image], target: Path) -> Iterator[Image.Image]:
+    """The same pictures, as long as the file that they become is not too large. Raises FilmTooLarge."""
+    for picture in pictures:
+        yield picture
+        _check_size(target)
+
+
+def _check_size(target: Path) -> None:
+    # PyAV creates the file when it writes the first bytes.
+    if target.exists() and target.stat().st_size > MAX_FILM_BYTES:
+        raise FilmTooLarge
 
 
 def _decode(frame: Callable[[], bytes], index: int) -> Image.Image:

@@ -1,6 +1,8 @@
 """Everything that is made of a finished walk's frames: its films, and how smoothly it moves."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from momalisa_api.films import films
@@ -10,25 +12,46 @@ from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.walks.walk import Walk
 
 
-def make_films(frames: films.Frames, walk: Walk, folder: Path) -> tuple[list[Path], Smoothness]:
-    """Write all films of a walk that this installation can make into a folder. Blocks for seconds.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made of a walk. too_large: the films that it has not, because they would have been too large."""
 
-    frames: the walk's frames in order, each a function that returns its PNG. Returns the files and the smoothness;
-    both are in every film's metadata, with the walk's spec and its version, seed and fractions. Raises ValueError for unreadable
-    frames, and what a frame's function raises.
+    films: frozenset[FilmName]
+    too_large: tuple[FilmName, ...]
+    smoothness: Smoothness
+
+
+def make_films(frames: films.Frames, walk: Walk, folder: Path, store: Callable[[Path], None]) -> Made:
+    """Make all films of a walk that this installation can make, one after the other. Blocks for seconds.
+
+    frames: the walk's frames in order, each a function that returns its PNG. store: called with each film, which is
+    deleted from the folder before the next one is made. The smoothness is in every film's metadata, with the walk's
+    spec and its version, seed and fractions. Raises ValueError for unreadable frames, and what the functions raise.
     """
     spec = walk.spec
     fractions = [point.fraction for point in walk.layout.points]
     smoothness = measure(frames, fractions)
-    facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions, "smoothness": smoothness.model_dump(mode="json")}
-    metadata = json.dumps({**spec.model_dump(mode="json"), **facts})
+    facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions}
+    metadata = json.dumps({**spec.model_dump(mode="json"), **facts, "smoothness": smoothness.model_dump(mode="json")})
     gif = films.FilmOptions(spec.frame_ms, spec.gif_there_and_back)
     mp4 = films.FilmOptions(spec.frame_ms, spec.mp4_there_and_back)
-    files = {name: folder / name for name in FilmName}
-    films.make_gif(frames, files[FilmName.GIF], gif, metadata)
-    films.make_poster(frames, files[FilmName.POSTER], metadata)
-    films.make_shared_poster(frames, files[FilmName.SHARED_POSTER], metadata)
+    makers: dict[FilmName, Callable[[Path], None]] = {
+        FilmName.GIF: lambda target: films.make_gif(frames, target, gif, metadata),
+        FilmName.POSTER: lambda target: films.make_poster(frames, target, metadata),
+        FilmName.SHARED_POSTER: lambda target: films.make_shared_poster(frames, target, metadata),
+    }
     if films.can_make_video():
-        films.make_mp4(frames, files[FilmName.MP4], mp4, metadata)
-        films.make_preview(frames, files[FilmName.PREVIEW], metadata, films.FilmOptions(spec.frame_ms))
-    return [path for path in files.values() if path.exists()], smoothness
+        preview = films.FilmOptions(spec.frame_ms)
+        makers[FilmName.MP4] = lambda target: films.make_mp4(frames, target, mp4, metadata)
+        makers[FilmName.PREVIEW] = lambda target: films.make_preview(frames, target, metadata, preview)
+    too_large = []
+    for name, make in makers.items():
+        target = folder / name
+        try:
+            make(target)
+            store(target)
+        except films.FilmTooLarge:
+            too_large.append(name)
+        finally:
+            target.unlink(missing_ok=True)
+    return Made(frozenset(makers) - frozenset(too_large), tuple(too_large), smoothness)

@@ -52,8 +52,8 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
         return create_async_engine(
             f"postgresql+asyncpg://{rest}",
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S, "server_settings": _server_settings(answer_s)},
-            execution_options=_options(answer_s),
+            connect_args={"timeout": CONNECT_S, "server_settings": (server_settings := _server_settings(answer_s))},
+            execution_options=_options(answer_s) | {"server_settings": server_settings},
         )
     raise ValueError(f"{kind}:// is not a supported database; use sqlite:///FILE or postgresql://…")
 

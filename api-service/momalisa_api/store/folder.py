@@ -4,7 +4,8 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, TypeVar
@@ -14,7 +15,7 @@ import anyio.to_thread
 
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.store.bucket import NO_ANSWER, NotInBucket
+from momalisa_api.store.bucket import NO_ANSWER, NOT_WRITABLE, NotInBucket, StoredObject
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -27,6 +28,8 @@ class FolderBucket:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._outage = Outage("bucket")
+        # A thread of its own: a process whose threads are all busy is not one that cannot write.
+        self._probes = anyio.CapacityLimiter(1)
 
     def _path(self, key: str) -> Path:
         path = (self._root / key).resolve()
@@ -58,12 +61,14 @@ class FolderBucket:
     async def get(self, key: str) -> bytes:
         return await self._call(partial(_found, key, self._path(key).read_bytes))
 
-    async def size(self, key: str) -> int:
-        return (await self._call(partial(_found, key, self._path(key).stat))).st_size
+    async def look(self, key: str) -> StoredObject:
+        return _object(key, await self._call(partial(_found, key, self._path(key).stat)))
 
-    async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
-        path = self._path(key)
-        with await self._call(partial(_found, key, lambda: path.open("rb"))) as file:
+    async def stream(self, found: StoredObject, first: int, last: int) -> AsyncIterator[bytes]:
+        path = self._path(found.key)
+        with await self._call(partial(_found, found.key, lambda: path.open("rb"))) as file:
+            if _object(found.key, os.fstat(file.fileno())) != found:
+                raise NotInBucket(found.key)
             file.seek(first)
             while first <= last:
                 chunk = await self._call(partial(file.read, min(CHUNK_BYTES, last - first + 1)))
@@ -73,17 +78,35 @@ class FolderBucket:
                 yield chunk
 
     async def present(self, prefix: str) -> frozenset[str]:
-        def scan() -> frozenset[str]:
-            folder = self._path(prefix)
-            if not folder.is_dir():
-                return frozenset()
-            with os.scandir(folder) as entries:
-                return frozenset(prefix + at.name for at in entries if at.is_file() and not at.name.startswith("."))
+        return await self._call(lambda: frozenset(prefix + at.name for at in self._scan(prefix)))
+
+    async def listed(self, prefix: str) -> dict[str, StoredObject]:
+        def scan() -> dict[str, StoredObject]:
+            return {prefix + at.name: _object(prefix + at.name, at.stat()) for at in self._scan(prefix)}
 
         return await self._call(scan)
 
+    def _scan(self, prefix: str) -> Iterator[os.DirEntry[str]]:
+        """The files of a folder, without those that are being written."""
+        folder = self._path(prefix)
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                yield from (at for at in entries if at.is_file() and not at.name.startswith("."))
+
     async def delete(self, key: str) -> None:
         await self._call(partial(self._path(key).unlink, missing_ok=True))
+
+    async def check_writable(self) -> None:
+        def probe() -> None:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root):
+                pass
+
+        try:
+            await anyio.to_thread.run_sync(probe, limiter=self._probes)
+        except OSError as error:
+            self._outage.missed(error)
+            raise BucketUnavailable(NOT_WRITABLE.format(error.strerror)) from error
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -97,6 +120,12 @@ class FolderBucket:
             raise BucketUnavailable(NO_ANSWER) from error
         self._outage.answered()
         return answer
+
+
+def _object(key: str, status: os.stat_result) -> StoredObject:
+    """A file as an object. Files are never changed in place, so a rewritten one has another time."""
+    modified = datetime.fromtimestamp(status.st_mtime_ns // 1_000_000_000, UTC)
+    return StoredObject(key, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", modified)
 
 
 def _found(key: str, call: Callable[[], T]) -> T:

@@ -3,17 +3,19 @@
 `STORAGE_EMULATOR_HOST` leads to an emulator, without credentials; the library reads it.
 """
 
+import asyncio
 import mimetypes
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from threading import Event
 from time import monotonic
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import anyio
-import anyio.from_thread
-import anyio.to_thread
+import requests
 import structlog
 from google.api_core.exceptions import (
     GoogleAPICallError,
@@ -30,20 +32,22 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.store.bucket import NO_ANSWER, NotInBucket
+from momalisa_api.store.bucket import NO_ANSWER, NotInBucket, StoredObject
 
 # The size of the library's connection pool: one more connection would be opened and closed for each call.
 THREADS = 10
 PATIENCE_S = 20.0
 CHECK_S = 5.0
 PASSING_S = 2.0  # shorter failures are normal for an object store, and not an outage
-TIMEOUT_S = (5.0, 30.0)  # to connect, and between two reads
+# To connect, and between two reads: patience lasts for a second try after a connection that stalls, and for a third.
+TIMEOUT_S = (4.0, 8.0)
 READ_BYTES = 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
+# What a large upload may need beyond the patience: a chunk of it within the time of one read.
+SLOWEST_BYTES_PER_S = 1024 * 1024
 SESSIONS = 3
-# Short waits, as a cancelled caller waits for the current one to end.
 AGAIN: Any = DEFAULT_RETRY.with_delay(initial=0.25, maximum=4.0, multiplier=2.0)
-FAULTS = (GoogleAPIError, GoogleAuthError, DataCorruption)
+FAULTS = (GoogleAPIError, GoogleAuthError, DataCorruption, requests.RequestException, TimeoutError)
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -56,14 +60,26 @@ class NoBucket(Exception):
 class GcsBucket:
     """A Google Cloud Storage bucket, or the part of one below a prefix.
 
-    patience_s: how long a request, with its wait for a thread, is tried again before BucketUnavailable is raised.
+    Google's library blocks, so it runs in threads. A caller waits for at most `patience_s`, wherever the time goes: on
+    a free thread, on a connection that stalls, on retries. A caller that gives up, or is cancelled, leaves at once; its
+    thread ends at the next read.
     """
 
     def __init__(
-        self, name: str, prefix: str = "", *, patience_s: float = PATIENCE_S, check_s: float = CHECK_S
+        self,
+        name: str,
+        prefix: str = "",
+        *,
+        patience_s: float = PATIENCE_S,
+        check_s: float = CHECK_S,
+        timeout_s: tuple[float, float] = TIMEOUT_S,
     ) -> None:
-        """patience_s: seconds of retries per call; check_s: the same for the check at the start."""
+        """patience_s: seconds per call, with its retries; check_s: the same for the check at the start.
+
+        timeout_s: seconds to connect, and between two reads.
+        """
         self._check_s = check_s
+        self._timeout_s = timeout_s
         try:
             # Bucket names are global, so no project is needed.
             self._client: Any = storage.Client(project=None)
@@ -72,11 +88,13 @@ class GcsBucket:
         self._bucket: Any = self._client.bucket(name)
         self._prefix = f"{prefix.strip('/')}/".lstrip("/")
         self._patience_s = patience_s
-        self._threads = anyio.CapacityLimiter(THREADS)
+        self._client._http.hooks["response"].append(_raise_if_not_of_store)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bucket")
         self._outage = Outage("bucket")
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def check(self) -> None:
@@ -91,6 +109,18 @@ class GcsBucket:
             self._outage.missed(error)
         except FAULTS as error:
             raise NoBucket(f"gs://{name} denies access; grant roles/storage.objectUser on it: {error}") from error
+        self._check_permissions()
+
+    def _check_permissions(self) -> None:
+        """Check that objects can be written and read. Raises NoBucket; a store that cannot tell passes."""
+        needed = ["storage.objects.create", "storage.objects.get"]
+        try:
+            granted = self._bucket.test_iam_permissions(needed, timeout=self._check_s, retry=None)
+        except FAULTS:
+            return
+        if missing := set(needed) - set(granted):
+            lacking = " and ".join(sorted(missing))
+            raise NoBucket(f"gs://{self._bucket.name} does not grant {lacking}; grant roles/storage.objectUser on it.")
 
     async def put(self, key: str, content: bytes) -> bool:
         """Store an object, if its key is free.
@@ -101,18 +131,24 @@ class GcsBucket:
         blob = self._blob(key)
 
         def send(again: Any) -> None:
-            blob.upload_from_string(content, **_first(key), retry=again)
+            blob.upload_from_string(content, **self._first(key), retry=again)
 
         return await self._call(partial(_create, send))
 
     async def put_file(self, key: str, source: Path) -> bool:
         """Store a file like `put`: above 8 MiB in a resumable session, restarted if the session is lost."""
         blob = self._blob(key, chunk_size=UPLOAD_BYTES)
+        size = (await anyio.Path(source).stat()).st_size
+        given_up = Event()
 
         def send(again: Any) -> None:
+            with source.open("rb") as file:
+                send_file(_UntilGivenUp(file, given_up), again)
+
+        def send_file(file: "_UntilGivenUp", again: Any) -> None:
             for session in range(1, SESSIONS + 1):
                 try:
-                    blob.upload_from_filename(source, **_first(key), retry=again)
+                    blob.upload_from_file(file, rewind=True, size=size, **self._first(key), retry=again)
                     break
                 except (ValueError, GoogleAPICallError) as error:
                     # ValueError: the library cannot resume if the server kept only part of a chunk.
@@ -121,56 +157,71 @@ class GcsBucket:
                         raise
                     log.warning("upload restarted", key=key, error=str(error))
 
-        return await self._call(partial(_create, send))
+        try:
+            return await self._call(partial(_create, send), patience_s=self._patience_s + size / SLOWEST_BYTES_PER_S)
+        finally:
+            given_up.set()
 
     async def get(self, key: str) -> bytes:
-        return await self._call(partial(_found, key, self._blob(key).download_as_bytes))
+        return await self._call(partial(self._found, key, self._blob(key).download_as_bytes))
 
-    async def size(self, key: str) -> int:
-        def look(again: Any) -> int:
+    async def look(self, key: str) -> StoredObject:
+        def look(again: Any) -> StoredObject:
             blob = self._blob(key)
-            _found(key, blob.reload, again)
-            return int(blob.size or 0)  # one emulator omits a size of zero
+            self._found(key, blob.reload, again)
+            return self._object(blob)
 
         return await self._call(look)
 
-    async def stream(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
+    def _object(self, blob: Any) -> StoredObject:
+        modified = blob.updated and blob.updated.replace(microsecond=0)
+        # One emulator omits a size of zero.
+        return StoredObject(blob.name.removeprefix(self._prefix), int(blob.size or 0), str(blob.generation), modified)
+
+    async def stream(self, found: StoredObject, first: int, last: int) -> AsyncIterator[bytes]:
         while first <= last:
-            chunk = await self._range(key, first, min(first + READ_BYTES - 1, last))
+            chunk = await self._range(found, first, min(first + READ_BYTES - 1, last))
             if not chunk:
                 return
             first += len(chunk)
             yield chunk
 
-    async def _range(self, key: str, first: int, last: int) -> bytes:
+    async def _range(self, found: StoredObject, first: int, last: int) -> bytes:
         """Read bytes of an object, both ends included, and none beyond its end."""
-        download = partial(self._blob(key).download_as_bytes, start=first, end=last)
+        blob = self._bucket.blob(self._name(found.key), generation=int(found.version))
+        download = partial(blob.download_as_bytes, start=first, end=last)
 
         def read(again: Any) -> Any:
             try:
-                return _found(key, download, again)
+                return self._found(found.key, download, again)
             except RequestRangeNotSatisfiable:
                 return b""
 
         return await self._call(read)
 
     async def present(self, prefix: str) -> frozenset[str]:
-        def scan(again: Any) -> frozenset[str]:
+        return frozenset(await self.listed(prefix))
+
+    async def listed(self, prefix: str) -> dict[str, StoredObject]:
+        def scan(again: Any) -> dict[str, StoredObject]:
             begins = self._name(prefix)
-            wanted = {"delimiter": "/", "fields": "items(name),nextPageToken"}
-            found = self._bucket.list_blobs(prefix=begins, **wanted, retry=again, timeout=TIMEOUT_S)
-            return frozenset(blob.name.removeprefix(self._prefix) for blob in found)
+            wanted = {"delimiter": "/", "fields": "items(name,size,generation,updated),nextPageToken"}
+            found = self._bucket.list_blobs(prefix=begins, **wanted, retry=again, timeout=self._timeout_s)
+            return {entry.key: entry for entry in map(self._object, found)}
 
         return await self._call(scan)
 
     async def delete(self, key: str) -> None:
         def remove(again: Any) -> None:
             try:
-                self._blob(key).delete(retry=again, timeout=TIMEOUT_S)
+                self._blob(key).delete(retry=again, timeout=self._timeout_s)
             except NotFound:
                 return  # or an earlier try deleted it and its response was lost
 
         await self._call(remove)
+
+    async def check_writable(self) -> None:
+        """Nothing to do: `check` has looked at the permissions, and an outage of the store passes by itself."""
 
     def _name(self, key: str) -> str:
         if key.startswith("/") or ".." in key.split("/"):
@@ -180,36 +231,87 @@ class GcsBucket:
     def _blob(self, key: str, chunk_size: int | None = None) -> Any:
         return self._bucket.blob(self._name(key), chunk_size)
 
-    async def _call(self, call: Callable[[Any], T]) -> T:
-        """Run a call with its retries in a thread. Raises BucketUnavailable when the retries end."""
-        began = monotonic()
+    async def _call(self, call: Callable[[Any], T], patience_s: float | None = None) -> T:
+        """Run a call with its retries in a thread. Raises BucketUnavailable when the patience ends."""
+        limit_s = self._patience_s if patience_s is None else patience_s
+        ends_at = monotonic() + limit_s
+        given_up = Event()
 
         def in_thread() -> T:
-            asked_at = monotonic()
-            left_s = max(0.0, self._patience_s - (asked_at - began))
-            return call(partial(AGAIN.with_timeout(left_s), on_error=partial(self._on_fault, asked_at)))
+            began_at = monotonic()
+            again = AGAIN.with_timeout(max(0.0, ends_at - began_at))
+            return call(partial(again, on_error=partial(self._on_fault, given_up, began_at)))
 
         try:
-            answer = await anyio.to_thread.run_sync(in_thread, limiter=self._threads)
+            with anyio.fail_after(limit_s):
+                # Not anyio's threads: a future that is cancelled leaves the queue, and its slot stays taken until
+                # the thread really ends.
+                answer = await asyncio.wrap_future(self._threads.submit(in_thread))
         except FAULTS as error:
             self._outage.missed(error)
             raise BucketUnavailable(NO_ANSWER) from error
+        finally:
+            given_up.set()
         self._outage.answered()
         return answer
 
-    def _on_fault(self, asked_at: float, error: Exception) -> None:
-        """Before each retry: stop if the caller was cancelled, which raises the cancellation."""
+    def _on_fault(self, given_up: Event, began_at: float, error: Exception) -> None:
+        """Before each retry: stop if the caller does not wait any more."""
         if isinstance(error, InvalidResponse):
             error.response.close()  # the library leaves a failed download's response open
-        anyio.from_thread.check_cancelled()
-        if monotonic() - asked_at > PASSING_S:
+        if given_up.is_set():
+            raise InterruptedError("nobody waits for this call any more")
+        if monotonic() - began_at > PASSING_S:
             self._outage.missed(error)
 
+    def _first(self, key: str) -> dict[str, Any]:
+        """The precondition that lets an upload succeed only if its key is free."""
+        media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        return {"if_generation_match": 0, "content_type": media_type, "timeout": self._timeout_s}
 
-def _first(key: str) -> dict[str, Any]:
-    """The precondition that lets an upload succeed only if its key is free."""
-    media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
-    return {"if_generation_match": 0, "content_type": media_type, "timeout": TIMEOUT_S}
+    def _found(self, key: str, call: Callable[..., Any], again: Any) -> Any:
+        try:
+            return call(retry=again, timeout=self._timeout_s)
+        except NotFound:
+            raise NotInBucket(key) from None
+
+
+class _UntilGivenUp:
+    """A file to upload that ends with an error when nobody waits for the upload any more."""
+
+    def __init__(self, file: IO[bytes], given_up: Event) -> None:
+        self._file = file
+        self._given_up = given_up
+
+    def read(self, size: int = -1) -> bytes:
+        if self._given_up.is_set():
+            raise InterruptedError("nobody waits for this upload any more")
+        return self._file.read(size)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+
+def _raise_if_not_of_store(response: requests.Response, **_: Any) -> None:
+    """Raise ConnectionError, which is retried, for a successful response that the store did not send: a proxy's page.
+
+    The store's own have a JSON object, or an object's generation or checksum, or the address of an upload session.
+    """
+    if response.status_code not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.PARTIAL_CONTENT):
+        return
+    if any(name in response.headers for name in ("x-goog-generation", "x-goog-hash", "location")):
+        return
+    try:
+        if isinstance(response.json(), dict):
+            return
+    except ValueError:
+        pass
+    response.close()
+    kind = response.headers.get("content-type", "no content type")
+    raise requests.ConnectionError(f"a response that is not of the store: {kind}, {len(response.content)} bytes")
 
 
 def _create(send: Callable[[Any], None], again: Any) -> bool:
@@ -218,10 +320,3 @@ def _create(send: Callable[[Any], None], again: Any) -> bool:
     except PreconditionFailed:
         return False
     return True
-
-
-def _found(key: str, call: Callable[..., Any], again: Any) -> Any:
-    try:
-        return call(retry=again, timeout=TIMEOUT_S)
-    except NotFound:
-        raise NotInBucket(key) from None

@@ -122,8 +122,8 @@ class WalkChanges:
 
 
 def connect_arguments(engine: AsyncEngine) -> dict[str, Any]:
-    """asyncpg's arguments for a connection outside the engine's pool: an engine on PostgreSQL."""
+    """asyncpg's arguments for a connection outside the pool of an engine on PostgreSQL, with the same settings."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     # An argument of SQLAlchemy's own.
     arguments.pop("prepared_statement_cache_size", None)
-    return dict(arguments)
+    return {**arguments, "server_settings": engine.get_execution_options()["server_settings"]}

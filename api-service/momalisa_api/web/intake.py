@@ -2,7 +2,7 @@
 
 import structlog
 
-from momalisa_api.problems import Unavailable
+from momalisa_api.problems import BucketUnavailable, Unavailable
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.queue import Job, Kind, Queue
@@ -35,6 +35,11 @@ class Intake:
 
         Raises QueueFull, QuotaExceeded, Unavailable.
         """
+        try:
+            await self._bucket.check_writable()
+        except BucketUnavailable:
+            if not await self._catalogue.knows(spec.id):
+                raise
         warnings = unknown_words(spec, self._card)
         walk, started = await self._catalogue.request(
             spec, owner, listed=listed, warnings=warnings, admission=self._quotas.check
@@ -57,12 +62,14 @@ class Intake:
     async def _restart(self, walk: Walk, owner: str) -> bool:
         admission = self._quotas.check
         if walk.state in (State.FAILED, State.CANCELLED):
+            await self._bucket.check_writable()
             return await self._catalogue.restart(walk, owner, admission=admission)
         if walk.state is not State.DONE:
             return False
         films = await self._stored_films(walk.id)
         if walk.films <= films and await self._all_frames_stored(walk):
             return False
+        await self._bucket.check_writable()
         return await self._catalogue.restart(walk, owner, admission=admission, films=sorted(walk.films & films))
 
     async def _enqueue(self, walk: Walk) -> None:

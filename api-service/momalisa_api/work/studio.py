@@ -7,32 +7,35 @@ from what the bucket holds. web/intake.py accepts walks; work/worker.py calls th
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
-from threading import Event
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import structlog
 from pydantic import TypeAdapter
 
-from momalisa_api.films.make import make_films
+from momalisa_api.films.make import Made, make_films
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.store.bucket import Bucket, NotInBucket, copied_aside
+from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
-from momalisa_api.walks.smoothness import Smoothness, Thumbnail
+from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.work.frame_reader import FrameReader
 
 log = structlog.get_logger()
 
 NOTHING_MOVES = "All frames of this walk are the same picture. Try other prompts or another seed."
+TOO_LARGE = "{} would be too large for this walk, so there is none. Use another film, or request a smaller walk."
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two stops. The URL still works."
 WARNINGS: Final = TypeAdapter(list[str])
 
@@ -194,43 +197,46 @@ class Studio:
                 return
             log.debug("walk filming", walk=walk.id)
             try:
-                films, smoothness = await self._films(walk)
+                made = await self._films(walk)
             except NotInBucket as gone:
                 log.warning("frame lost, planning the walk again", walk=walk.id, frame=str(gone))
                 with anyio.CancelScope(shield=True):  # this makes the current job outdated
                     if await self._progress.discard_plan(walk):
                         await self.enqueue_jobs(await self._catalogue.get(walk.id))
                 return
-        await self._finish(walk, films, smoothness)
+        await self._finish(walk, made)
 
-    async def _finish(self, walk: Walk, films: frozenset[str], smoothness: Smoothness) -> None:
-        if smoothness.evenness is None:
-            await self._progress.warn(walk.id, [NOTHING_MOVES])
-        done = {"films": sorted(films), "smoothness": smoothness.model_dump(mode="json")}
+    async def _finish(self, walk: Walk, made: Made) -> None:
+        warnings = [TOO_LARGE.format(name) for name in made.too_large]
+        if made.smoothness.evenness is None:
+            warnings.append(NOTHING_MOVES)
+        if warnings:
+            await self._progress.warn(walk.id, warnings)
+        done = {"films": sorted(made.films), "smoothness": made.smoothness.model_dump(mode="json")}
         if await self._progress.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
-            log.info("walk done", walk=walk.id, films=sorted(films))
+            log.info("walk done", walk=walk.id, films=sorted(made.films))
 
-    async def _films(self, walk: Walk) -> tuple[frozenset[str], Smoothness]:
-        """Make a walk's films and store them. Returns their names, and the walk's smoothness."""
-        frames = walk.frames
-        async with copied_aside(self._bucket, [frame.key for frame in frames]) as copies:
-            stopped = Event()
-            pictures = [partial(_read_unless, stopped, copy) for copy in copies]
+    async def _films(self, walk: Walk) -> Made:
+        """Make a walk's films and store them."""
+
+        def store(path: Path) -> None:
+            anyio.from_thread.run(self._bucket.put_file, f"walks/{walk.id}/{path.name}", path)
+            log.debug("film stored", walk=walk.id, film=path.name)
+
+        with TemporaryDirectory(prefix="momalisa-") as folder:
+            reader = FrameReader(self._bucket, [frame.key for frame in walk.frames], Path(folder))
             try:
                 # A worker that stops does not wait for an encoder, which ends at its next frame.
-                made, smoothness = await anyio.to_thread.run_sync(
+                return await anyio.to_thread.run_sync(
                     make_films,
-                    pictures,
+                    reader.frames,
                     walk,
-                    copies[0].parent,
+                    Path(folder),
+                    store,
                     abandon_on_cancel=True,
                 )
             finally:
-                stopped.set()
-            for path in made:
-                await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
-                log.debug("film stored", walk=walk.id, film=path.name)
-        return frozenset(path.name for path in made), smoothness
+                reader.stop()
 
 
 def missing_jobs(walk: Walk) -> list[Job]:
@@ -259,10 +265,3 @@ def _indices(frames: Sequence[Frame]) -> dict[Frame, list[int]]:
     for index, frame in enumerate(frames):
         indices.setdefault(frame, []).append(index)
     return indices
-
-
-def _read_unless(stopped: Event, copy: Path) -> bytes:
-    """Read a frame, unless the film is not needed any more, which raises InterruptedError."""
-    if stopped.is_set():
-        raise InterruptedError("the film is not needed any more")
-    return copy.read_bytes()

@@ -245,10 +245,10 @@ export interface paths {
         };
         /**
          * Check that the process accepts requests
-         * @description Answer 200 once the process has started, and 503 while it shuts down.
+         * @description Answer 200 once the process has started, and 503 while it shuts down or cannot write to its bucket folder.
          *
-         *     Outages of the bucket and the database are not considered: all processes share them, and a load balancer that
-         *     removed every process could not show an error any more.
+         *     Outages of a remote bucket and of the database are not considered: all processes share them, and a load balancer
+         *     that removed every process could not show an error any more.
          */
         get: operations["get_readiness"];
         put?: never;
@@ -979,10 +979,14 @@ export interface operations {
                 accept?: string | null;
                 /** @description wait=20 waits up to 20 s for the walk (long poll). */
                 prefer?: string | null;
-                /** @description One range of bytes, such as bytes=0-1023. */
+                /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
                 /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -1290,6 +1294,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Invalid request */
             422: {
                 headers: {
@@ -1358,6 +1371,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Invalid request */
             422: {
                 headers: {
@@ -1410,6 +1432,15 @@ export interface operations {
             };
             /** @description Walk not found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No longer available */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1498,6 +1529,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Request body too large */
             413: {
                 headers: {
@@ -1560,6 +1600,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Invalid request */
             422: {
                 headers: {
@@ -1604,10 +1653,14 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description One range of bytes, such as bytes=0-1023. */
+                /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
                 /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
             };
             path: {
                 /** @description Number of the frame, counted from 0. */
@@ -1624,6 +1677,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1635,6 +1690,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
@@ -1701,10 +1758,14 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description One range of bytes, such as bytes=0-1023. */
+                /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
                 /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
             };
             path: {
                 /** @description Seed of the noise that the picture starts from. */
@@ -1725,6 +1786,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1736,6 +1799,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
@@ -1802,10 +1867,14 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description One range of bytes, such as bytes=0-1023. */
+                /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
                 /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
             };
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -1820,6 +1889,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1831,6 +1902,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
@@ -1897,10 +1970,14 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description One range of bytes, such as bytes=0-1023. */
+                /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
                 /** @description An ETag; the answer is 304 if it is current. */
                 "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
             };
             path: {
                 /** @description walk.gif: The walk as a GIF. poster.webp: The middle frame, at most 512 pixels a side. poster.jpg: The middle frame for link previews, at most 1200 pixels wide. walk.mp4: The walk as an H.264 MP4. preview.mp4: A small MP4 for galleries, at most 256 pixels a side. */
@@ -1917,6 +1994,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1931,6 +2010,8 @@ export interface operations {
                 headers: {
                     /** @description Identifies this content. */
                     ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
                     /** @description The range of bytes and the total size. */
                     "Content-Range"?: string;
                     [name: string]: unknown;
@@ -2039,7 +2120,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Server shutting down */
+            /** @description Server shutting down. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -1,10 +1,8 @@
 """What routes need, handed out by FastAPI one by one: each route names its own dependencies."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-import anyio
 from fastapi import Depends, FastAPI, Path, Request
 
 from momalisa_api.metrics import Metrics
@@ -22,13 +20,6 @@ from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ZipLimiter:
-    """Lets one archive of frames be packed at a time: each takes disk space for all frames of its walk."""
-
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 def provide(app: FastAPI, parts: Mapping[type[Any], Any]) -> None:
@@ -64,7 +55,6 @@ LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
 MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]
 BlocklistDep = Annotated[Blocklist, Depends(_dependency(Blocklist))]
-ZipLimiterDep = Annotated[ZipLimiter, Depends(_dependency(ZipLimiter))]
 
 WalkId = Annotated[str, Path(description="The walk's id: a hash of its spec.", pattern="^[0-9a-f]{32}$")]
 

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from momalisa_api.problems import CatalogueUnavailable, Stopping
+from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable, Stopping
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.deps import CatalogueDep, FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
+from momalisa_api.web.routes.deps import BucketDep, CatalogueDep, FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
 
 router = APIRouter(tags=["health"])
 
@@ -20,16 +20,17 @@ async def get_health() -> Response:
     "/readyz",
     summary="Check that the process accepts requests",
     response_class=Response,
-    responses=documented(Stopping),
+    responses=documented(Stopping, BucketUnavailable),
 )
-async def get_readiness(live: LiveUpdatesDep) -> Response:
-    """Answer 200 once the process has started, and 503 while it shuts down.
+async def get_readiness(live: LiveUpdatesDep, bucket: BucketDep) -> Response:
+    """Answer 200 once the process has started, and 503 while it shuts down or cannot write to its bucket folder.
 
-    Outages of the bucket and the database are not considered: all processes share them, and a load balancer that
-    removed every process could not show an error any more.
+    Outages of a remote bucket and of the database are not considered: all processes share them, and a load balancer
+    that removed every process could not show an error any more.
     """
     if live.ending:
         raise Stopping("This process is shutting down. Retry: another one answers.")
+    await bucket.check_writable()
     return Response("ready\n", media_type="text/plain")
 
 

@@ -31,6 +31,7 @@ from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
 from momalisa_api.web.routes.auth import Caller, Owner
+from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
     BlocklistDep,
     BucketDep,
@@ -42,7 +43,7 @@ from momalisa_api.web.routes.deps import (
     SettingsDep,
 )
 from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of
-from momalisa_api.web.routes.media import NO_VIDEO, NoneMatch, RangeHeader, film_of
+from momalisa_api.web.routes.media import NO_VIDEO, film_of
 from momalisa_api.web.routes.negotiation import preferred, waiting_s
 from momalisa_api.web.routes.schemas import Listing, RequestResource, WalkResource, WalkViews, WalkViewsDep, walk_url
 
@@ -99,12 +100,11 @@ async def get_film(
     views: WalkViewsDep,
     bucket: BucketDep,
     caller: Caller,
+    conditions: ConditionsDep,
     accept: Annotated[
         str | None, Header(description="image/gif (the default), video/mp4, or application/json for the walk resource.")
     ] = None,
     prefer: Annotated[str | None, Header(description="wait=20 waits up to 20 s for the walk (long poll).")] = None,
-    byte_range: RangeHeader = None,
-    none_match: NoneMatch = None,
 ) -> Response:
     """Get the film of a walk between two prompts. Starts the walk if it is new; repeat the request until it is done."""
     media_type = preferred(accept, OFFERED)
@@ -123,7 +123,7 @@ async def get_film(
     headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id), "Cache-Control": "no-cache"}
     if media_type not in DOWNLOADS:
         return JSONResponse((await views.show(found)).model_dump(mode="json"), headers=headers)
-    answer = await film_of(found, DOWNLOADS[media_type].name, bucket, byte_range, none_match)
+    answer = await film_of(found, DOWNLOADS[media_type].name, bucket, conditions)
     answer.headers.update(headers)
     return answer
 

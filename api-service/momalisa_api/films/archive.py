@@ -1,0 +1,84 @@
+"""The bytes of a ZIP archive of stored files. Its size is known before any file is read, and any part can be made.
+
+One file is in memory at a time, however many there are. Reads and writes nothing itself.
+Source: APPNOTE.TXT 6.3.10, PKWARE, 2022 (the section numbers below).
+"""
+
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Final
+from zlib import crc32
+
+_VERSION: Final = 20  # to extract: stored files
+_VERSION_64: Final = 45
+_UTF8: Final = 0x800
+_MIDNIGHT: Final = 0
+_JANUARY_1980: Final = (1 << 5) | 1
+_MOST_16: Final = 0xFFFF
+_MOST_32: Final = 0xFFFFFFFF
+_LOCAL_HEADER_BYTES: Final = 30
+
+ReadEntry = Callable[[int], Awaitable[bytes]]
+
+
+class Archive:
+    """An archive of files with these names and sizes in bytes, in this order. Equal files give equal archives."""
+
+    def __init__(self, entries: Sequence[tuple[str, int]]) -> None:
+        self._names = [name.encode() for name, _ in entries]
+        self._sizes = [size for _, size in entries]
+        # Where each entry begins, and after the last one the directory.
+        lengths = (_LOCAL_HEADER_BYTES + len(name) + size for name, (_, size) in zip(self._names, entries, strict=True))
+        self._starts = [0, *accumulate(lengths)]
+        self.size = self._starts[-1] + len(self._directory(dict.fromkeys(range(len(entries)), 0)))
+
+    async def part(self, first: int, last: int, read: ReadEntry) -> AsyncIterator[bytes]:
+        """The bytes from `first` to `last`, both included, in chunks. read: the content of an entry, by its number.
+
+        The directory at the end has the checksums of all files, so a part with the end reads every file.
+        """
+        checksums: dict[int, int] = {}
+        for number, (start, end) in enumerate(pairwise(self._starts)):
+            if first < end and start <= last:
+                content = await read(number)
+                checksums[number] = crc32(content)
+                for at, chunk in ((start, self._header(number, checksums[number])), (end - len(content), content)):
+                    if wanted := chunk[max(0, first - at) : max(0, last + 1 - at)]:
+                        yield wanted
+        start = self._starts[-1]
+        if last >= start:
+            for number in range(len(self._names)):
+                if number not in checksums:
+                    checksums[number] = crc32(await read(number))
+            yield self._directory(checksums)[max(0, first - start) : last + 1 - start]
+
+    def _header(self, number: int, checksum: int) -> bytes:
+        """The local header of an entry (section 4.3.7)."""
+        return b"PK\3\4" + struct.pack("<H", _VERSION) + self._facts(number, checksum) + self._names[number]
+
+    def _facts(self, number: int, checksum: int, extra_bytes: int = 0) -> bytes:
+        """What both headers of an entry have: flags, method 0, date, checksum, sizes, and lengths of name and extra."""
+        size, name = self._sizes[number], self._names[number]
+        dated = (_UTF8, 0, _MIDNIGHT, _JANUARY_1980)
+        return struct.pack("<HHHHIIIHH", *dated, checksum, size, size, len(name), extra_bytes)
+
+    def _directory(self, checksums: Mapping[int, int]) -> bytes:
+        """The central directory and its end, in the ZIP64 format where that is needed (sections 4.3.12 to 4.3.16)."""
+        records = b"".join(self._record(number, checksums[number]) for number in range(len(self._names)))
+        count, size, start = len(self._names), len(records), self._starts[-1]
+        end = b""
+        if count >= _MOST_16 or start >= _MOST_32:
+            whole = struct.pack("<QHHIIQQQQ", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start)
+            end = b"PK\6\6" + whole + b"PK\6\7" + struct.pack("<IQI", 0, start + size, 1)
+        least = (min(count, _MOST_16), min(count, _MOST_16), min(size, _MOST_32), min(start, _MOST_32))
+        return records + end + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, *least, 0)
+
+    def _record(self, number: int, checksum: int) -> bytes:
+        """An entry of the central directory (section 4.3.12), with a ZIP64 field if it begins beyond 4 GiB (4.5.3)."""
+        start = self._starts[number]
+        extra = struct.pack("<HHQ", 1, 8, start) if start >= _MOST_32 else b""
+        versions = struct.pack("<HH", _VERSION, _VERSION_64 if extra else _VERSION)
+        rest = struct.pack("<HHHII", 0, 0, 0, 0, min(start, _MOST_32))
+        facts = self._facts(number, checksum, len(extra))
+        return b"PK\1\2" + versions + facts + rest + self._names[number] + extra
