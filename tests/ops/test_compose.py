@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,37 @@ def test_the_compose_files_contain_no_secrets() -> None:
     for file in (COMPOSE, *OVERRIDES):
         for found in re.findall(r"(?:PASSWORD|SECRET|TOKEN)\w*: *(.+)", file.read_text()):
             assert found == "${POSTGRES_PASSWORD:-}" or found.startswith("/run/"), found
+
+
+def stored_password(volume: Path, given: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of the service `secret` on a folder instead of its volume."""
+    *_, script = SERVICES["secret"]["command"]
+    return subprocess.run(
+        [sys.executable, "-c", script.replace("/run/momalisa", str(volume))],
+        env={"POSTGRES_PASSWORD": given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("first", ["", "chosen:p@ss\\word"])
+def test_the_first_database_password_stays(tmp_path: Path, first: str) -> None:
+    """PostgreSQL's volume was initialized with it. If it were overwritten, nobody could sign in again."""
+    assert stored_password(tmp_path, first).returncode == 0
+    kept = (tmp_path / "password").read_text()
+    assert kept == first or (not first and len(kept) >= 30)
+    for later, code in (("another", 1), ("", 0), (kept, 0)):
+        done = stored_password(tmp_path, later)
+        assert done.returncode == code, done.stderr
+        assert ("docs/docker.md#the-database-password" in done.stderr) == bool(code)
+        assert (tmp_path / "password").read_text() == kept
+        assert (tmp_path / "pgpass").read_text() == f"*:*:*:momalisa:{kept}\n"
+        assert kept not in done.stderr
+
+
+def test_a_start_that_was_killed_leaves_no_empty_password(tmp_path: Path) -> None:
+    """PostgreSQL refuses to initialize with one."""
+    (tmp_path / "password").touch()
+    assert stored_password(tmp_path, "").returncode == 0
+    assert len((tmp_path / "password").read_text()) >= 30
