@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
 from tests.support.factories import FakeFleet, FakeReplica, write_card
 from tests.support.gallery import FONT, SCRIPT, Head, make_gallery
-from tests.support.nginx import TEMPLATE, nginx, read_by_nginx, render
+from tests.support.nginx import TEMPLATE, assert_is_problem, nginx, read_by_nginx, render, response_to
 from tests.support.processes import free_port, wait_until
 
 REQUEST = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
@@ -205,6 +206,59 @@ def test_problems_of_the_api_pass_through_nginx(site):
     docs = site.outside.get("/api/docs", headers=BROWSER)
     assert docs.status_code == 200
     assert "content-security-policy" not in docs.headers
+
+
+CJK = quote("画" * 500)
+LONG = quote("🎨" * 1000)
+EIGHT = "&".join(f"stop={quote(chr(0x4E00 + number) * 120)}" for number in range(8))
+JSON = {"Accept": "application/json"}
+# What the api accepts, or refuses in its own words: path and headers.
+LARGE: dict[str, tuple[str, dict[str, str]]] = {
+    "two prompts of 500 CJK characters": (f"/api/v1/walk?start={CJK}&end={CJK}&frames=2", JSON),
+    "two prompts of 1000 emoji": (f"/api/v1/walk?start={LONG}&end={LONG}&frames=2", JSON),
+    "an address of 64 KiB": (f"/api/v1/walks/{'0' * 32}?q={'a' * 65_000}", JSON),
+    "a page with eight prompts of 120": (f"/?{EIGHT}", BROWSER),
+    "a page from a page with eight": ("/about", BROWSER | {"Referer": f"http://moma.example/?{EIGHT}"}),
+    "cookies of other apps": ("/api/v1/model", {"Cookie": "; ".join(f"app{n}={'c' * 3000}" for n in range(3))}),
+    "cookies in a page": ("/", BROWSER | {"Cookie": f"app={'c' * 9000}"}),
+}
+
+
+def url_of(client: httpx.Client) -> str:
+    return str(client.base_url).rstrip("/")
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_what_the_api_accepts_reaches_it(site, case):
+    """nginx's own limits are 8 KiB, which is less than the longest prompts."""
+    path, headers = LARGE[case]
+    outer, inner = (response_to(url_of(one), "GET", path, headers) for one in (site.outside, site.inside))
+    assert outer.status_code == inner.status_code
+    assert outer.headers["content-type"] == inner.headers["content-type"]
+    assert outer.status_code in (200, 202, 404)
+
+
+# Method, path, headers, body, and the status of the problem.
+REFUSED: dict[str, tuple[str, str, dict[str, str], bytes, int]] = {
+    "a large body": ("POST", "/api/v1/walks", {"Content-Type": "application/json"}, b" " * 2_000_000, 413),
+    "a large body for a page": ("POST", "/about", {}, b" " * 2_000_000, 413),
+    "a long address": ("GET", f"/api/v1/walk?start={'a' * 65_535}", {}, b"", 414),
+    "a long header": ("GET", "/api/v1/model", {"Cookie": "c" * 300_000}, b"", 431),
+    "many headers": ("GET", "/api/v1/model", {f"X-{n}": "c" * 30_000 for n in range(12)}, b"", 431),
+    "a broken escape": ("GET", "/%zz", {}, b"", 400),
+    "two hosts": ("GET", "/api/v1/model", {"hOST": "a"}, b"", 400),
+    "a page that is posted": ("POST", "/about", {}, b"a=b", 405),
+    "a missing asset": ("GET", "/assets/gone-12345678.js", {}, b"", 404),
+    "a folder": ("GET", "/assets/", {}, b"", 404),
+    "a range past the end": ("GET", "/favicon.svg", {"Range": "bytes=1000000-"}, b"", 416),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_nginx_refuses_is_a_problem(site, case):
+    """Clients parse problem documents, not HTML."""
+    *request, status = REFUSED[case]
+    assert_is_problem(response_to(url_of(site.outside), *request), status)
 
 
 @pytest.mark.parametrize(("trusted", "scheme"), [("0.0.0.0/32", "http"), ("127.0.0.1/32", "https")])

@@ -124,7 +124,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedHost]:
             # A dry run reports changes and makes none.
             assert "Create Docker's data folder" in site.play("site-vm.yml", "--check", "--diff").changed
             assert host.try_command("test -e /etc/docker").returncode == 1
-            site.play("site-vm.yml")
+            assert f"MoMALisa is at {site.url}" in site.play("site-vm.yml").text
             yield site
 
 

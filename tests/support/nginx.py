@@ -5,8 +5,9 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -53,18 +54,25 @@ def read_by_nginx(config: Path) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def nginx(folder: Path, gallery: Path, api: str, **settings: str) -> Iterator[str]:
     """The URL of a running nginx. It logs to nginx.log in the folder."""
+    port = free_port()
+    with running(render(folder, gallery, api, port=port, **settings), port) as url:
+        yield url
+
+
+@contextmanager
+def running(config: Path, port: int) -> Iterator[str]:
+    """The URL of an nginx with a configuration that listens on this port. It logs to nginx.log beside that file."""
     assert NGINX, "no nginx here: make system-packages installs it"
     _allow_open_files()
-    port = free_port()
-    config = render(folder, gallery, api, port=port, **settings)
     # In the foreground, as in a container. Worker processes need the user that may read the folders of the test.
     directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
     command = [NGINX, "-e", "stderr", "-c", str(config), "-g", directives]
-    with (folder / "nginx.log").open("ab") as log:
+    log_file = config.with_name("nginx.log")
+    with log_file.open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             wait_until(lambda: process.poll() is not None or _answers(port))
-            assert process.poll() is None, (folder / "nginx.log").read_text()
+            assert process.poll() is None, log_file.read_text()
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -76,3 +84,30 @@ def _answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/robots.txt", trust_env=False).status_code > 0
     except httpx.TransportError:
         return False
+
+
+def response_to(url: str, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> httpx.Response:
+    """The response to a request that may be longer than httpx sends; path and headers are sent as they are."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=20)
+    try:
+        connection.putrequest(method, path)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(body)
+        answer = connection.getresponse()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    finally:
+        connection.close()
+
+
+def assert_is_problem(response: httpx.Response, status: int) -> None:
+    """The response is a problem document (RFC 9457) with this status, which says what is wrong and what to do."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert (document["status"], bool(document["title"])) == (status, True)
+    assert document["detail"].count(".") >= 1
