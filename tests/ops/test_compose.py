@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
+from momalisa_api.settings import Settings as ApiSettings
+from momalisa_model.settings import Settings as ModelSettings
 from tests.ops.compose_file import COMPOSE, DOCKERFILES, OVERRIDES, SERVICES, arguments_of, default, instructions
 from tests.support.processes import REPOSITORY, SCRIPTS
 
@@ -145,6 +148,33 @@ def test_the_compose_files_contain_no_secrets() -> None:
     for file in (COMPOSE, *OVERRIDES):
         for found in re.findall(r"(?:PASSWORD|SECRET|TOKEN)\w*: *(.+)", file.read_text()):
             assert found == "${POSTGRES_PASSWORD:-}" or found.startswith("/run/"), found
+
+
+# What the overrides pass on.
+BY_OVERRIDE = {"MOMALISA_BUCKET", "MOMALISA_MODEL_ID", "MOMALISA_MODEL_REVISION"}
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"), [(("api-web", "api-worker"), ApiSettings), (("model",), ModelSettings)], ids=["api", "model"]
+)
+def test_every_setting_can_be_set(names: tuple[str, ...], kind: type[BaseSettings]) -> None:
+    """A setting that compose does not pass on has no effect, and nobody says so."""
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    fixed = set(re.findall(r"`(MOMALISA_\w+)`", page.partition("set the other ones themselves")[2].partition("##")[0]))
+    for name in names:
+        environment = SERVICES[name]["environment"]
+        passed = {key for key, value in environment.items() if value is None or key in str(value)}
+        passed |= {found for volume in SERVICES[name]["volumes"] for found in re.findall(r"\$\{(\w+)", str(volume))}
+        settings = {f"MOMALISA_{field.upper()}" for field in kind.model_fields}
+        assert settings - fixed - BY_OVERRIDE == passed & settings
+        assert passed <= settings
+
+
+def test_the_blocklist_is_empty_unless_a_file_is_named() -> None:
+    """/dev/null is mounted in its place."""
+    [mount] = [each for each in SERVICES["api-web"]["volumes"] if "BLOCKLIST" in str(each)]
+    assert default(mount["source"]) == "/dev/null"
+    assert mount["target"] == SERVICES["api-web"]["environment"]["MOMALISA_BLOCKLIST"]
 
 
 def stored_password(volume: Path, given: str) -> subprocess.CompletedProcess[str]:
