@@ -25,6 +25,8 @@ from tests.ops.k8s.rules import violations
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 # Components that need another one.
 NEEDS = {"gateway-tls": "gateway"}
+# What kind's own pods request on its one node: cores and bytes.
+KIND = (0.95, 290 * 2**20)
 CONNECTIONS = {
     ("frontend", "web", 8000),
     ("worker", "model", 8100),
@@ -113,6 +115,27 @@ def test_a_gpu_replica_stops_before_the_next_starts(whole: list[Manifest]):
     assert pod(model)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
+def test_gpu_replicas_run_on_spot_nodes_and_on_others(whole: list[Manifest]):
+    """gke_cluster_gpu_spot=false makes nodes without spot's label, where pods that select it stay pending for ever."""
+    spec = pod(one(whole, "Deployment", "model"))
+    assert spec["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    assert {each["key"] for each in spec["tolerations"]} == {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+
+
+def test_the_hubs_weights_outlive_a_pod(whole: list[Manifest]):
+    """Otherwise each restart of a replica downloads gigabytes."""
+    [cache] = [each for each in pod(one(whole, "Deployment", "model"))["volumes"] if each["name"] == "cache"]
+    assert cache == {"name": "cache", "persistentVolumeClaim": {"claimName": "hub-cache"}}
+    assert one(whole, "PersistentVolumeClaim", "hub-cache")
+
+
+def test_the_local_overlay_fits_two_cores_and_6_gib_also_during_an_update():
+    """On a smaller node than the requests, pods stay pending, and only `kubectl describe` says why."""
+    requested = [requests_during_an_update(workload) for workload in workloads(list(overlay("local")))]
+    assert sum(cores for cores, _ in requested) + KIND[0] <= 2
+    assert sum(memory for _, memory in requested) + KIND[1] <= 6 * 2**30
+
+
 def test_replicas_scale_from_zero_by_pending_frames(whole: list[Manifest]):
     scaled = one(whole, "ScaledObject", "model")["spec"]
     assert (scaled["minReplicaCount"], scaled["fallback"]["replicas"]) == (0, 1)
@@ -124,6 +147,20 @@ def test_replicas_scale_from_zero_by_pending_frames(whole: list[Manifest]):
         "true",
         "max",
     )
+
+
+def requests_during_an_update(workload: Manifest) -> tuple[float, float]:
+    """Cores and bytes that all pods of a workload request while it is replaced."""
+    spec = workload["spec"]
+    pods = spec.get("replicas", 1) + spec.get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 0)
+    asked = [each["resources"]["requests"] for each in pod(workload)["containers"]]
+    return pods * sum(amount(each["cpu"]) for each in asked), pods * sum(amount(each["memory"]) for each in asked)
+
+
+def amount(quantity: str) -> float:
+    """A Kubernetes quantity as a number."""
+    number, unit = re.fullmatch(r"([\d.]+)(m|Mi|Gi)?", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * {"m": 1e-3, "Mi": 2**20, "Gi": 2**30, None: 1}[unit]
 
 
 def metrics() -> set[str]:

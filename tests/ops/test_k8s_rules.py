@@ -85,6 +85,15 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
     (pod_rules.disruptions_are_limited, lambda m: drop(m, "PodDisruptionBudget", "web")),
     (pod_rules.disruptions_are_limited, lambda m: pod(one(m, "Deployment", "web")).pop("topologySpreadConstraints")),
     (
+        pod_rules.disruptions_are_limited,
+        lambda m: pod(one(m, "Deployment", "web"))["topologySpreadConstraints"][0].pop("matchLabelKeys"),
+    ),
+    (
+        pod_rules.failed_jobs_keep_their_logs,
+        lambda m: pod(one(m, "Job", "migrate")).update(restartPolicy="OnFailure"),
+    ),
+    (pod_rules.failed_jobs_keep_their_logs, lambda m: spec(m, "Job", "migrate").update(backoffLimit=10)),
+    (
         safety_rules.pods_are_unprivileged,
         lambda m: pod(one(m, "StatefulSet", "postgres"))["securityContext"].update(runAsNonRoot=False),
     ),

@@ -9,6 +9,7 @@ from tests.ops.k8s.manifests import containers, labels, name, of, pod, selects
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 GPU = "nvidia.com/gpu"
 SLEEP_S = 5
+MOST_RETRIES = 4
 
 
 def containers_have_probes(manifests: list[Manifest]) -> Iterator[str]:
@@ -61,3 +62,12 @@ def disruptions_are_limited(manifests: list[Manifest]) -> Iterator[str]:
         spread = pod(workload).get("topologySpreadConstraints", [])
         if not any(selects(one["labelSelector"], labels(workload)) for one in spread):
             yield f"{name(workload)} is not spread over nodes"
+        if any("pod-template-hash" not in one.get("matchLabelKeys", []) for one in spread):
+            yield f"{name(workload)} also counts the pods of its last release when it spreads the new ones"
+
+
+def failed_jobs_keep_their_logs(manifests: list[Manifest]) -> Iterator[str]:
+    """With OnFailure, the Job's controller deletes the only pod when it gives up. More retries take too long."""
+    for job in of(manifests, "Job"):
+        if pod(job).get("restartPolicy") != "Never" or job["spec"].get("backoffLimit", 6) > MOST_RETRIES:
+            yield f"{name(job)} deletes the logs of its failures, or retries for too long"

@@ -14,6 +14,7 @@ RULES: tuple[Rule, ...] = (
     pod_rules.resources_are_declared,
     pod_rules.pods_stop_gracefully,
     pod_rules.disruptions_are_limited,
+    pod_rules.failed_jobs_keep_their_logs,
     safety_rules.pods_are_unprivileged,
     safety_rules.containers_are_locked_down,
     safety_rules.manifests_contain_no_secrets,
