@@ -20,16 +20,11 @@ def half_done(visit, deployment, request):
         yield visitor
 
 
-def let_through(deployment):
-    for proxy in deployment.direct.proxies:
-        proxy.let_all()
-
-
 def test_a_reload_during_a_walk_continues_it(half_done, deployment):
     """The URL identifies the walk: the page keeps no state that matters."""
     half_done.page.reload()
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(4)
-    let_through(deployment)
+    deployment.let_through()
     half_done.await_state("done")
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(13)
 
@@ -39,7 +34,7 @@ def test_an_offline_visitor_is_told_so_and_catches_up_when_online(half_done, dep
     half_done.allow_console(BROKEN)
     half_done.context.set_offline(True)
     expect(half_done.page.get_by_text("You are offline. The walk continues on the server.")).to_be_visible()
-    let_through(deployment)
+    deployment.let_through()
     deployment.ended({"url": f"/api/v1/walks/{half_done.page.url[-32:]}"})
     expect(half_done.page.locator("li[data-kind='frame']")).to_have_count(4)
     half_done.context.set_offline(False)
@@ -91,7 +86,7 @@ def test_the_page_retries_while_the_server_is_down(half_done, deployment):
     half_done.page.reload()
     expect(half_done.page.get_by_text("The server cannot be reached. Retrying…")).to_be_visible()
     half_done.context.unroute("**/api/**")
-    let_through(deployment)
+    deployment.let_through()
     half_done.await_state("done")
 
 

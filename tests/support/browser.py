@@ -60,7 +60,7 @@ new MutationObserver((mutations) => {
 
 
 class Visitor:
-    """One browser context with one page. A test announces expected console lines; see `allow_console`."""
+    """One browser context with one page or more. A test announces expected console lines; see `allow_console`."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.context, self.url = context, url
@@ -69,10 +69,15 @@ class Visitor:
         self._allowed = list(ALWAYS_ALLOWED)
         context.add_init_script(OBSERVER)
         context.set_default_timeout(LIMIT_MS)
-        self.page: Page = context.new_page()
-        self.page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.console.append(f"thrown: {error}"))
-        self.page.on("request", lambda request: self.requests.append(request))
+        self.page: Page = self.new_page()
+
+    def new_page(self) -> Page:
+        """Another page in the same browser profile, of which everything is recorded as of the first."""
+        page = self.context.new_page()
+        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.console.append(f"thrown: {error}"))
+        page.on("request", lambda request: self.requests.append(request))
+        return page
 
     def go(self, path: str) -> Page:
         self.page.goto(self.url + path)

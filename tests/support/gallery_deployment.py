@@ -43,6 +43,11 @@ class GalleryDeployment(Client):
                 stack.enter_context(proxy.holding(after))
             yield
 
+    def let_through(self) -> None:
+        """Have replicas send everything that `holding` holds."""
+        for proxy in self.direct.proxies:
+            proxy.let_all()
+
     @contextmanager
     def refusing(self, detail: str) -> Iterator[None]:
         """Every replica refuses every render request."""

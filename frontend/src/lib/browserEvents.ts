@@ -1,29 +1,11 @@
 /** What a WalkWatcher needs of the browser: event streams, timers, and news of network, sleep and tab changes. */
 
 import { getWalk } from "../api/client";
+import { takeStreamSlot } from "./streamSlots";
 import type { Environment, EventStream, WalkWatcher } from "./walkWatcher";
 
-/** A page that was hidden for longer checks its connection: sleep can break it without an error event. */
-const STALE_AFTER_MS = 30_000;
-
 export const browser: Environment = {
-  openEvents: (id) => {
-    const source = new EventSource(`/api/v1/walks/${id}/events`);
-    const stream: EventStream = {
-      onwalk: () => undefined,
-      onlost: () => undefined,
-      close: () => {
-        source.close();
-      },
-    };
-    source.addEventListener("walk", (event: MessageEvent<string>) => {
-      stream.onwalk(event.data);
-    });
-    source.addEventListener("error", () => {
-      stream.onlost(source.readyState === EventSource.CLOSED);
-    });
-    return stream;
-  },
+  openEvents: (id) => openWhenThereIsRoom(`/api/v1/walks/${id}/events`),
   getWalk,
   after: (ms, callback) => {
     const timer = setTimeout(callback, ms);
@@ -32,11 +14,50 @@ export const browser: Environment = {
     };
   },
   isOnline: () => navigator.onLine,
+  isVisible: () => !document.hidden,
 };
 
-/** Reconnect a watcher when the network, the machine or the page comes back. Returns a function that stops this. */
-export function reconnectOnWake(watcher: WalkWatcher): () => void {
-  let hiddenAt = 0;
+/** An event stream, opened once the browser has room for one more. */
+function openWhenThereIsRoom(url: string): EventStream {
+  let giveBack = (): void => undefined;
+  let source: EventSource | null = null;
+  let closed = false;
+  const stream: EventStream = {
+    onwalk: () => undefined,
+    onlost: () => undefined,
+    onfull: () => undefined,
+    close: () => {
+      closed = true;
+      source?.close();
+      giveBack();
+    },
+  };
+  void takeStreamSlot().then((slot) => {
+    if (closed) slot?.();
+    else if (slot) {
+      giveBack = slot;
+      source = listen(url, stream);
+    } else stream.onfull();
+  });
+  return stream;
+}
+
+function listen(url: string, stream: EventStream): EventSource {
+  const source = new EventSource(url);
+  source.addEventListener("walk", (event: MessageEvent<string>) => {
+    stream.onwalk(event.data);
+  });
+  source.addEventListener("error", () => {
+    stream.onlost(source.readyState === EventSource.CLOSED);
+  });
+  return source;
+}
+
+/**
+ * Pause a watcher while its page is hidden, and reconnect it when the page or the network comes back. Returns a function
+ * that stops this.
+ */
+export function watchWhileVisible(watcher: WalkWatcher): () => void {
   const listeners = new AbortController();
   const { signal } = listeners;
   const reconnect = () => {
@@ -48,8 +69,8 @@ export function reconnectOnWake(watcher: WalkWatcher): () => void {
     if (event.persisted) reconnect();
   }, { signal });
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) hiddenAt = Date.now();
-    else if (Date.now() - hiddenAt > STALE_AFTER_MS) reconnect();
+    if (document.hidden) watcher.pause();
+    else reconnect();
   }, { signal });
   return () => {
     listeners.abort();

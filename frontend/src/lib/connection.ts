@@ -13,6 +13,8 @@ export const POLL_MS = 3000;
 /** After this many successful polls the event stream is tried again. */
 const POLLS_BEFORE_EVENTS = 20;
 const RETRY_MS = 1000;
+/** The connection of a page that gets no event stream. */
+export const WITHOUT_EVENTS: Connection = { losses: MAX_LOSSES, polls: 0 };
 
 export function afterEvent(): Connection {
   return NEW_CONNECTION;

@@ -1,7 +1,7 @@
 /** The state of a walk's page: the newest version of the walk, connection problems, and announcements. */
 
 import type { Walk } from "../api/client";
-import { browser, reconnectOnWake } from "./browserEvents";
+import { browser, watchWhileVisible } from "./browserEvents";
 import { announcementOf, hasEnded, quarterOf } from "./progressText";
 import { firstChanged, slotsOf } from "./slots";
 import { cachedWalk, cacheWalk } from "./walkCache";
@@ -45,9 +45,9 @@ export class WalkView {
       browser,
     );
     watcher.start();
-    const stopReconnecting = reconnectOnWake(watcher);
+    const stopListening = watchWhileVisible(watcher);
     return () => {
-      stopReconnecting();
+      stopListening();
       watcher.stop();
     };
   }

@@ -10,10 +10,16 @@ const walk = (revision: number, state: Walk["state"] = "rendering") => ({ id: "w
 function unreliable() {
   const opened: (EventStream & { closed: boolean })[] = [];
   const timers: { ms: number; callback: () => void; cancelled: boolean }[] = [];
-  const state = { online: true, respond: (): Promise<Walk> => Promise.resolve(walk(1)) };
+  const state = { online: true, visible: true, respond: (): Promise<Walk> => Promise.resolve(walk(1)) };
   const environment: Environment = {
     openEvents: () => {
-      const stream = { onwalk: () => undefined, onlost: () => undefined, closed: false, close: () => (stream.closed = true) };
+      const stream = {
+        onwalk: () => undefined,
+        onlost: () => undefined,
+        onfull: () => undefined,
+        closed: false,
+        close: () => (stream.closed = true),
+      };
       opened.push(stream as EventStream & { closed: boolean });
       return stream as EventStream;
     },
@@ -24,6 +30,7 @@ function unreliable() {
       return () => (timer.cancelled = true);
     },
     isOnline: () => state.online,
+    isVisible: () => state.visible,
   };
   const revisions: number[] = [];
   const troubles: string[] = [];
@@ -115,6 +122,61 @@ test("after enough successful polls it tries events again", async () => {
   expect(opened).toHaveLength(2);
   last().onlost(false);
   expect(await runTimers()).toEqual([POLL_MS]);
+});
+
+test("out of sight it lets go of its stream, and back in sight it catches up", async () => {
+  const { watcher, state, revisions, opened, last, environment, runTimers } = unreliable();
+  watcher.start();
+  await settled();
+  state.visible = false;
+  watcher.pause();
+  expect(last().closed).toBe(true);
+  expect(await runTimers()).toEqual([]);
+  expect(environment.getWalk).toHaveBeenCalledTimes(1);
+  state.visible = true;
+  state.respond = () => Promise.resolve(walk(7));
+  watcher.reconnect();
+  await settled();
+  expect(revisions).toEqual([1, 7]);
+  expect(opened).toHaveLength(2);
+  expect(last().closed).toBe(false);
+});
+
+test("a page that opens out of sight is filled once and takes no stream", async () => {
+  const { watcher, state, revisions, opened, runTimers } = unreliable();
+  state.visible = false;
+  watcher.start();
+  await settled();
+  expect(revisions).toEqual([1]);
+  expect(opened).toHaveLength(0);
+  expect(await runTimers()).toEqual([]);
+});
+
+test("out of sight it does not retry after an outage either", async () => {
+  const { watcher, state, runTimers, revisions } = unreliable();
+  state.respond = () => Promise.reject(new TypeError("Failed to fetch"));
+  watcher.start();
+  state.visible = false;
+  await settled();
+  expect(await runTimers()).toEqual([]);
+  state.visible = true;
+  state.respond = () => Promise.resolve(walk(2));
+  watcher.reconnect();
+  await settled();
+  expect(revisions).toEqual([2]);
+});
+
+test("without room for another stream it polls, and tries a stream again later", async () => {
+  const { watcher, last, opened, revisions, runTimers, state } = unreliable();
+  watcher.start();
+  await settled();
+  last().onfull();
+  expect(last().closed).toBe(true);
+  state.respond = () => Promise.resolve(walk(4));
+  expect(await runTimers()).toEqual([POLL_MS]);
+  expect(revisions).toEqual([1, 4]);
+  for (let poll = 0; poll < 30 && opened.length < 2; poll++) await runTimers();
+  expect(opened).toHaveLength(2);
 });
 
 test("while offline it reports so and sends nothing; a reconnect fetches at once", async () => {

@@ -1,11 +1,13 @@
 /**
- * Watches a walk until it has ended: by server-sent events, by polling if these keep failing, not at all while offline.
- * Its environment is injected, so that tests can make it fail.
+ * Watches a walk until it has ended: by server-sent events, by polling if these keep failing or the browser has enough
+ * of them, not at all while offline or out of sight. Its environment is injected, so that tests can make it fail.
  */
 
 import type { Walk } from "../api/client";
 import { Problem } from "../api/problem";
-import { afterEvent, afterLoss, afterPoll, isPolling, NEW_CONNECTION, retryDelayMs, type Connection } from "./connection";
+import {
+  afterEvent, afterLoss, afterPoll, isPolling, NEW_CONNECTION, retryDelayMs, WITHOUT_EVENTS, type Connection,
+} from "./connection";
 import { hasEnded } from "./progressText";
 
 export type Trouble = "offline" | "unreachable" | null;
@@ -15,6 +17,8 @@ export interface EventStream {
   onwalk: (data: string) => void;
   /** gaveUp: the browser will not reconnect by itself. */
   onlost: (gaveUp: boolean) => void;
+  /** The browser has as many streams as it may have. */
+  onfull: () => void;
   close: () => void;
 }
 
@@ -24,6 +28,8 @@ export interface Environment {
   /** Start a timer. Returns a function that cancels it. */
   after: (ms: number, callback: () => void) => () => void;
   isOnline: () => boolean;
+  /** Whether the page is in sight. A page in a background tab is not. */
+  isVisible: () => boolean;
 }
 
 export interface Listener {
@@ -52,6 +58,11 @@ export class WalkWatcher {
     void this.#poll();
   }
 
+  /** Let go of the connection while the page is out of sight: other pages need it. `reconnect` takes it up again. */
+  pause(): void {
+    this.#disconnect();
+  }
+
   /** Start over after a change of network, sleep or tab, with earlier losses forgotten. */
   reconnect(): void {
     if (this.#stopped) return;
@@ -66,7 +77,7 @@ export class WalkWatcher {
   }
 
   #connect(): void {
-    if (this.#stopped || this.#events) return;
+    if (!this.#isActive() || this.#events) return;
     if (isPolling(this.#connection)) {
       void this.#poll();
       return;
@@ -81,6 +92,10 @@ export class WalkWatcher {
       this.#connection = afterLoss(this.#connection);
       if (!this.environment.isOnline()) this.listener.ontrouble("offline");
       if (gaveUp || isPolling(this.#connection)) this.#retry();
+    };
+    events.onfull = () => {
+      this.#connection = WITHOUT_EVENTS;
+      this.#retry();
     };
   }
 
@@ -115,7 +130,7 @@ export class WalkWatcher {
     this.listener.ontrouble(this.environment.isOnline() ? "unreachable" : "offline");
     // The next attempt is always a request: an event stream does not tell why it fails.
     this.#disconnect();
-    this.#cancelTimer = this.environment.after(retryDelayMs(this.#connection), () => void this.#poll());
+    this.#later(() => void this.#poll());
   }
 
   #publish(walk: Walk): void {
@@ -127,11 +142,18 @@ export class WalkWatcher {
 
   #retry(): void {
     this.#disconnect();
-    if (this.#stopped) return;
-    this.#cancelTimer = this.environment.after(retryDelayMs(this.#connection), () => {
+    this.#later(() => {
       if (isPolling(this.#connection) || !this.environment.isOnline()) void this.#poll();
       else this.#connect();
     });
+  }
+
+  #later(attempt: () => void): void {
+    if (this.#isActive()) this.#cancelTimer = this.environment.after(retryDelayMs(this.#connection), attempt);
+  }
+
+  #isActive(): boolean {
+    return !this.#stopped && this.environment.isVisible();
   }
 
   #disconnect(): void {
