@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Walk } from "../api/client";
 import { GalleryList } from "./galleryList.svelte";
 
 interface Call {
@@ -100,4 +101,18 @@ test("a page is requested only once", async () => {
   expect(calls).toHaveLength(1);
   calls[0]?.respond(page("a"));
   await first;
+});
+
+test("a walk that fails while the gallery is open is shown as failed, though no new page has it", async () => {
+  const walks = [{ id: "b", state: "rendering" }, { id: "a", state: "done" }] as Walk[];
+  const list = new GalleryList({ loaded: { walks, pages: 1, next: null }, view: all });
+  const refreshed = list.refresh();
+  calls[0]?.respond(page("a"));
+  await vi.waitFor(() => {
+    expect(calls).toHaveLength(2);
+  });
+  expect(calls[1]?.url.pathname).toBe("/api/v1/walks/b");
+  calls[1]?.respond({ id: "b", state: "failed" });
+  await refreshed;
+  expect(list.loaded.walks.map((walk) => walk.state)).toEqual(["failed", "done"]);
 });

@@ -1,8 +1,10 @@
 /** The walks that the gallery page shows: loads pages, refreshes them, and reports errors. */
 
-import { cursorOf, getGallery, type GalleryPage } from "../api/client";
+import { cursorOf, getGallery, getWalk, type GalleryPage } from "../api/client";
 import { messageOf } from "../api/problem";
-import { appendPage, NOTHING_LOADED, PAGE_SIZE, queryOf, updateWalks, type LoadedWalks, type View } from "./galleryView";
+import {
+  appendPage, NOTHING_LOADED, PAGE_SIZE, queryOf, updateWalks, withoutNews, type LoadedWalks, type View,
+} from "./galleryView";
 import { cacheWalk } from "./walkCache";
 
 export class GalleryList {
@@ -40,8 +42,10 @@ export class GalleryList {
     const { view } = this;
     if (!view || this.loading) return;
     const page = await getGallery(parametersOf(view)).catch(() => null);
-    if (!page || !this.view || queryOf(this.view) !== queryOf(view)) return;
-    this.loaded = updateWalks(this.loaded, page.walks);
+    if (!page) return;
+    const others = await Promise.all(withoutNews(this.loaded, page.walks).map(({ id }) => getWalk(id).catch(() => null)));
+    if (!this.view || queryOf(this.view) !== queryOf(view)) return;
+    this.loaded = updateWalks(this.loaded, [...page.walks, ...others.filter((walk) => walk !== null)]);
   }
 
   async #load(view: View, onpage: (page: GalleryPage) => void, before?: number): Promise<void> {

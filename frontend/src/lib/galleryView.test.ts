@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import type { GalleryPage, Walk } from "../api/client";
 import {
-  appendPage, cardOf, emptyMessage, hasUnfinished, nextPage, NOTHING_LOADED, queryOf, updateWalks, viewOf, type LoadedWalks,
+  appendPage, cardOf, emptyMessage, hasUnfinished, nextPage, NOTHING_LOADED, queryOf, updateWalks, viewOf, withoutNews,
+  type LoadedWalks,
 } from "./galleryView";
 
 function walk(id: string, changes: Partial<Walk> = {}): Walk {
@@ -51,6 +52,11 @@ test("walks are updated in place, and newer ones are not inserted", () => {
   const updated = updateWalks(loaded, [walk("c"), walk("b", { state: "failed" })]);
   expect(ids(updated)).toEqual(["b", "a"]);
   expect(updated.walks[0]?.state).toBe("failed");
+});
+
+test("an unfinished walk that the newest page lacks is looked up", () => {
+  const loaded = { ...NOTHING_LOADED, walks: [walk("c", { state: "rendering" }), walk("b", { state: "waiting" }), walk("a")] };
+  expect(withoutNews(loaded, [walk("b")]).map((one) => one.id)).toEqual(["c"]);
 });
 
 test("a gallery is unfinished while one of its newest walks is in progress", () => {

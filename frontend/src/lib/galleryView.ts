@@ -67,6 +67,12 @@ export function hasUnfinished(loaded: LoadedWalks): boolean {
   return loaded.walks.slice(0, PAGE_SIZE).some((walk) => !hasEnded(walk));
 }
 
+/** Unfinished walks that a newer first page lacks: the gallery shows no walk that has failed or was cancelled. */
+export function withoutNews(loaded: LoadedWalks, newest: readonly Walk[]): Walk[] {
+  const found = new Set(newest.map((walk) => walk.id));
+  return loaded.walks.slice(0, PAGE_SIZE).filter((walk) => !hasEnded(walk) && !found.has(walk.id));
+}
+
 /** How the next page loads: not at all, while the visitor scrolls, or by a button. */
 export function nextPage({ pages, next }: LoadedWalks): "none" | "automatic" | "button" {
   if (pages > 0 && next === null) return "none";
