@@ -43,6 +43,7 @@ def pages(walk):
     """Every kind of page, by name."""
     return {
         "first": "/",
+        "continued": "/?stop=a+red+wave&frames=37&seed=7&width=64&height=64&steps=4&scheduler=UniPC",
         "gallery": "/gallery",
         "few found": "/gallery?q=zeppelin",
         "nothing found": "/gallery?q=submarine",
@@ -181,7 +182,7 @@ def test_on_a_phone_the_strip_scrolls_and_the_picture_is_as_wide_as_the_screen(v
     assert visitor.page.evaluate("() => scrollX") == 0
 
 
-@pytest.mark.parametrize("name", ["first", "few found", "about", "walk"])
+@pytest.mark.parametrize("name", ["first", "continued", "few found", "about", "walk"])
 def test_everything_is_reached_by_keyboard_with_a_visible_focus(visit, pages, name):
     """Without a mouse, the focus reaches everything, is never trapped and always visible."""
     # Reduced motion, so that two screenshots differ only by the focus.

@@ -164,12 +164,87 @@ def test_a_failed_walk_shows_the_reason_and_can_be_retried(visit, deployment):
     expect(visitor.page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_new_walk_can_start_where_another_ended(visit, walk):
-    """The last stop becomes the first."""
-    visitor = visit(f"/walks/{walk['id']}")
+def pixels(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.convert("RGBA").tobytes()
+
+
+def test_a_new_walk_starts_with_the_last_picture_of_another(visit, deployment):
+    """The last stop becomes the first. With another seed, size or setting the picture would be another."""
+    before = deployment.finished_walk("a yellow ring", "a green tile", seed=7, width=64, height=96, guidance_scale=2)
+    visitor = visit(f"/walks/{before['id']}")
     visitor.page.get_by_role("link", name="Continue from the last stop").click()
-    expect(visitor.page.get_by_label("From")).to_have_value("a blue spiral on white")
+    expect(visitor.page.get_by_label("From")).to_have_value("a green tile")
     expect(visitor.page.get_by_label("To", exact=True)).to_have_value("")
+    expect(visitor.page.get_by_label("Seed")).to_have_value("7")
+    expect(visitor.page.get_by_text("64 × 96 px, 4 denoising steps, guidance 2")).to_be_visible()
+    visitor.page.get_by_label("To", exact=True).fill("a purple wave")
+    submit(visitor)
+    visitor.await_state("done")
+    last = deployment.fetch(f"{before['url']}/frames/12.png")
+    first = deployment.fetch(f"/api/v1/walks/{visitor.page.url[-32:]}/frames/0.png")
+    assert pixels(first) == pixels(last)
+
+
+def test_the_settings_of_an_earlier_walk_can_be_dropped(visit):
+    """They are visible in the options, whatever link has brought them."""
+    visitor = visit("/?stop=a+red+square&stop=a+blue+circle&frames=7&steps=4&scheduler=Euler")
+    expect(visitor.page.get_by_role("group", name="Frames").get_by_label("7", exact=True)).to_be_checked()
+    expect(visitor.page.get_by_text("4 denoising steps, Euler")).to_be_visible()
+    visitor.page.get_by_role("button", name="Use the defaults").click()
+    expect(visitor.page.get_by_text("denoising steps")).to_have_count(0)
+    with visitor.page.expect_request("**/api/v1/walks") as sent:
+        submit(visitor)
+    request = sent.value.post_data_json
+    assert request == {"stops": ["a red square", "a blue circle"], "frames": 7, "listed": True}
+
+
+DROP = """([text, name]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name));
+  const drop = new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true });
+  document.querySelector("main").dispatchEvent(drop);
+  return drop.defaultPrevented;
+}"""
+
+
+@pytest.mark.parametrize("film", ["walk.gif", "walk.mp4", "poster.webp", "poster.jpg"])
+def test_a_film_brings_its_form_back(visit, deployment, walk, film):
+    """Dropped anywhere on the page. It is read in the browser; nothing is uploaded."""
+    content = deployment.fetch(f"{walk['url']}/{film}")
+    visitor = visit("/")
+    assert visitor.page.evaluate(DROP, [base64.b64encode(content).decode(), film])
+    expect(visitor.page.get_by_text(f"The form now has the prompts and settings of {film}.")).to_be_visible()
+    fields = visitor.page.locator("textarea")
+    assert [fields.nth(index).input_value() for index in range(2)] == walk["spec"]["stops"]
+    assert [request.url for request in visitor.requests if request.method != "GET"] == []
+    submit(visitor)
+    # The same request is the same walk.
+    assert visitor.page.url.endswith(walk["id"])
+
+
+def test_a_film_is_opened_by_keyboard(visit, deployment, walk):
+    """Not everybody can drag a file."""
+    film = deployment.fetch(f"{walk['url']}/walk.gif")
+    visitor = visit("/")
+    choosers = []
+    visitor.page.on("filechooser", lambda chooser: choosers.append(chooser))
+    visitor.page.get_by_role("button", name="Open a film").focus()
+    visitor.page.keyboard.press("Enter")
+    visitor.wait_until(lambda: choosers)
+    choosers[0].set_files({"name": "walk.gif", "mimeType": "image/gif", "buffer": film})
+    expect(visitor.page.get_by_label("From")).to_have_value(walk["spec"]["stops"][0])
+
+
+def test_a_file_without_settings_is_refused_with_a_sentence(visit, deployment, walk):
+    """And the form stays as it was."""
+    frame = deployment.fetch(f"{walk['url']}/frames/0.png")
+    visitor = visit("/?stop=a+wave&stop=a+star")
+    visitor.page.evaluate(DROP, [base64.b64encode(frame).decode(), "0.png"])
+    expect(visitor.page.get_by_role("alert")).to_have_text(
+        "0.png does not contain the settings of a walk. Choose a GIF, MP4 or poster made by MoMALisa."
+    )
+    expect(visitor.page.get_by_label("From")).to_have_value("a wave")
 
 
 def test_invalid_input_is_explained_at_the_form(visit):

@@ -50,24 +50,36 @@ test("each empty stop is reported", () => {
   expect(isBlank(draft({ stops: ["", "", ""] }))).toBe(false);
 });
 
-test("a continued walk starts at the last stop, whatever characters its prompt holds", () => {
-  const path = continuePath({ stops: ["a", "b & c?d=#<e>"] });
-  expect(draftOf(path.slice(1)).stops).toEqual(["b & c?d=#<e>", ""]);
+const spec = {
+  stops: ["a", "b & c?d=#<e>"], frames: 37, seed: "auto", spacing: "uniform", negative_prompt: "", width: 64, height: 96, steps: 4,
+  guidance_scale: 2.5, scheduler: "Euler", model: "atelier", revision: "1", frame_ms: 120, gif_there_and_back: false,
+  mp4_there_and_back: true,
+} as unknown as WalkSpec;
+
+test("a continued walk starts at the last stop, whatever characters its prompt holds, with the same seed and settings", () => {
+  const continued = draftOf(continuePath({ spec, seed: 3 }).slice(1));
+  expect(continued.stops).toEqual(["b & c?d=#<e>", ""]);
+  const { stops: _stops, model: _model, revision: _revision, ...kept } = spec;
+  expect(requestOf({ ...continued, stops: ["b & c?d=#<e>", "f"] })).toEqual({
+    ...kept, seed: 3, stops: ["b & c?d=#<e>", "f"], listed: true,
+  });
 });
 
-test("the prompts of a failed walk are kept for editing", () => {
-  const spec = { stops: ["a", "b & c", "d"], frames: 49, seed: "auto" as const };
-  expect(draftOf(editPath(spec).slice(1))).toMatchObject(spec);
+test("the prompts and settings of a failed walk are kept for editing", () => {
+  expect(requestOf(draftOf(editPath(spec).slice(1)))).toEqual({ ...repeatRequest(spec), listed: true });
 });
 
 test("a URL fills in only valid values", () => {
-  expect(draftOf("?stop=a&stop=b&frames=49&seed=7")).toEqual({ stops: ["a", "b"], frames: 49, seed: "7", listed: true });
-  expect(draftOf("?frames=26&seed=x")).toEqual(emptyDraft());
+  expect(draftOf("?stop=a&stop=b&frames=49&seed=7&steps=4")).toEqual({
+    stops: ["a", "b"], frames: 49, seed: "7", listed: true, settings: { steps: 4 },
+  });
+  const invalid = "?frames=1&seed=x&steps=many&width=&spacing=wide&gif_there_and_back=1&__proto__=5&model=x&guidance_scale=1e999";
+  expect(draftOf(invalid)).toEqual(emptyDraft());
 });
 
 test("a repeated request leaves out what the model card decides", () => {
-  const spec = { stops: ["a", "b"], frames: 25, seed: 3, model: "atelier", revision: "1", steps: 12 } as unknown as WalkSpec;
-  expect(repeatRequest(spec)).toEqual({ stops: ["a", "b"], frames: 25, seed: 3, steps: 12 });
+  const { model: _model, revision: _revision, ...kept } = spec;
+  expect(repeatRequest(spec)).toEqual(kept);
   expect(repeatRequest(spec, 9).seed).toBe(9);
   for (const random of [0, 0.25, 0.9999]) expect(otherSeed(otherSeed(null, random), random)).not.toBe(otherSeed(null, random));
 });

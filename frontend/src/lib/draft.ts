@@ -1,21 +1,44 @@
 /** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
-import type { WalkRequest, WalkSpec } from "../api/client";
+import type { Walk, WalkRequest, WalkSpec } from "../api/client";
 
 export const MAX_STOPS = 8;
 export const FRAME_COUNTS = [13, 25, 49, 61] as const;
 const MAX_SEED = 2 ** 32 - 1;
 
-/** seed: as typed; "" means the API's default, "auto" lets the API choose the smoothest of several. */
+const SPACINGS: readonly string[] = ["even", "uniform", "ease"] satisfies WalkSpec["spacing"][];
+
+/** What a walk is made with beyond the fields of the form; what is missing comes from the model card. */
+export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision">>;
+
+/** How each setting is read from a URL; undefined if its value is invalid. */
+const SETTINGS: Record<keyof Settings, (text: string) => string | number | boolean | undefined> = {
+  width: numberOf,
+  height: numberOf,
+  steps: numberOf,
+  guidance_scale: numberOf,
+  scheduler: (text) => text,
+  negative_prompt: (text) => text,
+  spacing: (text) => (SPACINGS.includes(text) ? text : undefined),
+  frame_ms: numberOf,
+  gif_there_and_back: flagOf,
+  mp4_there_and_back: flagOf,
+};
+
+/**
+ * seed: as typed; "" means the API's default, "auto" lets the API choose the smoothest of several. settings: kept from
+ * an earlier walk.
+ */
 export interface Draft {
   stops: string[];
   frames: number;
   seed: string;
   listed: boolean;
+  settings: Settings;
 }
 
 export function emptyDraft(): Draft {
-  return { stops: ["", ""], frames: 25, seed: "", listed: true };
+  return { stops: ["", ""], frames: 25, seed: "", listed: true, settings: {} };
 }
 
 /** Whether nothing has been filled in at all. */
@@ -23,7 +46,7 @@ export function isBlank(draft: Draft): boolean {
   return draft.stops.length === 2 && draft.stops.every((stop) => !stop.trim());
 }
 
-/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=… */
+/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=… and settings by their names. Invalid values are left out. */
 export function draftOf(query: string): Draft {
   const parameters = new URLSearchParams(query);
   const draft = emptyDraft();
@@ -31,25 +54,43 @@ export function draftOf(query: string): Draft {
   while (stops.length < 2) stops.push("");
   const frames = Number(parameters.get("frames"));
   const seed = parameters.get("seed") ?? "";
+  const settings = Object.entries(SETTINGS).flatMap(([name, read]) => {
+    const text = parameters.get(name);
+    const value = text === null ? undefined : read(text);
+    return value === undefined ? [] : [[name, value] as const];
+  });
   return {
     ...draft,
     stops,
-    frames: FRAME_COUNTS.some((count) => count === frames) ? frames : draft.frames,
+    frames: Number.isInteger(frames) && frames >= 2 ? frames : draft.frames,
     seed: seedProblem(seed) ? "" : seed,
+    settings: Object.fromEntries(settings),
   };
 }
 
-/** The path of a form that starts at the last stop of a walk. */
-export function continuePath(spec: Pick<WalkSpec, "stops">): string {
-  return `/?${new URLSearchParams({ stop: spec.stops.at(-1) ?? "" }).toString()}`;
+/** The path of a form that starts at the last stop of a walk. Seed and settings stay, and so does the picture there. */
+export function continuePath({ spec, seed }: Pick<Walk, "spec" | "seed">): string {
+  return editPath({ ...spec, stops: spec.stops.slice(-1), seed: seed ?? spec.seed });
 }
 
-/** The path of a form that holds the prompts of a walk, to be edited. */
-export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed">): string {
+/** The path of a form that holds the prompts and settings of a walk, to be edited. */
+export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed"> & Settings): string {
   const parameters = new URLSearchParams(spec.stops.map((stop) => ["stop", stop]));
   parameters.set("frames", String(spec.frames));
   parameters.set("seed", String(spec.seed));
+  for (const name of Object.keys(SETTINGS) as (keyof Settings)[]) {
+    if (spec[name] !== undefined) parameters.set(name, String(spec[name]));
+  }
   return `/?${parameters.toString()}`;
+}
+
+function numberOf(text: string): number | undefined {
+  const number = text.trim() ? Number(text) : NaN;
+  return Number.isFinite(number) ? number : undefined;
+}
+
+function flagOf(text: string): boolean | undefined {
+  return text === "true" ? true : text === "false" ? false : undefined;
 }
 
 export function reversed(draft: Draft): Draft {
@@ -97,6 +138,7 @@ export function seedProblem(seed: string): string {
 export function requestOf(draft: Draft): WalkRequest {
   const seed = draft.seed.trim();
   const request: WalkRequest = {
+    ...draft.settings,
     stops: draft.stops.map((stop) => stop.replace(/\s+/g, " ").trim()),
     frames: draft.frames,
     listed: draft.listed,

@@ -1,6 +1,7 @@
 /** Text for a walk and its parts. Prompts are user input: these are plain strings, never markup. */
 
 import type { Walk, WalkSpec } from "../api/client";
+import type { Settings } from "./draft";
 
 // Characters that change the direction of the text after them. In markup <bdi> contains them.
 const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
@@ -31,6 +32,28 @@ export function dayOf(iso: string, zone?: string): string {
   return new Intl.DateTimeFormat("en-GB", { dateStyle: "long", ...(zone ? { timeZone: zone } : {}) }).format(
     new Date(iso),
   );
+}
+
+/** Each spacing in words. */
+export const SPACING_NAMES: Readonly<Record<WalkSpec["spacing"], string>> = {
+  even: "visually even steps",
+  uniform: "uniform steps",
+  ease: "slower near stops",
+};
+
+/** Settings in words, the most important first; "" without any. */
+export function settingsText(settings: Settings): string {
+  const { width, height, steps, guidance_scale: guidance, scheduler, negative_prompt: not, spacing, frame_ms: ms } = settings;
+  const parts = [
+    width !== undefined && height !== undefined && `${String(width)} × ${String(height)} px`,
+    steps !== undefined && `${String(steps)} denoising steps`,
+    guidance !== undefined && `guidance ${String(guidance)}`,
+    scheduler,
+    spacing && SPACING_NAMES[spacing],
+    not && `without “${not.replace(DIRECTION_CONTROLS, "")}”`,
+    ms !== undefined && `${String(ms)} ms per frame`,
+  ];
+  return parts.filter(Boolean).join(", ");
 }
 
 /** How smooth a finished walk is; "" if it was not measured. */
