@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,12 @@ import anyio
 import pytest
 from PIL import Image
 
-from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout
+from momalisa_api.store.fair_queue import AheadInQueue
+from momalisa_api.store.workers import FleetStatus
+from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout, pictures_left
 from momalisa_api.walks.smoothness import Thumbnail, distance
+from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.routes.schemas import seconds_left
 from tests.support.factories import ended, running, spec
 
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 25}
@@ -84,6 +89,64 @@ def test_a_seed_choice_samples_all_seeds_and_reuses_the_frames_of_the_chosen_one
     ease, rounds = settled(spec(frames=25, spacing="ease", seed="auto"), steep)
     assert len(rounds) == 1
     assert ease == first_layout(spec(frames=25, spacing="ease", seed=0))
+
+
+@pytest.mark.parametrize("frames", [4, 5, 13, 25, 61])
+@pytest.mark.parametrize("spacing", ["even", "uniform"])
+@pytest.mark.parametrize("seed", [0, "auto"])
+def test_the_rounds_that_are_left_are_known_in_advance(frames, spacing, seed):
+    """They decide how long a walk takes where there are many replicas."""
+    walk = spec(frames=frames, spacing=spacing, seed=seed)
+    layout, rounds = settled(walk, steep)
+    have: set[Point] = set()
+    foretold, rendered = [], []
+    for one in [*rounds, layout]:
+        stored = [number for number, point in enumerate(one.points) if point in have]
+        foretold.append([count for counts in pictures_left(walk, one, stored) if (count := sum(counts))])
+        rendered.append(len(set(one.points) - have))
+        have |= set(one.points)
+    for number, left in enumerate(foretold):
+        assert left == [count for count in rendered[number:] if count]
+
+
+def unfinished(walk_spec: Any, layout: Layout, stored: frozenset[int] = frozenset()) -> Walk:
+    """A walk in the middle of a round."""
+    return Walk(
+        id=walk_spec.id,
+        number=1,
+        spec=walk_spec,
+        state=State.RENDERING,
+        revision=1,
+        tries=0,
+        tag=0,
+        layout=layout,
+        plan=((),),
+        plans=1,
+        stored=stored,
+        films=frozenset(),
+        warnings=(),
+        smoothness=None,
+        error=None,
+        created_at=datetime.now(UTC),
+    )
+
+
+def test_many_replicas_do_not_shorten_the_estimate_below_one_shard_for_each_round():
+    """Rounds follow one another: 25 even frames take six, however many replicas there are."""
+    even, uniform = spec(frames=25, spacing="even"), spec(frames=25)
+    many = FleetStatus(awake=16, shard_s=2.0)
+    layout, rounds = settled(even, steep)
+    assert seconds_left(unfinished(even, rounds[0]), None, many, 5) == 6 * 2.0
+    assert seconds_left(unfinished(even, rounds[1], frozenset(range(12))), None, many, 5) == 4 * 2.0
+    assert seconds_left(unfinished(uniform, first_layout(uniform)), None, many, 5) == 2.0
+    assert seconds_left(unfinished(uniform, first_layout(uniform)), AheadInQueue(1, 80), many, 5) == 2 * 2.0
+    assert seconds_left(unfinished(even, layout, frozenset(range(25))), None, many, 5) is None, "only films are left"
+
+
+def test_the_estimate_counts_the_shards_of_each_leg():
+    """A shard has the frames of one leg: seven legs of two frames are seven shards, not three."""
+    walk = spec(stops=tuple("abcdefgh"), frames=15)
+    assert seconds_left(unfinished(walk, first_layout(walk)), None, FleetStatus(1, 2.0), 5) == 7 * 2.0
 
 
 def test_probes_are_shown_in_place_of_the_nearest_frames():

@@ -4,13 +4,14 @@ A layout is one round: points to render, all at once. Once they are rendered, th
 alone, so every process computes the same one. The settled layout has the frames of the walk.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from itertools import accumulate, pairwise, zip_longest
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from momalisa_api.walks.even_spacing import budget, follow
+from momalisa_api.walks.even_spacing import follow, rounds
 from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
@@ -49,9 +50,24 @@ def seeds_of(spec: WalkSpec) -> tuple[int, ...]:
     return CANDIDATE_SEEDS if spec.seed == AUTO else (spec.seed,)
 
 
-def most_points(spec: WalkSpec) -> int:
-    """The largest number of pictures that the rounds of a walk with one seed need."""
-    return sum(budget(count + 1) for count in spec.legs) if spec.spacing == "even" else spec.frames
+def pictures_left(spec: WalkSpec, layout: Layout, stored: Container[int]) -> list[list[int]]:
+    """How many pictures each round needs that is left, one number per recipe: of this layout, then of those after it.
+
+    stored: numbers of the layout's points whose pictures exist. Exact, but for inner stops: two legs share each.
+    """
+    missing = Counter((point.seed, point.leg) for number, point in enumerate(layout.points) if number not in stored)
+    later = [] if layout.settled else [_later(spec, layout, leg) for leg in range(len(spec.legs))]
+    return [list(missing.values()), *(list(counts) for counts in zip_longest(*later, fillvalue=0))]
+
+
+def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
+    """How many pictures each round after this one adds to a leg."""
+    frames = spec.legs[leg] + 1
+    # All seeds that are tried have the same fractions.
+    known = len(_known([point for point in layout.points if point.seed == layout.points[0].seed], leg))
+    # Legs that are short, or not even, are settled at once.
+    sizes = (rounds(frames) if spec.spacing == "even" else ()) or (frames,)
+    return [after - before for before, after in pairwise([known, *(size for size in sizes if size > known)])]
 
 
 def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:

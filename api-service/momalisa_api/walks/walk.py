@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from momalisa_api.walks.rounds import Layout, most_points, seeds_of
+from momalisa_api.walks.rounds import Layout, seeds_of
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import Frame, Recipe, WalkSpec
 
@@ -77,11 +77,6 @@ class Walk:
     def frames(self) -> tuple[Frame, ...]:
         """The frames of the walk in order; empty before the spacing is settled."""
         return self.layout.frames(self.spec) if self.layout.settled else ()
-
-    @property
-    def frames_expected(self) -> int:
-        """The number of pictures that the walk needs in all, as far as known."""
-        return max(len(self.layout.points), most_points(self.spec))
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:

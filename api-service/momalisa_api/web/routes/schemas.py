@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.rounds import nearest
+from momalisa_api.walks.rounds import nearest, pictures_left
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
@@ -94,7 +94,7 @@ class WalkResource(BaseModel):
         description="Number of replicas that can render; with 0 the walk waits until one starts."
     )
     seconds_left: float | None = Field(
-        description="Estimated seconds until the walk is done, from recent shards; null when unknown."
+        description="Estimated seconds until the last frame, from the rounds left and recent shards; null when unknown."
     )
     message: str | None = Field(description="What the visitor should know while the walk waits; null otherwise.")
     created_at: datetime = Field(description="When the walk was first requested.")
@@ -176,7 +176,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         error=walk.error,
         queue_position=ahead.walks + 1 if ahead else None,
         replicas_awake=fleet.awake,
-        seconds_left=_seconds_left(walk, ahead, fleet, micro_batch),
+        seconds_left=seconds_left(walk, ahead, fleet, micro_batch),
         message=None if walk.ended or fleet.awake else NO_REPLICA,
         created_at=walk.created_at,
     )
@@ -197,10 +197,13 @@ def walk_url(walk_id: str) -> str:
     return f"/api/v1/walks/{walk_id}"
 
 
-def _seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
-    """Estimate the seconds until the last frame: rounds of shards, each as long as recent shards took."""
-    missing = walk.frames_expected - len(walk.stored)
-    if walk.ended or fleet.shard_s is None or not fleet.awake or not missing:
+def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
+    """Estimate the seconds until the last frame. Replicas share the shards of one round; the next one waits for it."""
+    if walk.ended or fleet.shard_s is None or not fleet.awake:
         return None
-    frames = missing + (ahead.frames if ahead else 0)
-    return round(math.ceil(frames / micro_batch / fleet.awake) * fleet.shard_s, 1)
+    left = pictures_left(walk.spec, walk.layout, walk.stored)
+    shards = [sum(math.ceil(pictures / micro_batch) for pictures in pictures_of_legs) for pictures_of_legs in left]
+    if not any(shards):
+        return None
+    shards[0] += math.ceil(ahead.frames / micro_batch) if ahead else 0
+    return round(sum(math.ceil(of_round / fleet.awake) for of_round in shards) * fleet.shard_s, 1)
