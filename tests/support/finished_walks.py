@@ -62,7 +62,7 @@ async def _add_one(
         await bucket.put(frame.key, png)
     for name, content in films.items():
         await bucket.put(f"walks/{spec.id}/{name}", content)
-    smoothness = measure(_readers(frames), [point.fraction for point in layout.points])
+    smoothness = measure(_readers(frames))
     facts = smoothness.model_dump(mode="json")
     return (await add_finished_walk(engine, spec, films=sorted(films), smoothness=facts)).id
 

@@ -30,7 +30,7 @@ def make_films(frames: films.Frames, walk: Walk, folder: Path, store: Callable[[
     """
     spec = walk.spec
     fractions = [point.fraction for point in walk.layout.points]
-    smoothness = measure(frames, fractions)
+    smoothness = measure(frames)
     facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions}
     metadata = json.dumps({**spec.model_dump(mode="json"), **facts, "smoothness": smoothness.model_dump(mode="json")})
     gif = films.FilmOptions(spec.frame_ms, spec.gif_there_and_back)

@@ -7,16 +7,14 @@ the strength of a change. A cross-fade is even but blurred, so the sharpness of 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Final, Self
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 from pydantic import BaseModel, ConfigDict, Field
 
-# A step this many times the mean, between fractions this close, is a jump of the model itself.
+# A step this many times the mean is seen as a jump, whatever the spacing.
 JUMP_TIMES: Final = 3.0
-JUMP_CLOSER: Final = 0.002
 # A quarter of the Laplacian fits into eight bits; its variance is a sixteenth then.
 _LAPLACIAN: Final = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=8, offset=128)
 _SCALE: Final = 64
@@ -26,7 +24,7 @@ THUMBNAIL_PX: Final = 128
 
 
 class Jump(BaseModel):
-    """A step that the model makes at once, with no pictures in between."""
+    """A step much larger than the others."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,11 +45,11 @@ class Smoothness(BaseModel):
     sharpness: float | None = Field(
         description="Variance of the Laplacian in the middle third divided by that at the ends; below 1: blurred."
     )
-    jumps: tuple[Jump, ...] = Field((), description="Steps that no spacing can make smaller.")
+    jumps: tuple[Jump, ...] = Field((), description="Steps more than three times the mean.")
 
 
-def measure(frames: Sequence[Callable[[], bytes]], fractions: Sequence[float]) -> Smoothness:
-    """Measure how a walk moves. frames: functions that return PNGs of one size; fractions: of each on its leg, 0 to 1.
+def measure(frames: Sequence[Callable[[], bytes]]) -> Smoothness:
+    """Measure how a walk moves. frames: functions that return PNGs of one size.
 
     Two pictures are in memory at a time. Raises ValueError for fewer than two frames.
     """
@@ -76,7 +74,7 @@ def measure(frames: Sequence[Callable[[], bytes]], fractions: Sequence[float]) -
         largest=largest,
         deviation=deviation,
         sharpness=round(middle / ends, _DIGITS) if ends else None,
-        jumps=find_jumps(steps, fractions),
+        jumps=find_jumps(steps),
     )
 
 
@@ -122,12 +120,10 @@ def gauge(steps: Sequence[float]) -> tuple[float | None, float | None, float]:
     return round(1 - gini, _DIGITS), round(max(steps) / mean, _DIGITS), round(pstdev(steps), _DIGITS)
 
 
-def find_jumps(steps: Sequence[float], fractions: Sequence[float]) -> tuple[Jump, ...]:
-    """The steps that are large although their fractions are close."""
+def find_jumps(steps: Sequence[float]) -> tuple[Jump, ...]:
+    """The steps that are far larger than the mean."""
     mean = fmean(steps)
-    gaps = [abs(after - before) for before, after in pairwise(fractions)]
+    times = [step / mean if mean else 0.0 for step in steps]
     return tuple(
-        Jump(frame=number + 1, times=round(step / mean, _DIGITS))
-        for number, (step, gap) in enumerate(zip(steps, gaps, strict=True))
-        if mean and step > JUMP_TIMES * mean and gap < JUMP_CLOSER
+        Jump(frame=number, times=round(size, _DIGITS)) for number, size in enumerate(times, 1) if size > JUMP_TIMES
     )

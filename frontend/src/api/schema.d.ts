@@ -352,7 +352,7 @@ export interface components {
         };
         /**
          * Jump
-         * @description A step that the model makes at once, with no pictures in between.
+         * @description A step much larger than the others.
          */
         Jump: {
             /**
@@ -567,7 +567,7 @@ export interface components {
             sharpness: number | null;
             /**
              * Jumps
-             * @description Steps that no spacing can make smaller.
+             * @description Steps more than three times the mean.
              * @default []
              */
             jumps: components["schemas"]["Jump"][];
@@ -795,7 +795,7 @@ export interface components {
             replicas_awake: number;
             /**
              * Seconds Left
-             * @description Estimated seconds until the walk is done, from recent shards; null when unknown.
+             * @description Estimated seconds until the last frame, from the rounds left and recent shards; null when unknown.
              */
             seconds_left: number | null;
             /**
