@@ -36,8 +36,8 @@ class ComposeProject:
     files: list[str | Path]
     url: str
 
-    def compose(self, *arguments: str) -> str:
-        settings = {"MOMALISA_PUBLISH": self.url.removeprefix("http://"), "COMPOSE_PROJECT_NAME": "momalisa-test"}
+    def compose(self, *arguments: str, **settings: str) -> str:
+        settings |= {"MOMALISA_PUBLISH": self.url.removeprefix("http://"), "COMPOSE_PROJECT_NAME": "momalisa-test"}
         return self.engine.docker("compose", *self.files, *arguments, **settings)
 
     def containers(self, service: str) -> list[str]:
@@ -137,6 +137,15 @@ def test_a_restart_keeps_all_data(project: ComposeProject) -> None:
     project.compose("up", "--no-build", "--wait")
     assert visitor.read(walk)["state"] == "done"
     assert visitor.fetch(f"{walk['url']}/frames/1.png").startswith(b"\x89PNG")
+
+
+def test_another_password_is_refused_and_the_system_keeps_running(project: ComposeProject) -> None:
+    """PostgreSQL was initialized with the first one, which is stored nowhere else."""
+    with pytest.raises(AssertionError):
+        project.compose("up", "--no-build", "--wait", POSTGRES_PASSWORD="another")
+    assert "POSTGRES_PASSWORD is not the password of the existing database" in project.compose("logs", "secret")
+    assert Client(project.url).fetch("/api/v1/walks")
+    project.compose("up", "--no-build", "--wait")
 
 
 def test_the_logs_do_not_contain_the_password(project: ComposeProject) -> None:

@@ -25,11 +25,12 @@ class ReceivedCall(NamedTuple):
 
 
 class ApiError(Exception):
-    """An error response."""
+    """An error response. reason: Kubernetes' word for it, where the status alone does not say."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.reason = reason
 
 
 Respond = Callable[[ReceivedCall], tuple[int, Any]]
@@ -40,7 +41,7 @@ def serving(respond: Respond, error_body: Callable[[ApiError], Any], folder: Pat
     """Serve in a thread on a free port; yields the URL. Writes ca.pem, which clients must trust, to `folder`.
 
     respond: returns the status and the body of a response, or raises ApiError. A body that is an iterator is streamed,
-    one JSON document per line. error_body: the body of an error response.
+    one JSON document per line; a string is plain text. error_body: the body of an error response.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(respond, error_body))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -69,11 +70,11 @@ def _handler(respond: Respond, error_body: Callable[[ApiError], Any]) -> type[Ba
             except ApiError as error:
                 status, body = error.status, error_body(error)
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
             if isinstance(body, Iterator):
                 self._stream(body)
                 return
-            sent = json.dumps(body).encode()
+            sent = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)

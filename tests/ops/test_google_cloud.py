@@ -143,6 +143,15 @@ def check_all_addons_listed(config: dict[str, Any]) -> None:
     assert config.keys() == discovery.api("container", "v1").fields("AddonsConfig")
 
 
+def test_gpu_nodes_that_no_replica_would_use_are_refused(google: FakeGoogleCloud, operator: Operator) -> None:
+    """Replicas would stay pending for ever. Nodes that are not spot are fine: replicas do not select spot."""
+    refused = operator.play(
+        "deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_type="nvidia-tesla-t4"
+    )
+    assert (refused.code, google.changes) == (2, [])
+    assert "runs replicas on nvidia-l4 nodes only" in refused.error
+
+
 def test_the_output_contains_no_secret(google: FakeGoogleCloud, operator: Operator) -> None:
     """The output of playbooks is copied into tickets and CI logs."""
     played = operator.play("deploy-k8s-cluster.yml", "-vvv", "--tags", "always,database")

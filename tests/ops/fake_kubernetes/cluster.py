@@ -1,8 +1,9 @@
 """A fake Kubernetes API on localhost, for Ansible's modules and for kubectl.
 
 It stores objects, fills in defaults, rejects what Kubernetes' schemas reject, and streams watches. Its controllers act
-at once, or after as many observations as a test sets. It has no pods, no field ownership, no delete events in watches,
-and no schemas for custom resources: other tests validate those.
+at once, or after as many observations as a test sets. An object belongs to one field manager as a whole. Pods do not
+run; they have a state, a log and events. There are no delete events in watches, and no schemas for custom resources:
+other tests validate those.
 """
 
 import copy
@@ -18,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import yaml
 
 from tests.ops.fake_api_server import TOKEN, ApiError, ReceivedCall, serving
-from tests.ops.fake_kubernetes import controllers, patches
+from tests.ops.fake_kubernetes import controllers, patches, pods
 from tests.ops.fake_kubernetes.kinds import ResourceKind, ResourceKinds, with_defaults
 from tests.ops.k8s.kustomize import Manifest
 from tests.ops.k8s.schemas import is_custom, wrong_for_kubernetes
@@ -28,7 +29,7 @@ WATCH_INTERVAL_S = 0.1
 
 
 class KubernetesCall:
-    """One API call. `version`, `plural` and `name` say which resource it is about."""
+    """One API call. `version`, `plural`, `name` and `subresource` say what it is about."""
 
     def __init__(self, method: str, url: str, headers: Any, body: Any) -> None:
         parts = urlsplit(url)
@@ -42,16 +43,18 @@ class KubernetesCall:
         self.namespace = ""
         if rest[0:1] == ["namespaces"] and len(rest) > 2:
             self.namespace, rest = rest[1], rest[2:]
-        self.plural, self.name = [*rest, "", ""][:2]
+        self.plural, self.name, self.subresource = [*rest, "", "", ""][:3]
 
 
 class FakeCluster:
-    """The cluster's state. `objects`: "namespace/Kind/name" -> manifest; `changes`: (method, key) of every change."""
+    """The cluster's state. `objects`: "namespace/Kind/name" -> manifest; `changes`: (method, key) of every change;
+    `owners`: the field managers of objects by their keys."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         self.kinds = ResourceKinds(manifests)
         self.objects: dict[str, Manifest] = {}
         self.changes: list[tuple[str, str]] = []
+        self.owners: dict[str, str] = {}
         self.controllers = controllers.Controllers()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -68,21 +71,35 @@ class FakeCluster:
             if kind is None:
                 raise ApiError(404, "the server could not find the requested resource")
             if call.method == "GET" and not call.name:
-                return 200, self._watch(call, kind) if call.query.get("watch") == "true" else self._list(call, kind)
+                return 200, self._read_all(call, kind)
             if call.method == "POST":
                 return 201, self._create(call, kind, call.body)
             key = f"{call.namespace}/{kind.name}/{call.name}"
             is_apply = call.patch == "apply-patch+yaml"
-            if is_apply and not call.query.get("fieldManager"):
-                raise ApiError(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
+            if is_apply:
+                self._apply_as(call.query, key, call.body)
             if key not in self.objects:
                 if is_apply:
                     return 201, self._create(call, kind, call.body)
                 raise ApiError(404, f'{kind.plural} "{call.name}" not found')
-            if call.method == "GET":
-                self._observe(self.objects[key])
-                return 200, copy.deepcopy(self.objects[key])
-            return 200, self._delete(call, key) if call.method == "DELETE" else self._change(call, key)
+            return 200, self._read(call, key) if call.method == "GET" else self._write(call, key)
+
+    def _read(self, call: KubernetesCall, key: str) -> Any:
+        if call.subresource == "log":
+            return pods.log_of(self.objects[key])
+        self._observe(self.objects[key])
+        return copy.deepcopy(self.objects[key])
+
+    def _write(self, call: KubernetesCall, key: str) -> Manifest:
+        return self._delete(call, key) if call.method == "DELETE" else self._change(call, key)
+
+    def _read_all(self, call: KubernetesCall, kind: ResourceKind) -> Any:
+        if call.query.get("watch") != "true":
+            return self._list(call, kind)
+        if "sendInitialEvents" in call.query:
+            # As a server without this feature answers; clients then list and watch.
+            raise ApiError(422, "sendInitialEvents: Forbidden: the WatchList feature gate is not enabled")
+        return self._watch(call, kind)
 
     def _list(self, call: KubernetesCall, kind: ResourceKind) -> Any:
         found = self._selected(call, kind)
@@ -107,14 +124,43 @@ class FakeCluster:
         labels = dict(parse_qsl(call.query.get("labelSelector", "").replace(",", "&")))
         found = [one for one in found if one["metadata"].get("labels", {}).items() >= labels.items()]
         if fields := call.query.get("fieldSelector"):
-            found = [one for one in found if f"metadata.name={one['metadata']['name']}" == fields]
+            path, _, wanted = fields.partition("=")
+            found = [one for one in found if patches.at(one, path) == wanted]
         for one in found:
             self._observe(one)
         return copy.deepcopy(found)
 
+    def _apply_as(self, query: dict[str, str], key: str, body: Manifest) -> None:
+        """Become the object's field manager. Raises ApiError if another one owns what would change."""
+        manager, found = query.get("fieldManager"), self.objects.get(key, {})
+        if not manager:
+            raise ApiError(400, "PatchOptions: fieldManager: Required value: is required for apply patch")
+        owner = self.owners.get(key, manager)
+        if owner != manager and query.get("force") != "true":
+            if with_defaults(patches.merge(copy.deepcopy(found), body)) != found:
+                message = f'Apply failed with 1 conflict: conflict with "{owner}" using v1: .spec'
+                raise ApiError(409, message, "Conflict")
+        elif query.get("dryRun") != "All":
+            self.owners[key] = manager
+
     def _observe(self, observed: Manifest) -> None:
         if self.controllers.observed(observed):
             self._count_version(observed)
+            self._run(observed)
+
+    def _run(self, workload: Manifest) -> None:
+        """Replace the pods of a workload by those that it has now, with their events. Other objects have none."""
+        if workload["kind"] not in pods.OWNERS:
+            return
+        namespace, name = workload["metadata"].get("namespace", ""), workload["metadata"]["name"]
+        self._forget(f"{namespace}/Pod/{name}-", f"{namespace}/Event/{name}-")
+        for each in self.controllers.pods.of(workload):
+            self._count_version(each)
+            self.objects[f"{namespace}/{each['kind']}/{each['metadata']['name']}"] = each
+
+    def _forget(self, *prefixes: str) -> None:
+        for key in [key for key in self.objects if key.startswith(prefixes)]:
+            del self.objects[key]
 
     def _count_version(self, changed: Manifest) -> None:
         self._version += 1
@@ -181,16 +227,23 @@ class FakeCluster:
         response = copy.deepcopy(stored)
         if self.controllers.changed(before, stored):
             self._count_version(stored)
+        self._run(stored)
         return response
 
     def _delete(self, call: KubernetesCall, key: str) -> Manifest:
         deleted = copy.deepcopy(self.objects[key])
+        deleted["metadata"]["deletionTimestamp"] = controllers.SINCE
         if not call.dry_run:
-            below = f"{call.name}/" if deleted["kind"] == "Namespace" else key
-            for each in [each for each in self.objects if each == key or each.startswith(below)]:
-                del self.objects[each]
             self.changes.append((call.method, key))
-        return deleted | {"metadata": deleted["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+            del self.objects[key]
+            if deleted["kind"] == "Namespace":
+                self._forget(f"{call.name}/")
+                if self.kinds.unanswered:
+                    # The controller of namespaces cannot know whether something is left.
+                    self.objects[key] = deleted | {"status": {"phase": "Terminating"}}
+            elif deleted["kind"] in pods.OWNERS:
+                self._forget(f"{call.namespace}/Pod/{call.name}-", f"{call.namespace}/Event/{call.name}-")
+        return deleted
 
     def _respond(self, received: ReceivedCall) -> tuple[int, Any]:
         body = yaml.safe_load(received.content) if received.content else None
@@ -220,5 +273,6 @@ class FakeCluster:
 
 
 def _status(error: ApiError) -> Any:
-    status = {"message": str(error), "reason": REASONS.get(error.status, "Unknown"), "code": error.status}
+    reason = error.reason or REASONS.get(error.status, "Unknown")
+    status = {"message": str(error), "reason": reason, "code": error.status}
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"} | status

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from tests.ops.fake_kubernetes.pods import Pods
 from tests.ops.k8s.kustomize import Manifest
 
 ADDRESS = "192.0.2.30"
@@ -20,6 +21,7 @@ class Controllers:
         self.failing: set[str] = set()
         self.gateways_work = True
         self.observations_left: dict[str, int] = {}
+        self.pods = Pods()
 
     def changed(self, before: Manifest | None, after: Manifest) -> bool:
         """React to a created or changed object. Returns whether that changed its status."""

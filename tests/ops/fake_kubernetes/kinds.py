@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.ops.fake_api_server import ApiError
 from tests.ops.k8s.kustomize import Manifest
 
 # Beside the manifests' kinds: those that every cluster has.
-ALWAYS = (("v1", "Namespace"), ("v1", "Secret"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition"))
-CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition"}
+ALWAYS = (
+    *(("v1", name) for name in ("Event", "Namespace", "PersistentVolume", "Pod", "Secret")),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+)
+CLUSTER_WIDE = {"Namespace", "PersistentVolume", "CustomResourceDefinition"}
 PLURALS = {"Gateway": "gateways", "Rules": "rules"}
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
@@ -34,9 +38,13 @@ class ResourceKind:
 
 
 class ResourceKinds:
-    """The kinds of some manifests, and those that custom resource definitions add."""
+    """The kinds of some manifests, and those that custom resource definitions add.
+
+    `unanswered`: groups with their version whose own API server, such as KEDA's for metrics, does not answer.
+    """
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
+        self.unanswered: set[str] = set()
         self._all: dict[tuple[str, str], ResourceKind] = {}
         for version, name in {*ALWAYS, *((manifest["apiVersion"], manifest["kind"]) for manifest in manifests)}:
             self._add(ResourceKind(version, name, plural(name), name not in CLUSTER_WIDE))
@@ -59,7 +67,7 @@ class ResourceKinds:
             )
 
     def discovery(self, path: str) -> Any:
-        """The discovery document at a path; None for any other path."""
+        """The discovery document at a path; None for any other path. Raises ApiError."""
         if path == "/version":
             return {"major": "1", "minor": "33", "gitVersion": "v1.33.0"}
         if path == "/api":
@@ -67,6 +75,8 @@ class ResourceKinds:
         if path == "/apis":
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": self._groups()}
         version = path.removeprefix("/apis/").removeprefix("/api/")
+        if version in self.unanswered:
+            raise ApiError(503, "the server is currently unable to handle the request", "ServiceUnavailable")
         kinds = [kind for kind in self._all.values() if kind.version == version]
         resources = [
             {"name": kind.plural, "singularName": kind.name.lower(), "kind": kind.name, "verbs": VERBS}
@@ -77,7 +87,7 @@ class ResourceKinds:
 
     def _groups(self) -> list[Any]:
         groups = []
-        for version in sorted({kind.version for kind in self._all.values() if not kind.is_core}):
+        for version in sorted({kind.version for kind in self._all.values() if not kind.is_core} | self.unanswered):
             named = {"groupVersion": version, "version": version.partition("/")[2]}
             groups.append({"name": version.partition("/")[0], "versions": [named], "preferredVersion": named})
         return groups

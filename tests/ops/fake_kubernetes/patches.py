@@ -26,7 +26,7 @@ def patched(content: str, before: Manifest, patch: Any) -> Manifest:
 
 
 def merge(before: Any, patch: Any) -> Any:
-    """RFC 7396. A server-side apply is treated the same: lists are replaced, fields have no owners."""
+    """RFC 7396. A server-side apply is treated the same: lists are replaced."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     merged = before if isinstance(before, dict) else {}
@@ -36,6 +36,13 @@ def merge(before: Any, patch: Any) -> Any:
         else:
             merged[name] = merge(merged.get(name), value)
     return merged
+
+
+def at(manifest: Any, path: str) -> Any:
+    """The value at a dotted path; None if there is none."""
+    for name in path.split("."):
+        manifest = manifest.get(name) if isinstance(manifest, dict) else None
+    return manifest
 
 
 def immutable_changes(before: Manifest, after: Manifest) -> Iterator[str]:
