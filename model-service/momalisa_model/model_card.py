@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import transformers
 from pydantic import ValidationError
 
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.schedulers import OFFERED, SCHEDULERS, name_of
+from momalisa_model.schedulers import OFFERED, SCHEDULERS, failure, name_of, working
 from momalisa_model.settings import Settings
 from momalisa_model.weights import Weights
 from momalisa_model.wire import ModelCard
@@ -30,44 +31,55 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
     """A card for weights that have none: sizes and limits from the weights, the usual steps and guidance.
 
     overrides: fields of a card that replace derived ones, except revision and token_limit. Raises UnsuitableModel if
-    the result is not a valid card.
+    the result is not a valid card for the weights.
     """
-    unet = weights.pipeline.unet.config
-    size = unet.sample_size if isinstance(unet.sample_size, (list, tuple)) else [unet.sample_size] * 2
-    height, width = (int(side) * weights.vae_scale_factor for side in size)
-    # The UNet halves latents on each level but the last; other sizes would be cropped or resized on the way up.
-    multiple = weights.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
+    overrides = overrides or {}
     few_steps = "turbo" in weights.model.lower()
     if few_steps:
         log.warning("assumed to be a Turbo model because of its name; set a model card to be sure", model=weights.model)
+    own = name_of(weights.pipeline.scheduler)
     derived = {
         "micro_batch": 8 if weights.device.type == "cuda" else 4,
+        **_sizes(weights, overrides),
+        "num_inference_steps": 2 if few_steps else 25,
+        "max_steps": min(100, weights.train_timesteps),
+        "guidance_scale": 0.0 if few_steps else 7.5,
+        "negative_prompt": "",
+        "scheduler": own,
+        "schedulers": list(dict.fromkeys([own, *OFFERED])),
+        "model": weights.model,
+    }
+    fixed = {**overrides, "revision": weights.revision, "token_limit": weights.token_limit}
+    card = _card_from(json.dumps({**derived, **fixed}))
+    if "schedulers" not in overrides:
+        works = working(card.schedulers, weights.pipeline.scheduler.config, _steps(card))
+        default = own if own in works else next(iter(works), own)
+        card = _card_from(json.dumps({**derived, "scheduler": default, "schedulers": works, **fixed}))
+    return _checked(card, weights, tried="schedulers" not in overrides)
+
+
+def _sizes(weights: Weights, overrides: Mapping[str, Any]) -> dict[str, int]:
+    """The fields of a card about sizes, in pixels. Raises UnsuitableModel if they are neither derivable nor given."""
+    unet = weights.pipeline.unet.config
+    # The UNet halves latents on each level but the last; other sizes would be cropped or resized on the way up.
+    multiple = weights.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
+    size = unet.sample_size if isinstance(unet.sample_size, (list, tuple)) else [unet.sample_size] * 2
+    if len(size) != 2 or not all(isinstance(side, int | float) for side in size):
+        missing = [name for name in ("width", "height", "min_size", "max_size") if name not in overrides]
+        if missing:
+            raise UnsuitableModel(
+                f"The config.json of the unet of {weights.model} has no sample_size. Set it, or set "
+                f"{', '.join(missing)} in a model card."
+            )
+        return {"size_multiple": multiple}
+    height, width = (int(side) * weights.vae_scale_factor for side in size)
+    return {
         "width": _nearest(width, multiple),
         "height": _nearest(height, multiple),
         "size_multiple": multiple,
         "min_size": _nearest(min(width, height) / 2, multiple),
         "max_size": _nearest(max(width, height) * 2, multiple),
-        "num_inference_steps": 2 if few_steps else 25,
-        "max_steps": min(100, weights.train_timesteps),
-        "guidance_scale": 0.0 if few_steps else 7.5,
-        "negative_prompt": "",
-        "model": weights.model,
     }
-    scheduler = _own_scheduler(weights)
-    derived |= {"scheduler": scheduler, "schedulers": list(dict.fromkeys([scheduler, *OFFERED]))}
-    loaded = {"revision": weights.revision, "token_limit": weights.token_limit}
-    return _card_from(json.dumps({**derived, **(overrides or {}), **loaded}))
-
-
-def _own_scheduler(weights: Weights) -> str:
-    """The name of the model's own scheduler, or of a substitute for one that draws noise."""
-    own = weights.pipeline.scheduler
-    if name := name_of(own):
-        if str(own.config.get("algorithm_type")).startswith("sde-"):
-            log.warning("the model's own scheduler draws noise; used without noise", scheduler=name)
-        return name
-    log.warning("the model's own scheduler is not supported", own=type(own).__name__, instead="Euler")
-    return "Euler"
 
 
 def _nearest(pixels: float, multiple: int) -> int:
@@ -92,10 +104,7 @@ def read_card(weights: Weights, settings: Settings) -> ModelCard:
     log.info("model card", file=str(file) if file else "derived")
     if file is None:
         return derive_card(weights)
-    card = _card_from(_text_of(file))
-    for wrong in _mismatches(card, weights):
-        raise UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for the loaded model.")
-    return card
+    return _checked(_card_from(_text_of(file)), weights)
 
 
 def read_overrides(file: Path) -> dict[str, Any]:
@@ -122,6 +131,13 @@ def _card_from(text: str | bytes) -> ModelCard:
         raise UnsuitableModel(f"The model card is not valid: {field}: {wrong['msg']}.") from error
 
 
+def _checked(card: ModelCard, weights: Weights, tried: bool = False) -> ModelCard:
+    """The card. Raises UnsuitableModel if it contradicts the weights. tried: whether its schedulers were tried."""
+    for wrong in (*_mismatches(card, weights), *([] if tried else _failing_schedulers(card, weights))):
+        raise UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for the loaded model.")
+    return card
+
+
 def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
     """Each contradiction between a card and the weights, as the end of a sentence about the card."""
     if card.revision != weights.revision:
@@ -134,6 +150,17 @@ def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
         yield f"has a token_limit of {card.token_limit}, but that of the text encoder is {weights.token_limit}"
     if card.max_steps > weights.train_timesteps:
         yield f"has max_steps of {card.max_steps}, but the scheduler has {weights.train_timesteps}"
+
+
+def _failing_schedulers(card: ModelCard, weights: Weights) -> Iterator[str]:
+    for name in card.schedulers:
+        if reason := failure(name, weights.pipeline.scheduler.config, _steps(card)):
+            yield f"allows the scheduler {name}, which does not work with this model: {reason}"
+
+
+def _steps(card: ModelCard) -> tuple[int, int]:
+    """The numbers of steps that schedulers are tried with, beside the smallest ones."""
+    return card.num_inference_steps, card.max_steps
 
 
 def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
@@ -150,7 +177,14 @@ def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
         "threads": torch.get_num_threads() if on_cpu else 0,
         "micro_batch": micro_batch,
         "processor": _processor() if on_cpu else _accelerator(weights.device),
+        **_variants(weights),
     }
+
+
+def _variants(weights: Weights) -> dict[str, str]:
+    """Which variant each network was loaded from, if any has one: a variant may hold other numbers."""
+    used = [f"{part} {variant}" for part, variant in sorted(weights.variants.items()) if variant]
+    return {"variants": ", ".join(used)} if used else {}
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
@@ -162,7 +196,10 @@ def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    # Another mode of MKL than the usual one computes other last bits.
+    mode = os.environ["MKL_CBWR"]
+    mkl = "" if mode == "AUTO" else f" MKL_CBWR={mode}"
+    return f"{names[0] if names else platform.machine()} {torch.backends.cpu.get_cpu_capability()}{mkl}"
 
 
 def _accelerator(device: torch.device) -> str:

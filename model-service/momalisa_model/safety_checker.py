@@ -15,15 +15,8 @@ from torch import Tensor
 # Not CLIPImageProcessor, which is another class if torchvision is installed.
 from transformers import CLIPImageProcessorPil
 
+from momalisa_model.networks import load_network
 from momalisa_model.problems import UnsuitableModel
-
-SAFETY_CHECKER_PARTS = {
-    "safety_checker": ("stable_diffusion", ["StableDiffusionSafetyChecker"]),
-    "feature_extractor": (
-        "transformers",
-        ["CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast", "CLIPFeatureExtractor"],
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -47,33 +40,19 @@ class SafetyChecker:
         return [bool(mark) for mark in marked]
 
 
-def has_safety_checker(index: dict[str, Any]) -> bool:
-    """Whether a model_index.json names a safety checker."""
-    return index.get("safety_checker") not in (None, [None, None])
-
-
-def load_safety_checker(folder: Path, model: str, device: torch.device) -> SafetyChecker:
+def load_safety_checker(folder: Path, model: str, variant: str | None, device: torch.device) -> SafetyChecker:
     """The safety checker in a folder in diffusers format, from safetensors only.
 
-    Raises UnsuitableModel if a part is missing: transformers would fill a missing layer with random numbers, and
-    a missing checker would go unnoticed.
+    Raises UnsuitableModel if a part is missing or incomplete: a missing checker would go unnoticed.
     """
     try:
-        network, report = StableDiffusionSafetyChecker.from_pretrained(
-            folder / "safety_checker",
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        network = load_network(StableDiffusionSafetyChecker, folder / "safety_checker", model, torch.float32, variant)
         extractor = CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
-        if report["missing_keys"]:
-            raise ValueError(f"the safety checker's weights lack {sorted(report['missing_keys'])}")
     except Exception as error:  # a broken file makes the library raise errors of any type
+        reason = f" {error}" if isinstance(error, UnsuitableModel) else " The replica's log has the details."
         raise UnsuitableModel(
-            f"{model} names a safety checker that could not be loaded from safetensors; the replica's log has the "
-            "details. Complete the model's files, or set safety_checker to [null, null] in its model_index.json to "
-            "run without a checker."
+            f"{model} names a safety checker that could not be loaded.{reason} Complete the model's files, or set "
+            "safety_checker to [null, null] in its model_index.json to run without a checker."
         ) from error
     structlog.get_logger().info("safety checker loaded", model=model)
     return SafetyChecker(network.to(device), extractor)

@@ -95,22 +95,27 @@ class Sampler:
     def warm_up(self, card: ModelCard) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
 
-        One step is enough: all steps run the same kernels. Raises UnsuitableModel if the bits of a frame change with
-        its place in the batch.
+        Raises UnsuitableModel if the bits of a frame change with its place in the batch.
+        """
+        here, moved = self.render_defaults(card), self.render_defaults(card, moved_by=1)
+        if not torch.equal(here, moved.roll(-1, 0)):
+            raise UnsuitableModel(
+                f"On this machine, the bits of a frame depend on its place in a batch of {self._micro_batch}. Set "
+                "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
+            )
+
+    def render_defaults(self, card: ModelCard, moved_by: int = 0) -> Tensor:
+        """One micro-batch with the card's defaults, each frame moved by so many places: see `pictures`.
+
+        One step is enough: all steps run the same kernels.
         """
         names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         defaults = {name: getattr(card, name) for name in names}
         recipe = Recipe(start="a", end="b", seed=0, num_inference_steps=1, **defaults)
-        leg, frames = self.encode(recipe), self._micro_batch
-        spread = [place / frames for place in range(frames)]
-        here = self.pictures(recipe, leg, spread, never)
-        moved = self.pictures(recipe, leg, spread[-1:] + spread[:-1], never)
-        self._marks(_rounded(here))
-        if not torch.equal(here, moved.roll(-1, 0)):
-            raise UnsuitableModel(
-                f"On this machine, the bits of a frame depend on its place in a batch of {frames}. Set "
-                "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
-            )
+        spread = [(place - moved_by) % self._micro_batch / self._micro_batch for place in range(self._micro_batch)]
+        pictures = self.pictures(recipe, self.encode(recipe), spread, never)
+        self._marks(_rounded(pictures))
+        return pictures
 
     def _marks(self, pictures: Tensor) -> list[bool]:
         """Whether the safety checker marks each picture of at most one micro-batch; all False without a checker."""
@@ -125,7 +130,7 @@ class Sampler:
         Only the inputs of the UNet have its dtype: with some schedules, noise times sigma overflows in float16.
         """
         unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
-        scheduler = for_one_run(recipe.scheduler, dict(self._parts.scheduler.config))
+        scheduler = for_one_run(recipe.scheduler, self._parts.scheduler.config, recipe.num_inference_steps)
         scheduler.set_timesteps(recipe.num_inference_steps, device=device)
         guided = recipe.guidance_scale > 1 and unet.config.time_cond_proj_dim is None
         if guided:

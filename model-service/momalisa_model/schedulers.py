@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import diffusers
+import structlog
+import torch
+
+from momalisa_model.problems import UnsuitableModel
 
 # A scheduler that draws noise would make a frame depend on more than its recipe.
 SCHEDULERS = {
@@ -16,21 +23,102 @@ SCHEDULERS = {
     "PNDM": diffusers.PNDMScheduler,
     "UniPC": diffusers.UniPCMultistepScheduler,
 }
-# A derived card offers these for every model, beside the model's own.
+# A derived card offers those of them that work with the model's configuration, beside the model's own.
 OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
+# What replaces a scheduler that cannot be used: the first that works.
+SUBSTITUTES = ("Euler", "DDIM", "DPMSolverMultistep", "UniPC", "Heun")
+# The start of a multistep solver is another in each of these numbers of steps.
+FEW_STEPS = (1, 2, 3, 4)
+LONGEST_REASON = 200
 
 
-def name_of(scheduler: Any) -> str | None:
-    """The key in SCHEDULERS of a diffusers scheduler; None if it is not supported."""
-    return next((name for name, kind in SCHEDULERS.items() if kind is type(scheduler)), None)
+def load_scheduler(folder: Path, kind: object, model: str) -> Any:
+    """The model's own scheduler, or a substitute with its configuration if this service cannot use it.
+
+    kind: its entry in model_index.json. A class that is not in SCHEDULERS is not even imported, because it may need
+    packages that are not installed. Raises UnsuitableModel if no scheduler works.
+    """
+    try:
+        config = dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UnsuitableModel(
+            f"{model} has no readable scheduler/scheduler_config.json. Complete the model's files."
+        ) from error
+    log = structlog.get_logger()
+    if config.get("use_beta_sigmas"):
+        log.warning("the model's own scheduler uses beta sigmas, which need scipy; used without them")
+        config["use_beta_sigmas"] = False
+    own = kind[1] if isinstance(kind, list) and len(kind) == 2 else kind
+    name = next((name for name, known in SCHEDULERS.items() if known.__name__ == own), None)
+    reason = failure(name, config) if name else "it is not supported"
+    if name and not reason:
+        if _draws_noise(config):
+            log.warning("the model's own scheduler draws noise; used without noise", scheduler=name)
+        return SCHEDULERS[name].from_config(config)
+    instead = next(iter(working(SUBSTITUTES, config)), None)
+    if instead is None:
+        raise UnsuitableModel(
+            f"No scheduler works with the scheduler_config.json of {model} ({failure(SUBSTITUTES[0], config)}). "
+            "Correct that file."
+        )
+    log.warning("the model's own scheduler cannot be used", own=own, reason=reason, instead=instead)
+    return SCHEDULERS[instead].from_config(config)
 
 
-def for_one_run(name: str, config: dict[str, Any]) -> Any:
+def name_of(scheduler: Any) -> str:
+    """The key in SCHEDULERS of a scheduler of load_scheduler."""
+    return next(name for name, kind in SCHEDULERS.items() if kind is type(scheduler))
+
+
+def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
     """A new scheduler for one run, because schedulers keep state, with the configuration of the model's own.
 
     name: a key of SCHEDULERS. Samples are never clipped, whatever the class's default is: latents are not pixels.
     """
     settings = {**config, "clip_sample": False}
-    if str(settings.get("algorithm_type")).startswith("sde-"):
-        settings["algorithm_type"] = settings["algorithm_type"].removeprefix("sde-")  # these draw noise
+    if _draws_noise(settings):
+        settings["algorithm_type"] = settings["algorithm_type"].removeprefix("sde-")
+    if name == "PNDM" and steps < 4:
+        settings["skip_prk_steps"] = True  # its Runge-Kutta start needs four steps
     return SCHEDULERS[name].from_config(settings)
+
+
+def working(names: Iterable[str], config: Mapping[str, Any], steps: Iterable[int] = ()) -> list[str]:
+    """Those of the schedulers that work with a configuration. Logs why the others do not."""
+    failures = {name: failure(name, config, steps) for name in dict.fromkeys(names)}
+    for name, reason in failures.items():
+        if reason:
+            structlog.get_logger().warning("scheduler not offered", scheduler=name, reason=reason)
+    return [name for name, reason in failures.items() if not reason]
+
+
+def failure(name: str, config: Mapping[str, Any], steps: Iterable[int] = ()) -> str:
+    """Why a scheduler does not work with a configuration; empty if it does. It is run on random numbers.
+
+    steps: numbers of steps to try beside the smallest ones. Takes milliseconds.
+    """
+    for number in sorted({*FEW_STEPS, *steps}):
+        try:
+            finite = _denoise_noise(for_one_run(name, config, number), number)
+        except Exception as error:  # a wrong configuration makes the library raise errors of any type
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            return f"with {number} steps, {text}"[:LONGEST_REASON]
+        if not finite:
+            return f"with {number} steps, its numbers are not finite"
+    return ""
+
+
+def _denoise_noise(scheduler: Any, steps: int) -> bool:
+    """Run a scheduler on a tiny latent. Returns whether the result is finite."""
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(0)
+    noise, latents = torch.randn((2, 1, 1, 2, 2), generator=generator)
+    latents = latents * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(noise, t, latents, return_dict=False)[0]
+    return bool(latents.isfinite().all())
+
+
+def _draws_noise(config: Mapping[str, Any]) -> bool:
+    return str(config.get("algorithm_type")).startswith("sde-")

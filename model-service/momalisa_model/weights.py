@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import structlog
 import torch
+import transformers
 from diffusers import StableDiffusionPipeline
 
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
+from momalisa_model.model_files import ModelFiles, find_files
+from momalisa_model.networks import load_network
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.safety_checker import SAFETY_CHECKER_PARTS, SafetyChecker, has_safety_checker, load_safety_checker
+from momalisa_model.safety_checker import SafetyChecker, load_safety_checker
+from momalisa_model.schedulers import load_scheduler
 from momalisa_model.settings import Settings
 
-PARTS = {
-    "unet": ("diffusers", ["UNet2DConditionModel"]),
-    "vae": ("diffusers", ["AutoencoderKL", "AutoencoderTiny"]),
-    "text_encoder": ("transformers", ["CLIPTextModel"]),
-    "tokenizer": ("transformers", ["CLIPTokenizer", "CLIPTokenizerFast"]),
+# A config.json may set any of these to null.
+READ_FIELDS = {
+    "unet": ("in_channels", "block_out_channels"),
+    "vae": ("latent_channels", "scaling_factor", "block_out_channels"),
+    "text_encoder": ("max_position_embeddings", "hidden_size"),
 }
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded pipeline on its device, with its name and revision."""
+    """A loaded pipeline on its device, with its name and revision, and the variant of each network's weights."""
 
     pipeline: Any  # StableDiffusionPipeline, which declares its parts at run time only
     model: str
     revision: str
     folder: Path
+    variants: Mapping[str, str | None]
     device: torch.device
     dtype: torch.dtype
     safety_checker: SafetyChecker | None = None
@@ -63,83 +68,49 @@ def load(settings: Settings) -> Weights:
     """Find, check and load the weights: safetensors only, no code from the model's folder.
 
     Downloads a model of the hub unless the hub's cache has it. Raises UnsuitableModel if there are no weights, if they
-    have another revision than MODEL_REVISION, or if they are not Stable Diffusion 1.x, 2.x or Turbo.
+    have another revision than MODEL_REVISION, if they are incomplete, or if they are not Stable Diffusion 1.x, 2.x or
+    Turbo.
     """
     torch.set_num_threads(settings.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
-    folder, model, revision = locate(settings.model_id, settings.model_revision)
-    checked = _check_parts(folder, model)
     device, dtype = choose_device(settings.device), settings.dtype
     number = (torch.float16 if device.type == "cuda" else torch.float32) if dtype == "auto" else getattr(torch, dtype)
+    files = find_files(settings.model_id, settings.model_revision, number)
     torch.backends.cudnn.deterministic = True
+    pipeline = _load_pipeline(files, number)
+    if device.type == "cpu":
+        make_batch_invariant(pipeline.unet, pipeline.vae)
+    checker = None
+    if "safety_checker" in files.variants:
+        checker = load_safety_checker(files.folder, files.model, files.variants["safety_checker"], device)
+    named = (files.model, files.revision, files.folder, files.variants)
+    return Weights(pipeline.to(device), *named, device, number, checker)
+
+
+def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
+    """The parts in a pipeline, whose constructor corrects outdated configurations."""
+    folder, model = files.folder, files.model
+    kinds = {part: files.index[part][1] for part in ("unet", "vae", "text_encoder", "tokenizer")}
+    libraries = {"unet": diffusers, "vae": diffusers, "text_encoder": transformers}
+    parts = {
+        part: load_network(getattr(library, kinds[part]), folder / part, model, dtype, files.variants[part])
+        for part, library in libraries.items()
+    }
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder,
-            dtype=number,
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+        tokenizer = getattr(transformers, kinds["tokenizer"]).from_pretrained(
+            folder / "tokenizer", local_files_only=True
         )
     except Exception as error:  # a broken file makes the library raise errors of any type
         raise UnsuitableModel(
-            f"{model} could not be loaded from safetensors; the replica's log has the details."
+            f"The tokenizer of {model} could not be loaded; the replica's log has the details."
         ) from error
-    _check_shapes(pipeline, model)
-    if device.type == "cpu":
-        make_batch_invariant(pipeline.unet, pipeline.vae)
+    parts |= {"tokenizer": tokenizer, "scheduler": load_scheduler(folder, files.index.get("scheduler"), model)}
+    pipeline = StableDiffusionPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    _check_configurations(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
-    checker = load_safety_checker(folder, model, device) if checked else None
-    return Weights(pipeline.to(device), model, revision, folder, device, number, checker)
-
-
-def locate(model_id: str, wanted: str | None) -> tuple[Path, str, str]:
-    """(folder, model, revision) of a hub id or a folder.
-
-    wanted: a branch, tag or commit of the hub, or a folder's SHA-256; None accepts any. The revision of a folder is its
-    SHA-256, and that of a hub model is the commit. Raises UnsuitableModel. Its message contains no path, because it is
-    sent over HTTP.
-    """
-    folder = Path(model_id)
-    if folder.is_dir():
-        revision, model = folder_revision(folder), folder_name(folder)
-        if wanted not in (None, revision):
-            raise UnsuitableModel(
-                f"{model} has the SHA-256 {revision}, but MODEL_REVISION is {wanted}. Change one of the two."
-            )
-        return folder, model, revision
-    if folder.is_absolute() or model_id.count("/") != 1:
-        raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
-    try:
-        snapshot = StableDiffusionPipeline.download(model_id, revision=wanted, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        detail = f"{model_id} at {wanted or 'main'} could not be downloaded; the replica's log has the details."
-        raise UnsuitableModel(detail) from error
-    # The name of a snapshot's folder in the hub's cache is its commit.
-    return Path(snapshot), model_id, Path(snapshot).name
-
-
-def folder_name(folder: Path) -> str:
-    """The model's name if no card has one: the last part of the folder's path that is not "weights"."""
-    return next((part for part in reversed(folder.resolve().parts[1:]) if part != "weights"), "model")
-
-
-def folder_revision(folder: Path) -> str:
-    """SHA-256 (64 hexadecimal digits) of the files that decide pixels in a folder in diffusers format.
-
-    These are model_index.json, and every *.safetensors, *.json and *.txt in the subfolders; a model card or README
-    does not count. In the order of their relative POSIX paths, each file adds its path, NUL, and the SHA-256 of its
-    bytes.
-    """
-    inner = (path for kind in ("safetensors", "json", "txt") for path in folder.glob(f"*/**/*.{kind}"))
-    named = sorted((path.relative_to(folder).as_posix(), path) for path in (folder / "model_index.json", *inner))
-    whole = hashlib.sha256()
-    for name, path in named:
-        if path.is_file() and not name.startswith("."):
-            with path.open("rb") as file:
-                whole.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+    return pipeline
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -152,27 +123,14 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _check_parts(folder: Path, model: str) -> bool:
-    """Refuse what is not Stable Diffusion by its index, before gigabytes are read.
-
-    Returns whether the model has a safety checker.
-    """
-    try:
-        index = dict(json.loads((folder / "model_index.json").read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
-    kind = index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise UnsuitableModel(f"{model} is a {kind}. Only Stable Diffusion 1.x, 2.x and Turbo are supported.")
-    checked = has_safety_checker(index)
-    for part, (library, kinds) in (PARTS | SAFETY_CHECKER_PARTS if checked else PARTS).items():
-        if index.get(part) not in [[library, kind] for kind in kinds]:
-            wanted = f"{' or '.join(kinds)} of {library}"
-            raise UnsuitableModel(f"The {part} of {model} is {json.dumps(index.get(part))}. It must be {wanted}.")
-    return checked
-
-
-def _check_shapes(pipeline: Any, model: str) -> None:
+def _check_configurations(pipeline: Any, model: str) -> None:
+    """Refuse parts that do not fit each other, or whose configuration lacks what this service reads."""
+    for part, fields in READ_FIELDS.items():
+        for field in fields:
+            if getattr(getattr(pipeline, part).config, field, None) is None:
+                raise UnsuitableModel(
+                    f"The config.json of the {part} of {model} has no {field}. Complete the model's files."
+                )
     unet, vae = pipeline.unet.config, pipeline.vae.config
     if unet.in_channels != vae.latent_channels:
         channels = f"{unet.in_channels} channels, but its latents have {vae.latent_channels}"

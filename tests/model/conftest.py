@@ -13,16 +13,21 @@ from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepSched
 
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
+from tests.support import processes
 from tests.support.model_server import Server
 from tests.support.small_models import save, small_kl, small_tiny, small_unet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """diffusers' schedulers convert tensors in a way that a later NumPy will refuse; only diffusers can fix it."""
-    ignored = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers"
+    ignored = [
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers",
+        "ignore:__array_wrap__ must accept context and return_scalar:DeprecationWarning",
+    ]
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(ignored))
+            for warning in ignored:
+                item.add_marker(pytest.mark.filterwarnings(warning))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +40,11 @@ def plain_tracebacks() -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def free_port() -> int:
+    return processes.free_port()
 
 
 @pytest.fixture(scope="session")

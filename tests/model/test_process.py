@@ -14,13 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support import processes
 from tests.support.model_server import wait_until
-
-
-@pytest.fixture
-def free_port() -> int:
-    return processes.free_port()
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from momalisa_model import model_card as card_module
 from momalisa_model.batch_invariance import largest_power_of_two
 from momalisa_model.model_card import derive_card, fingerprint, made_of, read_card
+from momalisa_model.model_files import folder_name, folder_revision
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.weights import folder_name, folder_revision, load
+from momalisa_model.weights import load
 from momalisa_model.wire import ModelCard
 
 
@@ -310,6 +311,24 @@ def test_a_fingerprint_changes_with_everything_that_decides_pixels(loaded_model,
     assert len(seen) == len(others) + 1
     assert all(len(one) == 16 for one in seen)
     assert made_of(weights, 3) == parts
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "AUTO"), ("", "AUTO"), ("COMPATIBLE", "COMPATIBLE")])
+def test_a_mode_of_mkl_that_an_operator_has_chosen_is_kept(given, expected):
+    """The service only sets a default. Processors of different makers agree in some modes only."""
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    environment |= {} if given is None else {"MKL_CBWR": given}
+    command = [sys.executable, "-c", "import os, momalisa_model; print(os.environ['MKL_CBWR'])"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == expected
+
+
+def test_another_mode_of_mkl_is_another_fingerprint(loaded_model, monkeypatch):
+    """It computes other last bits. The usual mode is not named."""
+    weights = loaded_model("plain").sampler.weights
+    usual = made_of(weights, 4)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert made_of(weights, 4) == usual | {"processor": f"{usual['processor']} MKL_CBWR=COMPATIBLE"}
 
 
 def test_the_revision_of_a_hub_model_is_its_commit(models, tmp_path):
