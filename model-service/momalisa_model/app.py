@@ -22,6 +22,7 @@ from momalisa_model.predict import PredictRequest, PredictResponse, predict
 from momalisa_model.problem_json import documented, install
 from momalisa_model.problems import (
     BodyTooLarge,
+    DeviceFailed,
     Invalid,
     NotANumber,
     NotReady,
@@ -147,8 +148,9 @@ def add_platform_routes(app: FastAPI, settings: Settings) -> None:
 
 
 def _render_problems() -> dict[int | str, dict[str, Any]]:
-    problems = (WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady, Stopping, OutOfMemory, NotANumber)
-    return documented(*problems, framework=[HTTPStatus.BAD_REQUEST])
+    refused = (WrongModel, BodyTooLarge, Invalid, QueueFull, NotReady)
+    failed = (Stopping, DeviceFailed, OutOfMemory, NotANumber)
+    return documented(*refused, *failed, framework=[HTTPStatus.BAD_REQUEST])
 
 
 class PrometheusText(Response):

@@ -1,4 +1,8 @@
-"""One shard at a time on the device, and a queue of limited length before it. Independent of what a shard does."""
+"""One shard at a time on the device, and a queue of limited length before it. Independent of what a shard does.
+
+A shard that fails is followed by a self-test. If that fails too, the device is the cause, and nothing is rendered any
+more: `failed` becomes true, and the server ends the process.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,12 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 import anyio
+import structlog
 import torch
 from anyio import from_thread, to_thread
 
 from momalisa_model.metrics import Metrics
-from momalisa_model.problems import OutOfMemory, QueueFull, Stopping
+from momalisa_model.problems import DeviceFailed, OutOfMemory, Problem, QueueFull, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
 
 T = TypeVar("T")
@@ -37,10 +42,16 @@ OUT_OF_MEMORY_MESSAGES = (
 class DeviceQueue:
     """Gives the device to one shard after another, in the order of their arrival."""
 
-    def __init__(self, length: int, metrics: Metrics) -> None:
-        """length: number of shards that may wait while one is on the device."""
+    def __init__(self, length: int, metrics: Metrics, self_test: Callable[[], None]) -> None:
+        """length: number of shards that may wait while one is on the device.
+
+        self_test: renders something that has worked before; raises anything if it does not work any more. Called on the
+        device after each shard that failed.
+        """
         self._length = length
         self._metrics = metrics
+        self._self_test = self_test
+        self.failed = False
         self._device = anyio.CapacityLimiter(1)
         self._taken = 0
         self._estimate_s = FIRST_ESTIMATE_S
@@ -57,7 +68,8 @@ class DeviceQueue:
         """Wait for the device, run work in a thread, and deliver each of its items on the event loop.
 
         Call it within `slot`. If the surrounding scope is cancelled, should_stop() becomes true for work, and this
-        returns when work does. Raises OutOfMemory, Stopping, Cancelled, and everything else that work raises.
+        returns when work does. Raises Cancelled or a Problem: OutOfMemory, Stopping, those of work, DeviceFailed if the
+        self-test fails too, and a plain one for all other errors of work, which are logged.
         """
         await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
 
@@ -83,6 +95,7 @@ class DeviceQueue:
             for item in work(lambda: _task_cancelled() or self._closed()):
                 from_thread.run_sync(deliver, item)
             outcome = "done"
+            return
         except Cancelled:
             if self._closed():
                 outcome = "stopped"
@@ -90,20 +103,30 @@ class DeviceQueue:
             outcome = "cancelled"
             self._metrics.cancelled.inc()
             raise
-        except (MemoryError, RuntimeError) as error:
-            if not _ran_out_of_memory(error):
-                raise
-            outcome = "out of memory"
-            self._metrics.out_of_memory.inc()
+        except Exception as error:
+            if ran_out_of_memory(error):
+                outcome = "out of memory"
+                self._metrics.out_of_memory.inc()
+            problem = _problem_for(error)
         finally:
             self._record(perf_counter() - began, outcome)
-        if outcome == "out of memory":
-            # Not in the except clause: there the traceback still refers to the tensors.
+        # Not in the except clause: there the traceback still refers to the tensors.
+        _free_memory()
+        self._test_device()
+        raise problem
+
+    def _test_device(self) -> None:
+        """Raises DeviceFailed if the device, and not the shard, is the cause of a failure."""
+        try:
+            self._self_test()
+        except Exception:
+            structlog.get_logger().exception("the device has failed; this process ends")
+            self.failed = True
+            self._metrics.ready.set(0)
+            self.close(0)
+        if self.failed:
             _free_memory()
-            raise OutOfMemory(
-                "The device has too little memory for this request. Request fewer pixels, or set a smaller micro_batch "
-                "in the model card of the api and all replicas."
-            )
+            raise DeviceFailed("The device of this replica has failed. Send the request to another one.")
 
     def _record(self, seconds: float, outcome: str) -> None:
         self._metrics.shards.labels(outcome=outcome).inc()
@@ -121,7 +144,19 @@ def _task_cancelled() -> bool:
     return False
 
 
-def _ran_out_of_memory(error: Exception) -> bool:
+def _problem_for(error: Exception) -> Problem:
+    if ran_out_of_memory(error):
+        return OutOfMemory(
+            "The device has too little memory for this request. Request fewer pixels, or set a smaller micro_batch in "
+            "the model card of the api and all replicas."
+        )
+    if isinstance(error, Problem):
+        return error.with_traceback(None)
+    structlog.get_logger().error("shard failed", exc_info=error)
+    return Problem("Rendering failed; the replica's log has the details. Retry.")
+
+
+def ran_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)

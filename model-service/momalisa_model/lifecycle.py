@@ -7,10 +7,10 @@ from threading import Thread
 
 import structlog
 
-from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.device_queue import DeviceQueue, ran_out_of_memory
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_card import fingerprint, made_of, read_card
-from momalisa_model.problems import NotReady, Problem
+from momalisa_model.problems import NotReady, Problem, UnsuitableModel
 from momalisa_model.sampler import Sampler
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
@@ -24,6 +24,10 @@ class LoadedModel:
     sampler: Sampler
     answer: ModelAnswer
 
+    def self_test(self) -> None:
+        """Render a little with the card's defaults. Raises what rendering raises."""
+        self.sampler.render_defaults(self.answer.card)
+
 
 class Replica:
     """The device queue and the metrics of this process from the start, and its model once it is loaded."""
@@ -31,7 +35,7 @@ class Replica:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.queue = DeviceQueue(settings.queue_length, self.metrics)
+        self.queue = DeviceQueue(settings.queue_length, self.metrics, lambda: self.ready().self_test())
         self._model: LoadedModel | None = None
         self._reason = "The weights are still being loaded. Retry in a few seconds."
 
@@ -40,7 +44,9 @@ class Replica:
         Thread(target=self._load, name="weights", daemon=True).start()
 
     def ready(self) -> LoadedModel:
-        """The loaded model. Raises NotReady with the reason if loading has not finished, or has failed."""
+        """The loaded model. Raises NotReady with the reason if there is none, or if the device has failed."""
+        if self.queue.failed:
+            raise NotReady("The device of this replica has failed, and its process ends. Use another replica.")
         if self._model is None:
             raise NotReady(self._reason)
         return self._model
@@ -64,11 +70,23 @@ class Replica:
 def load_model(settings: Settings) -> LoadedModel:
     """Load the weights, read the card, and warm up.
 
-    Raises UnsuitableModel if they do not fit each other or this service, and what torch raises while rendering.
+    Raises UnsuitableModel if weights, card and device do not fit each other.
     """
     weights = load(settings)
     card = read_card(weights, settings)
     parts = made_of(weights, card.micro_batch)
     sampler = Sampler(weights, card.micro_batch)
-    sampler.warm_up(card)
+    try:
+        sampler.warm_up(card)
+    except Problem:
+        raise
+    except Exception as error:  # a wrong configuration makes the libraries raise errors of any type
+        size = f"{card.micro_batch} pictures of {card.width} x {card.height} pixels"
+        reason = (
+            f"the device has too little memory for {size}. Set a smaller micro_batch, width or height in the model card"
+            if ran_out_of_memory(error)
+            else "its first pictures failed, and the replica's log has the details. A field in the config.json of one "
+            "of its parts may be wrong or missing"
+        )
+        raise UnsuitableModel(f"{weights.model} was loaded, but {reason}.") from error
     return LoadedModel(sampler, ModelAnswer(card=card, fingerprint=fingerprint(parts), made_of=parts))

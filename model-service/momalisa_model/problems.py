@@ -73,6 +73,15 @@ class Stopping(Problem):
         super().__init__(detail, headers={"Retry-After": "1"})
 
 
+class DeviceFailed(Problem):
+    """The device does not even render the card's defaults any more. The process ends, to be started again."""
+
+    status, slug, title = 503, "device-failed", "The device has failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
+
+
 class NotReady(Problem):
     """The weights are not loaded yet, or cannot be loaded."""
 

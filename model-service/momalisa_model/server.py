@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from types import FrameType
 
 import structlog
@@ -14,7 +15,10 @@ from momalisa_model.settings import Settings
 
 
 class GracefulServer(uvicorn.Server):
-    """uvicorn waits for running responses at shutdown; this one also ends their work on the device in time."""
+    """uvicorn waits for running responses at shutdown; this one also ends their work on the device in time.
+
+    It shuts down by itself when the device has failed.
+    """
 
     def __init__(self, config: uvicorn.Config, queue: DeviceQueue, grace_s: int) -> None:
         super().__init__(config)
@@ -26,9 +30,16 @@ class GracefulServer(uvicorn.Server):
         self._queue.close(self._grace_s)
         super().handle_exit(sig, frame)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to shut down. uvicorn asks ten times a second."""
+        return await super().on_tick(counter) or self._queue.failed
+
 
 def run(app: FastAPI, queue: DeviceQueue, settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; then shards on the device and in the queue get shutdown_grace_s to finish."""
+    """Serve until SIGTERM or Ctrl-C; then shards on the device and in the queue get shutdown_grace_s to finish.
+
+    Exits with status 1 if the device has failed, so that the process is started again.
+    """
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -44,3 +55,5 @@ def run(app: FastAPI, queue: DeviceQueue, settings: Settings) -> None:
     structlog.get_logger().info("starting", host=settings.host, port=settings.port)
     with contextlib.suppress(KeyboardInterrupt):
         GracefulServer(config, queue, settings.shutdown_grace_s).run()
+    if queue.failed:
+        sys.exit("momalisa-model: The device has failed; the log has the details. Start this process again.")

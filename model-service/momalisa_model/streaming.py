@@ -100,9 +100,6 @@ class FramesResponse(Response):
                 structlog.get_logger().info("caller disconnected; shard cancelled")
             except Problem as problem:
                 outbox.send_nowait(problem)
-            except Exception:
-                structlog.get_logger().exception("shard failed")
-                outbox.send_nowait(Problem("Rendering failed; the replica's log has the details. Retry."))
             response.deadline = anyio.current_time() + self._send_timeout_s
 
     async def _send_all(

@@ -38,6 +38,19 @@ def whenever_the_unet_runs(server: Server, do: Callable[[], None]) -> Iterator[N
 
 
 @contextmanager
+def failing_once(server: Server, error: Exception, after: int = 0) -> Iterator[None]:
+    """One denoising step raises the error, after so many good ones; all later ones are good again."""
+    steps = iter([*[None] * after, error])
+
+    def fail() -> None:
+        if due := next(steps, None):
+            raise due
+
+    with whenever_the_unet_runs(server, fail):
+        yield
+
+
+@contextmanager
 def held_device(server: Server) -> Iterator[threading.Event]:
     """Each denoising step waits until the block ends. Yields an event that is set when the first step begins."""
     begun, released = threading.Event(), threading.Event()
@@ -261,11 +274,7 @@ def test_the_truncated_part_of_a_prompt_is_in_the_first_line(server):
 )
 def test_out_of_memory_is_507_and_the_next_request_works(server, error):
     """A request that is too large must not stop the replica."""
-
-    def fail() -> None:
-        raise error
-
-    with whenever_the_unet_runs(server, fail):
+    with failing_once(server, error):
         problem = problem_of(server.render([0.5]), 507, "out-of-memory")
     assert "model card" in problem["detail"]
     assert server.render([0.5]).status_code == 200
@@ -274,7 +283,8 @@ def test_out_of_memory_is_507_and_the_next_request_works(server, error):
 
 def test_invalid_numbers_are_an_error_of_the_recipe(server):
     """float16 overflows in some models. It would on every replica, so a retry does not help: a 4xx."""
-    hook = server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * float("nan"),))
+    factors = iter([float("nan")])
+    hook = server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * next(factors, 1.0),))
     try:
         problem_of(server.render([0.5]), 422, "not-a-number")
     finally:
@@ -290,11 +300,7 @@ def test_the_contract_page_lists_every_problem():
 
 def test_a_bug_is_500_without_internal_details(server):
     """The log has the details; the caller should retry."""
-
-    def fail() -> None:
-        raise ZeroDivisionError("a secret detail")
-
-    with whenever_the_unet_runs(server, fail):
+    with failing_once(server, ZeroDivisionError("a secret detail")):
         problem = problem_of(server.render([0.5]), 500, "internal")
     assert "secret" not in json.dumps(problem)
     assert server.render([0.5]).status_code == 200
@@ -302,14 +308,7 @@ def test_a_bug_is_500_without_internal_details(server):
 
 def test_an_error_after_the_first_frame_is_the_last_line(server):
     """The status was sent already; the frames before the error are valid."""
-    steps = []
-
-    def fail_in_the_second_batch() -> None:
-        steps.append(1)
-        if len(steps) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    with whenever_the_unet_runs(server, fail_in_the_second_batch):
+    with failing_once(server, torch.OutOfMemoryError("CUDA out of memory."), after=3):
         answer = server.render([0.0, 0.2, 0.4, 0.6, 0.8], scheduler="DDIM", num_inference_steps=3)
     assert answer.status_code == 200
     _head, *frames, last = [json.loads(line) for line in answer.text.splitlines()]

@@ -1,0 +1,107 @@
+"""A device that fails for good: callers are sent to another replica, and the process ends, to be started again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import torch
+
+from momalisa_model.app import create_app
+from momalisa_model.server import run
+from tests.support.model_server import Server, recipe_for, wait_until
+
+ILLEGAL = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.fixture
+def own_server(settings_for) -> Iterator[Server]:
+    """A replica that no other test needs again."""
+    with Server(settings_for("plain")) as running:
+        yield running
+
+
+@contextmanager
+def failing(unet: torch.nn.Module, error: Exception, after: int = 0) -> Iterator[None]:
+    """Each run of the UNet raises the error, after so many good ones."""
+    runs = iter(range(after))
+
+    def fail(*_: object) -> None:
+        if next(runs, None) is None:
+            raise error
+
+    hook = unet.register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("error", [ILLEGAL, torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_replica_that_cannot_even_render_the_defaults_gives_up(own_server, error):
+    """Five attempts on one broken GPU would fail a walk. 503 sends the api to another replica."""
+    body = {"recipe": recipe_for(own_server.ready), "fractions": [0.5]}
+    with failing(own_server.unet, error):
+        answer = own_server.render([0.5])
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:device-failed")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "another" in answer.json()["detail"]
+    # Even if the device seems to work again: a half-broken one is not trusted.
+    for refused in (own_server.get("/readyz"), httpx.post(own_server.url + "/v1/render", json=body)):
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:momalisa:problem:not-ready")
+    assert own_server.metric("ready") == 0
+
+
+def test_numbers_that_are_invalid_whatever_is_rendered_are_a_fault_of_the_device(own_server):
+    """422 would fail the walk for good, although every other replica could render it."""
+    hook = own_server.unet.register_forward_hook(lambda _unet, _given, noise: (noise[0] * float("nan"),))
+    try:
+        answer = own_server.render([0.5])
+    finally:
+        hook.remove()
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:device-failed")
+
+
+def test_frames_before_the_failure_are_sent_and_the_last_line_says_503(own_server):
+    """The frames are valid. The api renders the others elsewhere."""
+    with failing(own_server.unet, ILLEGAL, after=3):
+        answer = own_server.render([0.0, 0.2, 0.4, 0.6, 0.8], scheduler="DDIM")
+    assert answer.status_code == 200
+    _head, *frames, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert len(frames) == 4
+    assert (last["problem"]["status"], last["problem"]["type"]) == (503, "urn:momalisa:problem:device-failed")
+
+
+def test_the_process_of_a_failed_device_ends_with_an_error(settings_for, free_port):
+    """Whatever supervises it starts it again. Answers are sent before."""
+    settings = settings_for("plain", port=free_port)
+    app, ended = create_app(settings), []
+
+    def serve() -> None:
+        try:
+            run(app, app.state.replica.queue, settings)
+        except SystemExit as end:
+            ended.append(end.code)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f"http://127.0.0.1:{free_port}"
+    wait_until(lambda: is_ready(url))
+    model = app.state.replica.ready()
+    with failing(model.sampler.weights.pipeline.unet, ILLEGAL):
+        body = {"recipe": recipe_for(model), "fractions": [0.5]}
+        answer = httpx.post(url + "/v1/render", json=body, timeout=30)
+        thread.join(20)
+    assert answer.status_code == 503
+    assert "device has failed" in ended[0]
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url + "/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
