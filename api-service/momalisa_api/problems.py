@@ -83,6 +83,12 @@ class QuotaExceeded(QueueFull):
     status, slug, title = 429, "quota-exceeded", "Quota exceeded"
 
 
+class CookieNeeded(QuotaExceeded):
+    """The answer to a POST sets the cookie: with it, the same request is accepted."""
+
+    status, slug, title = 429, "cookie-needed", "Cookie needed"
+
+
 class Unavailable(Problem):
     """A dependency is not responding. Callers that can wait should retry."""
 

@@ -93,7 +93,12 @@ class Settings(StoreSettings):
     blocklist: Path | None = Field(
         None, description="File of words that prompts must not contain, one per line. Unset: no blocklist."
     )
-    max_queued_walks: int = Field(1000, description="Maximum queued walks; further requests get 503.", ge=1)
+    max_queued_walks: int = Field(
+        1000,
+        description="Maximum queued walks; further requests get 503. The second half of the queue is for callers with "
+        "a cookie or an API key, and one owner gets at most a quarter of it; further requests get 429.",
+        ge=1,
+    )
     max_walks_per_owner: int = Field(
         50, description="Maximum unfinished walks per owner; further requests get 429.", ge=1
     )

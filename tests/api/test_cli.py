@@ -13,7 +13,7 @@ from typing import get_args
 
 import pytest
 
-from momalisa_api.cli import main
+from momalisa_api.cli import client, main
 from momalisa_api.walks.spec import AUTO, Spacing
 
 SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pgqueuer", "pydantic", "google", "PIL"}
@@ -34,17 +34,22 @@ WALK = {
 
 
 class Answers(BaseHTTPRequestHandler):
-    """A server that has every walk already."""
+    """A server that has every walk already, and a queue that is half full."""
 
     def do_POST(self) -> None:
-        self._send(json.dumps(WALK).encode())
+        if "Cookie" in self.headers:
+            self._send(json.dumps(WALK).encode())
+        else:
+            needed = {"type": client.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
+            self._send(json.dumps(needed).encode(), 429, {"Set-Cookie": "momalisa_owner=you; Path=/api"})
 
     def do_GET(self) -> None:
         self._send(b"a film")
 
-    def _send(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+    def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -63,6 +68,13 @@ def fake_server() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_refusal_that_sets_a_cookie_is_answered_with_it(fake_server, tmp_path):
+    """Otherwise nobody without a key could use the command while the queue is half full."""
+    walk = client.request_and_save(fake_server, {"start": "a", "end": "b"}, "walk.gif", tmp_path / "walk.gif")
+    assert walk["state"] == "done"
+    assert (tmp_path / "walk.gif").read_bytes() == b"a film"
 
 
 def imported_by(folder: Path, *arguments: str) -> set[str]:

@@ -1,5 +1,6 @@
 """Ownership of walks: signed cookies, API keys, and their permissions."""
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import anyio
 import httpx
 import pytest
 
+from momalisa_api.settings import Settings
 from momalisa_api.store.owners import Owners, add_key, read_secret, remove_key
 from momalisa_api.store.schema import opened
-from tests.support.factories import running
+from tests.support.factories import FakeFleet, running
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9}
@@ -139,7 +141,7 @@ async def test_a_get_sets_no_cookie(settings, fleet):
     [
         ({"max_walks_per_owner": 2}, 3, 429, "2 unfinished walks"),
         ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
-        ({"max_queued_walks": 2}, 3, 503, "2 walks are queued"),
+        ({"max_queued_walks": 8}, 3, 429, "2 unfinished walks"),
     ],
 )
 async def test_a_request_over_a_limit_is_refused_before_it_is_accepted(settings, fleet, limits, count, status, message):
@@ -151,9 +153,63 @@ async def test_a_request_over_a_limit_is_refused_before_it_is_accepted(settings,
         assert message in answers[-1].json()["detail"]
         assert int(answers[-1].headers["retry-after"]) >= 1
         assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 0})).status_code == 200
-        if status == 429:
-            client.cookies.clear()
-            assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 9})).status_code == 201
+        client.cookies.clear()
+        assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 9})).status_code == 201
+
+
+@asynccontextmanager
+async def narrow(
+    settings: Settings, fleet: FakeFleet, walks: int
+) -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
+    """An API whose queue has places for this many walks, none of which is rendered; and API keys."""
+    fleet.add(ready=False)
+    async with (
+        running(settings.model_copy(update={"max_queued_walks": walks}), fleet) as client,
+        opened(settings.database_url) as engine,
+    ):
+        yield client, [await add_key(engine, f"robot {number}") for number in range(8)]
+
+
+async def post(client: httpx.AsyncClient, seed: int, **headers: str) -> httpx.Response:
+    """POST a long walk, without a cookie unless the headers have one."""
+    client.cookies.clear()
+    return await client.post("/api/v1/walks", json={**REQUEST, "frames": 241, "seed": seed}, headers=headers)
+
+
+async def test_a_caller_without_a_cookie_cannot_fill_the_queue(settings, fleet):
+    """Each of its POSTs is a new owner, so that no limit of an owner holds it."""
+    async with narrow(settings, fleet, 25) as (client, [key, *_]):
+        flood = [await post(client, seed) for seed in range(25)]
+        assert [answer.status_code for answer in flood] == [201] * 13 + [429] * 12
+        assert "half full" in flood[-1].json()["detail"]
+        client.cookies.clear()
+        assert (await client.get("/api/v1/walk?start=a&end=b")).status_code == 429
+        assert (await post(client, 30, Authorization=f"Bearer {key}")).status_code == 201
+        refused = await post(client, 31)
+        cookie = refused.headers["set-cookie"].partition(";")[0]
+        assert (await post(client, 31, Cookie=cookie)).status_code == 201
+
+
+async def test_one_owner_cannot_fill_the_queue(settings, fleet):
+    """Whatever the other limits allow: the queue is as long as the operator says."""
+    async with narrow(settings, fleet, 25) as (client, [greedy, honest, *_]):
+        flood = [await post(client, seed, Authorization=f"Bearer {greedy}") for seed in range(25)]
+        assert [answer.status_code for answer in flood] == [201] * 7 + [429] * 18
+        assert (await post(client, 30, Authorization=f"Bearer {honest}")).status_code == 201
+
+
+async def test_a_full_queue_is_a_503(settings, fleet):
+    """Accepted walks are never dropped."""
+    async with narrow(settings, fleet, 8) as (client, keys):
+        answers = [
+            await post(client, 2 * number + again, Authorization=f"Bearer {key}")
+            for number, key in enumerate(keys[:5])
+            for again in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [201] * 8 + [503] * 2
+        assert "8 walks are queued" in answers[-1].json()["detail"]
+        assert answers[-1].headers["retry-after"] == "60"
+        assert (await post(client, 0, Authorization=f"Bearer {keys[5]}")).status_code == 200
 
 
 async def test_quotas_hold_for_concurrent_requests(settings, fleet):

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 WALK_POLL_S = 0.25
 CANCEL_TIMEOUT_S = 10.0
+COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed"
 WalkJson = dict[str, Any]
 
 
@@ -24,6 +25,10 @@ class WalkError(Exception):
         self.exit_code = exit_code
 
 
+class CookieNeeded(WalkError):
+    """The server accepts the request together with the cookie that its answer has set."""
+
+
 def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) -> WalkJson:
     """Request a walk, show its progress, save one of its films. Returns the finished walk.
 
@@ -31,7 +36,7 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
     """
     stamina.instrumentation.set_on_retry_hooks([])  # their log would mix with output that scripts parse
     with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
-        walk = _read(client, "POST", "/api/v1/walks", json=request)
+        walk = _post(client, request)
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
@@ -92,6 +97,14 @@ def _time_left(walk: WalkJson) -> str:
     return "" if walk["seconds_left"] is None else f"about {math.ceil(walk['seconds_left'])} s"
 
 
+def _post(client: httpx.Client, request: dict[str, Any]) -> WalkJson:
+    """Request the walk, a second time if the server refuses it until it is sent with the cookie that it sets."""
+    try:
+        return _read(client, "POST", "/api/v1/walks", json=request)
+    except CookieNeeded:
+        return _read(client, "POST", "/api/v1/walks", json=request)
+
+
 def _read(client: httpx.Client, method: str, url: str, **options: Any) -> WalkJson:
     """A call that returns a walk, retried while the server cannot be reached. Raises WalkError."""
     try:
@@ -131,9 +144,11 @@ def _raise_problem(response: httpx.Response) -> None:
     """Raises WalkError with the title and detail of a problem document."""
     if not response.is_error:
         return
+    kind = WalkError
     try:
         problem = response.json()
         message = f"{problem['title']}: {problem['detail']}"
-    except (ValueError, KeyError, TypeError):
+        kind = CookieNeeded if problem.get("type") == COOKIE_NEEDED else WalkError
+    except (ValueError, KeyError, TypeError, AttributeError):
         message = f"The server responded with status {response.status_code} and no explanation."
-    raise WalkError(message, 2 if response.status_code < 500 else 1)
+    raise kind(message, 2 if response.status_code < 500 else 1)

@@ -1,10 +1,12 @@
 """Accepts and withdraws requests for walks. It renders nothing: the work goes into the queue."""
 
+from functools import partial
+
 import structlog
 
 from momalisa_api.problems import BucketUnavailable, Unavailable
 from momalisa_api.store.bucket import Bucket
-from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.catalogue import Admission, Catalogue
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import WalkSpec
@@ -26,10 +28,11 @@ class Intake:
         self._queue = queue
 
     async def request(
-        self, spec: WalkSpec, owner: str, *, listed: bool | None = None, again: bool = False
+        self, spec: WalkSpec, owner: str, *, known: bool, listed: bool | None = None, again: bool = False
     ) -> tuple[Walk, bool]:
         """Request the walk of a spec. Returns the walk, and whether this call started it.
 
+        known: whether the caller sent a cookie or an API key.
         listed: whether the gallery may show the walk; None leaves that unchanged, and a new walk is listed.
         again: whether to restart a walk that failed, was cancelled, or lost frames or films.
 
@@ -41,11 +44,12 @@ class Intake:
             if not await self._catalogue.knows(spec.id):
                 raise
         warnings = unknown_words(spec, self._card)
+        admission = partial(self._quotas.check, known=known)
         walk, started = await self._catalogue.request(
-            spec, owner, listed=listed, warnings=warnings, admission=self._quotas.check
+            spec, owner, listed=listed, warnings=warnings, admission=admission
         )
         if again and not started:
-            started = await self._restart(walk, owner)
+            started = await self._restart(walk, owner, admission)
         if started:
             log.debug("walk accepted", walk=walk.id)
             await self._enqueue(await self._catalogue.get(walk.id))
@@ -59,8 +63,7 @@ class Intake:
         await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
 
-    async def _restart(self, walk: Walk, owner: str) -> bool:
-        admission = self._quotas.check
+    async def _restart(self, walk: Walk, owner: str, admission: Admission) -> bool:
         if walk.state in (State.FAILED, State.CANCELLED):
             await self._bucket.check_writable()
             return await self._catalogue.restart(walk, owner, admission=admission)

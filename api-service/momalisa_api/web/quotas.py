@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from momalisa_api.problems import QueueFull, QuotaExceeded
+from momalisa_api.problems import CookieNeeded, QueueFull, QuotaExceeded
 from momalisa_api.settings import Settings
 from momalisa_api.store.fair_queue import load_of, waiting
 
@@ -17,14 +17,24 @@ class Quotas:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def check(self, connection: AsyncConnection, owner: str, frames: int) -> None:
-        """Check that an owner may start a walk of `frames` frames. Raises QueueFull, QuotaExceeded."""
-        queued = await waiting(connection)
-        if queued >= self._settings.max_queued_walks:
+    async def check(self, connection: AsyncConnection, owner: str, frames: int, *, known: bool) -> None:
+        """Check that an owner may start a walk of `frames` frames. Raises QueueFull, QuotaExceeded, CookieNeeded.
+
+        known: whether the caller sent a cookie or an API key. Nothing tells the others apart, so that one of them could
+        fill the queue: they get its first half, and one owner a quarter of it.
+        """
+        queued, places = await waiting(connection), self._settings.max_queued_walks
+        if queued >= places:
             raise QueueFull(f"{queued:,} walks are queued, which is the limit. Retry in a minute.", retry_after_s=60)
+        if not known and queued >= (places + 1) // 2:
+            raise CookieNeeded(
+                "The queue is half full, and the rest of it is for callers with a cookie or an API key. "
+                "POST the walk with an API key, or repeat your POST with the cookie that its answer sets.",
+                retry_after_s=1,
+            )
         now = datetime.now(UTC)
         load = await load_of(connection, owner, now - DAY)
-        most = self._settings.max_walks_per_owner
+        most = min(self._settings.max_walks_per_owner, (places + 3) // 4)
         if load.open_walks >= most:
             raise QuotaExceeded(
                 f"You have {load.open_walks} unfinished walks, and the limit is {most}. Wait until one is finished.", 10

@@ -1,7 +1,7 @@
 /** Calls to the API, typed by its OpenAPI document. Each throws a Problem, or a TypeError if no response arrived. */
 
 import createClient from "openapi-fetch";
-import { problemOf } from "./problem";
+import { COOKIE_NEEDED, problemOf, typeOf } from "./problem";
 import type { components, paths } from "./schema";
 
 export type Walk = components["schemas"]["WalkResource"];
@@ -28,7 +28,10 @@ function dataOf<T>({ data, error, response }: Result<T>): T {
 }
 
 export async function requestWalk(request: WalkRequest): Promise<Walk> {
-  return dataOf(await api.POST("/api/v1/walks", { body: request as components["schemas"]["WalkRequest"] }));
+  const post = () => api.POST("/api/v1/walks", { body: request as components["schemas"]["WalkRequest"] });
+  const answer = await post();
+  // The refusal has set the cookie that it asks for.
+  return dataOf(typeOf(answer.error) === COOKIE_NEEDED ? await post() : answer);
 }
 
 export async function getWalk(id: string): Promise<Walk> {

@@ -17,6 +17,14 @@ export class Problem extends Error {
 
 export const UNREACHABLE = "The server cannot be reached. Check your connection, then try again.";
 
+/** The type of the problem that asks for the cookie which its response sets. */
+export const COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed";
+
+/** The type of the problem in the body of an error response, if it has one. */
+export function typeOf(body: unknown): unknown {
+  return typeof body === "object" && body && "type" in body ? body.type : undefined;
+}
+
 /** The problem in an error response. body: as the API or a proxy before it wrote it. */
 export function problemOf(status: number, body: unknown): Problem {
   const { detail, errors } = (typeof body === "object" && body ? body : {}) as Record<string, unknown>;

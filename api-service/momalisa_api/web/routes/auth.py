@@ -1,10 +1,12 @@
 """The owner behind a request, from its API key or cookie; new visitors get a cookie."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
+from momalisa_api.problems import Problem
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.web.routes.deps import OwnersDep
 
@@ -29,14 +31,19 @@ async def _caller(owners: OwnersDep, key: Key, cookie: Cookie) -> str:
 
 async def _owner(
     owners: OwnersDep, caller: Annotated[str, Depends(_caller)], request: Request, response: Response
-) -> str:
-    """The caller's owner id; a caller without a key or cookie gets a new one in a cookie."""
+) -> AsyncIterator[str]:
+    """The caller's owner id; a caller without a key or cookie gets a new one in a cookie, also if it is refused."""
     if caller != ANONYMOUS:
-        return caller
+        yield caller
+        return
     cookie = owners.new_cookie()
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, cookie, COOKIE_AGE_S, path="/api", httponly=True, samesite="lax", secure=secure)
-    return owners.of_cookie(cookie) or ANONYMOUS
+    try:
+        yield owners.of_cookie(cookie) or ANONYMOUS
+    except Problem as problem:
+        problem.headers = {**problem.headers, "Set-Cookie": response.headers["Set-Cookie"]}
+        raise
 
 
 Caller = Annotated[str, Depends(_caller)]

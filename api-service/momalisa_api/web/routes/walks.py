@@ -13,6 +13,7 @@ from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
     CatalogueUnavailable,
+    CookieNeeded,
     Gone,
     Invalid,
     NotAcceptable,
@@ -84,6 +85,7 @@ router = APIRouter(tags=["walks"])
             Invalid,
             WalkFailed,
             QuotaExceeded,
+            CookieNeeded,
             QueueFull,
             BucketUnavailable,
             CatalogueUnavailable,
@@ -114,7 +116,7 @@ async def get_film(
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.stops, card, settings)
     blocklist.check(spec)
-    found, _ = await intake.request(spec, caller)
+    found, _ = await intake.request(spec, caller, known=caller != ANONYMOUS)
     found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
     if found.state is not State.DONE:
@@ -137,7 +139,14 @@ async def get_film(
         200: {"description": "The walk existed already", "model": WalkResource, "headers": LOCATION},
         400: {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]},
         **documented(
-            UnknownKey, BodyTooLarge, Invalid, QuotaExceeded, QueueFull, BucketUnavailable, CatalogueUnavailable
+            UnknownKey,
+            BodyTooLarge,
+            Invalid,
+            QuotaExceeded,
+            CookieNeeded,
+            QueueFull,
+            BucketUnavailable,
+            CatalogueUnavailable,
         ),
     },
 )
@@ -148,13 +157,15 @@ async def create_walk(
     blocklist: BlocklistDep,
     intake: IntakeDep,
     views: WalkViewsDep,
+    caller: Caller,
     owner: Owner,
     response: Response,
 ) -> WalkResource:
     """Create a walk with two or more stops. Restarts a walk that failed or was cancelled."""
     spec = complete(request, request.named_stops, card, settings)
     blocklist.check(spec)
-    found, started = await intake.request(spec, owner, listed=request.listed, again=True)
+    known = caller != ANONYMOUS
+    found, started = await intake.request(spec, owner, known=known, listed=request.listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
