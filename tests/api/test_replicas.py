@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from momalisa_api.fleet.fleet import Fleet
+from momalisa_api.fleet.replica import Replica
 from momalisa_api.fleet.wire import RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
 SHARDS = plan_shards(WALK.id, frames_of(WALK), 4)
 HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
+OUT_OF_MEMORY = {"content": HEAD + b'{"problem": {"status": 507, "detail": "too little"}}'}
 
 
 @asynccontextmanager
@@ -164,10 +166,135 @@ async def test_a_refusal_after_the_first_line_fails_at_once_too(fleet):
 
 async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
     """A shard that crashes replicas must not take down the whole fleet."""
-    fleet.add(refusal=(507, "out of memory"))
+    fleet.add(refusal=(500, "an illegal memory access"))
     async with dispatching(fleet, shard_tries=3) as replicas:
-        with pytest.raises(WalkFailed, match=r"3 tries at these frames failed, .* out of memory"):
+        with pytest.raises(WalkFailed, match=r"3 tries at these frames failed, .* an illegal memory access"):
             await collect(replicas, SHARDS[0])
+
+
+async def test_a_walk_of_another_model_fails_and_holds_up_no_other(fleet):
+    """A 409 is about the recipe. The replica is there, and renders the next shard in the queue."""
+    fleet.add()
+    other = spec(frames=4, model="another model")
+    async with dispatching(fleet) as replicas:
+        await awake(replicas, 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect_all, replicas)
+            with pytest.raises(WalkFailed, match="409: the loaded model is test-model"):
+                await collect(replicas, plan_shards(other.id, frames_of(other), 4)[0])
+
+
+@pytest.mark.parametrize("status", [401, 404, 405, 409])
+async def test_a_refusal_by_one_replica_does_not_fail_the_shard_on_others(fleet, status):
+    """What is at that address is not what the check has found, for example since it was just restarted."""
+    fleet.add(refusal=(status, "not here"))
+    fleet.add(frame_s=0.01)
+    async with dispatching(fleet) as replicas:
+        await awake(replicas, 2)
+        assert await collect_all(replicas) == ALL
+
+
+@pytest.mark.parametrize("answer", [{"refusal": (507, "too little")}, {"garbage": OUT_OF_MEMORY}])
+async def test_a_shard_that_needs_too_much_memory_is_tried_on_two_replicas(fleet, answer):
+    """Replicas are alike: the third would only disturb others. The visitor reads what to change."""
+    for _ in range(4):
+        fleet.add(**answer)
+    async with dispatching(fleet, shard_tries=5) as replicas:
+        await awake(replicas, 4)
+        with pytest.raises(WalkFailed, match=r"too little memory for frames of 32 x 32 pixels\. Request smaller"):
+            await collect(replicas, SHARDS[0])
+    calls = [replica.refusals + len(replica.render_calls) for replica in fleet.replicas.values()]
+    assert sorted(calls) == [0, 0, 1, 1]
+
+
+async def test_a_replica_with_less_memory_than_others_stays_in_the_fleet(fleet):
+    """It renders smaller walks."""
+    fleet.add(refusal=(507, "too little"))
+    fleet.add()
+    async with dispatching(fleet) as replicas:
+        await awake(replicas, 2)
+        assert await collect_all(replicas) == ALL
+        assert replicas.awake == 2
+
+
+async def test_a_replica_that_loses_what_others_render_is_left_out_for_a_while(fleet):
+    """A CUDA error can stay until the process ends, and the replica is ready all the time."""
+    broken = fleet.add(refusal=(500, "an illegal memory access"))
+    fleet.add(frame_s=0.01)
+    async with dispatching(fleet, first_left_out_s=3600) as replicas:
+        await awake(replicas, 2)
+        assert await collect_all(replicas, SHARDS * 2) == sorted(ALL * 2)
+        assert replicas.awake == 1
+        before = broken.refusals
+        broken.refusal = None
+        assert await collect_all(replicas) == ALL
+    assert before <= 3
+    assert not broken.render_calls
+
+
+async def test_a_replica_that_was_left_out_is_tried_again(fleet):
+    """It may have been restarted at the same address."""
+    broken = fleet.add(refusal=(500, "an illegal memory access"))
+    fleet.add(frame_s=0.01)
+    async with dispatching(fleet, first_left_out_s=0.01) as replicas:
+        await awake(replicas, 2)
+        await collect_all(replicas)
+        broken.refusal = None
+        with anyio.fail_after(10):
+            while not broken.render_calls:
+                assert await collect_all(replicas) == ALL
+        await awake(replicas, 2)
+
+
+async def test_a_walk_that_no_replica_can_render_leaves_none_out(fleet):
+    """Not the replicas are broken: they render all other walks meanwhile."""
+    for _ in range(2):
+        fleet.add(frame_s=0.001, breaks_on="a poison")
+    poison = spec(("a poison", "a battleship"), frames=12)
+    failed = 0
+
+    async def collect_poison(shard: Shard) -> None:
+        nonlocal failed
+        with pytest.raises(WalkFailed, match="an illegal memory access"):
+            await collect(replicas, shard)
+        failed += 1
+
+    async with dispatching(fleet, shard_tries=2, first_left_out_s=3600) as replicas:
+        await awake(replicas, 2)
+        async with anyio.create_task_group() as tasks:
+            for shard in plan_shards(poison.id, frames_of(poison), 4):
+                tasks.start_soon(collect_poison, shard)
+            tasks.start_soon(collect_all, replicas)
+        assert replicas.awake == 2
+    assert failed == 3
+
+
+async def test_a_replica_that_stops_in_good_order_uses_up_no_try(fleet):
+    """Its last line says 503: spot machines come and go."""
+    stopping = b'{"problem": {"status": 503, "detail": "This replica is shutting down."}}'
+    fleet.add(garbage={"content": HEAD + stopping})
+    fleet.add()
+    async with dispatching(fleet, shard_tries=1) as replicas:
+        await awake(replicas, 2)
+        assert await collect_all(replicas) == ALL
+
+
+async def test_frames_are_read_in_threads(fleet):
+    """Decoding megabytes on the event loop would hold up every other request."""
+    fleet.add()
+    readers = anyio.CapacityLimiter(1)
+    came: list[object] = []
+    async with fleet.client() as client:
+        replica = Replica("http://replica-1", client, ModelCard.model_validate(CARD), readers)
+
+        async def render() -> None:
+            came.extend([line async for line in replica.render(SHARDS[0].recipe, SHARDS[0].fractions)])
+
+        async with anyio.create_task_group() as tasks, readers:
+            tasks.start_soon(render)
+            await anyio.wait_all_tasks_blocked()
+            assert readers.statistics().tasks_waiting == 1
+    assert len(came) == 1 + len(SHARDS[0].fractions)
 
 
 @pytest.mark.parametrize(

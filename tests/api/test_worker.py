@@ -2,21 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
+import httpx
 import pytest
 from sqlalchemy import insert, text
 
-from momalisa_api.problems import BucketUnavailable
+from momalisa_api.fleet.fleet import Fleet
+from momalisa_api.metrics import Metrics
+from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.notifications import Listener
 from momalisa_api.store.progress import Progress
+from momalisa_api.store.queue import Job, Kind, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.work.studio import UPGRADE, Studio
 from momalisa_api.work.worker import MAX_TRIES
-from tests.support.factories import ended, running, spec, until_first_frame
+from tests.support.factories import CARD, ended, running, spec, until_first_frame, until_stalled, write_card
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
@@ -199,3 +209,43 @@ async def test_a_stopping_worker_returns_its_shards_at_once(settings, fleet, emp
         metrics = (await client.get("/metrics")).text
     assert walk["state"] == "done"
     assert "momalisa_takeovers_total 0.0" in metrics
+
+
+async def test_a_walk_of_a_model_that_was_replaced_fails_and_holds_up_no_other(settings, fleet, tmp_path):
+    """The operator changed the model while a long walk was rendered: its frames can never be rendered again."""
+    replica = fleet.add()
+    async with running(settings, fleet) as client:
+        long = (await client.post("/api/v1/walks", json={**REQUEST, "frames": 241})).json()
+        long = await until_stalled(client, await until_first_frame(client, long), replica)
+    (tmp_path / "next").mkdir()
+    replica.stalled, replica.card = False, {**CARD, "model": "next-model", "revision": "2"}
+    changed = settings.model_copy(update={"model_card": write_card(tmp_path / "next", replica.card)})
+    async with running(changed, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
+        assert (await ended(client, walk))["state"] == "done"
+        long = await ended(client, long)
+    assert long["state"] == "failed"
+    assert "test-model (1), which is not served any more" in long["error"]
+    assert "with next-model (2)" in long["error"]
+    assert long["frames_ready"]
+
+
+async def test_while_the_model_changes_a_walk_waits_for_a_worker_with_its_model(tmp_path):
+    """Old workers run beside new web processes for a while, and take jobs of walks that need the new model."""
+    card = ModelCard.model_validate(CARD)
+    async with opened(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine, httpx.AsyncClient() as client:
+        catalogue, progress = Catalogue(engine), Progress(engine)
+        fleet = Fleet("http://nowhere", client, card, Metrics(), refresh_s=1, shard_tries=1, backups=False)
+        async with open_queue(engine, Listener(engine), lease_s=10) as queue:
+            parts = (card, catalogue, progress, FolderBucket(tmp_path / "bucket"), queue, fleet)
+            older = Studio(*parts)
+            walk, _ = await catalogue.request(spec(model="next-model"), "somebody")
+            newer = Studio(*parts)
+            await older.do(Job(Kind.PLAN, walk.id, 0), walk, anyio.lowlevel.checkpoint)
+            walk, shard = await catalogue.get(walk.id), Job(Kind.RENDER, walk.id, 1)
+            with pytest.raises(Unavailable, match="renders with test-model, not with next-model"):
+                await older.do(shard, walk, anyio.lowlevel.checkpoint)
+            with pytest.raises(WalkFailed, match="not served any more"):
+                await newer.do(shard, walk, anyio.lowlevel.checkpoint)
+            with pytest.raises(WalkFailed, match="not served any more"):
+                await older.do(shard, replace(walk, created_at=datetime.now(UTC) - UPGRADE), anyio.lowlevel.checkpoint)

@@ -77,6 +77,8 @@ class FakeReplica:
     stalled: bool = False
     busy_answers: int = 0
     refusal: tuple[int, str] | None = None
+    refusals: int = 0
+    breaks_on: str | None = None
     dies_after: int | None = None
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
@@ -105,10 +107,16 @@ class FakeReplica:
         if self.busy_answers:
             self.busy_answers -= 1
             return httpx.Response(503, headers={"Retry-After": "0"}, json={"detail": "the queue is full"})
-        if self.refusal:
-            status, detail = self.refusal
-            return httpx.Response(status, json={"detail": detail})
-        self.render_calls.append((body["recipe"], body["fractions"]))
+        recipe = body["recipe"]
+        refusal = self.refusal
+        if (recipe["model"], recipe["revision"]) != (self.card["model"], self.card["revision"]):
+            refusal = 409, f"the loaded model is {self.card['model']}"
+        if recipe["start"] == self.breaks_on:
+            refusal = 500, "an illegal memory access was encountered"
+        if refusal:
+            self.refusals += 1
+            return httpx.Response(refusal[0], json={"detail": refusal[1]})
+        self.render_calls.append((recipe, body["fractions"]))
         if self.garbage:
             content = self.garbage["content"]
             return httpx.Response(

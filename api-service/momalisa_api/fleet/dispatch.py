@@ -23,7 +23,8 @@ LATE_CHECK_S: Final = 0.2
 LATE_FACTOR: Final = 1.5
 WORTH_FACTOR: Final = 1.25
 WEIGHT_OF_THE_NEWEST: Final = 0.3
-
+# So many shards in a row that a replica lost and another one rendered: the replica is broken, not the shards.
+MAX_BLAMED: Final = 2
 
 RenderEvent = Head | RenderedFrame
 
@@ -32,7 +33,8 @@ RenderEvent = Head | RenderedFrame
 class ReplicaSlot:
     """A replica and its state in the fleet.
 
-    shard_s: seconds that it takes per shard, None before the first; checked_at: time.monotonic() of the last check.
+    shard_s: seconds that it takes per shard, None before the first; checked_at: time.monotonic() of the last check;
+    blamed: shards in a row that it lost and another replica rendered; left_out: whether it gets none for a while.
     """
 
     replica: Replica
@@ -40,11 +42,13 @@ class ReplicaSlot:
     checked_at: float = float("-inf")
     shard_s: float | None = None
     losses_in_a_row: int = 0
+    blamed: int = 0
+    left_out: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def finished(self, seconds: float) -> None:
         """Record how long a shard took, as a moving average: a replica may become slower or faster."""
-        self.losses_in_a_row = 0
+        self.losses_in_a_row = self.blamed = 0
         newest = WEIGHT_OF_THE_NEWEST
         self.shard_s = seconds if self.shard_s is None else (1 - newest) * self.shard_s + newest * seconds
 
@@ -61,7 +65,8 @@ class Run:
 class ShardTask:
     """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
-    tag: its position in the fair queue; the lowest is rendered first.
+    tag: its position in the fair queue; the lowest is rendered first. losses: one slot for each failed try;
+    out_of_memory: those that had too little memory.
     """
 
     recipe: Recipe
@@ -70,6 +75,7 @@ class ShardTask:
     tag: int = 0
     runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
     losses: list[ReplicaSlot] = field(default_factory=list)
+    out_of_memory: list[ReplicaSlot] = field(default_factory=list)
     problem: Problem | None = None
     over: bool = False
 
@@ -112,9 +118,9 @@ class ShardQueue:
             self._waiting.remove(task)
 
     async def next_for(self, slot: ReplicaSlot, wait_s: float) -> ShardTask | None:
-        """The next task for an idle slot; None if there is none for `wait_s` seconds."""
+        """The next task for an idle slot; None if there is none for `wait_s` seconds, or the slot becomes unfit."""
         with anyio.move_on_after(wait_s):
-            while True:
+            while slot.fit:
                 if task := self._first_for(slot):
                     self._waiting.remove(task)
                     return task
@@ -134,7 +140,9 @@ class ShardQueue:
     def settle(self, task: ShardTask, slot: ReplicaSlot) -> None:
         """Record that a run is over. A task that lacks fractions and has no other run goes back into the queue."""
         del task.runs[slot]
-        if not task.lacking:
+        if not task.lacking and not task.over:
+            for other in set(task.losses) - {slot, *task.out_of_memory}:
+                self._blame(other)
             task.end()
         if not task.runs:
             self._running.discard(task)
@@ -142,6 +150,14 @@ class ShardQueue:
                 # Before tasks with the same tag: it was queued before them.
                 self._waiting.insert(bisect_left(self._waiting, task.tag, key=lambda waiting: waiting.tag), task)
         self._wake()
+
+    def _blame(self, slot: ReplicaSlot) -> None:
+        """Count a shard that a slot lost and another one rendered. A broken slot is left out, its losses forgotten."""
+        slot.blamed += 1
+        if slot.blamed >= MAX_BLAMED:
+            slot.fit, slot.left_out = False, True
+            for task in {*self._waiting, *self._running}:
+                task.losses = [lost for lost in task.losses if lost is not slot]
 
     def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """The first task in the queue, except those that this slot has lost while another fit slot has not."""

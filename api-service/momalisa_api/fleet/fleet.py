@@ -18,8 +18,15 @@ import structlog
 
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet import vertex
-from momalisa_api.fleet.dispatch import RenderEvent, ReplicaSlot, ShardQueue, ShardTask
-from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable
+from momalisa_api.fleet.dispatch import MAX_BLAMED, RenderEvent, ReplicaSlot, ShardQueue, ShardTask
+from momalisa_api.fleet.replica import (
+    READERS,
+    Replica,
+    ReplicaBusy,
+    ReplicaLost,
+    ReplicaOutOfMemory,
+    ReplicaUnavailable,
+)
 from momalisa_api.fleet.wire import Head
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, WalkFailed
@@ -32,6 +39,11 @@ DNS_PREFIX: Final = "dns+"
 FIRST_GUESS_S: Final = 10.0
 FIRST_LOSS_PAUSE_S: Final = 0.25
 LONGEST_LOSS_PAUSE_S: Final = 30.0
+# A broken replica gets another shard after this pause, which doubles with each shard that it loses.
+FIRST_LEFT_OUT_S: Final = 10.0
+LONGEST_LEFT_OUT_S: Final = 300.0
+# A shard that two replicas have no memory for fits on no other: they are alike.
+MAX_OUT_OF_MEMORY: Final = 2
 
 
 class Fleet:
@@ -48,12 +60,14 @@ class Fleet:
         shard_tries: int,
         backups: bool,
         first_guess_s: float = FIRST_GUESS_S,
+        first_left_out_s: float = FIRST_LEFT_OUT_S,
         token: vertex.Token | None = None,
     ) -> None:
         """addresses: URLs separated by spaces; dns+http://NAME:PORT stands for all addresses of a name,
         vertex+https://… for an endpoint of Vertex AI. refresh_s: seconds between two checks of addresses and replicas.
         shard_tries: failed attempts at a shard before it fails. backups: whether late shards are rendered twice.
-        first_guess_s: expected seconds per shard before any was measured. token: returns access tokens for Vertex AI;
+        first_guess_s: expected seconds per shard before any was measured. first_left_out_s: how long a broken replica
+        gets no shards at first. token: returns access tokens for Vertex AI;
         by default those of this process's own Google account.
         """
         self._addresses = addresses.split()
@@ -62,6 +76,8 @@ class Fleet:
         self._metrics = metrics
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
+        self._first_left_out_s = first_left_out_s
+        self._readers = anyio.CapacityLimiter(READERS)
         self._token = token or vertex.GoogleToken()
         self._slots: dict[str, ReplicaSlot] = {}
         self._queue = ShardQueue(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
@@ -112,8 +128,8 @@ class Fleet:
 
     def _replica_at(self, url: str) -> Replica:
         if url.startswith(vertex.PREFIX):
-            return vertex.VertexReplica(url, self._client, self._card, self._token)
-        return Replica(url, self._client, self._card)
+            return vertex.VertexReplica(url, self._client, self._card, self._token, readers=self._readers)
+        return Replica(url, self._client, self._card, self._readers)
 
     async def _resolve(self) -> set[str]:
         """The URLs of all replicas. While a name cannot be resolved, its last addresses stay."""
@@ -138,6 +154,8 @@ class Fleet:
         """Check whether a replica is fit, give it a task, repeat."""
         with slot.scope:
             while True:
+                if slot.left_out:
+                    await self._leave_out(slot)
                 if time.monotonic() - slot.checked_at > self._refresh_s:
                     slot.fit = await self._check(slot)
                     slot.checked_at = time.monotonic()
@@ -145,6 +163,13 @@ class Fleet:
                     await anyio.sleep(self._refresh_s)
                 elif task := await self._queue.next_for(slot, self._refresh_s):
                     await self._work(slot, task)
+
+    async def _leave_out(self, slot: ReplicaSlot) -> None:
+        """Give a replica that loses every shard nothing for a while, longer each time until it renders one."""
+        pause_s = delay_s(slot.blamed - MAX_BLAMED + 1, self._first_left_out_s, LONGEST_LEFT_OUT_S)
+        log.warning("replica left out: others render the shards that it loses", url=slot.replica.url, pause_s=pause_s)
+        await anyio.sleep(pause_s)
+        slot.left_out, slot.checked_at = False, float("-inf")
 
     async def _check(self, slot: ReplicaSlot) -> bool:
         try:
@@ -208,8 +233,15 @@ class Fleet:
         self._metrics.shards_lost.inc()
         task.losses.append(slot)
         slot.losses_in_a_row += 1
+        if isinstance(loss, ReplicaOutOfMemory):
+            task.out_of_memory.append(slot)
         if isinstance(loss, Problem):
             task.end(loss)
+        elif len(task.out_of_memory) >= min(MAX_OUT_OF_MEMORY, self._shard_tries):
+            size = f"{task.recipe.width} x {task.recipe.height}"
+            task.end(
+                WalkFailed(f"The replicas have too little memory for frames of {size} pixels. Request smaller ones.")
+            )
         elif len(task.losses) >= self._shard_tries:
             task.end(WalkFailed(f"{len(task.losses)} tries at these frames failed, the last of them with: {loss}"))
         return delay_s(slot.losses_in_a_row, FIRST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S)

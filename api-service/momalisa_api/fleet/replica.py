@@ -2,9 +2,11 @@
 
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Final, TypeVar, TypeVarTuple
 
+import anyio
+import anyio.to_thread
 import httpx
 import structlog
 from PIL import Image
@@ -27,11 +29,16 @@ from momalisa_api.walks.spec import Recipe
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
 CONNECT_TIMEOUT_S: Final = 5.0
 PROBE_TIMEOUT_S: Final = 5.0
 BUSY_PAUSE_S: Final = 1.0
 LONGEST_BUSY_PAUSE_S: Final = 30.0
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+# Threads that read frames, for all replicas: each competes with the event loop for Python's lock.
+READERS: Final = 2
 
 
 class ReplicaBusy(Exception):
@@ -43,20 +50,28 @@ class ReplicaBusy(Exception):
 
 
 class ReplicaUnavailable(Exception):
-    """The replica cannot be reached or does not accept the request: it has not begun the shard."""
+    """The replica cannot be reached, whatever it is asked for: it has not begun the shard."""
 
 
 class ReplicaLost(Exception):
-    """The replica accepted the shard and did not finish it."""
+    """The replica refused the shard or did not finish it. Another one may render it."""
+
+
+class ReplicaOutOfMemory(ReplicaLost):
+    """The shard needs more memory than the replica has."""
 
 
 class Replica:
     """One model-service at one address."""
 
-    def __init__(self, url: str, client: httpx.AsyncClient, card: ModelCard) -> None:
+    def __init__(
+        self, url: str, client: httpx.AsyncClient, card: ModelCard, readers: anyio.CapacityLimiter | None = None
+    ) -> None:
+        """readers: limits the threads that read frames, together with other replicas."""
         self.url = url
         self._client = client
         self._card = card
+        self._readers = readers or anyio.CapacityLimiter(READERS)
         self._logged: str | None = None
 
     async def is_fit(self) -> bool:
@@ -98,27 +113,49 @@ class Replica:
             raise ReplicaLost(repr(error)) from error
         try:
             if response.status_code != 200:
-                raise await _refusal(response)
-            async for line in _frames(response):
-                if isinstance(line, RenderedFrame):
-                    check_picture(line.png, recipe)
+                await response.aread()
+                raise refusal(response)
+            async for line in self._read(response, recipe):
                 yield line
         except httpx.HTTPError as error:
             raise ReplicaLost(repr(error)) from error
         finally:
             await response.aclose()
 
+    async def _read(self, response: httpx.Response, recipe: Recipe) -> AsyncIterator[Head | RenderedFrame]:
+        """Parse an answer. Raises ReplicaLost if it does not follow the contract, or what its last line says."""
+        head = False
+        async for raw in _lines(response):
+            # A frame can have megabytes, so it is read in a thread.
+            line = await self.in_thread(read_frame, raw, recipe) if head else _read_head(raw)
+            if isinstance(line, RenderProblem):
+                problem = line.problem
+                raise _problem(_status_of(problem), str(problem.get("detail", problem)))
+            head = True
+            yield line
 
-async def _refusal(response: httpx.Response) -> Exception:
-    """The exception for an answer other than 200."""
-    await response.aread()
-    detail = _detail(response)
-    match response.status_code:
-        case 503:
-            after = response.headers.get("Retry-After", "")
-            return ReplicaBusy(min(float(after), LONGEST_BUSY_PAUSE_S) if after.isdecimal() else BUSY_PAUSE_S)
-        case 404 | 405 | 409:
-            return ReplicaUnavailable(detail)
+    async def in_thread(self, read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Read a part of an answer without holding up the event loop."""
+        return await anyio.to_thread.run_sync(read, *arguments, limiter=self._readers)
+
+
+def refusal(response: httpx.Response) -> Exception:
+    """The exception for an answer other than 200, which was read."""
+    return _problem(response.status_code, _detail(response), response.headers.get("Retry-After", ""))
+
+
+def _problem(status: int, detail: str, retry_after: str = "") -> Exception:
+    """The exception for a problem, whether it is the whole answer or the last line of one."""
+    match status:
+        case 408 | 425 | 429 | 503:
+            return ReplicaBusy(
+                min(float(retry_after), LONGEST_BUSY_PAUSE_S) if retry_after.isdecimal() else BUSY_PAUSE_S
+            )
+        case 507:
+            return ReplicaOutOfMemory(detail)
+        case 401 | 403 | 404 | 405 | 407 | 409:
+            # About what is at this address: another model, or no model service.
+            return ReplicaLost(f"{status}: {detail}")
         case status if 400 <= status < 500:
             return WalkFailed(f"The model service refused the request: {detail}")
         case status:
@@ -133,24 +170,28 @@ def _detail(response: httpx.Response) -> str:
         return response.text[:200]
 
 
-async def _frames(response: httpx.Response) -> AsyncIterator[Head | RenderedFrame]:
-    """Parse an answer. Raises ReplicaLost if it does not follow the contract or ends with a problem."""
-    head: Head | None = None
+def _read_head(raw: bytes) -> Head | RenderProblem:
     try:
-        async for raw in _lines(response):
-            line = json.loads(raw)
-            if head is None and "problem" not in line:
-                yield (head := Head.model_validate(line))
-                continue
-            match read_line(line):
-                case RenderProblem(problem=problem) if problem.get("status") == 422:
-                    raise WalkFailed(f"The model service refused the request: {problem.get('detail')}")
-                case RenderProblem(problem=problem):
-                    raise ReplicaLost(str(problem.get("detail", problem)))
-                case RenderedFrame() as frame:
-                    yield frame
+        line = json.loads(raw)
+        return RenderProblem.model_validate(line) if "problem" in line else Head.model_validate(line)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ReplicaLost(f"unreadable answer: {error!r}") from error
+
+
+def read_frame(raw: bytes, recipe: Recipe) -> RenderedFrame | RenderProblem:
+    """Parse a line after the first, and validate its picture. Raises ReplicaLost."""
+    try:
+        line = read_line(json.loads(raw))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
+    if isinstance(line, RenderedFrame):
+        check_picture(line.png, recipe)
+    return line
+
+
+def _status_of(problem: dict[str, Any]) -> int:
+    status = problem.get("status")
+    return status if isinstance(status, int) else 500
 
 
 def check_picture(png: bytes, recipe: Recipe) -> None:
@@ -167,12 +208,16 @@ def check_picture(png: bytes, recipe: Recipe) -> None:
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
     """The lines of an answer, split only at newlines: httpx's own splitting breaks JSON at U+2028."""
-    rest = b""
+    parts: list[bytes] = []
+    size = 0
     async for chunk in response.aiter_bytes():
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
-        if len(rest) > MAX_LINE_BYTES:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join([*parts, end])
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
+        if size > MAX_LINE_BYTES:
             raise ReplicaLost("a line of the answer is too long")
-    if rest:
-        yield rest
+    if size:
+        yield b"".join(parts)

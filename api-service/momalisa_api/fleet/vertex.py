@@ -13,15 +13,13 @@ import anyio.to_thread
 import httpx
 
 from momalisa_api.fleet.replica import (
-    BUSY_PAUSE_S,
     Replica,
-    ReplicaBusy,
     ReplicaLost,
     ReplicaUnavailable,
     check_picture,
+    refusal,
 )
 from momalisa_api.fleet.wire import Head, RenderedFrame, RenderProblem, read_line, render_request
-from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
@@ -85,12 +83,13 @@ class VertexReplica(Replica):
         token: Token,
         *,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        readers: anyio.CapacityLimiter | None = None,
     ) -> None:
         """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored.
 
         max_answer_bytes: the size of an answer that the endpoint can send.
         """
-        super().__init__(address, client, card)
+        super().__init__(address, client, card, readers)
         self._predict_url = urldefrag(address.removeprefix(PREFIX)).url + ":predict"
         self._token = token
         self._max_answer_bytes = max_answer_bytes
@@ -114,7 +113,6 @@ class VertexReplica(Replica):
             if not first:
                 yield Head(model=recipe.model, revision=recipe.revision, fingerprint="")
             for frame in frames:
-                check_picture(frame.png, recipe)
                 yield frame
 
     async def _predict(self, recipe: Recipe, fractions: tuple[float, ...]) -> list[RenderedFrame]:
@@ -129,29 +127,26 @@ class VertexReplica(Replica):
             raise ReplicaLost(repr(error)) from error
         if answer.status_code != 200:
             raise _refusal(answer)
-        return _frames(answer, len(fractions))
+        return await self.in_thread(_frames, answer.content, len(fractions), recipe)
 
 
 def _refusal(answer: httpx.Response) -> Exception:
     """The exception for an answer other than 200, from Google's front end or from the model behind it."""
-    detail = f"{answer.status_code}: {answer.text[:200]}"
-    match answer.status_code:
-        case 429 | 503:
-            return ReplicaBusy(BUSY_PAUSE_S)
-        case 401 | 403 | 404 | 409:
-            return ReplicaUnavailable(detail)
-        case 400 | 413 | 422:
-            return WalkFailed(f"The Vertex AI endpoint refused the request: {detail}")
-        case _:
-            return ReplicaLost(detail)
+    if answer.status_code in (401, 403, 404):
+        # No rights, or no endpoint: the same for every shard, until an operator changes it.
+        return ReplicaUnavailable(f"{answer.status_code}: {answer.text[:200]}")
+    return refusal(answer)
 
 
-def _frames(answer: httpx.Response, expected: int) -> list[RenderedFrame]:
+def _frames(answer: bytes, expected: int, recipe: Recipe) -> list[RenderedFrame]:
+    """The frames of an answer, with valid pictures. Raises ReplicaLost."""
     try:
-        frames = [read_line(line) for line in json.loads(answer.content)["predictions"]]
+        frames = [read_line(line) for line in json.loads(answer)["predictions"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
     found = [frame for frame in frames if not isinstance(frame, RenderProblem)]
     if len(found) != expected:
         raise ReplicaLost(f"{len(found)} frames for {expected} instances")
+    for frame in found:
+        check_picture(frame.png, recipe)
     return found

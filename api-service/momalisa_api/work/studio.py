@@ -7,6 +7,7 @@ from what the bucket holds. web/intake.py accepts walks; work/worker.py calls th
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter
 from momalisa_api.films.make import Made, make_films
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import Head, RenderedFrame
-from momalisa_api.problems import BucketUnavailable
+from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
@@ -38,6 +39,8 @@ NOTHING_MOVES = "All frames of this walk are the same picture. Try other prompts
 TOO_LARGE = "{} would be too large for this walk, so there is none. Use another film, or request a smaller walk."
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two stops. The URL still works."
 WARNINGS: Final = TypeAdapter(list[str])
+# How long workers with the old and with the new model card may run at the same time.
+UPGRADE: Final = timedelta(minutes=10)
 
 Begin = Callable[[], Awaitable[None]]
 
@@ -60,6 +63,7 @@ class Studio:
         self._bucket = bucket
         self._queue = queue
         self._fleet = fleet
+        self._started_at = datetime.now(UTC)
         # One walk is filmed at a time: encoders need memory and cores.
         self._film_lock = anyio.Lock()
 
@@ -149,6 +153,7 @@ class Studio:
         if not missing:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
+        self._check_model(walk)
         async with aclosing(self._fleet.render(Shard(walk.id, recipe, missing), walk.tag)) as events:
             async for event in events:
                 match event:
@@ -158,6 +163,22 @@ class Studio:
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction) as rendered:
                         await self._store(walk, Frame(recipe, fraction), indices[Frame(recipe, fraction)], rendered)
+
+    def _check_model(self, walk: Walk) -> None:
+        """Raise WalkFailed for a walk of a model that is not served any more.
+
+        While an upgrade changes the model, walks that are newer than this process belong to newer workers: they raise
+        Unavailable for a while, so that their jobs go back into the queue.
+        """
+        card, spec = self._card, walk.spec
+        if (spec.model, spec.revision) == (card.model, card.revision):
+            return
+        if walk.created_at > self._started_at and datetime.now(UTC) - walk.created_at < UPGRADE:
+            raise Unavailable(f"this worker renders with {card.model}, not with {spec.model}")
+        raise WalkFailed(
+            f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. Request the "
+            f"walk again to make it with {card.model} ({card.revision[:12]})."
+        )
 
     async def _held(self, walk_id: str, recipe: Recipe) -> frozenset[str]:
         """The stored keys of a recipe. Adds warnings that are stored with the frames to the walk."""
