@@ -76,7 +76,7 @@ async def test_an_endpoint_returns_the_frames_of_a_replica(platform):
 async def test_other_weights_and_invalid_recipes_are_different_errors(platform):
     """Another replica may have the weights; no replica can render the recipe."""
     async with connected(platform) as (endpoint, _):
-        with pytest.raises(ReplicaUnavailable):
+        with pytest.raises(ReplicaLost, match="409"):
             await rendered_by(endpoint, recipe_of(platform, revision="another"))
         with pytest.raises(WalkFailed, match="width"):
             await rendered_by(endpoint, recipe_of(platform, width=57))

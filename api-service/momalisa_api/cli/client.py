@@ -25,7 +25,7 @@ class WalkError(Exception):
         self.exit_code = exit_code
 
 
-class CookieNeeded(WalkError):
+class RefusedWithoutCookie(WalkError):
     """The server accepts the request together with the cookie that its answer has set."""
 
 
@@ -101,7 +101,7 @@ def _post(client: httpx.Client, request: dict[str, Any]) -> WalkJson:
     """Request the walk, a second time if the server refuses it until it is sent with the cookie that it sets."""
     try:
         return _read(client, "POST", "/api/v1/walks", json=request)
-    except CookieNeeded:
+    except RefusedWithoutCookie:
         return _read(client, "POST", "/api/v1/walks", json=request)
 
 
@@ -148,7 +148,7 @@ def _raise_problem(response: httpx.Response) -> None:
     try:
         problem = response.json()
         message = f"{problem['title']}: {problem['detail']}"
-        kind = CookieNeeded if problem.get("type") == COOKIE_NEEDED else WalkError
+        kind = RefusedWithoutCookie if problem.get("type") == COOKIE_NEEDED else WalkError
     except (ValueError, KeyError, TypeError, AttributeError):
         message = f"The server responded with status {response.status_code} and no explanation."
     raise kind(message, 2 if response.status_code < 500 else 1)

@@ -1088,7 +1088,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Quota exceeded */
+            /** @description Quota exceeded. Cookie needed */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1244,7 +1244,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Quota exceeded */
+            /** @description Quota exceeded. Cookie needed */
             429: {
                 headers: {
                     [name: string]: unknown;
