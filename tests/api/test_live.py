@@ -1,8 +1,7 @@
 """Live updates: one query for all watchers, at once after a notification of PostgreSQL, and through outages."""
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -17,11 +16,9 @@ from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate
-from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates, Tell
 from momalisa_api.web.routes.events import events_of
-from momalisa_api.web.routes.schemas import WalkViews
 from tests.support.factories import spec
 from tests.support.postgres import Postgres, server
 
@@ -214,16 +211,38 @@ async def test_an_idle_stream_is_kept_alive(tmp_path):
         catalogue = Catalogue(engine)
         walk = await waiting_walk(catalogue)
         async with watching(engine, 0.01) as watch:
-            card: Any = SimpleNamespace(micro_batch=4)
-            views = WalkViews(card, WorkerRegistry(engine), FairQueue(engine))
             with anyio.fail_after(20):
-                events = events_of(walk, 0, views, watch, ping_s=0.02)
-                assert (await anext(events)).startswith(b"event: walk\ndata: {")
+                events = events_of(walk, walk.revision, watch, ping_s=0.02)
                 assert [await anext(events) for _ in range(3)] == [b": ping\n\n"] * 3
                 await Progress(engine).move(walk.id, State.WAITING, State.CANCELLED)
                 rest = [event async for event in events]
     assert rest[-1] == b"2"
     assert set(rest[:-1]) <= {b": ping\n\n"}
+
+
+async def test_the_first_event_is_written_once_for_all_who_arrive_together(postgres):
+    """After a restart of a process, all its watchers reconnect at once. The next poll is an hour away."""
+    written: list[int] = []
+    received: list[bytes] = []
+
+    async def render_event(walk: Walk) -> bytes:
+        written.append(walk.revision)
+        return await plainly(walk)
+
+    async with process(postgres.url) as engine:
+        walk = await waiting_walk(Catalogue(engine))
+
+        async def receive() -> None:
+            async with aclosing(events_of(walk, 0, watch)) as events:
+                received.append(await anext(events))
+
+        async with watching(engine, AN_HOUR_S, render_event) as watch:
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as watchers:
+                    for _ in range(1000):
+                        watchers.start_soon(receive)
+    assert received == [b"1"] * 1000
+    assert written == [1]
 
 
 async def test_walks_without_watchers_are_not_polled(tmp_path):

@@ -109,7 +109,11 @@ class WalkChanges:
         self._listener = listener
         self._changed = anyio.Event()
         self._woken_at = 0.0
-        listener.subscribe(WALKS_CHANNEL, lambda _: self._changed.set(), lambda: self._changed.set())
+        listener.subscribe(WALKS_CHANNEL, lambda _: self.wake(), self.wake)
+
+    def wake(self) -> None:
+        """Wake the waiting task as if a walk had changed."""
+        self._changed.set()
 
     async def wait(self, at_most_s: float) -> None:
         """Wait until a walk has changed, or for some seconds: at least `POLL_WHILE_LISTENING_S` while listening."""

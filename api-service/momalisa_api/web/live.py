@@ -73,6 +73,10 @@ class LiveUpdates:
             except CatalogueUnavailable:
                 await anyio.sleep(PAUSE_S)
 
+    def look_soon(self) -> None:
+        """Do not wait for a change: a watcher lacks a snapshot that exists already."""
+        self._changes.wake()
+
     async def newer(self, walk_id: str, seen: int) -> Update | None:
         """Wait for a snapshot newer than the revision `seen`. None: the walk was deleted, or the process shuts down."""
         while not self._ending:

@@ -5,14 +5,12 @@ a thousand watchers (bench/watchers.py).
 """
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any, Final
 
 import anyio
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from momalisa_api.problems import CatalogueUnavailable
 from momalisa_api.walks.walk import Walk
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.routes.schemas import WalkViews
@@ -47,21 +45,15 @@ async def event_of(walk: Walk, views: WalkViews) -> bytes:
     return format_sse_event(data_str=shown, event="walk", id=str(walk.revision), retry=RECONNECT_MS)
 
 
-async def events_of(
-    found: Walk, seen: int, views: WalkViews, live: LiveUpdates, ping_s: float = PING_S
-) -> AsyncIterator[bytes]:
+async def events_of(found: Walk, seen: int, live: LiveUpdates, ping_s: float = PING_S) -> AsyncIterator[bytes]:
     """Events of a walk after the revision `seen`, until the walk ends or this process shuts down.
 
+    During an outage the stream stays open, and the snapshot follows afterwards.
     ping_s: seconds without an event after which a comment is sent.
     """
-    # During an outage the stream stays open, and the snapshot follows afterwards.
-    with suppress(CatalogueUnavailable):
-        if found.revision > seen:
-            first = await event_of(found, views)
-            seen = found.revision
-            yield first
-        if found.ended:
-            return
+    if found.revision > seen:
+        # The first event is also written once for all watchers: a thousand reconnect when a process was restarted.
+        live.look_soon()
     while True:
         with anyio.move_on_after(ping_s) as silence:
             update = await live.newer(found.id, seen)

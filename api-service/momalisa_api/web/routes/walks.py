@@ -233,7 +233,6 @@ async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep
 )
 async def watch_walk(
     found: KnownWalk,
-    views: WalkViewsDep,
     live: LiveUpdatesDep,
     last_event_id: Annotated[
         str | None, Header(description="The last revision received; the stream continues after it.")
@@ -244,7 +243,7 @@ async def watch_walk(
     # A revision of another catalogue, or a walk that has ended: send it again, as clients reconnect to an empty stream.
     if seen > found.revision or found.ended:
         seen = 0
-    return EventStream(events_of(found, seen, views, live), headers=HEADERS)
+    return EventStream(events_of(found, seen, live), headers=HEADERS)
 
 
 async def _await_end(found: Walk, live: LiveUpdates, seconds: float) -> Walk:
