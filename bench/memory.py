@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.deployment import SCRIPTS, free_port, wait_until
 from tests.support.factories import CARD
+from tests.support.processes import start
 
 SIDE_PX = 512
 MB = 1024 * 1024
@@ -103,7 +104,7 @@ def main() -> None:
             "MOMALISA_REPLICAS": serve_replica(),
             "MOMALISA_PORT": str(port),
         }
-        api = subprocess.Popen([str(SCRIPTS / "momalisa"), "serve"], env=environment, stdout=subprocess.DEVNULL)
+        api = start([str(SCRIPTS / "momalisa"), "serve"], env=environment, stdout=subprocess.DEVNULL)
         url, process = f"http://127.0.0.1:{port}", psutil.Process(api.pid)
         try:
             wait_until(lambda: _answers(url))

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
+import httpx
 import psutil
 
 from tests.support.deployment import SCRIPTS, free_port
 from tests.support.factories import CARD
 from tests.support.postgres import migrated
+from tests.support.processes import start
 
 START_LIMIT_S = 60
 # Far above the load of a bench: the API must accept all its requests.
@@ -68,7 +68,7 @@ def served(folder: Path, database_url: str, **settings: str) -> Iterator[Api]:
     }
     with log.open("wb") as out:
         command = [str(SCRIPTS / "momalisa"), "serve"]
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        process = start(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
         try:
             _await_ready(port, process, log)
             yield Api(port, psutil.Process(process.pid))
@@ -85,8 +85,9 @@ def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
-                return
-        except URLError:
+            httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False).raise_for_status()
+        except httpx.HTTPError:
             time.sleep(0.05)
+        else:
+            return
     raise SystemExit(f"the API did not start:\n{log.read_text()}")

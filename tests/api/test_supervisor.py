@@ -151,6 +151,15 @@ def test_a_replica_that_crashes_is_restarted(tmp_path):
         assert ended(process) == 0
 
 
+def test_processes_end_with_a_supervisor_that_is_killed(tmp_path):
+    """After SIGKILL nobody is left to stop them, not even those that ignore SIGTERM."""
+    log = tmp_path / "log"
+    with supervising(log, replica=DEAF, api=FOREVER) as process:
+        wait_until(lambda: log.read_text().count("ready") == 2)
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize(("death", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 def test_the_end_of_the_api_ends_everything(tmp_path, death, code):
     """Replicas without an API are useless; the exit code shows that this was not a normal end."""

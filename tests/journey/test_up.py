@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.support.deployment import SCRIPTS, WEIGHTS, deployed, free_port, wait_until
 from tests.support.gallery import SCRIPT, make_gallery
+from tests.support.processes import start
 
 
 def test_up_serves_the_gallery_and_stops_at_ctrl_c(tmp_path, monkeypatch):
@@ -49,7 +50,7 @@ def test_one_command_makes_a_walk_from_nothing(tmp_path):
     out = tmp_path / "walk.gif"
     environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
     environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
-    process = subprocess.Popen(
+    process = start(
         [
             str(SCRIPTS / "momalisa"),
             "walk",
@@ -76,9 +77,7 @@ def test_a_reader_that_goes_away_leaves_no_process(tmp_path):
     environment = {**os.environ, "MOMALISA_MODEL_ID": str(WEIGHTS), "MOMALISA_BUCKET": str(tmp_path / "bucket")}
     environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
     environment["MOMALISA_PORT"] = str(free_port())
-    process = subprocess.Popen(
-        [str(SCRIPTS / "momalisa"), "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = start([str(SCRIPTS / "momalisa"), "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     head = subprocess.Popen(["head", "-n", "4"], stdin=process.stdout, stdout=subprocess.PIPE)
     process.stdout.close()
     # Three lines about what was started, and one more, which comes while the processes start.

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.support.deployment import SCRIPTS, Deployment, wait_until
+from tests.support.processes import start
 from tests.support.stock_pipeline import StockPipeline
 
 REQUEST = {
@@ -140,10 +141,10 @@ def test_events_follow_a_walk_to_its_end(deployment):
     assert resumed.text.count("data:") == 1
 
 
-def momalisa(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(SCRIPTS / "momalisa"), "walk", *arguments]
+def momalisa(deployment: Deployment, *arguments: str, command: str = "walk") -> subprocess.CompletedProcess[str]:
+    line = [str(SCRIPTS / "momalisa"), command, *arguments]
     environment = {**os.environ, "MOMALISA_URL": deployment.url}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_command_saves_a_film(deployment, tmp_path):
@@ -154,6 +155,18 @@ def test_the_command_saves_a_film(deployment, tmp_path):
     assert json.loads(ran.stdout)["state"] == "done"
     with av.open(str(out)) as film:
         assert len(list(film.decode(video=0))) == 25
+
+
+def test_replay_makes_the_walk_of_a_film_again(deployment, walk, tmp_path):
+    """The film is all that a visitor has kept: the same walk, so the same pictures."""
+    film = tmp_path / "kept.mp4"
+    film.write_bytes(deployment.fetch(walk["films"]["walk.mp4"]))
+    before = len(deployment.rendered)
+    again = momalisa(deployment, str(film), "--out", str(tmp_path / "again.gif"), "--json", command="replay")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["id"] == walk["id"]
+    assert (tmp_path / "again.gif").read_bytes() == deployment.fetch(walk["films"]["walk.gif"])
+    assert len(deployment.rendered) == before
 
 
 def test_the_command_prints_problems_as_sentences(deployment, tmp_path):
@@ -171,7 +184,7 @@ def test_ctrl_c_withdraws_the_request(deployment, tmp_path):
     """Replicas must not go on working for a user who no longer waits."""
     walk = ["a gold wave", "a teal flower", "--frames", "241", "--spacing", "uniform", "--seed", "3"]
     command = [str(SCRIPTS / "momalisa"), "walk", *walk, "--url", deployment.url, "--out", str(tmp_path / "walk.gif")]
-    process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
+    process = start([*command, "--json"], stdout=subprocess.PIPE)
 
     def newest() -> dict[str, Any] | None:
         walks = httpx.get(f"{deployment.url}/api/v1/walks?limit=1").json()["walks"]

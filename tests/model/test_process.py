@@ -25,7 +25,7 @@ def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator
     environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_THREADS": "1"}
     log = tmp_path / "log"
     with log.open("wb") as file:
-        running = subprocess.Popen([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
+        running = processes.start([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
         try:
             yield running, f"http://127.0.0.1:{free_port}", log
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.ops.debian_image import debian_root, import_image, run
 from tests.ops.docker_engine import FOLDER, DockerEngine
-from tests.support.processes import wait_until
+from tests.support.processes import start, wait_until
 
 IMAGE = "momalisa/debian-host:13"
 NAME = "momalisa-debian-host"
@@ -98,7 +98,7 @@ class DebianHost:
     @contextmanager
     def remote_forward(self, port: int) -> Iterator[None]:
         """Forward a port on the host's localhost to the same port on this machine."""
-        tunnel = subprocess.Popen(
+        tunnel = start(
             self.ssh("-N", "-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:{port}:127.0.0.1:{port}"),
             stdin=subprocess.DEVNULL,
         )

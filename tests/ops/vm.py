@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from tests.ops.debian_host import USER, DebianHost, debian_host
 from tests.ops.docker_engine import docker_engine
 from tests.ops.playbooks import Operator, PlaybookRun
 from tests.support.client import Client
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import free_port, start, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: the VM is not tested"
@@ -80,7 +79,7 @@ def registry(folder: Path) -> Iterator[int]:
     }
     (folder / "registry.yml").write_text(json.dumps(settings))
     with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", folder / "registry.yml"], stdout=log, stderr=log)
+        process = start([program, "serve", str(folder / "registry.yml")], stdout=log, stderr=log)
         try:
             wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/v2/"))
             yield port

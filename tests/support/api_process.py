@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.factories import write_card
-from tests.support.processes import SCRIPTS, free_port
+from tests.support.processes import SCRIPTS, free_port, start
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def serving(folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
         "MOMALISA_PORT": str(port),
         **settings,
     }
-    process = subprocess.Popen(
+    process = start(
         [str(SCRIPTS / "momalisa"), "serve"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.client import Client
-from tests.support.processes import SCRIPTS, WEIGHTS, free_port, wait_until
+from tests.support.processes import SCRIPTS, WEIGHTS, free_port, start, wait_until
 from tests.support.proxy import Proxy
 
 
@@ -70,7 +70,7 @@ def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
         for proxy in proxies:
             stack.enter_context(proxy.running())
         command = [str(SCRIPTS / "momalisa"), "up", "--first-port", str(first)]
-        process = subprocess.Popen(
+        process = start(
             command,
             env=environment,
             stdout=stack.enter_context(log.open("wb")),

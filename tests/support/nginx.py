@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.processes import REPOSITORY, free_port, wait_until
+from tests.support.processes import REPOSITORY, free_port, start, wait_until
 
 TEMPLATE = REPOSITORY / "frontend" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -69,7 +70,8 @@ def running(config: Path, port: int) -> Iterator[str]:
     command = [NGINX, "-e", "stderr", "-c", str(config), "-g", directives]
     log_file = config.with_name("nginx.log")
     with log_file.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        # Its workers would outlive a master that gets SIGKILL.
+        process = start(command, death_signal=signal.SIGTERM, stdout=log, stderr=log)
         try:
             wait_until(lambda: process.poll() is not None or _answers(port))
             assert process.poll() is None, log_file.read_text()

@@ -85,15 +85,28 @@ class Postgres:
 
         return asyncio.run(fetch())
 
+    @contextmanager
+    def stopped_with_the_tests(self) -> Iterator[None]:
+        """Stop the server, which is a daemon, when the block ends or when the tests are killed in it."""
+        stop, options = self._command("pg_ctl", "-m", "immediate", "stop")
+        # The end of this process, whatever its reason, closes the pipe.
+        command = ["sh", "-c", 'read -r _; exec "$@" >/dev/null 2>&1', "sh", *stop]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **options):
+            yield
+
     def _run(self, program: str, *arguments: str) -> None:
+        command, options = self._command(program, *arguments)
+        done = subprocess.run(command, capture_output=True, check=False, **options)
+        assert done.returncode == 0, done.stderr.decode()
+
+    def _command(self, program: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
+        """A program of PostgreSQL with its arguments, and the options of subprocess.Popen that it needs."""
         found = shutil.which(program) or max(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), default=None)
         if found is None:
             raise FileNotFoundError(f"the tests need PostgreSQL's {program}: make system-packages installs it")
         owner = _owner()
         user, group = (owner.pw_uid, owner.pw_gid) if os.getuid() == 0 else (None, None)
-        command = [str(found), "-D", str(self._data), *arguments]
-        done = subprocess.run(command, capture_output=True, cwd="/", check=False, user=user, group=group)
-        assert done.returncode == 0, done.stderr.decode()
+        return [str(found), "-D", str(self._data), *arguments], {"cwd": "/", "user": user, "group": group}
 
 
 def _owner() -> pwd.struct_passwd:
@@ -120,10 +133,8 @@ def server() -> Iterator[Postgres]:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         postgres = Postgres(Path(folder))
         postgres.start()
-        try:
+        with postgres.stopped_with_the_tests():
             yield postgres
-        finally:
-            postgres.stop()
 
 
 @contextmanager

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
+from momalisa_api.cli.die_with_parent import bound_to
+
 REPOSITORY = Path(__file__).parents[2]
-WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID", REPOSITORY / "model-service" / "atelier" / "weights"))
+WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID") or REPOSITORY / "model-service" / "atelier" / "weights")
 SCRIPTS = Path(sys.executable).parent
 # Each process starts at a different port: several test suites may run on one machine.
 _ports = iter(range(20_000 + os.getpid() % 1000 * 10, 32_000, 2))
@@ -43,6 +45,22 @@ def wait_until(condition: Callable[[], Any], limit_s: float = 120.0, every_s: fl
         assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(every_s)
     return answer
+
+
+# The kernel ends a bound process with the thread that started it: this one ends with the tests.
+_starter = ThreadPoolExecutor(1, "starter")
+
+
+def start(
+    command: Sequence[str], *, death_signal: signal.Signals = signal.SIGKILL, **options: Any
+) -> subprocess.Popen[Any]:
+    """Start a process that ends with the tests, also if they are killed; on Linux only.
+
+    death_signal: what it gets then; options: those of subprocess.Popen.
+    """
+    # Elsewhere a test that kills the process would only reach the one beside it.
+    bound = bound_to(os.getpid(), *command, death_signal=death_signal) if sys.platform == "linux" else list(command)
+    return _starter.submit(lambda: subprocess.Popen(bound, **options)).result()
 
 
 class Service:
@@ -72,7 +90,7 @@ class Service:
 
     def start(self, **settings: str) -> None:
         """Start the process. settings: environment variables for this start only."""
-        self._process = subprocess.Popen(
+        self._process = start(
             self._command,
             env={**os.environ, **self._environment, **settings},
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,7 @@
-"""Runs processes side by side in one terminal: labels their output, restarts crashed ones, stops all together."""
+"""Runs processes side by side in one terminal: labels their output, restarts crashed ones, stops all together.
+
+Its processes end with it, also if it is killed.
+"""
 
 import errno
 import fcntl
@@ -15,6 +18,8 @@ from datetime import datetime
 
 import anyio
 from anyio.abc import Process
+
+from momalisa_api.cli.die_with_parent import bound_to
 
 RESTART_PAUSE_S = 1.0
 STOP_S = 5.0
@@ -41,7 +46,10 @@ class Supervisor:
     def __init__(self, commands: list[SupervisedCommand], output: int | None = None) -> None:
         """output: file descriptor for everything that the processes print; standard output by default."""
         self._commands = commands
-        self._output = sys.stdout.fileno() if output is None else output
+        if output is None:
+            # `momalisa up >&-` has no standard output.
+            output = sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
+        self._output = output
         self._writing = anyio.Lock()
         self._width = max(len(command.name) for command in commands)
         self._running: dict[str, Process] = {}
@@ -93,7 +101,8 @@ class Supervisor:
     async def _run_once(self, command: SupervisedCommand) -> int:
         """Run a command and print its output. Returns its exit code, negative for the signal that ended it."""
         process = await anyio.open_process(
-            command.arguments,
+            # After SIGKILL, nobody would be left to stop it.
+            bound_to(os.getpid(), *command.arguments),
             env=command.environment,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
