@@ -1,5 +1,6 @@
 """Settings from environment variables, read once. docs/configuration.md lists them all, and a test compares the two."""
 
+import re
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -7,14 +8,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from momalisa_api.database_url import connect_arguments
+
 MAX_PARALLEL_CALLS: Final = 100
-DATABASES: Final = ("sqlite", "postgresql", "postgres")
+SQLITE_FILE: Final = re.compile(r"sqlite:///[^?]+")
+POSTGRES: Final = ("postgresql://", "postgres://")
 
 
 class StoreSettings(BaseSettings):
     """Where images and walks are stored: all the settings that an operator's command needs."""
 
-    model_config = SettingsConfigDict(env_prefix="MOMALISA_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MOMALISA_", env_ignore_empty=True, frozen=True)
 
     bucket: str = Field(
         "bucket", description="Storage for frames and films: a folder, or gs://NAME/PREFIX for Google Cloud Storage."
@@ -35,9 +39,10 @@ class StoreSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_a_database(cls, value: str) -> str:
-        scheme, separator, _ = value.partition("://")
-        if not separator or scheme not in DATABASES:
-            # Without the value, which may contain a password.
+        # No message contains the value, which may contain a password.
+        if value.startswith(POSTGRES):
+            connect_arguments(value)
+        elif not SQLITE_FILE.fullmatch(value):
             raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST/NAME")
         return value
 
@@ -124,6 +129,15 @@ class Settings(StoreSettings):
                 f"{self.role} requires MOMALISA_DATABASE_URL to be a PostgreSQL database, shared with other processes"
             )
         return self
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        try:
+            value.encode("idna")
+        except UnicodeError:
+            raise ValueError("is not a host name or an address") from None
+        return value
 
     @field_validator("replicas")
     @classmethod

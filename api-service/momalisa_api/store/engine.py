@@ -1,6 +1,8 @@
 """The connection to the database: engines, transactions, and the errors that mean the database is unavailable."""
 
+import errno
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -18,11 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from momalisa_api.database_url import connect_arguments
 from momalisa_api.outages import Outage
 from momalisa_api.problems import CatalogueUnavailable
 
 SQLITE_WAIT_MS: Final = 10_000
-CONNECT_S: Final = 5.0
 # A frozen server, or one whose machine is lost, closes no connection. The longest transaction takes milliseconds.
 ANSWER_S: Final = 10.0
 # By class or code: connection failure, access denied, no such database, out of resources, shutting down, I/O error,
@@ -38,24 +40,38 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
     """An engine for a sqlite:///FILE or postgresql:// URL. It connects when it is first used.
 
     answer_s: seconds after which PostgreSQL counts as unavailable; sqlite_wait_ms: how long to wait for a lock.
-    Raises ValueError for any other URL.
+    Raises ValueError for any other URL, and for parameters of the URL that are not supported; OSError if the file of
+    SQLite cannot be created or opened.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
-        Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+        _make_file(Path(rest.removeprefix("/")))
         engine = create_async_engine(
             f"sqlite+aiosqlite://{rest}", json_deserializer=_load_json, execution_options=_options(answer_s)
         )
         event.listen(engine.sync_engine, "connect", partial(_tune_sqlite, wait_ms=sqlite_wait_ms))
         return engine
     if kind in ("postgresql", "postgres"):
+        arguments = {**connect_arguments(url), "server_settings": _server_settings(answer_s)}
         return create_async_engine(
-            f"postgresql+asyncpg://{rest}",
+            "postgresql+asyncpg://",
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_S, "server_settings": (server_settings := _server_settings(answer_s))},
-            execution_options=_options(answer_s) | {"server_settings": server_settings},
+            connect_args=arguments,
+            execution_options={**_options(answer_s), "connect_arguments": arguments},
         )
     raise ValueError(f"{kind}:// is not a supported database; use sqlite:///FILE or postgresql://…")
+
+
+def _make_file(path: Path) -> None:
+    """Create the file of a database where there is none. Raises OSError.
+
+    aiosqlite would leave a thread behind that prints a traceback.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sqlite3.connect(path).close()
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _server_settings(answer_s: float) -> dict[str, str]:
@@ -123,6 +139,11 @@ def answer_limit_s(engine: AsyncEngine) -> float:
     """Seconds after which a database that does not respond counts as unavailable."""
     limit_s: float = engine.get_execution_options()["answer_s"]
     return limit_s
+
+
+def connect_arguments_of(engine: AsyncEngine) -> dict[str, Any]:
+    """asyncpg's arguments for a connection outside the engine's pool: an engine on PostgreSQL."""
+    return dict(engine.get_execution_options()["connect_arguments"])
 
 
 def _options(answer_s: float) -> dict[str, Any]:

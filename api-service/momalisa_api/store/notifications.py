@@ -13,7 +13,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.backoff import repeat_forever
-from momalisa_api.store.engine import CONNECT_S, outage_of
+from momalisa_api.store.engine import connect_arguments_of, outage_of
 
 WALKS_CHANNEL: Final = "momalisa_walks"
 # However many walks change, a waiting task is woken at most twenty times a second.
@@ -21,6 +21,7 @@ DEBOUNCE_S: Final = 0.05
 # A connection may break unnoticed, and its notifications are lost: subscribers that receive them still poll.
 POLL_WHILE_LISTENING_S: Final = 1.0
 PROBE_S: Final = 15.0
+COMMAND_S: Final = 5.0
 FIRST_RECONNECT_S: Final = 0.5
 LONGEST_RECONNECT_S: Final = 2.0
 OUTAGE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -67,8 +68,7 @@ class Listener:
 
     async def _listen(self) -> None:
         """Hold a connection and listen to every channel that has a subscription, until the connection is lost."""
-        arguments = connect_arguments(self._engine)
-        connection = await asyncpg.connect(**arguments, timeout=CONNECT_S, command_timeout=CONNECT_S)
+        connection = await asyncpg.connect(**connect_arguments_of(self._engine), command_timeout=COMMAND_S)
         connection.add_termination_listener(lambda _: self._changed.set())
         try:
             while not connection.is_closed():
@@ -123,11 +123,3 @@ class WalkChanges:
             await anyio.sleep_until(self._woken_at + DEBOUNCE_S)
         self._woken_at = anyio.current_time()
         self._changed = anyio.Event()
-
-
-def connect_arguments(engine: AsyncEngine) -> dict[str, Any]:
-    """asyncpg's arguments for a connection outside the pool of an engine on PostgreSQL, with the same settings."""
-    _, arguments = engine.dialect.create_connect_args(engine.url)
-    # An argument of SQLAlchemy's own.
-    arguments.pop("prepared_statement_cache_size", None)
-    return {**arguments, "server_settings": engine.get_execution_options()["server_settings"]}

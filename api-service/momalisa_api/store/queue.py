@@ -25,8 +25,8 @@ from pgqueuer.models import Job as QueuedJob
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.backoff import delay_s
-from momalisa_api.store.engine import CONNECT_S, answering
-from momalisa_api.store.notifications import Listener, connect_arguments
+from momalisa_api.store.engine import answering, connect_arguments_of
+from momalisa_api.store.notifications import Listener
 from momalisa_api.store.queue_driver import PatientDriver, QueueDriver, open_pool
 
 log = structlog.get_logger()
@@ -192,7 +192,7 @@ async def migrate_queue(engine: AsyncEngine) -> None:
         return
     with answering(engine):
         # Statements have no time limit: a concurrent migration must end first, and changes of a large table take long.
-        connection = await asyncpg.connect(**connect_arguments(engine), timeout=CONNECT_S)
+        connection = await asyncpg.connect(**connect_arguments_of(engine))
         try:
             # A session's lock: some of the changes cannot run inside a transaction.
             await connection.execute("SELECT pg_advisory_lock(hashtext('momalisa queue'))")

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.backoff import retry_forever
 from momalisa_api.problems import CatalogueUnavailable
-from momalisa_api.store.engine import CONNECT_S, answer_limit_s, answering
-from momalisa_api.store.notifications import Listener, connect_arguments
+from momalisa_api.store.engine import answer_limit_s, answering, connect_arguments_of
+from momalisa_api.store.notifications import Listener
 
 Returned = TypeVar("Returned")
 
@@ -31,10 +31,9 @@ LONGEST_RETRY_S: Final = 2.0
 async def open_pool(engine: AsyncEngine) -> AsyncIterator[asyncpg.Pool]:
     """A pool for the queue's own statements, of at most `MAX_CONNECTIONS`; none is open before the first statement."""
     pool = await asyncpg.create_pool(
-        **connect_arguments(engine),
+        **connect_arguments_of(engine),
         min_size=0,
         max_size=MAX_CONNECTIONS,
-        timeout=CONNECT_S,
         # A statement that was cancelled on a frozen server would otherwise keep its connection for as long as TCP does.
         command_timeout=answer_limit_s(engine),
     )

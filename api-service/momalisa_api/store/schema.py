@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -42,6 +43,7 @@ async def migrate(engine: AsyncEngine, to: str = "head") -> None:
     """Migrate the database to a later schema: the newest, or the revision `to`.
 
     Safe to repeat, and to run in several processes at once.
+    Raises SchemaOld if a newer release has migrated the database, and CatalogueUnavailable.
     """
 
     def upgrade(connection: Connection) -> None:
@@ -49,11 +51,17 @@ async def migrate(engine: AsyncEngine, to: str = "head") -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 
-    async with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            # Concurrent migrations would create the same tables.
-            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
-        await connection.run_sync(upgrade)
+    with answering(engine):
+        async with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                # Concurrent migrations would create the same tables.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('momalisa migrations'))"))
+            try:
+                await connection.run_sync(upgrade)
+            except CommandError as error:
+                raise SchemaOld(
+                    f"This release does not know the database's schema: {error}. Use a newer one."
+                ) from error
 
 
 async def check(engine: AsyncEngine) -> None:
