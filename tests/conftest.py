@@ -1,5 +1,6 @@
 """Marks tests by their requirements: `-m "not postgres and not browser and not slow"` runs without services."""
 
+import os
 import signal
 
 import pytest
@@ -8,9 +9,15 @@ POSTGRES_FIXTURES = {"postgres", "emptied", "scaled", "calm"}
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C work in the processes that tests start: shells have background jobs ignore it, and so do these."""
+    """Have Ctrl-C work in the processes that tests start, and these reach each other without a proxy."""
+    # Shells have background jobs ignore Ctrl-C, and their processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("ALL_PROXY", "all_proxy"):
+        # Even with NO_PROXY, httpx would need a package for SOCKS.
+        os.environ.pop(name, None)
+    reached_directly = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", "::1"]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, reached_directly))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

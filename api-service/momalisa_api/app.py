@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import __version__
 from momalisa_api.fleet.fleet import Fleet
+from momalisa_api.fleet.proxies import proxies_of
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import BucketUnavailable
@@ -87,6 +88,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
     """
     card = read_card(settings.model_card)
     bucket = open_bucket(settings)
+    mounts = proxies_of(settings.replicas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +96,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
             aclosing(bucket),
-            make_client(timeout=timeout, limits=limits, trust_env=False) as client,
+            make_client(timeout=timeout, limits=limits, trust_env=False, mounts=mounts) as client,
             opened(settings.database_url) as engine,
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
         ):

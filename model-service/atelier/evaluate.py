@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -68,9 +69,16 @@ class Replica:
     def _call(self, path: str, body: dict[str, Any] | None = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        with _open(request, TIMEOUT_S) as answer:
             content: bytes = answer.read()
         return content
+
+
+def _open(request: urllib.request.Request, timeout_s: float) -> Any:
+    """Send a request: to this machine without the proxy that the environment may name."""
+    local = urllib.parse.urlsplit(request.full_url).hostname in ("127.0.0.1", "::1", "localhost")
+    handlers = [urllib.request.ProxyHandler({})] if local else []
+    return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
 
 
 @contextmanager
@@ -93,7 +101,7 @@ def started_replica() -> Iterator[str]:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+        with _open(urllib.request.Request(f"{url}/readyz"), 5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
