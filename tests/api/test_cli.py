@@ -1,78 +1,25 @@
 """The command line: the imports of commands, and the constants that they repeat to avoid imports."""
 
-import json
 import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from momalisa_api.cli import client, main
+from momalisa_api.cli import argument_types, client, main
 from momalisa_api.walks.spec import AUTO, Spacing
+from tests.support.walk_server import walk_server
 
 SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pgqueuer", "pydantic", "google", "PIL"}
-WALK = {
-    "url": "/api/v1/walks/1",
-    "state": "done",
-    "spec": {"frames": 2, "stops": ["a", "b"]},
-    "seed": 1,
-    "frames_ready": [0, 1],
-    "probes": [],
-    "warnings": [],
-    "smoothness": None,
-    "error": None,
-    "queue_position": None,
-    "replicas_awake": 1,
-    "seconds_left": None,
-}
 
 
-class Answers(BaseHTTPRequestHandler):
-    """A server that has every walk already, and a queue that is half full."""
-
-    def do_POST(self) -> None:
-        if "Cookie" in self.headers:
-            self._send(json.dumps(WALK).encode())
-        else:
-            needed = {"type": client.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
-            self._send(json.dumps(needed).encode(), 429, {"Set-Cookie": "momalisa_owner=you; Path=/api"})
-
-    def do_GET(self) -> None:
-        self._send(b"a film")
-
-    def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def fake_server() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_a_refusal_that_sets_a_cookie_is_answered_with_it(fake_server, tmp_path):
+def test_a_refusal_that_sets_a_cookie_is_answered_with_it(tmp_path):
     """Otherwise nobody without a key could use the command while the queue is half full."""
-    walk = client.request_and_save(fake_server, {"start": "a", "end": "b"}, "walk.gif", tmp_path / "walk.gif")
+    with walk_server(wants_cookie=True) as url:
+        walk = client.request_and_save(url, {"start": "a", "end": "b"}, "walk.gif", tmp_path / "walk.gif")
     assert walk["state"] == "done"
     assert (tmp_path / "walk.gif").read_bytes() == b"a film"
 
@@ -92,9 +39,10 @@ def test_help_needs_no_library(tmp_path):
     assert imported & (SERVER_LIBRARIES | {"httpx", "rich"}) == set()
 
 
-def test_a_walk_does_not_import_the_server(tmp_path, fake_server):
+def test_a_walk_does_not_import_the_server(tmp_path):
     """A client on a laptop starts without the database, the queue and the web framework."""
-    imported = imported_by(tmp_path, "walk", "--url", fake_server, "a", "b")
+    with walk_server() as url:
+        imported = imported_by(tmp_path, "walk", "--url", url, "a", "b")
     assert (tmp_path / "walk.gif").read_bytes() == b"a film"
     assert "httpx" in imported
     assert imported & SERVER_LIBRARIES == set()
@@ -103,4 +51,62 @@ def test_a_walk_does_not_import_the_server(tmp_path, fake_server):
 def test_the_command_offers_the_choices_of_the_api():
     """The command line repeats them, since their module is slow to import."""
     assert get_args(Spacing) == main.SPACING_CHOICES
-    assert main.AUTO_SEED == AUTO
+    assert argument_types.AUTO_SEED == AUTO
+
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+REFUSED = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without proxies."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return monkeypatch
+
+
+def saved_from(url: str, folder: Path) -> bytes:
+    out = folder / "walk.gif"
+    client.request_and_save(url, {"stops": ["a", "b"]}, "walk.gif", out)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("proxy", [REFUSED, "socks5://127.0.0.1:9", "nonsense://a"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+def test_this_machine_is_reached_without_a_proxy(tmp_path, environment, proxy, host):
+    """Offices set HTTP_PROXY for everything, and `make walk` found no server."""
+    for name in PROXIES[:3]:
+        environment.setenv(name, proxy)
+    with walk_server(host="127.0.0.2" if host == "127.0.0.2" else "127.0.0.1") as url:
+        assert saved_from(f"http://{host}:{url.rpartition(':')[2]}", tmp_path) == b"a film"
+
+
+def test_other_hosts_are_reached_through_the_proxy_of_the_environment(tmp_path, environment):
+    """The host exists for the proxy only."""
+    with walk_server() as proxy:
+        environment.setenv("HTTP_PROXY", proxy)
+        assert saved_from("http://momalisa.invalid", tmp_path) == b"a film"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://a", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_a_sentence(tmp_path, environment, proxy):
+    """SOCKS needs a package that is not installed."""
+    environment.setenv("ALL_PROXY", proxy)
+    with pytest.raises(client.WalkError, match="proxy"):
+        saved_from("http://momalisa.invalid", tmp_path)
+
+
+def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path, environment):
+    """Offices with a proxy also set SSL_CERT_FILE."""
+    environment.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    with pytest.raises(client.WalkError, match="SSL_CERT_FILE"):
+        saved_from("https://momalisa.invalid", tmp_path)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"url": "x"}'])
+def test_another_server_is_a_sentence(tmp_path, answer):
+    """A wrong port leads to some other program."""
+    with walk_server(answer=answer) as url, pytest.raises(client.WalkError, match="is not a MoMALisa server"):
+        saved_from(url, tmp_path)

@@ -157,7 +157,7 @@ def test_processes_end_with_a_supervisor_that_is_killed(tmp_path):
     with supervising(log, replica=DEAF, api=FOREVER) as process:
         wait_until(lambda: log.read_text().count("ready") == 2)
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @pytest.mark.parametrize(("death", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from momalisa_api.cli import client
+
 WALK = {
     "url": "/api/v1/walks/1",
     "state": "done",
@@ -28,18 +30,24 @@ class Answers(BaseHTTPRequestHandler):
     """Answers a request for a walk, for the model, and for a film."""
 
     answer: bytes
+    wants_cookie: bool
     requests: list[dict[str, Any]]
 
     def do_POST(self) -> None:
         self.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._send(self.answer)
+        if self.wants_cookie and "Cookie" not in self.headers:
+            needed = {"type": client.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
+            self._send(json.dumps(needed).encode(), 429, {"Set-Cookie": "momalisa_owner=you; Path=/api"})
+        else:
+            self._send(self.answer)
 
     def do_GET(self) -> None:
         self._send(json.dumps(MODEL).encode() if self.path.endswith("/model") else b"a film")
 
-    def _send(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+    def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -52,10 +60,15 @@ def walk_server(
     answer: bytes = json.dumps(WALK).encode(),
     *,
     requests: list[dict[str, Any]] | None = None,
+    wants_cookie: bool = False,
     host: str = "127.0.0.1",
 ) -> Iterator[str]:
-    """The URL of the server. answer: to each POST; requests: gets the body of each POST."""
-    answers = type("Answers", (Answers,), {"answer": answer, "requests": [] if requests is None else requests})
+    """The URL of the server. answer: to each POST; requests: gets the body of each POST.
+
+    wants_cookie: whether its queue is half full, so that it only accepts callers that keep its cookie.
+    """
+    traits = {"answer": answer, "requests": [] if requests is None else requests, "wants_cookie": wants_cookie}
+    answers = type("Answers", (Answers,), traits)
     server = ThreadingHTTPServer((host, 0), answers)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

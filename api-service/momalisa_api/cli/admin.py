@@ -6,10 +6,13 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
+import asyncpg
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from momalisa_api import server
 from momalisa_api.app import open_bucket
+from momalisa_api.cli.errors import CommandError
 from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
@@ -18,10 +21,6 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import add_key, remove_key
-
-
-class KeyNameError(Exception):
-    """A name for a new key that is taken, or a name that no key has."""
 
 
 def run_server(role: str | None) -> int:
@@ -61,11 +60,11 @@ def change_keys(action: str, name: str) -> int:
                 try:
                     print(await add_key(engine, name))
                 except ValueError as error:
-                    raise KeyNameError(str(error)) from error
+                    raise CommandError(str(error), 2) from error
             elif await remove_key(engine, name):
                 print(f"Key {name!r} removed.")
             else:
-                raise KeyNameError(f"There is no key named {name!r}.")
+                raise CommandError(f"There is no key named {name!r}.", 2)
 
     return _exit_code_of(lambda: asyncio.run(change()))
 
@@ -100,12 +99,30 @@ def _exit_code_of(command: Callable[[], None]) -> int:
     except ValidationError as error:
         for found in error.errors():
             message = "is required" if found["type"] == "missing" else found["msg"].removeprefix("Value error, ")
-            print(f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: {message}", file=sys.stderr)
+            setting = f"MOMALISA_{'_'.join(map(str, found['loc'])).upper()}: " if found["loc"] else "momalisa: "
+            print(f"{setting}{message}", file=sys.stderr)
         return 2
-    except (schema.SchemaOld, CatalogueUnavailable) as error:
-        print(f"momalisa: {error}", file=sys.stderr)
-        return 1
-    except (KeyNameError, Problem) as error:
-        print(f"momalisa: {error}", file=sys.stderr)
-        return 2
+    except CatalogueUnavailable as error:
+        raise CommandError(f"{error} ({_reason(error)})", 1) from error
+    except schema.SchemaOld as error:
+        raise CommandError(str(error), 1) from error
+    except Problem as error:
+        raise CommandError(str(error), 2) from error
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.ClientConfigurationError) as error:
+        raise CommandError(f"The database refused this: {_first_line(error)}", 1) from error
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        sentence = f"{error.strerror or error}{place}. Check MOMALISA_DATABASE_URL and MOMALISA_BUCKET."
+        raise CommandError(sentence, 1) from error
     return 0
+
+
+def _reason(error: Exception) -> str:
+    """Why the database does not respond: an operator needs more than a visitor."""
+    return _first_line(error.__cause__ or error)
+
+
+def _first_line(error: BaseException) -> str:
+    """What the database said, without the statement that SQLAlchemy adds."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return (str(said) or type(said).__name__).splitlines()[0]

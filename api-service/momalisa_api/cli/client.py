@@ -4,25 +4,33 @@ import math
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from momalisa_api.cli.errors import CommandError
+from momalisa_api.loopback import is_loopback
+
 WALK_POLL_S = 0.25
 CANCEL_TIMEOUT_S = 10.0
 COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed"
 WalkJson = dict[str, Any]
+# UnicodeError: a host name of a proxy or a redirect that cannot be looked up.
+REQUEST_ERRORS: Final = (httpx.RequestError, httpx.InvalidURL, UnicodeError)
+# What this client reads of a walk.
+FIELDS: Final = frozenset(
+    (
+        *("url", "state", "spec", "seed", "frames_ready", "probes", "warnings", "smoothness", "error"),
+        *("queue_position", "replicas_awake", "seconds_left"),
+    )
+)
 
 
-class WalkError(Exception):
-    """No film was saved. str(error) is a message for people, `exit_code` a code for scripts."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+class WalkError(CommandError):
+    """No film was saved."""
 
 
 class RefusedWithoutCookie(WalkError):
@@ -35,7 +43,7 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
     film: the film's name in the API, for example walk.gif. Ctrl-C cancels the request. Raises WalkError.
     """
     stamina.instrumentation.set_on_retry_hooks([])  # their log would mix with output that scripts parse
-    with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
+    with _connect(url) as client:
         walk = _post(client, request)
         try:
             walk = _watch(client, walk)
@@ -46,6 +54,40 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
             raise
         _save(client, f"{walk['url']}/{film}", out)
     return walk
+
+
+def check_model(url: str, model: str, revision: str) -> None:
+    """Raises WalkError if a server renders with other weights than these: their pictures would differ."""
+    with _connect(url) as client:
+        answer = _call(client, "GET", "/api/v1/model")
+    try:
+        card = answer.json()["card"]
+        loaded = (card["model"], card["revision"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WalkError(f"The server at {url} is not a MoMALisa server, or one of another version.", 3) from error
+    if loaded != (model, revision):
+        raise WalkError(
+            f"The film was made with {model} at revision {revision}, but the server at {url} renders with {loaded[0]} "
+            f"at revision {loaded[1]}. Use a server with the film's model, or begin a new walk from its --show.",
+            2,
+        )
+
+
+def _connect(url: str) -> httpx.Client:
+    """A client of the server at a URL, through the proxy that the environment names for it. Raises WalkError."""
+    try:
+        return httpx.Client(base_url=url, timeout=30, follow_redirects=True, trust_env=not is_loopback(url))
+    except httpx.InvalidURL as error:
+        raise WalkError(f"{url} or a proxy in the environment is not a valid address: {error}", 2) from error
+    except (ImportError, ValueError) as error:
+        # A SOCKS proxy needs another package, and there are kinds of proxies that httpx does not know.
+        raise WalkError(
+            f"The proxy that the environment names cannot be used: {error} Use an HTTP proxy, or unset ALL_PROXY.", 2
+        ) from error
+    except OSError as error:
+        raise WalkError(
+            f"The certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}.", 2
+        ) from error
 
 
 def summary(walk: WalkJson, out: Path) -> str:
@@ -106,19 +148,29 @@ def _post(client: httpx.Client, request: dict[str, Any]) -> WalkJson:
 
 
 def _read(client: httpx.Client, method: str, url: str, **options: Any) -> WalkJson:
-    """A call that returns a walk, retried while the server cannot be reached. Raises WalkError."""
+    """A call that returns a walk. Raises WalkError."""
+    response = _call(client, method, url, **options)
+    try:
+        walk: WalkJson = response.json()
+    except ValueError:
+        walk = {}
+    if not isinstance(walk, dict) or not walk.keys() >= FIELDS:
+        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server, or one of another version.", 3)
+    return walk
+
+
+def _call(client: httpx.Client, method: str, url: str, **options: Any) -> httpx.Response:
+    """A call that is retried while the server cannot be reached. Raises WalkError."""
     try:
         for attempt in stamina.retry_context(on=httpx.TransportError, attempts=4, wait_initial=0.2):
             with attempt:
                 response = client.request(method, url, **options)
     except httpx.TransportError as error:
         raise WalkError(f"No server responds at {client.base_url} ({error}). Start one with `make up`.", 3) from error
+    except REQUEST_ERRORS as error:
+        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server: {error}", 3) from error
     _raise_problem(response)
-    try:
-        walk: WalkJson = response.json()
-        return {**walk, "url": walk["url"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server.", 3) from error
+    return response
 
 
 def _save(client: httpx.Client, url: str, out: Path) -> None:
@@ -132,7 +184,7 @@ def _save(client: httpx.Client, url: str, out: Path) -> None:
             for chunk in response.iter_bytes():
                 file.write(chunk)
         aside.replace(out)
-    except httpx.TransportError as error:
+    except REQUEST_ERRORS as error:
         raise WalkError(f"The film could not be downloaded: {error}", 3) from error
     except OSError as error:
         raise WalkError(f"Could not write {out}: {error}", 2) from error

@@ -4,23 +4,30 @@ Only the command that runs is imported: `momalisa walk` starts without the serve
 """
 
 import argparse
+import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import TypeVar
 
+from momalisa_api.cli import argument_types
+from momalisa_api.cli.errors import CommandError
 from momalisa_api.films.kinds import FilmName
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+MAX_REPLICAS = 100
+T = TypeVar("T")
+EXIT_CODES = "Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C."
 # As in walks/spec, which is slow to import.
-AUTO_SEED = "auto"
 SPACING_CHOICES = ("even", "uniform", "ease")
 FILM_OF_SUFFIX = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW}
 FILM_OF_SUFFIX[".zip"] = "frames.zip"
-REQUEST_FIELDS = (
+_new_film = argument_types.new_file(FILM_OF_SUFFIX)
+WALK_OPTIONS = (
     "stops",
     "frames",
     "seed",
@@ -37,14 +44,53 @@ REQUEST_FIELDS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    _print_any_text()
+    code: int | str | None
+    try:
+        try:
+            code = _run(arguments)
+        except SystemExit as end:
+            code = end.code
+        if sys.stdout:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except CommandError as error:
+        print(f"momalisa: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:
+        _discard_output()
+        code = 0
+    except OSError as error:
+        # A full disk, a missing permission: what to do is up to the user.
+        place = f": {error.filename}" if error.filename else ""
+        print(f"momalisa: {error.strerror or error}{place}", file=sys.stderr)
+        _discard_output()
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # SIGTERM and a closed terminal end a command as Ctrl-C does: requests are withdrawn, child processes are stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    try:
-        sys.exit(options.run(options))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    code: int = options.run(options)
+    return code
+
+
+def _discard_output() -> None:
+    """Python writes what is left at exit, and would print a traceback if that fails."""
+    if sys.stdout:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_any_text() -> None:
+    """Prompts may hold characters that the terminal's encoding lacks: these are printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,85 +104,120 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="update the database schema of the catalogue and the queue")
     migrate.set_defaults(run=_migrate)
     up = commands.add_parser("up", help="run replicas and the API server on this machine until Ctrl-C")
-    up.add_argument("--replicas", type=_count, default=2, metavar="N", help="number of replicas (default: 2)")
-    up.add_argument("--first-port", type=int, metavar="PORT", help="port of the first replica (default: a free port)")
+    up.add_argument(
+        "--replicas",
+        type=argument_types.number_between(1, MAX_REPLICAS),
+        default=2,
+        metavar="N",
+        help="number of replicas (default: 2)",
+    )
+    up.add_argument(
+        "--first-port",
+        type=argument_types.number_between(1, argument_types.MAX_PORT),
+        metavar="PORT",
+        help="port of the first replica, the others use the ports after it (default: free ports)",
+    )
     up.set_defaults(run=_up)
     keys = commands.add_parser("keys", help="add and remove API keys")
     keys.add_argument("action", choices=["add", "remove"])
-    keys.add_argument("name", help="name of the key's owner")
+    keys.add_argument("name", type=argument_types.text, help="name of the key's owner")
     keys.set_defaults(run=_keys)
     hide = commands.add_parser("hide", help="remove a walk from the public gallery; its URL still works")
-    hide.add_argument("walk", help="the walk's id")
+    hide.add_argument("walk", type=argument_types.text, help="the walk's id")
     hide.set_defaults(run=_hide)
     purge = commands.add_parser("purge", help="permanently delete a walk with its films and frames")
-    purge.add_argument("walk", help="the walk's id")
+    purge.add_argument("walk", type=argument_types.text, help="the walk's id")
     purge.set_defaults(run=_purge)
     walk = commands.add_parser(
         "walk",
         help="request a walk from a server and save it",
-        epilog="Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C.",
+        epilog=EXIT_CODES,
     )
     _add_walk_arguments(walk)
+    _add_server_arguments(walk, "walk.gif")
     walk.set_defaults(run=_walk)
+    replay = commands.add_parser(
+        "replay", help="make the walk of a film again, from what the film carries", epilog=EXIT_CODES
+    )
+    replay.add_argument("film", type=Path, metavar="FILE", help="a GIF, an MP4 or a poster that MoMALisa made")
+    replay.add_argument("--show", action="store_true", help="print the walk as JSON, and request nothing")
+    _add_server_arguments(replay, "replay.gif")
+    replay.set_defaults(run=_replay)
     return parser
 
 
 def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
-    walk.add_argument("stops", nargs="+", metavar="PROMPT", help="two or more prompts, in the order of the walk")
-    walk.add_argument("--frames", type=int, default=25, help="number of frames, first and last included (default: 25)")
+    walk.add_argument(
+        "stops",
+        type=argument_types.text,
+        nargs="+",
+        metavar="PROMPT",
+        help="two or more prompts, in the order of the walk",
+    )
+    walk.add_argument(
+        "--frames",
+        type=argument_types.whole_number,
+        default=25,
+        help="number of frames, first and last included (default: 25)",
+    )
     walk.add_argument(
         "--seed",
-        type=_seed,
-        default=AUTO_SEED,
+        type=argument_types.seed,
+        default=argument_types.AUTO_SEED,
         help="seed of the noise that every frame starts from (default: auto, the smoothest of several)",
     )
     walk.add_argument(
         "--spacing", choices=SPACING_CHOICES, help="how frames are spaced between two stops (default: even)"
     )
-    walk.add_argument("--steps", type=int, help="denoising steps per frame (default: the model's)")
     walk.add_argument(
-        "--guidance-scale", type=float, help="how closely frames follow their prompts (default: the model's)"
+        "--steps", type=argument_types.whole_number, help="denoising steps per frame (default: the model's)"
     )
-    walk.add_argument("--negative-prompt", help="what frames should not show (default: the model's)")
-    walk.add_argument("--width", type=int, help="width in pixels (default: the model's)")
-    walk.add_argument("--height", type=int, help="height in pixels (default: the model's)")
-    walk.add_argument("--scheduler", help="one of the schedulers in the model card (default: the model's)")
-    walk.add_argument("--frame-ms", type=int, default=80, help="duration of a frame in milliseconds (default: 80)")
     walk.add_argument(
+        "--guidance-scale",
+        type=argument_types.number,
+        help="how closely frames follow their prompts (default: the model's)",
+    )
+    walk.add_argument(
+        "--negative-prompt", type=argument_types.text, help="what frames should not show (default: the model's)"
+    )
+    walk.add_argument("--width", type=argument_types.whole_number, help="width in pixels (default: the model's)")
+    walk.add_argument("--height", type=argument_types.whole_number, help="height in pixels (default: the model's)")
+    walk.add_argument(
+        "--scheduler", type=argument_types.text, help="one of the schedulers in the model card (default: the model's)"
+    )
+    walk.add_argument(
+        "--frame-ms",
+        type=argument_types.whole_number,
+        default=80,
+        help="duration of a frame in milliseconds (default: 80)",
+    )
+
+
+def _checked(kind: Callable[[str], T], value: str, setting: str = "--out") -> T:
+    """A value that is no argument, with the check of an argument. Raises CommandError."""
+    try:
+        return kind(value)
+    except argparse.ArgumentTypeError as error:
+        raise CommandError(f"{setting}: {error}", 2) from error
+
+
+def _add_server_arguments(command: argparse.ArgumentParser, out: str) -> None:
+    """Where a walk is made, and where it is saved."""
+    command.add_argument(
         "--out",
-        type=_film_path,
-        default=Path("walk.gif"),
+        type=_new_film,
         metavar="FILE",
-        help=f"file to save; its suffix selects the format: {', '.join(FILM_OF_SUFFIX)} (default: walk.gif)",
+        help=f"file to save; its suffix selects the format: {', '.join(FILM_OF_SUFFIX)} (default: {out})",
     )
-    walk.add_argument(
+    command.add_argument(
         "--url",
-        default=os.environ.get("MOMALISA_URL"),
+        type=argument_types.server_url,
         help=f"address of the server (default: MOMALISA_URL, or {DEFAULT_URL})",
     )
-    walk.add_argument("--local", action="store_true", help="start a deployment on this machine if no server is running")
-    walk.add_argument("--json", action="store_true", help="print the finished walk as JSON")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return int(text)
-
-
-def _seed(text: str) -> int | str:
-    return text if text == AUTO_SEED else int(text)
-
-
-def _film_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in FILM_OF_SUFFIX:
-        raise argparse.ArgumentTypeError(f"the file name must end in {', '.join(FILM_OF_SUFFIX)}")
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a folder")
-    if not path.resolve().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"folder not found: {path.resolve().parent}")
-    return path
+    command.add_argument(
+        "--local", action="store_true", help="start a deployment on this machine if no server is running"
+    )
+    command.add_argument("--json", action="store_true", help="print the finished walk as JSON")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -176,22 +257,38 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _walk(options: argparse.Namespace) -> int:
+    request = {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
+    out = options.out or _checked(_new_film, "walk.gif")
+    with _server(options) as url:
+        return _request_and_save(url, request, out, as_json=options.json)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from momalisa_api.cli import client, replay
+
+    spec = replay.spec_of(options.film)
+    if options.show:
+        print(json.dumps(spec, indent=2))
+        return 0
+    out = options.out or _checked(_new_film, "replay.gif")
+    with _server(options) as url:
+        client.check_model(url, spec["model"], spec["revision"])
+        return _request_and_save(url, replay.request_of(spec), out, as_json=options.json)
+
+
+def _request_and_save(url: str, request: dict[str, object], out: Path, *, as_json: bool) -> int:
     from momalisa_api.cli import client
 
-    request = {name: value for name in REQUEST_FIELDS if (value := getattr(options, name)) is not None}
-    film = FILM_OF_SUFFIX[options.out.suffix]
-    try:
-        with _server(options.url, local=options.local) as url:
-            walk = client.request_and_save(url, request, film, options.out)
-    except client.WalkError as error:
-        print(f"momalisa: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(walk) if options.json else client.summary(walk, options.out))
+    walk = client.request_and_save(url, request, FILM_OF_SUFFIX[out.suffix], out)
+    print(json.dumps(walk) if as_json else client.summary(walk, out))
     return 0
 
 
-def _server(url: str | None, *, local: bool) -> AbstractContextManager[str]:
-    if url or not local:
+def _server(options: argparse.Namespace) -> AbstractContextManager[str]:
+    url = options.url
+    if not url and (named := os.environ.get("MOMALISA_URL")):
+        url = _checked(argument_types.server_url, named, "MOMALISA_URL")
+    if url or not options.local:
         return nullcontext(url or DEFAULT_URL)
     from momalisa_api.cli.up import deployment
 

@@ -1,5 +1,7 @@
 """A whole deployment on one machine: replicas and the api as processes of one terminal."""
 
+import errno
+import ipaddress
 import os
 import shutil
 import socket
@@ -7,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +18,9 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from momalisa_api.cli.client import WalkError
+from momalisa_api.cli.argument_types import MAX_PORT
+from momalisa_api.cli.die_with_parent import bound_to
+from momalisa_api.cli.errors import CommandError
 from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 
 MODEL_CARD = Path(__file__).parents[3] / "model-service" / "atelier" / "weights" / "card.json"
@@ -24,6 +28,7 @@ GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
 READY_S = 300
 READY_POLL_S = 0.2
 UP_STOP_S = 15
+LOOPBACK = "127.0.0.1"
 
 
 def run_deployment(replicas: int, first_port: int | None = None) -> int:
@@ -32,58 +37,62 @@ def run_deployment(replicas: int, first_port: int | None = None) -> int:
     first_port: the port of the first replica, the others use the ports after it; None takes free ports. If
     MOMALISA_REPLICAS is set, the api uses those addresses instead, for example those of a proxy.
     """
-    port = os.environ.get("MOMALISA_PORT", "8000")
-    if not _is_free(port):
-        print(
-            f"momalisa: port {port} is in use or not a valid port. Set MOMALISA_PORT to a free port.", file=sys.stderr
-        )
-        return 2
+    host = os.environ.get("MOMALISA_HOST") or LOOPBACK
+    port = os.environ.get("MOMALISA_PORT") or "8000"
+    _check_free(host, port, "MOMALISA_PORT")
     ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
+    for replica_port in ports:
+        _check_free(LOOPBACK, str(replica_port), "--first-port")
     shared = _environment(ports)
     if not shutil.which("momalisa-model", path=shared["PATH"]):
-        print("momalisa: momalisa-model is not installed. Install the model service, too.", file=sys.stderr)
-        return 2
+        raise CommandError("momalisa-model is not installed. Install the model service, too.", 2)
     commands = [
         SupervisedCommand(
             f"replica-{number}",
             ("momalisa-model", "serve"),
             # Replicas do not authenticate callers: they listen on localhost only, whatever the api listens on.
-            {**shared, "MOMALISA_HOST": "127.0.0.1", "MOMALISA_PORT": str(replica_port)},
+            {**shared, "MOMALISA_HOST": LOOPBACK, "MOMALISA_PORT": str(replica_port)},
             restarts=True,
         )
         for number, replica_port in enumerate(ports, 1)
     ]
     commands.append(SupervisedCommand("api", ("momalisa", "serve"), {**shared, "MOMALISA_PORT": port}))
-    return anyio.run(_supervise, commands, f"http://127.0.0.1:{port}")
+    return anyio.run(_supervise, commands, f"http://{_host_to_visit(host)}:{port}")
 
 
 @contextmanager
 def deployment(url: str, *, start: bool) -> Iterator[str]:
     """The URL of a running deployment: the one at `url`, or, with `start`, one that runs as long as the block.
 
-    Raises WalkError if a started deployment does not become ready.
+    Raises CommandError if a started deployment does not become ready.
     """
     if not start or _ready_model(url):
         yield url
         return
     [port] = _free_ports(1)
     log = Path(".run") / "up.log"
-    log.parent.mkdir(exist_ok=True)
+    try:
+        log.parent.mkdir(exist_ok=True)
+        opened = log.open("wb")
+    except OSError as error:
+        raise CommandError(
+            f"Cannot write {log}: {error.strerror}. Change to a folder that you can write to.", 2
+        ) from error
     print("Starting two replicas and the API. They stop when the walk is done.", file=sys.stderr)
-    with log.open("wb") as output:
+    with opened as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "momalisa_api.cli.main", "up"],
-            env={**os.environ, "MOMALISA_PORT": str(port)},
+            bound_to(os.getpid(), sys.executable, "-m", "momalisa_api.cli.main", "up"),
+            env={**os.environ, "MOMALISA_HOST": LOOPBACK, "MOMALISA_PORT": str(port)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{LOOPBACK}:{port}"
         deadline = time.monotonic() + READY_S
         while not _ready_model(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise WalkError(f"The deployment did not start. See {log} for the reason.", 3)
+                raise CommandError(f"The deployment did not start. See {log} for the reason.", 3)
             time.sleep(READY_POLL_S)
         yield url
     finally:
@@ -114,10 +123,11 @@ def _environment(ports: list[int]) -> dict[str, str]:
     return {
         **built,
         "MOMALISA_MODEL_CARD": str(MODEL_CARD),
-        "MOMALISA_REPLICAS": " ".join(f"http://127.0.0.1:{port}" for port in ports),
+        "MOMALISA_REPLICAS": " ".join(f"http://{LOOPBACK}:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
         "MOMALISA_LOG_FORMAT": "console",
-        **os.environ,
+        # An empty variable counts as unset.
+        **{name: value for name, value in os.environ.items() if value or not name.startswith("MOMALISA_")},
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
     }
@@ -163,18 +173,32 @@ def _ready_model(url: str) -> dict[str, Any] | None:
 
 def _free_ports(count: int) -> list[int]:
     """Free ports, all different because they are held at the same time."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports = [held.getsockname()[1] for held in sockets]
     for held in sockets:
         held.close()
     return ports
 
 
-def _is_free(port: str) -> bool:
-    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        return False
+def _check_free(host: str, port: str, setting: str) -> None:
+    """Raises CommandError, which names the setting, if a server cannot listen there."""
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= MAX_PORT):
+        raise CommandError(f"port {port} is not a valid port. Set {setting} to a port from 1 to {MAX_PORT}.", 2)
     try:
-        socket.create_server(("127.0.0.1", int(port))).close()
-    except OSError:
-        return False
-    return True
+        family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(f"port {port} is in use. Set {setting} to a free port.", 2) from error
+        raise CommandError(f"cannot listen at {host}, port {port}: {error.strerror or error}.", 2) from error
+    except UnicodeError as error:
+        raise CommandError(f"{host} is not a host name. Correct MOMALISA_HOST.", 2) from error
+
+
+def _host_to_visit(host: str) -> str:
+    """The host of URLs for this machine's user, from the address that a server listens on."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = LOOPBACK if address.version == 4 else "::1"
+    return f"[{host}]" if ":" in host else host

@@ -40,12 +40,11 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
     """An engine for a sqlite:///FILE or postgresql:// URL. It connects when it is first used.
 
     answer_s: seconds after which PostgreSQL counts as unavailable; sqlite_wait_ms: how long to wait for a lock.
-    Raises ValueError for any other URL, and for parameters of the URL that are not supported; OSError if the file of
-    SQLite cannot be created or opened.
+    Raises ValueError for any other URL, and for parameters of the URL that are not supported.
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite":
-        _make_file(Path(rest.removeprefix("/")))
+        Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(
             f"sqlite+aiosqlite://{rest}", json_deserializer=_load_json, execution_options=_options(answer_s)
         )
@@ -62,16 +61,16 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
     raise ValueError(f"{kind}:// is not a supported database; use sqlite:///FILE or postgresql://…")
 
 
-def _make_file(path: Path) -> None:
-    """Create the file of a database where there is none. Raises OSError.
+def check_file(engine: AsyncEngine) -> None:
+    """Raises OSError if the file of a SQLite database cannot be opened or created.
 
     aiosqlite would leave a thread behind that prints a traceback.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = engine.url.database or ""
     try:
         sqlite3.connect(path).close()
     except sqlite3.Error as error:
-        raise OSError(errno.EIO, str(error), str(path)) from error
+        raise OSError(errno.EIO, str(error), path) from error
 
 
 def _server_settings(answer_s: float) -> dict[str, str]:

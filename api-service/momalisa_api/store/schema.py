@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.engine import answering, open_engine
+from momalisa_api.store.engine import answering, check_file, open_engine
 
 
 class SchemaOld(Exception):
@@ -43,8 +43,11 @@ async def migrate(engine: AsyncEngine, to: str = "head") -> None:
     """Migrate the database to a later schema: the newest, or the revision `to`.
 
     Safe to repeat, and to run in several processes at once.
-    Raises SchemaOld if a newer release has migrated the database, and CatalogueUnavailable.
+    Raises SchemaOld if a newer release has migrated the database, CatalogueUnavailable, and OSError if there can be no
+    file for SQLite.
     """
+    if engine.dialect.name == "sqlite":
+        check_file(engine)
 
     def upgrade(connection: Connection) -> None:
         config = _alembic()

@@ -1,0 +1,44 @@
+"""`momalisa replay`: the walk of a film, from the spec that the film carries."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from momalisa_api.cli.errors import CommandError
+from momalisa_api.films.metadata import NoSpec, read_spec
+
+# The rest of a spec is the choice of the server.
+REQUEST_FIELDS: Final = (
+    "stops",
+    "frames",
+    "seed",
+    "spacing",
+    "steps",
+    "guidance_scale",
+    "negative_prompt",
+    "width",
+    "height",
+    "scheduler",
+    "frame_ms",
+    "gif_there_and_back",
+    "mp4_there_and_back",
+)
+
+MEASURED: Final = ("fractions", "smoothness")
+
+
+def spec_of(film: Path) -> dict[str, Any]:
+    """The spec in a film. Raises CommandError if there is none."""
+    try:
+        carried = read_spec(film)
+    except NoSpec as error:
+        raise CommandError(
+            f"{film} carries no walk. Use a GIF, MP4 or poster that MoMALisa made; editing may remove the metadata.", 2
+        ) from error
+    except OSError as error:
+        raise CommandError(f"Could not read {film}: {error.strerror or error}.", 2) from error
+    return {name: value for name, value in carried.items() if name not in MEASURED}
+
+
+def request_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request for the same walk."""
+    return {name: spec[name] for name in REQUEST_FIELDS if name in spec}

@@ -1,0 +1,117 @@
+"""`momalisa replay`: the walk of a film again, from what the film carries."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from momalisa_api.cli import main
+from momalisa_api.films import films
+from momalisa_api.films.metadata import NoSpec, read_spec
+from momalisa_api.web.request import WalkRequest
+from tests.support.factories import painted, spec
+from tests.support.walk_server import walk_server
+
+SPEC = {
+    **spec(stops=("a giraffe 🦒", "b", "c"), frames=3, model="test-model", revision="1").model_dump(mode="json"),
+    "seed": 7,
+    "fractions": [0.0, 0.5, 1.0],
+    "smoothness": None,
+}
+TEXT = json.dumps(SPEC)
+KINDS = ("walk.gif", "poster.webp", "poster.jpg", "walk.mp4", "preview.mp4")
+
+
+def film(path: Path, text: str = TEXT) -> Path:
+    """A film of one kind, by its name, with a text as its metadata."""
+    frames = [lambda: painted({"width": 32, "height": 32, "seed": 1}, 0.5)] * 3
+    options = films.FilmOptions()
+    {
+        "walk.gif": lambda: films.make_gif(frames, path, options, text),
+        "poster.webp": lambda: films.make_poster(frames, path, text),
+        "poster.jpg": lambda: films.make_shared_poster(frames, path, text),
+        "walk.mp4": lambda: films.make_mp4(frames, path, options, text),
+        "preview.mp4": lambda: films.make_preview(frames, path, text),
+    }[path.name]()
+    return path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["replay", *arguments])
+    return ended.value.code
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_film_carries_its_spec(tmp_path, name):
+    """Whatever a visitor has saved."""
+    assert read_spec(film(tmp_path / name)) == SPEC
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_film_that_is_cut_off_or_damaged_is_no_film(tmp_path, name):
+    """Downloads break, and files are edited: a sentence, never a traceback."""
+    whole = film(tmp_path / name).read_bytes()
+    broken = tmp_path / f"broken{Path(name).suffix}"
+    for size in range(0, len(whole), max(1, len(whole) // 60)):
+        for content in (whole[:size], whole[:size] + b"\xff\x00\x7f" + whole[size + 3 :]):
+            broken.write_bytes(content)
+            try:
+                read_spec(broken)
+            except NoSpec:
+                continue
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[]", "{}", '{"stops": 1}', TEXT.replace("7", "NaN"), TEXT.replace("b", "\\ud800")]
+)
+def test_other_metadata_are_no_spec(tmp_path, text):
+    """A comment of another program."""
+    with pytest.raises(NoSpec):
+        read_spec(film(tmp_path / "walk.gif", text))
+
+
+def test_another_picture_is_no_film(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
+    with pytest.raises(NoSpec):
+        read_spec(tmp_path / "a.gif")
+
+
+def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
+    """With everything that decides its pixels: the seed that was chosen, not auto."""
+    requests = []
+    with walk_server(requests=requests) as url:
+        code = run(str(film(tmp_path / "walk.mp4")), "--url", url, "--out", str(tmp_path / "again.gif"))
+    assert code == 0
+    [request] = requests
+    decided = {
+        name: value for name, value in SPEC.items() if name not in ("model", "revision", "fractions", "smoothness")
+    }
+    assert request == decided
+    assert WalkRequest.model_validate(request).named_stops == tuple(SPEC["stops"])
+    assert (tmp_path / "again.gif").read_bytes() == b"a film"
+
+
+def test_a_film_of_another_model_is_refused(tmp_path, capsys):
+    """It would be another walk."""
+    requests = []
+    with walk_server(requests=requests) as url:
+        path = film(tmp_path / "walk.gif", TEXT.replace('"revision": "1"', '"revision": "2"'))
+        assert run(str(path), "--url", url, "--out", str(tmp_path / "again.gif")) == 2
+    assert "made with test-model at revision 2, but the server" in capsys.readouterr().err
+    assert requests == []
+
+
+def test_show_prints_the_spec_and_needs_no_server(tmp_path, capsys):
+    """What was this walk?"""
+    assert run(str(film(tmp_path / "walk.gif")), "--show", "--url", "http://127.0.0.1:9") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {name: value for name, value in SPEC.items() if name not in ("fractions", "smoothness")}
+
+
+@pytest.mark.parametrize("name", ["nothing.gif", "."])
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert run(name, "--show") == 2
+    assert f"Could not read {name}: " in capsys.readouterr().err
