@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.model_server import wait_until
+from tests.support.processes import start
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator
     environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_THREADS": "1"}
     log = tmp_path / "log"
     with log.open("wb") as file:
-        running = processes.start([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
+        running = start([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
         try:
             yield running, f"http://127.0.0.1:{free_port}", log
         finally:
