@@ -1,6 +1,6 @@
 """The catalogue on both databases: the same tests on SQLite and on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import anyio
 import pytest
@@ -178,7 +178,23 @@ async def test_search_finds_words_in_any_stop_and_has_no_wildcards(catalogue, ga
 
 async def queue_of(catalogue: Catalogue) -> list[str]:
     """The walks that wait or are rendered, in the order of the fair queue."""
-    return [walk.id for walk in await catalogue.open_walks()]
+    return [walk.id async for walk in catalogue.open_walks()]
+
+
+async def test_unfinished_walks_are_read_in_small_batches(catalogue, url):
+    """The reconciler reads them all, and each may have hundreds of frames: the event loop must get its turn."""
+    wanted = [(await catalogue.request(spec(seed=seed), f"owner {seed}"))[0].id for seed in range(25)]
+    batches: list[int] = []
+
+    class Recorded(Catalogue):
+        async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
+            found = await super().read(walk_ids)
+            batches.append(len(found))
+            return found
+
+    async with opened(url) as engine:
+        assert await queue_of(Recorded(engine)) == wanted
+    assert batches == [10, 10, 5]
 
 
 async def test_an_owner_finds_few_and_many_walks_alike(catalogue, gallery, url):

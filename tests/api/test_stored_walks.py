@@ -181,7 +181,7 @@ async def test_an_unreadable_walk_is_left_out_logged_once_and_counted(engine, co
         for _ in range(2):
             assert [walk.id for walk in (await gallery.page()).walks] == [good]
             assert (await gallery.page(owner="somebody")).next_cursor is None
-            assert good in {walk.id for walk in await catalogue.open_walks()}
+            assert good in {walk.id async for walk in catalogue.open_walks()}
             assert set(await catalogue.read([bad, good])) == {good}
             assert await gallery.listed_walk(bad) is None
     assert [(line["log_level"], line["walk"]) for line in log] == [("error", bad)]

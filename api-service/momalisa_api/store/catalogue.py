@@ -17,6 +17,8 @@ from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
 
 # Walks that are in memory at a time, where there may be many.
 BATCH: Final = 500
+# Each of these can have hundreds of stored frames, and the event loop waits while they are put together.
+OPEN_BATCH: Final = 10
 
 Admission = Callable[[AsyncConnection, str, int], Awaitable[None]]
 
@@ -123,11 +125,17 @@ class Catalogue:
         async with transaction(self._engine) as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
-    async def open_walks(self) -> list[Walk]:
-        """All unfinished walks, in the order of the fair queue."""
-        query = select(walks).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
+    async def open_walks(self) -> AsyncIterator[Walk]:
+        """All walks that are unfinished now, in the order of the fair queue; read in small batches."""
+        query = select(walks.c.id).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
         async with transaction(self._engine) as connection:
-            return await read_walks(connection, query)
+            ids = (await connection.scalars(query)).all()
+        for first in range(0, len(ids), OPEN_BATCH):
+            batch = ids[first : first + OPEN_BATCH]
+            found = await self.read(batch)
+            for walk_id in batch:
+                if walk_id in found:
+                    yield found[walk_id]
 
     async def walks_along(self, legs: Iterable[tuple[str, str]]) -> AsyncIterator[Walk]:
         """All walks that may have one of these legs, given by their prompts; read in batches.

@@ -197,7 +197,7 @@ class Worker:
 
     async def _reconcile(self) -> None:
         """Queue the jobs that open walks lack and the queue has lost; after an embedded start that is all of them."""
-        for walk in await self._catalogue.open_walks():
+        async for walk in self._catalogue.open_walks():
             await self._studio.enqueue_jobs(walk)
 
     async def _report(self) -> None:
