@@ -215,7 +215,7 @@ def test_a_failed_release_says_what_failed_and_where_to_look(release: ReleasePla
     assert stuck.code == 2
     assert "Not all pods of frontend, worker are new and ready" in stuck.error
     for name in ("frontend", "worker"):
-        assert f"Pod {name}-2-0 is not ready" in stuck.error
+        assert f"\nPod {name}-2-0 is not ready" in stuck.error
         assert f"log of {name}-2-0" in stuck.error
     assert "Back-off restarting failed container" in stuck.error
 

@@ -87,3 +87,18 @@ def test_a_keda_of_another_tool_is_left_alone(release: ReleaseTasks, tmp_path: P
     assert "-e k8s_release_keda=''" in conflict.error
     assert 'conflict with \\"helm\\"' in conflict.error
     assert release.cluster.objects[key] == installed
+
+
+def test_a_migration_that_waits_for_its_database_names_the_databases_pod(release: ReleaseTasks) -> None:
+    """The migration itself has no error then, and no log."""
+    metadata = {
+        "name": "postgres-0",
+        "namespace": "momalisa",
+        "labels": {"app.kubernetes.io/component": "postgres"},
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "postgres"}]}}
+    release.cluster.objects["momalisa/Pod/postgres-0"] = pod | {"status": {"phase": "Pending"}}
+    failed = release.play("wait", k8s_release_manifests=[], k8s_release_wait_s=1)
+    assert failed.code == 2
+    assert "\nPod postgres-0 is not ready. The end of its log:\nlog of postgres-0\n" in failed.error
