@@ -34,7 +34,8 @@ def load_network(kind: Any, folder: Path, model: str, dtype: torch.dtype, varian
         )
     except Exception as error:  # a broken file makes the libraries raise errors of any type
         raise UnsuitableModel(
-            f"{part} could not be loaded from safetensors; the replica's log has the details."
+            f"{part} could not be loaded: its config.json or its weights in safetensors are damaged. The replica's log "
+            "has the details."
         ) from error
     # A key that the index of a sharded file promises and no shard has: its tensor has a shape and no numbers.
     empty = [name for name, tensor in network.state_dict().items() if tensor.is_meta]

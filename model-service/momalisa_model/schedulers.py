@@ -98,13 +98,14 @@ def failure(name: str, config: Mapping[str, Any], steps: Iterable[int] = ()) -> 
     steps: numbers of steps to try beside the smallest ones. Takes milliseconds.
     """
     for number in sorted({*FEW_STEPS, *steps}):
+        tried = f"with {number} {'step' if number == 1 else 'steps'}"
         try:
             finite = _denoise_noise(for_one_run(name, config, number), number)
         except Exception as error:  # a wrong configuration makes the library raise errors of any type
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            return f"with {number} steps, {text}"[:LONGEST_REASON]
+            return f"{tried}, {text}"[:LONGEST_REASON]
         if not finite:
-            return f"with {number} steps, its numbers are not finite"
+            return f"{tried}, its numbers are not finite"
     return ""
 
 

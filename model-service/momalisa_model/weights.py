@@ -105,9 +105,15 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
             f"The tokenizer of {model} could not be loaded; the replica's log has the details."
         ) from error
     parts |= {"tokenizer": tokenizer, "scheduler": load_scheduler(folder, files.index.get("scheduler"), model)}
-    pipeline = StableDiffusionPipeline(
-        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
+    try:
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    except Exception as error:  # it reads fields of the configurations, which may be null
+        raise UnsuitableModel(
+            f"The parts of {model} could not be put together: a field in one of their configurations may be wrong or "
+            "missing. The replica's log has the details."
+        ) from error
     _check_configurations(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -102,3 +102,10 @@ def test_a_part_and_its_missing_field_are_named(whole, model_with, settings_for,
     with pytest.raises(UnsuitableModel, match=f"{part} of whole") as refused:
         load(settings_for(model_with(file, config_of(whole, file) | {field: None})))
     assert refused.value.__cause__ or field in str(refused.value), "the sentence names the field, or the log the cause"
+
+
+def test_a_field_that_only_the_librarys_constructor_reads_gives_a_sentence_too(whole, model_with, settings_for):
+    """The parts are loaded, but cannot be put together."""
+    file = "unet/config.json"
+    with pytest.raises(UnsuitableModel, match="The parts of whole could not be put together"):
+        load(settings_for(model_with(file, config_of(whole, file) | {"_diffusers_version": None})))

@@ -43,7 +43,7 @@ def model_with(models: dict[str, Path], tmp_path: Path) -> Callable[..., str]:
     [
         ("DEISMultistepScheduler", {"algorithm_type": "deis", "solver_type": "logrho"}, "DEIS"),
         ("SASolverScheduler", {"algorithm_type": "data_prediction"}, "Euler"),
-        ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "final_sigmas_type": "sigma_min"}, "Euler"),
+        ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "lower_order_final": False}, "Euler"),
         ("PNDMScheduler", {"skip_prk_steps": False}, "PNDM"),
         ("LMSDiscreteScheduler", {}, "Euler"),
         ("DPMSolverSDEScheduler", {"noise_sampler_seed": None}, "Euler"),
