@@ -4,6 +4,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+import yaml
 from PIL import Image
 
 from momalisa_api.films import films
@@ -17,6 +18,7 @@ from tests.support.factories import ended, running, spec
 from tests.support.finished_walks import add_finished_walk, noise_frames
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform", "width": 128, "height": 128}
 
 
@@ -47,6 +49,21 @@ async def test_copies_of_frames_have_a_limit_and_the_others_are_read_again(tmp_p
     reader.stop()
     with pytest.raises(InterruptedError):
         await anyio.to_thread.run_sync(reader.frames[0])
+
+
+def test_containers_have_room_for_what_films_may_need():
+    """tmpfs counts as memory of the container, too: what is left must do for the encoders (0.3 GiB at 1024 px)."""
+    needed = frame_reader.KEPT_BYTES + films.MAX_FILM_BYTES
+    worker = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["api-worker"]
+    assert worker["tmpfs"] == ["/tmp:size=512m"]
+    assert worker["deploy"]["resources"]["limits"]["memory"] == "1G"
+    assert needed <= 512 * 2**20
+    assert needed + 2**29 <= 2**30
+    deployment = next(yaml.safe_load_all((ROOT / "k8s/base/worker.yaml").read_text()))
+    [room] = [
+        volume["emptyDir"] for volume in deployment["spec"]["template"]["spec"]["volumes"] if "emptyDir" in volume
+    ]
+    assert room == {"sizeLimit": "1Gi"}
 
 
 async def test_one_film_at_a_time_is_on_the_disk(tmp_path):

@@ -239,8 +239,12 @@ class GcsBucket:
 
         def in_thread() -> T:
             began_at = monotonic()
-            again = AGAIN.with_timeout(max(0.0, ends_at - began_at))
-            return call(partial(again, on_error=partial(self._on_fault, given_up, began_at)))
+            policy = AGAIN.with_timeout(max(0.0, ends_at - began_at))
+
+            def again(act: Callable[[], Any]) -> Any:
+                return policy(partial(_unless, given_up, act), on_error=partial(self._on_fault, began_at))
+
+            return call(again)
 
         try:
             with anyio.fail_after(limit_s):
@@ -255,12 +259,10 @@ class GcsBucket:
         self._outage.answered()
         return answer
 
-    def _on_fault(self, given_up: Event, began_at: float, error: Exception) -> None:
-        """Before each retry: stop if the caller does not wait any more."""
+    def _on_fault(self, began_at: float, error: Exception) -> None:
+        """After each failed try."""
         if isinstance(error, InvalidResponse):
             error.response.close()  # the library leaves a failed download's response open
-        if given_up.is_set():
-            raise InterruptedError("nobody waits for this call any more")
         if monotonic() - began_at > PASSING_S:
             self._outage.missed(error)
 
@@ -284,15 +286,20 @@ class _UntilGivenUp:
         self._given_up = given_up
 
     def read(self, size: int = -1) -> bytes:
-        if self._given_up.is_set():
-            raise InterruptedError("nobody waits for this upload any more")
-        return self._file.read(size)
+        return _unless(self._given_up, partial(self._file.read, size))
 
     def tell(self) -> int:
         return self._file.tell()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
+
+
+def _unless(given_up: Event, act: Callable[[], T]) -> T:
+    """Call `act`, unless the caller has given up, which raises InterruptedError."""
+    if given_up.is_set():
+        raise InterruptedError("nobody waits for this call any more")
+    return act()
 
 
 def _raise_if_not_of_store(response: requests.Response, **_: Any) -> None:

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { specIn } from "./filmSpec";
 
-const SPEC = { stops: ["a giraffe 🦒", "a “battleship”"], frames: 25, seed: 7, model: "atelier", revision: "1", width: 64 };
+const SPEC = { stops: ["a giraffe 🦒", "a “battleship”"], frames: 25, seed: 7, spacing: "ease", model: "atelier", revision: "1", width: 64 };
 const TEXT = JSON.stringify(SPEC);
 
 const ascii = (text: string) => [...text].map((character) => character.charCodeAt(0));
@@ -101,4 +101,10 @@ test("a comment that is JSON of something else is no spec", () => {
   for (const other of [...others, { stops: ["a", "b"], frames: "2", seed: 0 }, { stops: ["a", "b"], frames: 2 }]) {
     expect(specIn(gif(JSON.stringify(other)))).toBeNull();
   }
+});
+
+test("a film of a release that had no spacings is of a uniform walk", () => {
+  const { spacing, ...older } = SPEC;
+  expect(specIn(gif(JSON.stringify(older)))).toEqual({ ...older, spacing: "uniform" });
+  expect(spacing).not.toBe("uniform");
 });

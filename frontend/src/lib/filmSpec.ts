@@ -3,7 +3,7 @@
 import type { WalkSpec } from "../api/client";
 
 /** A film's metadata: JSON of another origin, of which only the parts that every walk needs are checked. */
-export type FilmSpec = Pick<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision">;
+export type FilmSpec = Pick<WalkSpec, "stops" | "frames" | "seed" | "spacing" | "model" | "revision">;
 
 const EXIF = "Exif\0\0";
 const EXIF_IFD = 0x8769;
@@ -16,14 +16,15 @@ export function specIn(film: ArrayBuffer): FilmSpec | null {
   try {
     const comment = commentIn(new DataView(film));
     const spec: unknown = comment === null ? null : JSON.parse(comment);
-    return isSpec(spec) ? spec : null;
+    // The first releases had no `spacing`: all their walks were uniform, as in the API's walks/spec.py.
+    return isSpec(spec) ? { ...spec, spacing: spec.spacing ?? "uniform" } : null;
   } catch {
     // A length in the file leads past its end, or its comment is no JSON.
     return null;
   }
 }
 
-function isSpec(value: unknown): value is FilmSpec {
+function isSpec(value: unknown): value is Omit<FilmSpec, "spacing"> & Partial<FilmSpec> {
   const { stops, frames, seed } = (value ?? {}) as Record<string, unknown>;
   const prompts = Array.isArray(stops) && stops.length >= 2 && stops.every((stop) => typeof stop === "string");
   return prompts && typeof frames === "number" && (typeof seed === "number" || seed === "auto");
