@@ -1,9 +1,10 @@
 """Films, decoded again with Pillow and PyAV: their frames, durations and metadata."""
 
 import io
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -236,6 +237,33 @@ def test_every_film_contains_its_spec(tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as picture:
             comment = picture.getexif().get_ifd(0x8769)[0x9286]
         assert comment.removeprefix(b"UNICODE\x00").decode("utf-16-le") == METADATA
+
+
+@pytest.mark.parametrize("name", ["poster.webp", "poster.jpg"])
+@pytest.mark.parametrize("metadata", [METADATA, "", "x" * 32_000])
+def test_the_comment_of_a_still_has_the_type_that_exif_requires(tmp_path: Path, name: str, metadata: str) -> None:
+    """UNDEFINED, with a character code of 8 bytes (Exif 2.32, 4.6.5): exiftool warns about other types."""
+    make = films.make_poster if name == "poster.webp" else films.make_shared_poster
+    make(framed(walk(3)), tmp_path / name, metadata)
+    with Image.open(tmp_path / name) as picture:
+        tiff = picture.info["exif"].removeprefix(b"Exif\x00\x00")
+    assert tiff[:4] == b"II*\x00"
+    [(kind, count, at)] = [(kind, count, at) for tag, kind, count, at in exif_entries(tiff) if tag == 0x9286]
+    assert kind == 7
+    assert tiff[at : at + count] == b"UNICODE\x00" + metadata.encode("utf-16-le")
+
+
+def exif_entries(tiff: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, type, count and value or offset of every entry: of the first directory, and of the Exif directory in it."""
+    directories = [struct.unpack_from("<I", tiff, 4)[0]]
+    for at in directories:
+        tags = []
+        for number in range(struct.unpack_from("<H", tiff, at)[0]):
+            entry = struct.unpack_from("<HHII", tiff, at + 2 + 12 * number)
+            tags.append(entry[0])
+            directories += [entry[3]] if entry[0] == 0x8769 else []
+            yield entry
+        assert tags == sorted(tags), "TIFF requires the entries of a directory in this order"
 
 
 def test_eight_long_prompts_fit_into_a_film(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from PIL import Image
 
-from momalisa_api.films import gif
+from momalisa_api.films import exif, gif
 
 Frames = Sequence[Callable[[], bytes]]
 
@@ -21,7 +21,6 @@ _PREVIEW_SIDE_PX = 256
 _POSTER_SIDE_PX = 512
 _SHARED_WIDTH_PX = 1200
 _LONGEST_FRAME_MS = 60_000
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _EXIF_ROOM = 65_000
 # What a film may need of the disk. A worker's container has room for one film of this size and some frames.
 MAX_FILM_BYTES = 256 * 1024 * 1024
@@ -129,7 +128,7 @@ def make_poster(frames: Frames, target: Path, metadata: str) -> None:
     """
     picture = next(_pictures(frames, [len(frames) // 2]))
     picture.thumbnail((_POSTER_SIDE_PX, _POSTER_SIDE_PX), Image.Resampling.LANCZOS)
-    picture.save(target, "WEBP", quality=85, method=4, exif=_exif(metadata))
+    picture.save(target, "WEBP", quality=85, method=4, exif=exif.user_comment(metadata))
 
 
 def make_shared_poster(frames: Frames, target: Path, metadata: str) -> None:
@@ -141,7 +140,7 @@ def make_shared_poster(frames: Frames, target: Path, metadata: str) -> None:
     picture = picture.resize(shared_poster_size(*picture.size), Image.Resampling.LANCZOS)
     # JPEG stores Exif in a segment of 64 KiB; the other films have longer metadata.
     room = len(metadata.encode("utf-16-le")) < _EXIF_ROOM
-    picture.save(target, "JPEG", quality=85, optimize=True, exif=_exif(metadata if room else ""))
+    picture.save(target, "JPEG", quality=85, optimize=True, exif=exif.user_comment(metadata if room else ""))
 
 
 def shared_poster_size(width: int, height: int) -> tuple[int, int]:
@@ -153,13 +152,6 @@ def shared_poster_size(width: int, height: int) -> tuple[int, int]:
 def mp4_size(width: int, height: int) -> tuple[int, int]:
     """Width and height of a walk's MP4 in pixels: as the frames, with odd sides larger by one."""
     return width + width % 2, height + height % 2
-
-
-def _exif(metadata: str) -> Image.Exif:
-    exif = Image.Exif()
-    exif.endian = "<"
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\x00" + metadata.encode("utf-16-le")
-    return exif
 
 
 def _mp4() -> ModuleType:
