@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
+from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.tables import asks, walks
-from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks
+from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks, searchable
 from momalisa_api.walks.spec import SPEC_VERSION, WalkSpec
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
 
@@ -43,7 +44,8 @@ class Catalogue:
     ) -> tuple[Walk, bool]:
         """Record an owner's request for a walk. Returns the walk, and whether it is new.
 
-        Of concurrent requests one creates the walk. A repeated request only changes `listed`, unless that is None.
+        Of concurrent requests one creates the walk. A repeated request only changes `listed`, unless that is None, or
+        the owner is the one that all anonymous callers share: one of them must not change the request of another.
         A walk that this release cannot read is replaced.
         admission: checks whether a new walk is allowed, and raises if not.
         """
@@ -65,7 +67,7 @@ class Catalogue:
         }
         request = {"walk_id": spec.id, "owner": owner, "listed": listed is not False, "asked_at": now}
         again, same = insert_into(self._engine, asks).values(request), ["walk_id", "owner"]
-        if listed is None:
+        if listed is None or owner == ANONYMOUS:
             again = again.on_conflict_do_nothing(index_elements=same)
         else:
             again = again.on_conflict_do_update(index_elements=same, set_={"listed": listed})
@@ -180,4 +182,4 @@ class Catalogue:
 
 def _searchable(stops: Iterable[str]) -> str:
     """Prompts in their order, as the column `stops` has them."""
-    return "\n".join(stops).casefold()
+    return searchable("\n".join(stops))

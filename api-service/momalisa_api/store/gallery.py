@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import asks, walks
-from momalisa_api.store.walk_rows import change_walk, read_page, read_walk, read_walks
-from momalisa_api.walks.walk import Walk
+from momalisa_api.store.walk_rows import change_walk, read_page, read_walk, read_walks, searchable
+from momalisa_api.walks.walk import State, Walk
 
 FEW: Final = 1000
 
@@ -37,8 +37,9 @@ class Gallery:
         *,
         hidden: bool = False,
     ) -> Page:
-        """Listed walks whose stops contain `q`, newest first, starting below the cursor `before`.
+        """Listed walks whose stops contain the words of `q`, newest first, starting below the cursor `before`.
 
+        The public list has no failed and no cancelled walks.
         owner: all walks that this owner requested instead, listed or not; hidden: include hidden walks.
         """
         query = select(walks)
@@ -47,10 +48,12 @@ class Gallery:
         else:
             requested = asks.c.owner == owner if owner else asks.c.listed
             query = query.where(select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, requested)).exists())
+        if not owner:
+            query = query.where(walks.c.state.not_in([State.FAILED, State.CANCELLED]))
         if not hidden:
             query = query.where(walks.c.hidden.is_(False))
-        if q:
-            query = query.where(walks.c.stops.contains(q.casefold(), autoescape=True))
+        for word in searchable(q).split():
+            query = query.where(walks.c.stops.contains(word, autoescape=True))
         async with transaction(self._engine) as connection:
             found, next_cursor = await read_page(connection, query, before, limit)
         return Page(tuple(found), next_cursor)

@@ -25,7 +25,7 @@ walks = Table(
     Column("id", String(32), nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
     Column("spec_version", Integer, nullable=False, server_default="1", doc="The SPEC_VERSION that wrote `spec`."),
-    Column("stops", Text, nullable=False, doc="All stops, case folded, for the gallery's search."),
+    Column("stops", Text, nullable=False, doc="All stops, as `searchable` makes them, for the gallery's search."),
     Column("frames", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("revision", Integer, nullable=False),

@@ -1,5 +1,6 @@
 """Reading and changing rows of walks: shared by the catalogue, the gallery and progress."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final
@@ -25,6 +26,11 @@ UNREADABLE: Final = (
 MOST_UNREADABLE: Final = 1000
 
 log = structlog.get_logger()
+
+
+def searchable(text: str) -> str:
+    """A text in the form in which the gallery's search compares texts: composed, in one case."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 async def read_walk(engine: AsyncEngine, walk_id: str) -> Walk:
