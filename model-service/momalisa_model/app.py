@@ -80,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     install(app)
     add_routes(app)
     add_platform_routes(app, settings)
+    openapi.finish_document(app, settings.max_fractions)
     return app
 
 

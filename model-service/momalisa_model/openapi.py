@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
+
+from momalisa_model.problem_json import ProblemDocument
 
 DESCRIPTION: Final = """\
 One replica: it renders frames of a walk on one device. The API service calls it, and so can you, with curl.
@@ -42,3 +45,20 @@ ABOUT: Final[dict[str, Any]] = {
     "openapi_tags": TAGS,
     "generate_unique_id_function": operation_id,
 }
+
+
+def finish_document(app: FastAPI, max_fractions: int) -> None:
+    """Complete the app's document with what FastAPI cannot derive from routes and schemas.
+
+    max_fractions: this replica's own limit. The limits of its model's card are missing: it may not be loaded yet.
+    """
+    bare = app.openapi
+
+    def completed() -> dict[str, Any]:
+        document = bare()
+        schemas = document["components"]["schemas"]
+        schemas[ProblemDocument.__name__] = ProblemDocument.model_json_schema()
+        schemas["RenderRequest"]["properties"]["fractions"]["maxItems"] = max_fractions
+        return document
+
+    app.openapi = completed  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from momalisa_model.problems import Invalid, Problem
 
@@ -48,12 +49,13 @@ def problem_response(problem: Problem) -> Response:
 def documented(*problems: type[Problem], framework: Sequence[HTTPStatus] = ()) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` of a route that can end in these problems; problems with one status share an entry.
 
+    The schema that they refer to is added by `openapi.finish_document`.
     framework: statuses with which the web framework itself refuses requests.
     """
     titles: dict[int, list[str]] = {int(status): [status.phrase] for status in framework}
     for problem in problems:
         titles.setdefault(problem.status, []).append(problem.title)
-    content = {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}}
     return {status: {"description": ". ".join(words), "content": content} for status, words in titles.items()}
 
 
@@ -75,15 +77,27 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     return problem_response(Invalid([_in_words(found) for found in error.errors()]))
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     """The framework's own refusals: unknown paths, wrong methods, unreadable bodies."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(_allowed(request))}
     detail = "See /openapi.json for the paths and methods of this service."
     if status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         detail = f"{error.detail.rstrip('.')}. See /openapi.json for what the request must look like."
     body = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
     return _response(body, error.headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path: several routes can share it, and the framework names those of one."""
+
+    def matches(method: str) -> bool:
+        scope = {"type": "http", "path": request.url.path, "root_path": "", "method": method, "path_params": {}}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") if matches(method)]
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.support.generated_client import generated_client
 from tests.support.model_server import Server, recipe_for
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -70,3 +73,23 @@ def test_recipes_for_the_loaded_model_are_rendered_or_refused_as_documented(sche
 
     hold()
     assert 200 in statuses
+
+
+def test_a_generated_client_renders_frames(server, tmp_path):
+    """It reads the model card, sends a recipe, and gets the JSON lines as they are."""
+    with (
+        generated_client(server.get("/openapi.json").json(), tmp_path, "replica_client") as module,
+        module("client").Client(base_url=server.url, raise_on_unexpected_status=True) as client,
+    ):
+        models = module("models")
+        card = module("api.rendering.get_model").sync(client=client).card
+        recipe = models.Recipe.from_dict({**recipe_for(server.ready), "model": card.model, "num_inference_steps": 1})
+        body = models.RenderRequest(recipe=recipe, fractions=[0.0, 1.0])
+        answer = module("api.rendering.render_frames").sync_detailed(client=client, body=body)
+        assert answer.status_code == 200
+        head, *frames = [json.loads(line) for line in answer.content.splitlines()]
+        assert (head["model"], [frame["fraction"] for frame in frames]) == (card.model, [0.0, 1.0])
+        refused = module("api.rendering.render_frames").sync(
+            client=client, body=models.RenderRequest(recipe=recipe, fractions=[2.0])
+        )
+        assert (refused.status, refused.type_) == (422, "urn:momalisa:problem:invalid-request")
