@@ -12,7 +12,7 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -41,11 +41,12 @@ from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
 from momalisa_api.web.quotas import Quotas
+from momalisa_api.web.request import limits
 from momalisa_api.web.routes import gallery, health, media, page_meta, walks
 from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
-from momalisa_api.web.routes.static import gallery_routes
+from momalisa_api.web.routes.static import ROBOTS, gallery_routes
 from momalisa_api.work.studio import Studio
 from momalisa_api.work.worker import Worker
 
@@ -87,6 +88,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
     make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
     """
     card = read_card(settings.model_card)
+    blocklist = Blocklist.read(settings.blocklist)
     bucket = open_bucket(settings)
     mounts = proxies_of(settings.replicas)
 
@@ -103,7 +105,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             await _report_unwritable(bucket, settings.bucket)
             owners = Owners(engine, await read_secret(engine))
             metrics = Metrics()
-            parts = _web_parts(settings, card, bucket, engine, queue, listener, metrics, owners)
+            parts = _web_parts(settings, card, blocklist, bucket, engine, queue, listener, metrics, owners)
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
@@ -131,6 +133,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         lifespan=lifespan,
     )
     _add_routes(app, settings)
+    openapi.finish_document(app, limits(card, settings))
     return app
 
 
@@ -154,7 +157,6 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     if settings.role != "worker":
         _add_gallery(app, settings.gallery)
     problem_json.describe(app)
-    openapi.keep_nulls(app)
 
 
 def _add_gallery(app: FastAPI, folder: Path | None) -> None:
@@ -163,11 +165,13 @@ def _add_gallery(app: FastAPI, folder: Path | None) -> None:
         app.include_router(gallery_routes(folder))
     else:
         app.add_route("/", lambda _: RedirectResponse(DOCS_PATH), include_in_schema=False)
+        app.add_route("/robots.txt", lambda _: PlainTextResponse(ROBOTS), include_in_schema=False)
 
 
 def _web_parts(
     settings: Settings,
     card: ModelCard,
+    blocklist: Blocklist,
     bucket: Bucket,
     engine: AsyncEngine,
     queue: Queue,
@@ -189,7 +193,7 @@ def _web_parts(
         Metrics: metrics,
         Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
-        Blocklist: Blocklist(settings.blocklist),
+        Blocklist: blocklist,
     }
 
 

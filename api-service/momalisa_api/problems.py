@@ -68,7 +68,16 @@ class RangeUnsatisfiable(Problem):
 
 
 class WalkFailed(Problem):
-    status, slug, title = 502, "walk-failed", "Walk failed"
+    # Not a 5xx: curl and other clients would repeat a request that cannot succeed.
+    status, slug, title = 409, "walk-failed", "Walk failed"
+
+
+class WalkUnfinished(Problem):
+    """A film was requested that is still being made. A 2xx status would let clients save this answer as the film."""
+
+    status, slug, title = 503, "walk-unfinished", "Walk not finished yet"
+    retry_after_s: ClassVar[int] = 2
+    headers = MappingProxyType({"Retry-After": str(retry_after_s)})
 
 
 class QueueFull(Problem):

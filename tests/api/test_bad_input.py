@@ -122,3 +122,23 @@ async def test_every_refusal_is_a_problem_document(settings, fleet, method, path
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/walks", {"GET", "HEAD", "POST"}),
+        ("/api/v1/walks/" + "0" * 32, {"GET", "HEAD", "DELETE"}),
+        ("/api/v1/walks/" + "0" * 32 + "/request", {"GET", "HEAD", "PUT"}),
+        ("/api/v1/walks/" + "0" * 32 + "/frames/0.png", {"GET", "HEAD"}),
+        ("/api/v1/walk", {"GET", "HEAD"}),
+        ("/healthz", {"GET", "HEAD"}),
+    ],
+)
+async def test_allow_lists_all_methods_of_a_path(settings, fleet, path, methods):
+    """Routes that share a path would each name only their own."""
+    async with running(settings, fleet) as client:
+        answers = [await client.request(method, path) for method in ("OPTIONS", "PATCH")]
+    for answer in answers:
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == methods

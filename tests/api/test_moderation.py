@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from momalisa_api.app import open_bucket
+from momalisa_api.app import create_app, open_bucket
 from momalisa_api.cli.purge import purge_walk
-from momalisa_api.problems import WalkNotFound
+from momalisa_api.problems import PromptBlocked, WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
-from tests.support.factories import ended, running
+from momalisa_api.web.blocklist import Blocklist
+from tests.support.factories import ended, running, spec
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 5, "spacing": "uniform"}
@@ -72,3 +73,43 @@ async def test_blocked_words_are_refused_as_whole_words_and_are_not_named(settin
             assert "dragon" not in answer.text
             query = {"start": "a", "end": prompt}
             assert (await client.get("/api/v1/walk", params=query)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt"),
+    [
+        ("\ufeffdragon", "a dragon"),
+        ("cafe\u0301", "a caf\u00e9"),
+        ("caf\u00e9", "a CAFE\u0301"),
+        ("dragon", "a \uff24\uff32\uff21\uff27\uff2f\uff2e"),
+        ("\uff44\uff52\uff41\uff47\uff4f\uff4e", "a dragon"),
+        ("stra\u00dfe", "a STRASSE"),
+        ("\ufb01re", "a FIRE"),
+        ("dragon", "a dra\u00adg\u200bon"),
+        ("red dragon", "a red\u00a0dragon"),
+    ],
+)
+def test_a_blocked_word_is_found_in_every_unicode_form(tmp_path, line, prompt):
+    """Otherwise a look-alike gets through: a byte order mark, letters in pieces or of full width, soft hyphens."""
+    path = tmp_path / "blocklist"
+    path.write_bytes(f"{line}\n".encode())
+    with pytest.raises(PromptBlocked):
+        Blocklist.read(path).check(spec((prompt, "a giraffe")))
+    Blocklist.read(path).check(spec(("a cave", "a giraffe")))
+
+
+def test_a_comment_after_a_byte_order_mark_blocks_nothing(tmp_path):
+    """Nor does a file without phrases."""
+    path = tmp_path / "blocklist"
+    path.write_bytes("\ufeff# dragon\n  # giraffe\n".encode())
+    Blocklist.read(path).check(spec(("a dragon", "a # giraffe")))
+
+
+@pytest.mark.parametrize("content", ["caf\u00e9\n".encode("latin-1"), "caf\u00e9\n".encode("utf-16"), None])
+def test_a_blocklist_that_cannot_be_read_ends_the_start_with_a_sentence(settings, tmp_path, content):
+    """A deployment that blocks nothing must not start, and an operator should not have to read a traceback."""
+    path = tmp_path / "blocklist"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"blocklist.*\n(Save it in UTF-8|Set MOMALISA_BLOCKLIST)"):
+        create_app(settings.model_copy(update={"blocklist": path}))

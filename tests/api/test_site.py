@@ -1,12 +1,15 @@
 """The gallery as served by the API: pages, their metadata, and headers."""
 
+import re
+
 import pytest
 
 from momalisa_api.app import create_app
 from momalisa_api.web.routes.security_headers import SECURITY
-from momalisa_api.web.routes.static import INCLUDE
+from momalisa_api.web.routes.static import INCLUDE, ROBOTS
 from tests.support.factories import ended, running
 from tests.support.gallery import FONT, SCRIPT, SHELL, Head, make_gallery
+from tests.support.processes import REPOSITORY
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
@@ -87,6 +90,7 @@ async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_scripts(
         others = [await client.get(path, headers=BROWSER) for path in ("/api/v1/nothing", "/assets/gone-1.js")]
         outside = await client.get("/%2e%2e/card.json", headers=BROWSER)
         posted = await client.post("/gallery")
+        nothing = await client.post("/api/v1/nothing")
         known = await client.post("/api/v1/model")
         head = await client.head("/about")
     assert (page.status_code, Head(page.text).title) == (404, "MoMALisa")
@@ -94,6 +98,7 @@ async def test_an_unknown_path_is_a_page_for_browsers_and_a_problem_for_scripts(
     for answer in (script, *others):
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert (outside.status_code, posted.status_code, known.status_code) == (404, 405, 405)
+    assert (nothing.status_code, posted.headers["allow"], known.headers["allow"]) == (404, "GET, HEAD", "GET, HEAD")
     assert "test-model" not in outside.text
     assert (head.status_code, head.content) == (200, b"")
 
@@ -103,6 +108,40 @@ async def test_without_a_gallery_visitors_are_redirected_to_the_docs(settings, f
     async with running(settings, fleet) as client:
         assert (await client.get("/")).headers["location"] == "/api/docs"
         assert (await client.get("/gallery", headers=BROWSER)).headers["content-type"] == "application/problem+json"
+
+
+async def test_crawlers_are_kept_off_the_api(settings, with_gallery, fleet):
+    """A GET of the API can start a walk. Pages and what link previews show stay readable."""
+    for given in (settings, with_gallery):
+        async with running(given, fleet) as client:
+            answer = await client.get("/robots.txt")
+            walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert answer.text == ROBOTS
+        rules = [line.split(": ") for line in answer.text.splitlines() if ": " in line]
+        allowed = {path: rule_for(path, rules) for path in ("/", f"/walks/{walk['id']}", *walk["films"].values())}
+        refused = {path: rule_for(path, rules) for path in ("/api/v1/walk?start=a&end=b", "/api/v1/walks", walk["url"])}
+        assert set(refused.values()) == {"Disallow"}
+        assert {path.rpartition("/")[2] for path, rule in allowed.items() if rule == "Disallow"} == {
+            "preview.mp4",
+            "poster.webp",
+            "walk.gif",
+        }
+
+
+def test_both_copies_of_the_rules_for_crawlers_are_the_same():
+    """The gallery has its own file, which nginx serves."""
+    assert (REPOSITORY / "frontend" / "public" / "robots.txt").read_text() == ROBOTS
+
+
+def rule_for(path: str, rules: list[list[str]]) -> str:
+    """The rule for a path: the longest one that matches (RFC 9309, section 2.2.2)."""
+    matching = [
+        (len(pattern), name)
+        for name, pattern in rules
+        if name in ("Allow", "Disallow") and re.match(re.escape(pattern).replace(r"\*", ".*"), path)
+    ]
+    return max(matching, default=(0, "Allow"))[1]
 
 
 @pytest.mark.parametrize("shell", [None, SHELL.replace(INCLUDE, "")])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, event
 
+from momalisa_api.store.folder import FolderBucket
 from momalisa_api.walks.spec import SPEC_VERSION
 from tests.support.factories import CARD, ended, painted, running, until_first_frame, until_stalled, write_card
 
@@ -19,11 +20,11 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": 
 URL = "/api/v1/walk?start=a+giraffe&end=a+battleship&frames=9&spacing=uniform"
 
 
-async def test_a_get_returns_202_and_later_the_gif(settings, fleet):
+async def test_a_get_of_json_returns_202_and_later_the_gif(settings, fleet):
     """A script needs only one URL, and repeats the request until it gets a picture."""
     fleet.add(frame_s=0.01)
     async with running(settings, fleet) as client:
-        first = await client.get(URL)
+        first = await client.get(URL, headers={"Accept": "application/json"})
         assert first.status_code == 202
         assert first.headers["cache-control"] == "no-store"
         assert first.headers["vary"].startswith("Accept, Prefer")
@@ -46,12 +47,21 @@ async def test_a_long_poll_returns_the_finished_walk(settings, fleet):
     assert by_header.content != by_query.content
 
 
-async def test_a_long_poll_ends_with_202(settings, fleet):
-    """Load balancers time out at 30 s; the client gets a response before that, and retries."""
+@pytest.mark.parametrize(("accept", "status"), [("application/json", 202), ("*/*", 503), ("video/mp4", 503)])
+async def test_a_long_poll_ends_with_202_or_for_a_film_with_503(settings, fleet, accept, status):
+    """Load balancers time out at 30 s; the client gets a response before that, and retries.
+
+    A client that requested a film would save whatever comes with a 2xx status.
+    """
     fleet.add(frame_s=3600)
     async with running(settings, fleet) as client:
-        answer = await client.get(f"{URL}&wait=0.1")
-    assert answer.status_code == 202
+        answer = await client.get(f"{URL}&wait=0.1", headers={"Accept": accept})
+    assert answer.status_code == status
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["cache-control"] == "no-store"
+    if status == 503:
+        assert answer.json()["type"] == "urn:momalisa:problem:walk-unfinished"
+        assert "0 of 9 frames are ready" in answer.json()["detail"]
 
 
 async def test_many_concurrent_requests_for_the_zip_all_succeed(settings, fleet):
@@ -79,6 +89,77 @@ async def test_head_has_the_status_and_type_of_get(settings, fleet):
             got, head = await client.get(path), await client.head(path)
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["content-type"] == got.headers["content-type"]
+
+
+async def test_head_starts_nothing_and_waits_for_nothing(settings, fleet):
+    """Link checkers send HEAD to every URL that they find: it must cost no rendering."""
+    replica = fleet.add(frame_s=3600)
+    async with running(settings, fleet) as client:
+        with anyio.fail_after(10):
+            unknown = await client.head(f"{URL}&wait=25")
+            assert (unknown.status_code, unknown.content) == (404, b"")
+            assert (await client.get("/api/v1/walks")).json()["walks"] == []
+            assert (await client.head(f"{URL}&width=33")).status_code == 422
+            walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
+            assert (await client.head(f"{URL}&wait=25")).status_code == 503
+            # A client that has seen everything would wait for the next event.
+            events = await client.head(walk["url"] + "/events", headers={"Last-Event-ID": "999"})
+            assert events.status_code == 200
+    assert replica.sent == 0
+
+
+async def test_head_reads_no_file_and_ignores_a_range(settings, fleet, tmp_path, monkeypatch):
+    """Players and link checkers send many; ranges are for GET (RFC 9110, section 14.2)."""
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        paths = [f"{walk['url']}/{name}" for name in ("walk.gif", "frames/0.png", "frames.zip")]
+        got = {path: await client.get(path) for path in (*paths, URL)}
+        monkeypatch.setattr(FolderBucket, "stream", lambda *_: pytest.fail("a HEAD reads a file"))
+        for path, whole in got.items():
+            head = await client.head(path, headers={"Range": "bytes=1-2", "If-Range": '"x"'})
+            assert (head.status_code, head.content) == (200, b"")
+            assert "content-range" not in head.headers
+            assert head.headers["content-length"] == str(len(whole.content))
+            assert head.headers["etag"] == whole.headers["etag"]
+
+
+async def test_a_get_can_keep_the_walk_out_of_the_gallery(settings, fleet):
+    """Without it, every script would publish its prompts. One anonymous caller cannot unlist the walk of another."""
+    async with running(settings, fleet) as client:
+
+        async def shown(query: str) -> list[int]:
+            await client.get(f"/api/v1/walk?start=a&end=b&frames=2&{query}")
+            return [walk["spec"]["seed"] for walk in (await client.get("/api/v1/walks")).json()["walks"]]
+
+        assert await shown("seed=1&listed=false") == []
+        assert await shown("seed=1") == []
+        assert await shown("seed=2") == [2]
+        assert await shown("seed=2&listed=false") == [2]
+        client.cookies = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 3})).cookies
+        assert await shown("seed=4") == [4, 3, 2]
+        assert await shown("seed=4&listed=false") == [3, 2]
+        assert await shown("seed=4") == [3, 2]
+        assert await shown("seed=4&listed=true") == [4, 3, 2]
+
+
+async def test_a_get_can_name_more_than_two_stops(settings, fleet):
+    """The same walk as by POST."""
+    async with running(settings, fleet) as client:
+        json_only = {"Accept": "application/json"}
+        got = await client.get("/api/v1/walk?stop=a&stop=b&stop=c&frames=5", headers=json_only)
+        posted = await client.post("/api/v1/walks", json={"stops": ["a", "b", "c"], "frames": 5})
+        assert got.status_code == 202
+        assert got.json()["spec"]["stops"] == ["a", "b", "c"]
+        assert posted.json()["id"] == got.json()["id"]
+        for query, message in (
+            ("stop=a&start=a&end=b", "use either stop, or start and end"),
+            ("stop=a", "stops must be 2 to 8 prompts"),
+            ("start=a", "start and end are both required, or stop"),
+            ("stop=a&stop=", "stops.1 must have 1 to 1000 characters"),
+        ):
+            refused = await client.get(f"/api/v1/walk?{query}")
+            assert refused.status_code == 422
+            assert message in refused.json()["detail"]
 
 
 async def test_lost_films_are_made_again_after_a_post(settings, fleet, tmp_path):
@@ -216,11 +297,11 @@ async def test_a_failed_walk_has_a_reason_and_restarts_only_after_a_post(setting
         assert walk["state"] == "failed"
         assert "steps must be 1 to 3" in walk["error"]
         answer = await client.get(URL)
-        assert answer.status_code == 502
+        assert answer.status_code == 409, "curl repeats a request after a 5xx, and the walk would fail for ever"
         assert answer.headers["content-type"] == "application/problem+json"
         assert "steps must be 1 to 3" in answer.json()["detail"]
         replica.refusal = None
-        assert (await client.get(URL)).status_code == 502
+        assert (await client.get(URL)).status_code == 409
         again = await client.post("/api/v1/walks", json=REQUEST)
         assert again.status_code == 201
         assert (await ended(client, again.json()))["state"] == "done"
@@ -336,6 +417,46 @@ async def test_the_gallery_lists_walks_newest_first_in_pages(settings, fleet):
     assert last["next"] is None
     assert len(found["walks"]) == 6
     assert none["walks"] == []
+
+
+async def test_the_gallery_shows_no_walk_that_failed_or_was_cancelled(settings, fleet):
+    """Visitors would see empty cards. Its owner still finds it."""
+    replica = fleet.add(refusal=(422, "steps must be 1 to 3"))
+    async with running(settings, fleet) as client:
+        failed = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        replica.refusal, replica.frame_s = None, 3600
+        cancelled = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 1})).json()
+        started = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 2})).json()
+        listed = (await client.get("/api/v1/walks")).json()["walks"]
+        assert [walk["id"] for walk in listed] == [started["id"], cancelled["id"]]
+        cancelled = (await client.delete(cancelled["url"])).json()
+        assert (await client.get(f"{URL}&seed=1")).status_code == 409, "requests it again, but does not restart it"
+        listed = (await client.get("/api/v1/walks")).json()["walks"]
+        mine = (await client.get("/api/v1/walks?owner=me")).json()["walks"]
+    assert (failed["state"], cancelled["state"]) == ("failed", "cancelled")
+    assert [walk["id"] for walk in listed] == [started["id"]]
+    assert [walk["id"] for walk in mine] == [started["id"], cancelled["id"], failed["id"]]
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("star red", True),
+        ("RED  star", True),
+        ("wave star", True),
+        ("cafe\u0301", True),
+        ("star submarine", False),
+        ("100%", True),
+        ("1%0", False),
+    ],
+)
+async def test_the_search_finds_all_words_in_any_order(settings, fleet, q, found):
+    """Also across stops, and as Unicode that is composed differently."""
+    async with running(settings, fleet) as client:
+        request = {"start": "a red star 100%", "end": "a wave at the CAF\u00c9", "frames": 2}
+        await client.post("/api/v1/walks", json=request)
+        walks = (await client.get("/api/v1/walks", params={"q": q})).json()["walks"]
+    assert bool(walks) == found
 
 
 async def test_a_page_of_many_walks_needs_as_many_queries_as_a_page_of_one(settings, fleet):

@@ -30,6 +30,10 @@ def client_of(install: Any) -> TestClient:
     async def post(body: Sent) -> Sent:
         return body
 
+    @app.get("/")
+    async def get() -> None:
+        return None
+
     return TestClient(app)
 
 
@@ -65,6 +69,12 @@ def test_refusals_of_the_framework_have_the_same_form(method: str, path: str):
     assert kinds[0] == kinds[1]
     assert kinds[0]["type"] == "about:blank"
     assert all(answer["detail"] for answer in answers)
+
+
+def test_allow_lists_all_methods_of_a_path_in_both():
+    """Routes that share a path would each name only their own. The api answers HEAD like GET, by its middleware."""
+    answers = [client_of(install).delete("/") for install in (api.install, model.install)]
+    assert [answer.headers["allow"] for answer in answers] == ["GET, POST, HEAD", "GET, POST"]
 
 
 def test_a_problem_has_the_same_title_and_status_in_both_services():

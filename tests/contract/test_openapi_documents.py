@@ -52,6 +52,16 @@ def document(name: str) -> dict[str, Any]:
     return read
 
 
+# What Draft 2020-12 and OpenAPI 3.1 define, as far as the documents use it.
+KEYWORDS = {
+    *("$ref", "type", "enum", "anyOf", "format", "pattern", "title", "description", "default", "examples"),
+    *("properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
+}
+# The operations that need an owner; the others with `security` also take anonymous callers.
+OWNERS_ONLY = {"withdraw_request", "change_request"}
+
+
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -146,3 +156,41 @@ def test_every_example_fits_its_schema(document):
         assert refused(name, schema.get("examples", [])) == []
         for field, value in schema.get("properties", {}).items():
             assert refused(f"{name}/properties/{field}", value.get("examples", [])) == []
+
+
+def every_schema(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of a document, the parts of others included, and its JSON pointer."""
+    found = [(f"#/components/schemas/{name}", schema) for name, schema in document["components"]["schemas"].items()]
+    for where, operation in operations(document):
+        found += [(f"{where} {one['name']}", one["schema"]) for one in operation.get("parameters", [])]
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for content in (content for body in bodies for content in body.get("content", {}).values()):
+            found += [(where, content["schema"])] if "schema" in content else []
+    for where, schema in found:
+        yield where, schema
+        parts = [*schema.get("properties", {}).values(), *schema.get("anyOf", []), *schema.get("prefixItems", [])]
+        parts += [schema[name] for name in ("items", "additionalProperties") if isinstance(schema.get(name), dict)]
+        found += [(f"{where}/", part) for part in parts]
+
+
+def test_schemas_use_keywords_of_json_schema_only(document):
+    """`gt` or `max_length` would be no limit for anybody who reads the document, and generators skip `const`."""
+    unknown = {(where, *(schema.keys() - KEYWORDS)) for where, schema in every_schema(document)}
+    assert {found for found in unknown if len(found) > 1} == set()
+
+
+def test_every_default_fits_its_schema(document):
+    """A client that sends the default would get 422."""
+    for where, schema in every_schema(document):
+        if "default" in schema and "$ref" not in schema:
+            assert Draft202012Validator(schema).is_valid(schema["default"]), where
+
+
+def test_operations_that_need_no_credentials_say_so(document):
+    """Generated clients would demand a key that nobody needs. `{}` is the alternative without one."""
+    secured = {
+        operation["operationId"]: operation["security"]
+        for _, operation in operations(document)
+        if "security" in operation
+    }
+    assert {name for name, alternatives in secured.items() if {} not in alternatives} == OWNERS_ONLY & secured.keys()

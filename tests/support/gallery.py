@@ -4,7 +4,7 @@ import gzip
 from html.parser import HTMLParser
 from pathlib import Path
 
-from momalisa_api.web.routes.static import INCLUDE
+from momalisa_api.web.routes.static import INCLUDE, ROBOTS
 
 # In bytes; scripts and styles after gzip.
 BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
@@ -24,7 +24,7 @@ def make_gallery(folder: Path) -> Path:
     (folder / FONT[1:]).write_bytes(b"wOF2" + bytes(range(256)))
     (folder / "favicon.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     (folder / "manifest.webmanifest").write_text('{"name": "MoMALisa"}')
-    (folder / "robots.txt").write_text("User-agent: *\nAllow: /\n")
+    (folder / "robots.txt").write_text(ROBOTS)
     return folder
 
 

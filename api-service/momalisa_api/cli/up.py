@@ -155,7 +155,7 @@ def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]
   MoMALisa is up with {count}.
 
     {first}API documentation: {url}/api/docs
-    A walk in one GET: curl -o walk.gif '{url}/api/v1/walk?{query}'
+    A walk in one GET: curl --fail --retry 999 -o walk.gif '{url}/api/v1/walk?{query}'
 
   Press Ctrl-C to stop everything.
 

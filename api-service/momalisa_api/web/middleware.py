@@ -1,9 +1,16 @@
 """ASGI middleware: a limit on request bodies, and HEAD for every GET."""
 
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from momalisa_api.problems import BodyTooLarge
 from momalisa_api.web.problem_json import answer
+
+# Key of the ASGI scope: whether the client sent HEAD.
+HEADERS_ONLY: Final = "momalisa.headers_only"
+# A range is defined for GET only (RFC 9110, section 14.2).
+RANGE_HEADERS: Final = (b"range", b"if-range")
 
 
 class BodyLimit:
@@ -35,7 +42,10 @@ class BodyLimit:
 
 
 class HeadAsGet:
-    """Answers HEAD like GET, with the same headers and no body (RFC 9110, section 9.3.2)."""
+    """Answers HEAD like GET, with the same headers and no body (RFC 9110, section 9.3.2).
+
+    Routes that start work, or read much for a body, look at HEADERS_ONLY in the scope.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,18 +54,15 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        ended = False
 
         async def without_body(message: Message) -> None:
-            nonlocal ended
             if message["type"] == "http.response.start":
                 await send(message)
-            elif not ended:
                 # End the response here, so that a streaming app sees a disconnect instead of streaming on.
-                ended = True
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+        headers = [(name, value) for name, value in scope["headers"] if name not in RANGE_HEADERS]
+        await self._app({**scope, "method": "GET", "headers": headers, HEADERS_ONLY: True}, receive, without_body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

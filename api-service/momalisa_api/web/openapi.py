@@ -1,17 +1,20 @@
 """The description of the API as a whole in its OpenAPI document; routes and schemas describe themselves."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from momalisa_api.web.request import WalkRequest
 from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
 
 DESCRIPTION: Final = """\
 A walk is an animation that moves between prompts in a generative model's latent space.
 
 **Quick start.** `GET /api/v1/walk?start=a+giraffe&end=a+battleship&wait=25` makes a walk and returns it as a GIF. It \
-returns 202 if the walk needs longer; send the same request again.
+returns 503 with `Retry-After` if the walk needs longer; send the same request again. This GET starts work: it is safe \
+to repeat, but not free. `robots.txt` keeps crawlers off the API.
 
 **All options.** `POST /api/v1/walks` starts a walk with any number of stops and returns it at once. Its `events` \
 report each frame and film as soon as it is ready. The same request always gets the same walk.
@@ -19,12 +22,15 @@ report each frame and film as soon as it is ready. The same request always gets 
 **Owners.** A walk belongs to everyone who requested it, identified by an API key or by the cookie that the first POST \
 sets.
 
+**Limits.** The limits in this document are those of the server that it comes from: of its settings and its model.
+
 **Errors.** Every error is `application/problem+json` (RFC 9457). Its `type` identifies the problem, and its `detail` \
 says what is wrong and what to do.
 
 **Stability.** Changes of version 1 only add. While MoMALisa is 0.x, a minor version can change names.
 """
 
+WALK_PATH: Final = "/api/v1/walk"
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "walks", "description": "Start a walk, follow it, withdraw or list it."},
     {"name": "pictures", "description": "Frames and films of a walk."},
@@ -50,14 +56,44 @@ ABOUT: Final[dict[str, Any]] = {
 }
 
 
-def keep_nulls(app: FastAPI) -> None:
-    """Restore the null fields in the example of a walk: FastAPI drops them, and the example would be invalid."""
+def finish_document(app: FastAPI, limits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Complete the app's document with what FastAPI cannot derive from routes and schemas.
+
+    limits: those of this deployment by field of a request, as keywords of JSON Schema.
+    """
     bare = app.openapi
 
-    def complete() -> dict[str, Any]:
+    def completed() -> dict[str, Any]:
         document = bare()
-        if walk := document["components"]["schemas"].get(WalkResource.__name__):
+        _name_constants(document)
+        schemas = document["components"]["schemas"]
+        if walk := schemas.get(WalkResource.__name__):
+            # FastAPI drops the null fields of an example, which makes it invalid.
             walk["examples"] = [EXAMPLE]
+            parameters = document["paths"][WALK_PATH]["get"]["parameters"]
+            fields = [*schemas[WalkRequest.__name__]["properties"].items()]
+            fields += [(parameter["name"], parameter["schema"]) for parameter in parameters]
+            for name, schema in fields:
+                _limit(schema, limits.get(name, {}))
         return document
 
-    app.openapi = complete  # type: ignore[method-assign]
+    app.openapi = completed  # type: ignore[method-assign]
+
+
+def _limit(schema: dict[str, Any], limit: Mapping[str, Any]) -> None:
+    """Add a limit to a schema. In a union with null, only the other alternative can have it."""
+    for alternative in schema.get("anyOf", [schema]):
+        if alternative.get("type") != "null":
+            items = {"items": alternative["items"] | limit["items"]} if "items" in limit else {}
+            alternative.update({**limit, **items})
+
+
+def _name_constants(node: Any) -> None:
+    """Write each `const` as an `enum` of one: generators of clients skip constants in unions."""
+    if isinstance(node, dict):
+        if isinstance(node.get("const"), str):
+            node |= {"type": "string", "enum": [node.pop("const")]}
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            _name_constants(child)

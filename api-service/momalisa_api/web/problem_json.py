@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from momalisa_api.problems import Invalid, Problem, WalkNotFound
 
@@ -99,14 +100,28 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-async def _on_http(_: Request, error: Exception) -> JSONResponse:
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
     """Errors of the framework itself: unknown paths, wrong methods, unreadable bodies."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(_allowed(request))}
     detail = "See /api/docs for the available endpoints." if status in (404, 405) else str(error.detail)
     return _answer(
         {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}, error.headers
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path: several routes can share it, and the framework names those of one."""
+
+    def matches(method: str) -> bool:
+        scope = {"type": "http", "path": request.url.path, "root_path": "", "method": method, "path_params": {}}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    allowed = [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if matches(method)]
+    # The middleware HeadAsGet answers HEAD like GET.
+    return allowed + (["HEAD"] if "GET" in allowed else [])
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

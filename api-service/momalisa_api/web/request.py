@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,9 @@ from momalisa_api.walks.spec import AUTO, Spacing, WalkSpec
 
 MAX_WAIT_S = 25
 MAX_WORDS_SHOWN = 12
+# What `_text_only` and `_canonical` leave of a prompt, as JSON Schema: no NUL; and something that is not white space.
+WITHOUT_NUL: Final = r"^[^\u0000]*$"
+NOT_BLANK: Final = r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$"
 T = TypeVar("T")
 
 
@@ -40,10 +43,17 @@ def _text_only(value: str) -> str:
     return value
 
 
-Prompt = Annotated[str, AfterValidator(_text_only)]
+Prompt = Annotated[str, AfterValidator(_text_only), Field(json_schema_extra={"pattern": WITHOUT_NUL})]
 Integer = Annotated[int, BeforeValidator(_numbers_only)]
+# Limits come before the validator, and inside of unions with None: elsewhere they are missing in the OpenAPI document.
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_numbers_only)]
 # + 0.0 turns -0.0 into 0.0; otherwise the same request would be two walks.
-Number = Annotated[float, BeforeValidator(_numbers_only), AfterValidator(lambda number: number + 0.0)]
+Guidance = Annotated[
+    float,
+    Field(ge=0, le=50, allow_inf_nan=False),
+    BeforeValidator(_numbers_only),
+    AfterValidator(lambda number: number + 0.0),
+]
 
 
 def _auto_or(value: object, number: ValidatorFunctionWrapHandler) -> object:
@@ -55,15 +65,19 @@ Seed = Annotated[
     Integer,
     Field(ge=0, lt=2**32),
     WrapValidator(_auto_or),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, {"const": AUTO}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, {"type": "string", "enum": [AUTO]}]}
+    ),
 ]
 
 
 class WalkOptions(BaseModel):
-    """Everything about a walk but its stops. Omitted fields come from the model card."""
+    """Everything about a walk but its list of stops. Omitted fields come from the model card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    start: Prompt | None = Field(None, description="The first prompt.", examples=["a giraffe"])
+    end: Prompt | None = Field(None, description="The last prompt.", examples=["a battleship"])
     frames: Integer = Field(25, ge=2, description="Frames of the whole walk, both ends included.", examples=[25])
     spacing: Spacing = Field(
         "even",
@@ -75,15 +89,11 @@ class WalkOptions(BaseModel):
         examples=[7],
     )
     negative_prompt: Prompt | None = Field(None, description="What the pictures should not show.")
-    width: Integer | None = Field(None, gt=0, description="Width of a frame, in pixels.")
-    height: Integer | None = Field(None, gt=0, description="Height of a frame, in pixels.")
-    steps: Integer | None = Field(None, ge=1, description="Denoising steps per frame.")
-    guidance_scale: Number | None = Field(
-        None,
-        ge=0,
-        le=50,
-        allow_inf_nan=False,
-        description="How closely a frame follows its prompt; 1 or less switches guidance off.",
+    width: Positive | None = Field(None, description="Width of a frame, in pixels.")
+    height: Positive | None = Field(None, description="Height of a frame, in pixels.")
+    steps: Positive | None = Field(None, description="Denoising steps per frame.")
+    guidance_scale: Guidance | None = Field(
+        None, description="How closely a frame follows its prompt; 1 or less switches guidance off."
     )
     scheduler: str | None = Field(None, description="Scheduler: one of those in the model card.")
     frame_ms: Integer = Field(
@@ -92,12 +102,27 @@ class WalkOptions(BaseModel):
     gif_there_and_back: bool = Field(True, description="Whether the GIF plays back to the start.")
     mp4_there_and_back: bool = Field(False, description="Whether the MP4 plays back to the start.")
 
+    def _named(self, stops: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
+        """The stops, named in one of the two ways. Raises ValueError for both or none."""
+        if not stops:
+            if self.start is None or self.end is None:
+                raise ValueError(f"start and end are both required, or {name}")
+            return (self.start, self.end)
+        if (self.start, self.end) != (None, None):
+            raise ValueError(f"use either {name}, or start and end")
+        return stops
+
 
 class WalkQuery(WalkOptions):
-    """A request in a URL's query."""
+    """A request in a URL's query: `start` and `end`, or `stop` repeated for more than two prompts."""
 
-    start: Prompt = Field(description="The first prompt.", examples=["a giraffe"])
-    end: Prompt = Field(description="The last prompt.", examples=["a battleship"])
+    stop: tuple[Prompt, ...] | None = Field(
+        None, description="A prompt of the walk: repeat it for all prompts in order, in place of start and end."
+    )
+    listed: bool | None = Field(
+        None,
+        description="Whether the gallery may show the walk. Omitted: yes for a new request, else as it was.",
+    )
     wait: float = Field(
         0,
         ge=0,
@@ -106,9 +131,14 @@ class WalkQuery(WalkOptions):
         description="How long to wait for a walk that is not finished, in seconds (long poll).",
     )
 
+    @model_validator(mode="after")
+    def _one_way_of_naming_stops(self) -> Self:
+        self._named(self.stop, "stop")
+        return self
+
     @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.start, self.end)
+    def named_stops(self) -> tuple[str, ...]:
+        return self._named(self.stop, "stop")
 
 
 class WalkRequest(WalkOptions):
@@ -118,23 +148,19 @@ class WalkRequest(WalkOptions):
         json_schema_extra={"examples": [{"start": "a giraffe", "end": "a battleship", "frames": 25, "seed": 7}]}
     )
 
-    start: Prompt | None = Field(None, description="The first prompt.")
-    end: Prompt | None = Field(None, description="The last prompt.")
     listed: bool = Field(True, description="Whether the gallery may show the walk; its URL works either way.")
-    stops: tuple[Prompt, ...] = Field((), description="All prompts of the walk in order, in place of start and end.")
+    stops: tuple[Prompt, ...] | None = Field(
+        None, description="All prompts of the walk in order, in place of start and end."
+    )
 
     @model_validator(mode="after")
     def _one_way_of_naming_stops(self) -> Self:
-        pair = (self.start, self.end)
-        if self.stops and pair != (None, None):
-            raise ValueError("use either stops, or start and end")
-        if not self.stops and None in pair:
-            raise ValueError("start and end are both required, or stops")
+        self._named(self.stops, "stops")
         return self
 
     @property
     def named_stops(self) -> tuple[str, ...]:
-        return self.stops or (self.start or "", self.end or "")
+        return self._named(self.stops, "stops")
 
 
 def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, settings: Settings) -> WalkSpec:
@@ -161,6 +187,28 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
         sentence = "; ".join(f"{field} {detail}" for field, detail in errors)
         raise Invalid(f"{sentence}.", [{"field": field, "detail": detail} for field, detail in errors])
     return spec
+
+
+def limits(card: ModelCard, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The limits that `complete` adds to those of the request's fields, by field, as keywords of JSON Schema.
+
+    What JSON Schema cannot say is missing: a walk has at least one frame for each stop.
+    """
+    prompt = {"pattern": NOT_BLANK, "maxLength": settings.max_prompt_chars}
+    stops = {"minItems": 2, "maxItems": settings.max_stops, "items": prompt}
+    side = {"minimum": card.min_size, "maximum": card.max_size, "multipleOf": card.size_multiple}
+    return {
+        "start": prompt,
+        "end": prompt,
+        "stop": stops,
+        "stops": stops,
+        "negative_prompt": {"maxLength": settings.max_prompt_chars},
+        "frames": {"maximum": settings.max_frames},
+        "width": side,
+        "height": side,
+        "steps": {"maximum": card.max_steps},
+        "scheduler": {"enum": list(card.schedulers)},
+    }
 
 
 def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:

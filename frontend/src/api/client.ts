@@ -8,7 +8,8 @@ export type Walk = components["schemas"]["WalkResource"];
 export type WalkSpec = components["schemas"]["WalkSpec"];
 export type Model = components["schemas"]["ModelResource"];
 export type GalleryPage = components["schemas"]["GalleryPage"];
-export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
+/** A request. Its document lists the schedulers of one model; the server's model may have others. */
+export type WalkRequest = Partial<Omit<components["schemas"]["WalkRequest"], "scheduler">> & { scheduler?: string | null };
 
 /** The visitor's own request for a walk: whether there is one, and whether it lists the walk in the gallery. */
 export type OwnRequest = components["schemas"]["RequestResource"];

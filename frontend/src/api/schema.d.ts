@@ -12,8 +12,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get a walk between two prompts
-         * @description Get the film of a walk between two prompts. Starts the walk if it is new; repeat the request until it is done.
+         * Get the film of a walk
+         * @description Get the film of a walk between prompts. A GET starts the walk if it is new; repeat it until the walk is done.
+         *
+         *     A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
          */
         get: operations["get_film"];
         put?: never;
@@ -590,6 +592,18 @@ export interface components {
          */
         WalkRequest: {
             /**
+             * Start
+             * @description The first prompt.
+             * @example a giraffe
+             */
+            start?: string | null;
+            /**
+             * End
+             * @description The last prompt.
+             * @example a battleship
+             */
+            end?: string | null;
+            /**
              * Frames
              * @description Frames of the whole walk, both ends included.
              * @default 25
@@ -639,7 +653,7 @@ export interface components {
              * Scheduler
              * @description Scheduler: one of those in the model card.
              */
-            scheduler?: string | null;
+            scheduler?: ("UniPC" | "DDIM" | "DPMSolverMultistep" | "Euler" | "Heun") | null;
             /**
              * Frame Ms
              * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
@@ -659,16 +673,6 @@ export interface components {
              */
             mp4_there_and_back: boolean;
             /**
-             * Start
-             * @description The first prompt.
-             */
-            start?: string | null;
-            /**
-             * End
-             * @description The last prompt.
-             */
-            end?: string | null;
-            /**
              * Listed
              * @description Whether the gallery may show the walk; its URL works either way.
              * @default true
@@ -677,9 +681,8 @@ export interface components {
             /**
              * Stops
              * @description All prompts of the walk in order, in place of start and end.
-             * @default []
              */
-            stops: string[];
+            stops?: string[] | null;
         };
         /**
          * WalkResource
@@ -942,7 +945,11 @@ export type $defs = Record<string, never>;
 export interface operations {
     get_film: {
         parameters: {
-            query: {
+            query?: {
+                /** @description The first prompt. */
+                start?: string | null;
+                /** @description The last prompt. */
+                end?: string | null;
                 /** @description Frames of the whole walk, both ends included. */
                 frames?: number;
                 /** @description Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops. */
@@ -960,17 +967,17 @@ export interface operations {
                 /** @description How closely a frame follows its prompt; 1 or less switches guidance off. */
                 guidance_scale?: number | null;
                 /** @description Scheduler: one of those in the model card. */
-                scheduler?: string | null;
+                scheduler?: ("UniPC" | "DDIM" | "DPMSolverMultistep" | "Euler" | "Heun") | null;
                 /** @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms. */
                 frame_ms?: number;
                 /** @description Whether the GIF plays back to the start. */
                 gif_there_and_back?: boolean;
                 /** @description Whether the MP4 plays back to the start. */
                 mp4_there_and_back?: boolean;
-                /** @description The first prompt. */
-                start: string;
-                /** @description The last prompt. */
-                end: string;
+                /** @description A prompt of the walk: repeat it for all prompts in order, in place of start and end. */
+                stop?: string[] | null;
+                /** @description Whether the gallery may show the walk. Omitted: yes for a new request, else as it was. */
+                listed?: boolean | null;
                 /** @description How long to wait for a walk that is not finished, in seconds (long poll). */
                 wait?: number;
             };
@@ -999,12 +1006,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["WalkResource"];
                     "image/gif": string;
                     "video/mp4": string;
+                    "application/json": components["schemas"]["WalkResource"];
                 };
             };
-            /** @description The walk is not finished: request it again after Retry-After */
+            /** @description To Accept: application/json, while the walk is not finished: request it again after Retry-After */
             202: {
                 headers: {
                     /** @description URL of the walk. */
@@ -1052,7 +1059,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk cancelled */
+            /** @description Walk cancelled. Walk failed */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1097,16 +1104,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk failed */
-            502: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemDocument"];
-                };
-            };
-            /** @description Queue full. Image storage unavailable. Walk database unavailable */
+            /** @description Walk not finished yet. Queue full. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1120,7 +1118,7 @@ export interface operations {
     list_walks: {
         parameters: {
             query?: {
-                /** @description Text that a stop must contain. */
+                /** @description Words that the stops must contain, in any order. */
                 q?: string;
                 /** @description Cursor from the `next` URL of the previous page. */
                 before?: number | null;

@@ -1,7 +1,7 @@
 """The owner behind a request, from its API key or cookie; new visitors get a cookie."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
@@ -17,6 +17,9 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, made by `momalis
 _cookie = APIKeyCookie(
     name=COOKIE, auto_error=False, description="Set by your first POST; it identifies the owner of your requests."
 )
+
+# For the OpenAPI document: an operation that callers may also use without a key or cookie. FastAPI appends this.
+WITHOUT_CREDENTIALS: Final[dict[str, Any]] = {"security": [{}]}
 
 Key = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 Cookie = Annotated[str | None, Security(_cookie)]

@@ -12,12 +12,14 @@ from typing import Annotated
 from fastapi import Depends, Header
 
 from momalisa_api.problems import RangeUnsatisfiable
+from momalisa_api.web.routes.deps import HeadersOnly
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The headers of a request that refer to a copy of the file, or to a part of it."""
+    """What of a request refers to a copy of the file, or to a part of it. headers_only: whether it is a HEAD."""
 
+    headers_only: bool = False
     byte_range: str | None = None
     if_range: str | None = None
     none_match: str | None = None
@@ -44,6 +46,7 @@ class Conditions:
 
 
 async def _conditions(
+    headers_only: HeadersOnly,
     byte_range: Annotated[str | None, Header(alias="Range", description="One range of bytes: bytes=0-1023.")] = None,
     if_range: Annotated[
         str | None,
@@ -56,7 +59,7 @@ async def _conditions(
         str | None, Header(alias="If-Modified-Since", description="A date; the answer is 304 if nothing changed since.")
     ] = None,
 ) -> Conditions:
-    return Conditions(byte_range, if_range, none_match, modified_since)
+    return Conditions(headers_only, byte_range, if_range, none_match, modified_since)
 
 
 ConditionsDep = Annotated[Conditions, Depends(_conditions)]

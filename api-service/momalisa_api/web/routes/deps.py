@@ -18,6 +18,7 @@ from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
+from momalisa_api.web.middleware import HEADERS_ONLY
 
 T = TypeVar("T")
 
@@ -64,3 +65,11 @@ async def _walk(walk_id: WalkId, catalogue: CatalogueDep) -> Walk:
 
 
 KnownWalk = Annotated[Walk, Depends(_walk)]
+
+
+async def _headers_only(request: Request) -> bool:
+    return bool(request.scope.get(HEADERS_ONLY))
+
+
+# Whether the request is a HEAD, which must start nothing and should read nothing.
+HeadersOnly = Annotated[bool, Depends(_headers_only)]

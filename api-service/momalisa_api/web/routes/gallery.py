@@ -11,7 +11,7 @@ from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import Prompt
-from momalisa_api.web.routes.auth import Caller
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller
 from momalisa_api.web.routes.deps import CardDep, GalleryDep, WorkersDep
 from momalisa_api.web.routes.schemas import GalleryPage, ReplicasResource, WalkViewsDep
 
@@ -28,13 +28,14 @@ class ModelResource(BaseModel):
 @router.get(
     "/walks",
     summary="List walks",
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=documented(UnknownKey, Invalid, CatalogueUnavailable),
 )
 async def list_walks(
     gallery: GalleryDep,
     views: WalkViewsDep,
     caller: Caller,
-    q: Annotated[Prompt, Query(max_length=200, description="Text that a stop must contain.")] = "",
+    q: Annotated[Prompt, Query(max_length=200, description="Words that the stops must contain, in any order.")] = "",
     before: Annotated[
         int | None, Query(ge=1, lt=2**63, description="Cursor from the `next` URL of the previous page.")
     ] = None,

@@ -200,7 +200,7 @@ async def _answer(
     wanted = conditions.wanted(found.size, etag, found.modified)
     first, last = wanted or (0, found.size - 1)
     try:
-        content = await _begun(part(first, last))
+        content = _nothing() if conditions.headers_only else await _begun(part(first, last))
     except NotInBucket:
         raise Gone(GONE) from None
     headers |= {"Content-Length": str(last - first + 1), "Content-Disposition": f'inline; filename="{name}"'}
@@ -209,6 +209,11 @@ async def _answer(
         status = 206
         headers["Content-Range"] = f"bytes {first}-{last}/{found.size}"
     return _Streamed(content, status, headers, media_type)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

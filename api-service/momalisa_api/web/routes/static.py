@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from momalisa_api.web.routes.deps import GalleryDep
@@ -34,7 +35,31 @@ TYPES: Final = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
+# For an API without a gallery: frontend/public/robots.txt is the same, and a test compares the two.
+ROBOTS: Final = """\
+# Crawlers may fetch pages, and what link previews show. A GET of the API can start a walk.
+User-agent: *
+Disallow: /api/
+Allow: /api/v1/walks/*/poster.jpg
+Allow: /api/v1/walks/*/walk.mp4
+"""
+MIN_PACKED_BYTES: Final = 500
 COMPRESSIBLE: Final = (".css", ".html", ".js", ".json", ".svg", ".txt", ".webmanifest")
+
+
+class _OutsideApi(Convertor[str]):
+    """Any path but those of the API: an unknown one of these must not look like a page that can be fetched."""
+
+    regex = "(?!api/).*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("outside_api", _OutsideApi())
 
 
 @dataclass(frozen=True)
@@ -49,7 +74,8 @@ class StaticFile:
     @classmethod
     def read(cls, path: Path, caching: str) -> "StaticFile":
         content = path.read_bytes()
-        packed = gzip.compress(content, mtime=0) if path.suffix in COMPRESSIBLE else None
+        worth_it = path.suffix in COMPRESSIBLE and len(content) >= MIN_PACKED_BYTES
+        packed = gzip.compress(content, mtime=0) if worth_it else None
         return cls(content, packed, TYPES.get(path.suffix, "application/octet-stream"), caching)
 
     def answer(self, request: Request) -> Response:
@@ -72,13 +98,13 @@ def gallery_routes(folder: Path) -> APIRouter:
         if found := files.get(path):
             return found.answer(request)
         known = path in PAGES or WALK_PAGE.fullmatch(path)
-        if not known and (_is_api_or_asset(path) or not _wants_page(request)):
+        if not known and (path.startswith("/assets/") or not _wants_page(request)):
             raise HTTPException(404)
         content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), gallery)).encode()
         headers = {"Cache-Control": REVALIDATE, "Content-Type": TYPES[".html"]}
         return _packed(content, gzip.compress(content), request, headers, 200 if known else 404)
 
-    router.add_api_route("/{path:path}", page, methods=["GET"])
+    router.add_api_route("/{path:outside_api}", page, methods=["GET"])
     return router
 
 
@@ -97,11 +123,6 @@ def _read(folder: Path) -> tuple[str, dict[str, StaticFile]]:
         if path.is_file() and name != "/index.html":
             files[name] = StaticFile.read(path, IMMUTABLE if name.startswith("/assets/") else REVALIDATE)
     return shell, files
-
-
-def _is_api_or_asset(path: str) -> bool:
-    """Unknown API paths and missing assets are not pages."""
-    return path.startswith(("/api/", "/assets/"))
 
 
 def _wants_page(request: Request) -> bool:

@@ -25,18 +25,20 @@ from momalisa_api.problems import (
     WalkCancelled,
     WalkFailed,
     WalkNotFound,
+    WalkUnfinished,
 )
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
-from momalisa_api.web.routes.auth import Caller, Owner
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
     BlocklistDep,
     BucketDep,
     CardDep,
+    CatalogueDep,
     GalleryDep,
     IntakeDep,
     KnownWalk,
@@ -51,10 +53,10 @@ from momalisa_api.web.routes.schemas import Listing, RequestResource, WalkResour
 # The films that one GET can answer with, by media type.
 DOWNLOADS = {kind.media_type: kind for kind in FILM_KINDS.values() if kind.download}
 OFFERED = (*DOWNLOADS, "application/json")
-RETRY_AFTER_S = 2
 OWNERS_ONLY = "Only owners of the request can do this. Send the cookie that you received with your POST, or an API key."
 LOCATION = {"Location": {"description": "URL of the walk.", "schema": {"type": "string"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before the next request.", "schema": {"type": "string"}}}
+WALK_AS_JSON = {"application/json": {"schema": {"$ref": f"#/components/schemas/{WalkResource.__name__}"}}}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(tags=["walks"])
@@ -62,17 +64,20 @@ router = APIRouter(tags=["walks"])
 
 @router.get(
     "/walk",
-    summary="Get a walk between two prompts",
-    response_model=WalkResource,
+    summary="Get the film of a walk",
+    response_class=Response,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses={
         200: {
             "description": "The walk is done: the GIF, or the format in Accept",
-            "content": {media_type: BINARY for media_type in DOWNLOADS},
+            # The default comes first: generated clients read this.
+            "content": {media_type: BINARY for media_type in DOWNLOADS} | WALK_AS_JSON,
         },
         206: {"description": "The requested range", "content": {media_type: BINARY for media_type in DOWNLOADS}},
         304: {"description": "Not modified"},
         202: {
-            "description": "The walk is not finished: request it again after Retry-After",
+            "description": "To Accept: application/json, while the walk is not finished: request it again after "
+            "Retry-After",
             "model": WalkResource,
             "headers": LOCATION | RETRY_AFTER,
         },
@@ -86,6 +91,7 @@ router = APIRouter(tags=["walks"])
             WalkFailed,
             QuotaExceeded,
             CookieNeeded,
+            WalkUnfinished,
             QueueFull,
             BucketUnavailable,
             CatalogueUnavailable,
@@ -100,6 +106,7 @@ async def get_film(
     intake: IntakeDep,
     live: LiveUpdatesDep,
     views: WalkViewsDep,
+    catalogue: CatalogueDep,
     bucket: BucketDep,
     caller: Caller,
     conditions: ConditionsDep,
@@ -108,19 +115,25 @@ async def get_film(
     ] = None,
     prefer: Annotated[str | None, Header(description="wait=20 waits up to 20 s for the walk (long poll).")] = None,
 ) -> Response:
-    """Get the film of a walk between two prompts. Starts the walk if it is new; repeat the request until it is done."""
+    """Get the film of a walk between prompts. A GET starts the walk if it is new; repeat it until the walk is done.
+
+    A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
+    """
     media_type = preferred(accept, OFFERED)
     if media_type is None:
         raise NotAcceptable(f"Accept one of {', '.join(OFFERED)}.")
     if media_type in DOWNLOADS and DOWNLOADS[media_type].needs_video and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
-    spec = complete(query, query.stops, card, settings)
+    spec = complete(query, query.named_stops, card, settings)
     blocklist.check(spec)
-    found, _ = await intake.request(spec, caller, known=caller != ANONYMOUS)
-    found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
+    if conditions.headers_only:
+        found = await catalogue.get(spec.id)
+    else:
+        found, _ = await intake.request(spec, caller, listed=query.listed, known=caller != ANONYMOUS)
+        found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
     if found.state is not State.DONE:
-        return await _unfinished(found, views)
+        return await _unfinished(found, media_type, views)
     # This URL names a request, not a walk: its meaning changes with the model card.
     headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id), "Cache-Control": "no-cache"}
     if media_type not in DOWNLOADS:
@@ -134,6 +147,7 @@ async def get_film(
     "/walks",
     summary="Create a walk",
     status_code=201,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses={
         201: {"description": "The walk was started", "headers": LOCATION},
         200: {"description": "The walk existed already", "model": WalkResource, "headers": LOCATION},
@@ -199,6 +213,7 @@ async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViews
 @router.get(
     "/walks/{walk_id}/request",
     summary="Get your request",
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=documented(UnknownKey, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, response: Response) -> RequestResource:
@@ -263,10 +278,15 @@ def _raise_if_failed(found: Walk) -> None:
         raise WalkCancelled(f"No request for it was left. {again}")
 
 
-async def _unfinished(found: Walk, views: WalkViews) -> Response:
+async def _unfinished(found: Walk, media_type: str, views: WalkViews) -> Response:
+    """The walk as JSON. Raises WalkUnfinished if a film is requested: clients must not save this as the film."""
+    if media_type in DOWNLOADS:
+        ready = f"{len(found.frames_ready)} of {found.spec.frames} frames are ready"
+        again = f"Send the same request again in {WalkUnfinished.retry_after_s} seconds"
+        raise WalkUnfinished(f"The walk is {found.state}: {ready}. {again}, or follow {walk_url(found.id)}/events.")
     headers = {
         "Location": walk_url(found.id),
-        "Retry-After": str(RETRY_AFTER_S),
+        "Retry-After": str(WalkUnfinished.retry_after_s),
         "Cache-Control": "no-store",
         "Vary": "Accept, Prefer",
     }

@@ -1,0 +1,119 @@
+"""Every limit that a service enforces stands in its OpenAPI document: what is valid by the document is accepted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, assume, given, settings
+from jsonschema import Draft202012Validator
+from schemathesis import GenerationMode
+
+from momalisa_api.app import create_app as create_api
+from momalisa_api.problems import Invalid
+from momalisa_api.settings import Settings as ApiSettings
+from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.web.request import WalkQuery, WalkRequest, complete
+from momalisa_model.app import create_app as create_model
+from momalisa_model.settings import Settings as ModelSettings
+from momalisa_model.wire import RenderRequest
+from tests.support.factories import CARD, write_card
+
+generated = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> ApiSettings:
+    """Limits that are not the defaults: the document must have those of its own server."""
+    return ApiSettings(
+        model_card=write_card(tmp_path), bucket=str(tmp_path), max_stops=3, max_frames=30, max_prompt_chars=20
+    )
+
+
+def cases(document: dict[str, Any], path: str, method: str) -> Any:
+    return schemathesis.openapi.from_dict(document)[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
+
+
+def check_stops(request: WalkQuery | WalkRequest, api: ApiSettings) -> None:
+    """Complete a request. JSON Schema cannot say that a walk has a frame for each stop."""
+    assume(request.frames >= len(request.named_stops))
+    complete(request, request.named_stops, ModelCard.model_validate(CARD), api)
+
+
+def accept(sent: dict[str, Any], api: ApiSettings) -> None:
+    request = WalkRequest.model_validate(sent)
+    complete(request, request.named_stops, ModelCard.model_validate(CARD), api)
+
+
+def with_one_way_of_naming_stops(sent: dict[str, Any], stops: str) -> dict[str, Any]:
+    """JSON Schema could say this, but generators of clients do not understand it."""
+    if sent.get(stops):
+        return {name: value for name, value in sent.items() if name not in ("start", "end")}
+    assume(sent.get("start") is not None and sent.get("end") is not None)
+    return sent
+
+
+def test_a_walk_that_is_valid_by_the_document_is_accepted(api):
+    """Also at every limit: generators try the largest and smallest values."""
+
+    @generated
+    @given(cases(create_api(api).openapi(), "/api/v1/walks", "POST"))
+    def hold(case: schemathesis.Case) -> None:
+        check_stops(WalkRequest.model_validate(with_one_way_of_naming_stops(case.body, "stops")), api)
+
+    hold()
+
+
+def test_a_get_that_is_valid_by_the_document_is_accepted(api):
+    """The parameters of a query have the same limits."""
+
+    @generated
+    @given(cases(create_api(api).openapi(), "/api/v1/walk", "GET"))
+    def hold(case: schemathesis.Case) -> None:
+        check_stops(WalkQuery.model_validate(with_one_way_of_naming_stops(case.query, "stop")), api)
+
+    hold()
+
+
+def test_a_shard_that_is_valid_by_the_document_is_accepted():
+    """Only the limits of the model's card are not in the document: the model may not be loaded yet."""
+    document = create_model(ModelSettings(max_fractions=7)).openapi()
+    fields = document["components"]["schemas"]["Recipe"]["properties"]
+    integers = {name for name, field in fields.items() if field["type"] == "integer"}
+
+    @generated
+    @given(cases(document, "/v1/render", "POST"))
+    def hold(case: schemathesis.Case) -> None:
+        # To JSON Schema, 8.0 is an integer; to the replica it is not.
+        recipe = {name: int(one) if name in integers else one for name, one in case.body["recipe"].items()}
+        sent = {"recipe": recipe, "fractions": case.body["fractions"]}
+        assert len(RenderRequest.model_validate_json(json.dumps(sent)).fractions) <= 7
+
+    hold()
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("width", [0, 8, 33, 520]),
+        ("steps", [0, 51]),
+        ("frames", [1, 31]),
+        ("guidance_scale", [-0.1, 50.1]),
+        ("seed", [-1, 2**32, "Auto"]),
+        ("frame_ms", [19, 2001]),
+        ("scheduler", ["Euler"]),
+        ("start", ["", " \n", "x" * 21, "nul\0"]),
+        ("stops", [["a"], ["a"] * 4, ["a", ""]]),
+    ],
+)
+def test_what_is_refused_is_invalid_by_the_document(api, field, values):
+    """The generator above may miss a limit. Here each value is just beyond one."""
+    schema = create_api(api).openapi()["components"]["schemas"]["WalkRequest"]["properties"][field]
+    others: dict[str, Any] = {} if field == "stops" else {"start": "a", "end": "b"}
+    is_valid: Callable[[Any], bool] = Draft202012Validator(schema).is_valid
+    for value in values:
+        assert not is_valid(value), value
+        with pytest.raises((Invalid, ValueError)):
+            accept({**others, field: value}, api)
