@@ -9,12 +9,14 @@ from PIL import Image
 from momalisa_api.cli import main
 from momalisa_api.films import films
 from momalisa_api.films.metadata import NoSpec, read_spec
+from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.web.request import WalkRequest
 from tests.support.factories import painted, spec
 from tests.support.walk_server import walk_server
 
 SPEC = {
     **spec(stops=("a giraffe 🦒", "b", "c"), frames=3, model="test-model", revision="1").model_dump(mode="json"),
+    "version": SPEC_VERSION,
     "seed": 7,
     "fractions": [0.0, 0.5, 1.0],
     "smoothness": None,
@@ -85,9 +87,8 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
         code = run(str(film(tmp_path / "walk.mp4")), "--url", url, "--out", str(tmp_path / "again.gif"))
     assert code == 0
     [request] = requests
-    decided = {
-        name: value for name, value in SPEC.items() if name not in ("model", "revision", "fractions", "smoothness")
-    }
+    others = ("version", "model", "revision", "fractions", "smoothness")
+    decided = {name: value for name, value in SPEC.items() if name not in others}
     assert request == decided
     assert WalkRequest.model_validate(request).named_stops == tuple(SPEC["stops"])
     assert (tmp_path / "again.gif").read_bytes() == b"a film"
@@ -107,7 +108,21 @@ def test_show_prints_the_spec_and_needs_no_server(tmp_path, capsys):
     """What was this walk?"""
     assert run(str(film(tmp_path / "walk.gif")), "--show", "--url", "http://127.0.0.1:9") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown == {name: value for name, value in SPEC.items() if name not in ("fractions", "smoothness")}
+    assert shown == {name: value for name, value in SPEC.items() if name not in ("version", "fractions", "smoothness")}
+
+
+def test_a_film_of_the_first_releases_is_of_a_uniform_walk(tmp_path, capsys):
+    """They had no other spacing, and no word for it; today's default is even."""
+    older = {name: value for name, value in SPEC.items() if name not in ("version", "spacing")}
+    assert run(str(film(tmp_path / "walk.gif", json.dumps(older))), "--show") == 0
+    assert json.loads(capsys.readouterr().out)["spacing"] == "uniform"
+
+
+@pytest.mark.parametrize("version", [SPEC_VERSION + 1, 0, "new", None])
+def test_a_film_of_a_newer_release_is_refused(tmp_path, capsys, version):
+    """Its fields may have another meaning."""
+    assert run(str(film(tmp_path / "walk.gif", json.dumps({**SPEC, "version": version}))), "--show") == 2
+    assert "is a film of a newer release" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nothing.gif", "."])

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from momalisa_api.cli.errors import CommandError
 from momalisa_api.films.metadata import NoSpec, read_spec
+from momalisa_api.walks.spec import read_forward
 
 # The rest of a spec is the choice of the server.
 REQUEST_FIELDS: Final = (
@@ -23,7 +24,7 @@ REQUEST_FIELDS: Final = (
     "mp4_there_and_back",
 )
 
-MEASURED: Final = ("fractions", "smoothness")
+NOT_OF_THE_SPEC: Final = ("version", "fractions", "smoothness")
 
 
 def spec_of(film: Path) -> dict[str, Any]:
@@ -36,7 +37,12 @@ def spec_of(film: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise CommandError(f"Could not read {film}: {error.strerror or error}.", 2) from error
-    return {name: value for name, value in carried.items() if name not in MEASURED}
+    try:
+        # The films of the first releases have no version.
+        spec = read_forward(carried, carried.get("version", 1))
+    except ValueError as error:
+        raise CommandError(f"{film} is a film of a newer release ({error}). Install that release.", 2) from error
+    return {name: value for name, value in spec.items() if name not in NOT_OF_THE_SPEC}
 
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:

@@ -84,13 +84,7 @@ class WalkSpec(RenderSettings):
     @classmethod
     def from_stored(cls, content: object, version: int) -> Self:
         """Read a stored spec of this version or an older one. Raises ValueError for any other content."""
-        if not isinstance(content, dict):
-            raise ValueError(f"a spec is a JSON object, not {type(content).__name__}")
-        if not 1 <= version <= SPEC_VERSION:
-            raise ValueError(f"version {version} of a spec is unknown; this release reads 1 to {SPEC_VERSION}")
-        for later in range(version + 1, SPEC_VERSION + 1):
-            content = {**ADDED_FIELDS[later], **content}
-        return cls.model_validate(content)
+        return cls.model_validate(read_forward(content, version))
 
     @property
     def legs(self) -> tuple[int, ...]:
@@ -101,6 +95,17 @@ class WalkSpec(RenderSettings):
         """One recipe per leg, in the walk's order."""
         settings = self.model_dump(include=set(RenderSettings.model_fields))
         return tuple(Recipe(start=start, end=end, seed=seed, **settings) for start, end in pairwise(self.stops))
+
+
+def read_forward(content: object, version: object) -> dict[str, Any]:
+    """A stored spec with the fields that later versions added. Raises ValueError for an unknown version."""
+    if not isinstance(content, dict):
+        raise ValueError(f"a spec is a JSON object, not {type(content).__name__}")
+    if not isinstance(version, int) or not 1 <= version <= SPEC_VERSION:
+        raise ValueError(f"version {version} of a spec is unknown; this release reads 1 to {SPEC_VERSION}")
+    for later in range(version + 1, SPEC_VERSION + 1):
+        content = {**ADDED_FIELDS[later], **content}
+    return content
 
 
 @dataclass(frozen=True, slots=True)
