@@ -194,6 +194,8 @@ def main(arguments: list[str] | None = None) -> None:
         (print_card if chosen.command == "card" else serve)(settings)
     except ValidationError as error:
         sys.exit(f"momalisa-model: {' '.join(map(_setting_in_words, error.errors()))}")
+    except OSError as error:
+        sys.exit(f"momalisa-model: {error}")
     except Problem as problem:
         cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
         sys.exit(f"momalisa-model: {problem}{cause}")
@@ -202,7 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _setting_in_words(error: ErrorDetails) -> str:
     # pydantic names a field by its first alias, which has the prefix already.
     name = str(error["loc"][0]).upper().removeprefix("MOMALISA_")
-    return f"MOMALISA_{name}: {error['msg'].replace('Input should', 'must')}."
+    message = error["msg"].replace("Input should", "must").removeprefix("Value error, ")
+    return f"MOMALISA_{name}: {message}."
 
 
 if __name__ == "__main__":

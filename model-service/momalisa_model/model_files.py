@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def find_files(model_id: str, wanted: str | None, dtype: torch.dtype) -> ModelFi
     a model that cannot be used. Raises UnsuitableModel. Its message contains no path, because it is sent over HTTP.
     """
     folder = Path(model_id)
-    if folder.is_dir():
+    # False also for a name that is no path, where Path.is_dir raises OSError.
+    if os.path.isdir(model_id):  # noqa: PTH112
         return _in_folder(folder, wanted, dtype)
     if folder.is_absolute() or model_id.count("/") != 1:
         raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
