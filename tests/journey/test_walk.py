@@ -75,6 +75,7 @@ def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_pat
         assert len(list(mp4.decode(video=0))) == 25
         comment = json.loads(mp4.metadata["comment"])
     assert comment.pop("fractions") == [number / 24 for number in range(25)]
+    assert comment.pop("version") == 2
     assert comment == {**walk["spec"], "smoothness": walk["smoothness"]}
 
 
