@@ -180,6 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         description="Render frames of a walk with one diffusion model on one device.",
         epilog="All settings are environment variables; docs/configuration.md lists them.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "command",
         nargs="?",

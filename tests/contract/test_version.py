@@ -12,6 +12,7 @@ import pytest
 import momalisa_api
 import momalisa_model
 from scripts import bump
+from tests.support.processes import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 CHANGELOG = """# Changelog
@@ -202,3 +203,10 @@ def test_bump_refuses_a_version_that_is_not_newer(checkout, current, older):
     refused = run_bump(checkout, older.format(current=current))
     assert refused.returncode == 1
     assert "is not newer than" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["momalisa", "momalisa-model"])
+def test_both_commands_print_their_version(command: str) -> None:
+    """The first question in a report of a fault."""
+    printed = subprocess.run([SCRIPTS / command, "--version"], check=True, capture_output=True, text=True)
+    assert printed.stdout == f"{command} {momalisa_api.__version__}\n"

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from momalisa_api import __version__
 from momalisa_api.cli import argument_types
 from momalisa_api.cli.errors import CommandError
 from momalisa_api.films.kinds import FilmName
@@ -95,6 +96,7 @@ def _print_any_text() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="momalisa", description="Walks in the latent space of a diffusion model.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the API server; configured by MOMALISA_ environment variables")
     serve.add_argument(
