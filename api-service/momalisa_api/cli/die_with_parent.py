@@ -1,7 +1,8 @@
 """Runs a command that ends with its parent: die_with_parent.py PARENT[:SIGNAL] COMMAND [ARGUMENT…].
 
 PARENT is the parent's process id. On Linux, the kernel sends the command a signal, SIGKILL by default, when the thread
-that started it ends, for whatever reason. Elsewhere this process stays beside the command and looks for its parent.
+that started it ends, for whatever reason. Elsewhere this process stays beside the command and looks for its parent; to
+end the command, send a signal to the process group of both.
 It needs no other module of this package, so that it starts in milliseconds.
 """
 
@@ -51,10 +52,10 @@ def _set_parent_death_signal(number: int) -> bool:
 def _watch(parent: int, death_signal: int, command: list[str]) -> int:
     """Run a command beside this process. Returns its exit code as a shell would."""
     with subprocess.Popen(command) as process:
-        # A terminal sends Ctrl-C to the command, too, where a second one would mean more than the first.
-        signal.signal(signal.SIGINT, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda received, _: process.send_signal(received))
+        # Terminals and callers signal the whole process group, so the command has got it already, and a second signal
+        # would mean more than the first.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
         while True:
             try:
                 code = process.wait(LOOK_S)

@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -96,11 +97,12 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
             time.sleep(READY_POLL_S)
         yield url
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(UP_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _supervise(commands: list[SupervisedCommand], url: str) -> int:
