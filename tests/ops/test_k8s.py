@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,9 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 NEEDS = {"gateway-tls": "gateway"}
 # What kind's own pods request on its one node: cores and bytes.
 KIND = (0.95, 290 * 2**20)
+LOOPBACK, CLOSED_PORT = "127.0.0.1", 1
+# Of pg_isready's exit codes; 3 is "no attempt".
+NO_RESPONSE = 2
 CONNECTIONS = {
     ("frontend", "web", 8000),
     ("worker", "model", 8100),
@@ -134,6 +139,18 @@ def test_the_local_overlay_fits_two_cores_and_6_gib_also_during_an_update():
     requested = [requests_during_an_update(workload) for workload in workloads(list(overlay("local")))]
     assert sum(cores for cores, _ in requested) + KIND[0] <= 2
     assert sum(memory for _, memory in requested) + KIND[1] <= 6 * 2**30
+
+
+def test_the_migration_asks_for_postgresql_as_a_user_that_the_image_does_not_know(whole: list[Manifest]):
+    """Without a name for its user, in /etc/passwd or given, pg_isready asks nobody: the Job would wait for ever."""
+    spec = pod(one(whole, "Job", "migrate"))
+    [waiting] = [each for each in spec["initContainers"] if each["name"] == "wait-for-postgres"]
+    [call] = re.findall(r"until (pg_isready .*?);", waiting["command"][-1])
+    program = shutil.which("pg_isready") or max(Path("/usr/lib/postgresql").glob("*/bin/pg_isready"))
+    arguments = [f"--host={LOOPBACK}" if each.startswith("--host=") else each for each in call.split()[1:]]
+    user = spec["securityContext"]["runAsUser"] if os.getuid() == 0 else None
+    done = subprocess.run([program, *arguments, f"--port={CLOSED_PORT}"], user=user, cwd="/", check=False)
+    assert done.returncode == NO_RESPONSE
 
 
 def test_replicas_scale_from_zero_by_pending_frames(whole: list[Manifest]):
