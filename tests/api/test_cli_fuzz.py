@@ -211,6 +211,7 @@ def real(folder: Path, *arguments: str | bytes, **environment: str) -> subproces
         (["walk", "a", "b", "--url", "http://[::1"], {}, 2, "--url: must be the address of a server"),
         (["walk", "a", b"\xff"], {}, 2, "must be valid UTF-8"),
         (["walk", "a", "b", "--out", "x" * 300 + ".gif"], {}, 2, "not a usable file name: File name too long"),
+        (["walk", "a", "b", "--url", f"http://{REFUSED}", "--out", "loop.gif"], {}, 3, "No server responds"),
         (["walk", "a", "b", "--local"], {}, 2, "Cannot write .run/up.log"),
         (["walk", "a", "b"], {"MOMALISA_URL": "nonsense"}, 2, "MOMALISA_URL: must be the address of a server"),
         (["up"], {"MOMALISA_PORT": "99999"}, 2, "99999 is not a valid port"),
@@ -232,6 +233,7 @@ def real(folder: Path, *arguments: str | bytes, **environment: str) -> subproces
 def test_what_went_wrong_is_a_sentence(tmp_path, arguments, environment, code, sentence):
     """As real processes; `.run` is a file, which is as good as a folder without permission also for root."""
     (tmp_path / ".run").write_text("no database, no film, no folder")
+    (tmp_path / "loop.gif").symlink_to("loop.gif")
     done = real(tmp_path, *arguments, **environment)
     assert done.returncode == code
     assert sentence in done.stderr.decode()

@@ -1,6 +1,7 @@
 """`momalisa replay`: the walk of a film again, from what the film carries."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,30 @@ def test_a_film_that_is_cut_off_or_damaged_is_no_film(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no JSON", "[]", "{}", '{"stops": 1}', TEXT.replace("7", "NaN"), TEXT.replace("b", "\\ud800")]
+    "text",
+    [
+        *("", "no JSON", "[]", "{}", '{"stops": 1}', "[" * 50_000),
+        *(TEXT.replace("7", "NaN"), TEXT.replace("7", "1e999"), TEXT.replace("b", "\\ud800")),
+    ],
+    ids=lambda text: text[:20],
 )
 def test_other_metadata_are_no_spec(tmp_path, text):
     """A comment of another program."""
     with pytest.raises(NoSpec):
         read_spec(film(tmp_path / "walk.gif", text))
+
+
+def test_a_number_in_place_of_the_comment_is_no_film(tmp_path):
+    """As so many bytes it would fill the memory."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = size = 50_000_000
+    Image.new("RGB", (8, 8)).save(tmp_path / "poster.jpg", exif=exif)
+    tracemalloc.start()
+    with pytest.raises(NoSpec):
+        read_spec(tmp_path / "poster.jpg")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < size
 
 
 def test_another_picture_is_no_film(tmp_path):

@@ -81,7 +81,8 @@ def new_file(suffixes: Collection[str]) -> Callable[[str], Path]:
         if path.suffix not in suffixes:
             raise ArgumentTypeError(f"the file name must end in {', '.join(suffixes)}")
         try:
-            folder = path.resolve().parent
+            # Of a symbolic link, too: the film replaces it.
+            folder = path.absolute().parent
             if path.is_dir():
                 raise ArgumentTypeError(f"{path} is a folder")
             if not folder.is_dir():

@@ -5,7 +5,7 @@ import json
 import struct
 import warnings
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, Final
 
 from PIL import Image
 
@@ -28,18 +28,14 @@ def read_spec(film: Path) -> dict[str, Any]:
         file.seek(0)
         comment = _mp4_comment(file) if begin[4:8] == b"ftyp" else _picture_comment(file)
     try:
-        spec = json.loads(comment, parse_constant=_refuse)
-        # Also lone surrogates, which JSON allows, cannot be sent to a server.
-        json.dumps(spec, ensure_ascii=False).encode()
-    except ValueError as error:
+        spec = json.loads(comment)
+        # What Python reads and cannot send to a server: infinite numbers, lone surrogates.
+        json.dumps(spec, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
         raise NoSpec("the file carries no walk") from error
     if not isinstance(spec, dict) or not spec.keys() >= _NEEDED:
         raise NoSpec("the file carries no walk")
     return spec
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _picture_comment(file: IO[bytes]) -> str:
@@ -49,8 +45,10 @@ def _picture_comment(file: IO[bytes]) -> str:
             if "comment" in picture.info and picture.format == "GIF":
                 return bytes(picture.info["comment"]).decode(errors="replace")
             exif = picture.getexif()
-            comment = bytes(exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT, b""))
+            comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     except (OSError, ValueError, SyntaxError, TypeError, struct.error, Image.DecompressionBombError):
+        return ""
+    if not isinstance(comment, bytes):
         return ""
     if comment.startswith(b"UNICODE\0"):
         return comment[_CODE_BYTES:].decode("utf-16-le" if exif.endian == "<" else "utf-16-be", errors="replace")
