@@ -97,6 +97,14 @@ def test_a_reader_that_goes_away_from_quiet_processes_stops_them():
         assert ended(process) == 0
 
 
+def test_a_full_disk_stops_all_processes():
+    """Without its output, nobody would see what else goes wrong. It must not wait for processes that never end."""
+    with supervising(Path("/dev/full"), replica=FOREVER, api=FOREVER) as process:
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == b"OSError: [Errno 28] No space left on device"
+
+
 def test_a_reader_that_pauses_does_not_hold_up_a_signal():
     """`momalisa up | less`: the pipe is full, and Ctrl-C still works."""
     reader, writer = os.pipe()

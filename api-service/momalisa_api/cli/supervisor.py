@@ -56,9 +56,13 @@ class Supervisor:
         self._stopping = anyio.Event()
         self._killing = anyio.Event()
         self._exit_code = 0
+        self._write_error: OSError | None = None
 
     async def run(self) -> int:
-        """Returns the exit code of the command that ended by itself; 0 after a signal."""
+        """Returns the exit code of the command that ended by itself; 0 after a signal.
+
+        Raises OSError, after everything has stopped, if the output cannot be written, for example to a full disk.
+        """
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with anyio.create_task_group() as watchers:
                 watchers.start_soon(self._obey, signals)
@@ -68,6 +72,8 @@ class Supervisor:
                     for command in self._commands:
                         processes.start_soon(self._keep, command)
                 watchers.cancel_scope.cancel()
+        if self._write_error:
+            raise self._write_error
         return self._exit_code
 
     async def write(self, text: str) -> None:
@@ -82,7 +88,7 @@ class Supervisor:
                     data = data[os.write(self._output, data[: select.PIPE_BUF]) :]
             except OSError as error:
                 if error.errno not in (errno.EPIPE, errno.EIO):
-                    raise
+                    self._write_error = error
                 self._stopping.set()
 
     async def _keep(self, command: SupervisedCommand) -> None:
