@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from momalisa_api.database_url import connect_arguments
 
 MAX_PARALLEL_CALLS: Final = 100
+DAY_S: Final = 86_400
 SQLITE_FILE: Final = re.compile(r"sqlite:///[^?]+")
 POSTGRES: Final = ("postgresql://", "postgres://")
 
@@ -67,14 +68,19 @@ class Settings(StoreSettings):
         10.0,
         description="Time without a heartbeat after which a worker's shards go to another worker, in seconds.",
         ge=1,
+        le=DAY_S,
     )
     reconcile_s: float = Field(
-        15.0, description="Interval between searches for walks whose jobs are missing from the queue, in seconds.", gt=0
+        15.0,
+        description="Interval between searches for walks whose jobs are missing from the queue, in seconds.",
+        gt=0,
+        le=DAY_S,
     )
     live_poll_s: float = Field(
         0.2,
         description="Poll interval for live updates, in seconds; at least 1 on PostgreSQL, which sends notifications.",
         gt=0,
+        le=DAY_S,
     )
     model_card: Path = Field(description="Path of the model card file, the same as on the replicas.")
     replicas: str = Field(
@@ -83,11 +89,14 @@ class Settings(StoreSettings):
         "a DNS name, vertex+https://HOST/v1/projects/P/locations/L/endpoints/E#4 for a Vertex AI endpoint with 4 "
         "parallel calls.",
     )
-    refresh_s: float = Field(2.0, description="Interval between health checks of the replicas, in seconds.", gt=0)
+    refresh_s: float = Field(
+        2.0, description="Interval between health checks of the replicas, in seconds.", gt=0, le=DAY_S
+    )
     shard_timeout_s: float = Field(
         300.0,
         description="Time without data from a replica after which its frames go to another replica, in seconds.",
         gt=0,
+        le=DAY_S,
     )
     shard_tries: int = Field(5, description="Failed attempts at a shard after which its walk fails.", ge=1)
     backup_shards: bool = Field(

@@ -198,6 +198,19 @@ def test_no_arguments_and_no_environment_make_a_traceback(tmp_path, harmless, ca
     assert codes[0] > CASES / 10
 
 
+DURATIONS = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+def test_no_duration_is_endless(tmp_path, monkeypatch, capsys, name, value):
+    """Python cannot compute with it, and says so only after the server has started."""
+    case = {"MOMALISA_MODEL_CARD": str(write_card(tmp_path)), f"MOMALISA_{name.upper()}": value}
+    monkeypatch.setattr(server, "serve", lambda settings: None)
+    assert outcome(["serve"], case) == 2
+    assert f"MOMALISA_{name.upper()}: Input should be" in capsys.readouterr().err
+
+
 def real(folder: Path, *arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "momalisa_api.cli.main", *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MOMALISA_")}
