@@ -228,6 +228,7 @@ def real(folder: Path, *arguments: str | bytes, **environment: str) -> subproces
         (["walk", "a", "b", "--local"], {}, 2, "Cannot write .run/up.log"),
         (["walk", "a", "b"], {"MOMALISA_URL": "nonsense"}, 2, "MOMALISA_URL: must be the address of a server"),
         (["up"], {"MOMALISA_PORT": "99999"}, 2, "99999 is not a valid port"),
+        (["up"], {"MOMALISA_PORT": "9" * 5000}, 2, "is not a valid port"),
         (["up", "--first-port", "65535"], {}, 2, "65536 is not a valid port"),
         (["up"], {"MOMALISA_HOST": "\udcff"}, 2, "is not a host name"),
         (["up", "--replicas", "0"], {}, 2, "--replicas: must be 1 to 100"),

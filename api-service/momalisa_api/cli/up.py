@@ -184,7 +184,8 @@ def _free_ports(count: int) -> list[int]:
 
 def _check_free(host: str, port: str, setting: str) -> None:
     """Raises CommandError, which names the setting, if a server cannot listen there."""
-    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= MAX_PORT):
+    digits = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
+    if not (digits and 1 <= int(port) <= MAX_PORT):
         raise CommandError(f"port {port} is not a valid port. Set {setting} to a port from 1 to {MAX_PORT}.", 2)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
