@@ -267,4 +267,4 @@ bump: ## VERSION=1.2.3: set the version everywhere
 	@$(PYTHON) scripts/bump.py "$(VERSION)"
 
 clean: ## remove everything that `make` and the services wrote here
-	rm -rf $(VENV) .run bucket frontend/node_modules frontend/dist frontend/dist.part tests/ops/k8s/node_modules
+	rm -rf $(VENV) $(VENV).old .run bucket frontend/node_modules frontend/dist frontend/dist.part tests/ops/k8s/node_modules

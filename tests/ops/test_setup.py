@@ -159,3 +159,10 @@ def test_an_environment_without_its_python_is_made_again(project):
     code, steps = make(project)
     assert code == 0
     assert "-m venv" in steps[0]
+
+
+def test_clean_removes_an_environment_whose_removal_was_broken_off(project):
+    """It is moved aside before it is removed."""
+    (project / ".venv.old" / "lib").mkdir(parents=True)
+    subprocess.run(["make", "--silent", "clean"], cwd=project, check=True)
+    assert not (project / ".venv.old").exists()
