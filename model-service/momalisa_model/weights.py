@@ -115,6 +115,7 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
             "missing. The replica's log has the details."
         ) from error
     _check_configurations(pipeline, model)
+    _check_tokenizer(pipeline, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -147,3 +148,19 @@ def _check_configurations(pipeline: Any, model: str) -> None:
         raise UnsuitableModel(f"The UNet of {model} takes embeddings {widths}. Use parts of one model.")
     if unet.addition_embed_type not in (None, "text"):
         raise UnsuitableModel(f"{model} needs pooled embeddings ({unet.addition_embed_type}), which are not supported.")
+
+
+def _check_tokenizer(pipeline: Any, model: str) -> None:
+    """Refuse a tokenizer whose tokens are not those of the text encoder."""
+    tokens, known = pipeline.tokenizer.get_vocab(), pipeline.text_encoder.config.vocab_size
+    # Without its files, the library makes a tokenizer for which all words are the same unknown one.
+    if tokens.keys() <= set(pipeline.tokenizer.all_special_tokens):
+        raise UnsuitableModel(
+            f"The tokenizer of {model} knows no words: it lacks tokenizer.json, or vocab.json and merges.txt. Complete "
+            "the model's files."
+        )
+    if max(tokens.values()) >= known:
+        raise UnsuitableModel(
+            f"The tokenizer of {model} has {max(tokens.values()) + 1} tokens, but its text encoder knows {known}. Use "
+            "parts of one model."
+        )

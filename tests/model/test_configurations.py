@@ -109,3 +109,24 @@ def test_a_field_that_only_the_librarys_constructor_reads_gives_a_sentence_too(w
     file = "unet/config.json"
     with pytest.raises(UnsuitableModel, match="The parts of whole could not be put together"):
         load(settings_for(model_with(file, config_of(whole, file) | {"_diffusers_version": None})))
+
+
+@pytest.mark.parametrize("files", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")])
+def test_a_tokenizer_without_its_words_is_refused(whole, tmp_path, settings_for, files):
+    """The library makes an empty one, for which every word is unknown: all prompts would make the same picture."""
+    folder = Path(shutil.copytree(whole, tmp_path / "whole"))
+    for file in files:
+        (folder / "tokenizer" / file).unlink()
+    with pytest.raises(UnsuitableModel, match="The tokenizer of whole knows no words"):
+        load(settings_for(str(folder)))
+
+
+def test_a_tokenizer_with_more_words_than_the_text_encoder_is_refused(whole, tmp_path, settings_for):
+    """A prompt with one of them would be a failure on the device, after which a GPU renders nothing any more."""
+    folder = Path(shutil.copytree(whole, tmp_path / "whole"))
+    file = folder / "tokenizer" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["unheard"] = 5000
+    file.write_text(json.dumps(content))
+    with pytest.raises(UnsuitableModel, match="The tokenizer of whole has 5001 tokens, but its text encoder knows"):
+        load(settings_for(str(folder)))
