@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic_settings import BaseSettings
 
 from momalisa_api.settings import Settings as ApiSettings
@@ -168,6 +169,15 @@ def test_every_setting_can_be_set(names: tuple[str, ...], kind: type[BaseSetting
         settings = {f"MOMALISA_{field.upper()}" for field in kind.model_fields}
         assert settings - fixed - BY_OVERRIDE == passed & settings
         assert passed <= settings
+
+
+def test_a_file_that_does_not_exist_is_not_created_as_a_folder() -> None:
+    """Compose would do so with root's permissions, and the services would complain about a folder of that name."""
+    for file in (COMPOSE, *OVERRIDES):
+        content = yaml.safe_load(file.read_text())
+        parts = [part for part in (*content["services"].values(), *content.values()) if "volumes" in part]
+        mounts = [mount for part in parts for mount in part["volumes"] if "${" in str(mount)]
+        assert all(mount["type"] == "bind" and mount["bind"] == {"create_host_path": False} for mount in mounts), file
 
 
 def test_the_blocklist_is_empty_unless_a_file_is_named() -> None:
