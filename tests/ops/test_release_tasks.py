@@ -102,3 +102,15 @@ def test_a_migration_that_waits_for_its_database_names_the_databases_pod(release
     failed = release.play("wait", k8s_release_manifests=[], k8s_release_wait_s=1)
     assert failed.code == 2
     assert "\nPod postgres-0 is not ready. The end of its log:\nlog of postgres-0\n" in failed.error
+
+
+def test_a_cluster_without_keda_has_none_of_its_resources_to_delete(tmp_path: Path) -> None:
+    """With an overlay without autoscaling, the release would fail at its last step."""
+    (tmp_path / "cluster").mkdir()
+    key, labels = "momalisa/ConfigMap/old", {"app.kubernetes.io/part-of": "momalisa"}
+    with FakeCluster(build(DEPLOYMENT.parent / "k8s/overlays/local")).running(tmp_path / "cluster") as cluster:
+        metadata = {"name": "old", "namespace": "momalisa", "labels": labels}
+        cluster.objects[key] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        pruned = ReleaseTasks(cluster, tmp_path).play("prune", k8s_release_manifests=[])
+    assert pruned.code == 0, pruned.error
+    assert key not in cluster.objects
