@@ -92,5 +92,5 @@ def _date(header: str | None) -> datetime | None:
     """The time that a header names; None for anything else, which is ignored."""
     try:
         return parsedate_to_datetime(header or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
