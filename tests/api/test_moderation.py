@@ -86,6 +86,8 @@ async def test_blocked_words_are_refused_as_whole_words_and_are_not_named(settin
         ("stra\u00dfe", "a STRASSE"),
         ("\ufb01re", "a FIRE"),
         ("dragon", "a dra\u00adg\u200bon"),
+        ("dragon", "a dr\u034fag\ufe0fo\u3164n"),
+        ("dra\ufe0egon", "a dragon"),
         ("red dragon", "a red\u00a0dragon"),
     ],
 )
@@ -103,6 +105,15 @@ def test_a_comment_after_a_byte_order_mark_blocks_nothing(tmp_path):
     path = tmp_path / "blocklist"
     path.write_bytes("\ufeff# dragon\n  # giraffe\n".encode())
     Blocklist.read(path).check(spec(("a dragon", "a # giraffe")))
+
+
+def test_a_line_of_invisible_characters_blocks_nothing(tmp_path):
+    """Byte order marks are left between files that were put together."""
+    path = tmp_path / "blocklist"
+    path.write_bytes("dragon\n\ufeff\n\u200b\u00ad\n".encode())
+    Blocklist.read(path).check(spec(("a wave, blue", "(a giraffe)")))
+    with pytest.raises(PromptBlocked):
+        Blocklist.read(path).check(spec(("a dragon", "a giraffe")))
 
 
 @pytest.mark.parametrize("content", ["caf\u00e9\n".encode("latin-1"), "caf\u00e9\n".encode("utf-16"), None])

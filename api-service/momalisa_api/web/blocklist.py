@@ -4,18 +4,25 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from momalisa_api.problems import PromptBlocked
 from momalisa_api.walks.spec import WalkSpec
+
+# Invisible characters outside of category Cf: from Default_Ignorable_Code_Point of the Unicode Standard.
+_IGNORABLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class Blocklist:
     """Words and phrases that prompts must not contain: whole words, in any case and any Unicode form."""
 
     def __init__(self, phrases: Iterable[str] = ()) -> None:
+        # A phrase can have invisible characters only. As a pattern it would match nearly every prompt.
+        words = [found for phrase in phrases if (found := _folded(phrase).split())]
         # Any white space between the words of a phrase matches.
-        blocked = [r"\s+".join(map(re.escape, _folded(phrase).split())) for phrase in phrases]
+        blocked = [r"\s+".join(map(re.escape, phrase)) for phrase in words]
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(blocked)})(?!\w)") if blocked else None
 
     @classmethod
@@ -44,5 +51,5 @@ def _folded(text: str) -> str:
 
     Source: NFKC_Casefold of the Unicode Standard, section 3.13.
     """
-    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    visible = "".join(found for found in _IGNORABLE.sub("", text) if unicodedata.category(found) != "Cf")
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
