@@ -167,6 +167,15 @@ DAMAGED: list[dict[str, Any]] = [
     {"layout": {"points": "none"}},
     {"plan": 7},
     {"smoothness": {"evenness": "very"}},
+    {"smoothness": 0},
+    {"spec": {**spec().model_dump(mode="json"), "stops": ["a giraffe"]}},
+    {"spec": {**spec().model_dump(mode="json"), "frames": 1}},
+    {"layout": {"seed": 0, "settled": False, "points": []}},
+    {"layout": {"seed": 0, "settled": False, "points": [[0, 1, 0.5]]}},
+    {"state": "done", "layout": {"seed": 0, "settled": False, "points": [[0, 0, 0.5]]}},
+    {"plan": [[0, 25]]},
+    {"films": [5]},
+    {"warnings": [None]},
 ]
 
 

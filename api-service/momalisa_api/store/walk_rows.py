@@ -134,7 +134,7 @@ def _unreadable(engine: AsyncEngine) -> set[str]:
 
 def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
     spec = WalkSpec.from_stored(row.spec, row.spec_version)
-    return Walk(
+    walk = Walk(
         id=row.id,
         number=row.number,
         spec=spec,
@@ -148,7 +148,21 @@ def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
         stored=frozenset(range(spec.frames) if stored is None else stored),
         films=frozenset(row.films),
         warnings=tuple(row.warnings),
-        smoothness=row.smoothness and Smoothness.model_validate(row.smoothness),
+        smoothness=None if row.smoothness is None else Smoothness.model_validate(row.smoothness),
         error=row.error,
         created_at=row.created_at.replace(tzinfo=UTC),
     )
+    _check(walk)
+    return walk
+
+
+def _check(walk: Walk) -> None:
+    """Raise ValueError for parts that do not fit together: showing or rendering such a walk would fail."""
+    points = len(walk.layout.points)
+    if not all(0 <= point.leg < len(walk.spec.stops) - 1 for point in walk.layout.points):
+        raise ValueError("a point of its layout is on a leg that it does not have")
+    planned = (number for shard in walk.plan or () for number in shard)
+    if not points or not all(0 <= number < points for number in (*walk.stored, *planned)):
+        raise ValueError("its layout lacks points that are stored or planned")
+    if not all(isinstance(text, str) for text in (*walk.films, *walk.warnings)):
+        raise ValueError("its films and warnings are not texts")

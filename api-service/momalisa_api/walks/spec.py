@@ -84,7 +84,10 @@ class WalkSpec(RenderSettings):
     @classmethod
     def from_stored(cls, content: object, version: int) -> Self:
         """Read a stored spec of this version or an older one. Raises ValueError for any other content."""
-        return cls.model_validate(read_forward(content, version))
+        spec = cls.model_validate(read_forward(content, version))
+        if not 2 <= len(spec.stops) <= spec.frames:
+            raise ValueError(f"{len(spec.stops)} stops and {spec.frames} frames are no walk")
+        return spec
 
     @property
     def legs(self) -> tuple[int, ...]:
