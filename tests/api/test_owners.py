@@ -182,8 +182,10 @@ async def test_a_caller_without_a_cookie_cannot_fill_the_queue(settings, fleet):
         flood = [await post(client, seed) for seed in range(25)]
         assert [answer.status_code for answer in flood] == [201] * 13 + [429] * 12
         assert "half full" in flood[-1].json()["detail"]
+        assert flood[-1].headers["retry-after"] == "1"
         client.cookies.clear()
-        assert (await client.get("/api/v1/walk?start=a&end=b")).status_code == 429
+        got = await client.get("/api/v1/walk?start=a&end=b")
+        assert (got.status_code, got.headers["retry-after"]) == (429, "60"), "a GET gets no cookie to come again with"
         assert (await post(client, 30, Authorization=f"Bearer {key}")).status_code == 201
         refused = await post(client, 31)
         cookie = refused.headers["set-cookie"].partition(";")[0]

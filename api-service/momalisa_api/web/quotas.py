@@ -7,8 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from momalisa_api.problems import CookieNeeded, QueueFull, QuotaExceeded
 from momalisa_api.settings import Settings
 from momalisa_api.store.fair_queue import load_of, waiting
+from momalisa_api.store.owners import ANONYMOUS
 
 DAY = timedelta(days=1)
+# Until a queue with too many walks may have room.
+QUEUE_RETRY_S = 60
 
 
 class Quotas:
@@ -25,12 +28,13 @@ class Quotas:
         """
         queued, places = await waiting(connection), self._settings.max_queued_walks
         if queued >= places:
-            raise QueueFull(f"{queued:,} walks are queued, which is the limit. Retry in a minute.", retry_after_s=60)
+            raise QueueFull(f"{queued:,} walks are queued, which is the limit. Retry in a minute.", QUEUE_RETRY_S)
         if not known and queued >= (places + 1) // 2:
             raise CookieNeeded(
                 "The queue is half full, and the rest of it is for callers with a cookie or an API key. "
                 "POST the walk with an API key, or repeat your POST with the cookie that its answer sets.",
-                retry_after_s=1,
+                # The answer to a GET sets no cookie, so it has to wait for room.
+                retry_after_s=QUEUE_RETRY_S if owner == ANONYMOUS else 1,
             )
         now = datetime.now(UTC)
         load = await load_of(connection, owner, now - DAY)
