@@ -23,6 +23,7 @@ from momalisa_api.settings import Settings
 from momalisa_api.store import schema
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
+from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.queue import migrate_queue
@@ -201,6 +202,18 @@ async def test_an_unreadable_walk_is_left_out_logged_once_and_counted(engine, co
     assert await catalogue.count_unreadable() == 0
     with pytest.raises(WalkNotFound):
         await catalogue.get(bad)
+
+
+@pytest.mark.parametrize("columns", [{"spec_version": SPEC_VERSION + 1}, {"spec": {}}], ids=str)
+async def test_the_autoscaler_keeps_no_replica_for_an_unreadable_walk(engine, columns):
+    """Nothing renders it, so it would stay pending for ever, for example after a rollback."""
+    catalogue = Catalogue(engine)
+    bad, _ = await catalogue.request(spec(frames=9), "somebody")
+    await catalogue.request(spec(frames=5), "somebody")
+    async with engine.begin() as connection:
+        await damage(connection, bad.id, **columns)
+    assert [walk.spec.frames async for walk in catalogue.open_walks()] == [5]
+    assert await FairQueue(engine).frames_pending() == 5
 
 
 async def test_an_unreadable_walk_is_replaced_when_it_is_requested_again(engine):

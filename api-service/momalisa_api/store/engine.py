@@ -134,6 +134,12 @@ def outage_of(engine: AsyncEngine) -> Outage:
     return outage
 
 
+def unreadable_of(engine: AsyncEngine) -> set[str]:
+    """The ids of the walks that this process could not read: one set for all users of the engine."""
+    ids: set[str] = engine.get_execution_options()["unreadable"]
+    return ids
+
+
 def answer_limit_s(engine: AsyncEngine) -> float:
     """Seconds after which a database that does not respond counts as unavailable."""
     limit_s: float = engine.get_execution_options()["answer_s"]

@@ -8,8 +8,9 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import transaction, unreadable_of
 from momalisa_api.store.tables import asks, landings, walks
+from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.walks.walk import OPEN, State
 
 OF_PLAN: Final = and_(landings.c.walk_id == walks.c.id, landings.c.plan == walks.c.plans)
@@ -52,8 +53,13 @@ class FairQueue:
         return {state: found.get(state, 0) for state in State}
 
     async def frames_pending(self) -> int:
-        """The number of frames that unfinished walks still need: the same in every process."""
-        query = select(func.coalesce(func.sum(MISSING), 0)).where(walks.c.state.in_(OPEN))
+        """The number of frames that unfinished walks still need.
+
+        Without walks of newer releases, and others that this process could not read: nothing renders them, and the
+        autoscaler would keep replicas for ever.
+        """
+        readable = (walks.c.spec_version <= SPEC_VERSION) & walks.c.id.not_in(list(unreadable_of(self._engine)))
+        query = select(func.coalesce(func.sum(MISSING), 0)).where(walks.c.state.in_(OPEN), readable)
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 

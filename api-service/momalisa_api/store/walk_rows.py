@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import Gone, WalkNotFound
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import transaction, unreadable_of
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
 from momalisa_api.walks.smoothness import Smoothness
@@ -88,7 +88,7 @@ async def read_page(
 
 async def count_unreadable(engine: AsyncEngine) -> int:
     """How many of the walks that this process could not read are still in the catalogue, and still unreadable."""
-    known = _unreadable(engine)
+    known = unreadable_of(engine)
     if known:
         async with transaction(engine) as connection:
             rows, stored = await _fetch(connection, select(walks).where(walks.c.id.in_(list(known))))
@@ -115,7 +115,7 @@ async def _fetch(connection: AsyncConnection, query: Select[Any]) -> tuple[Seque
 
 def _readable(connection: AsyncConnection, rows: Iterable[Row[Any]], stored: Mapping[str, set[int]]) -> list[Walk]:
     """The walks of rows, without those that this release cannot read. Each of those is logged once."""
-    found, known = list[Walk](), _unreadable(connection.engine)
+    found, known = list[Walk](), unreadable_of(connection.engine)
     for row in rows:
         try:
             found.append(_walk(row, stored.get(row.id)))
@@ -124,12 +124,6 @@ def _readable(connection: AsyncConnection, rows: Iterable[Row[Any]], stored: Map
                 known.add(row.id)
                 log.error("walk cannot be read; delete it with `momalisa purge`", walk=row.id, reason=str(error))
     return found
-
-
-def _unreadable(engine: AsyncEngine) -> set[str]:
-    """The ids of the walks that this process could not read: one set for all users of an engine."""
-    ids: set[str] = engine.get_execution_options()["unreadable"]
-    return ids
 
 
 def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
