@@ -246,6 +246,25 @@ async def test_a_replica_that_was_left_out_is_tried_again(fleet):
         await awake(replicas, 2)
 
 
+async def test_a_replica_that_is_left_out_during_its_check_stays_so(fleet, monkeypatch):
+    """Otherwise shards that the other replicas have lost would wait for it, for minutes."""
+    fleet.add()
+    async with dispatching(fleet, first_left_out_s=3600) as replicas:
+        await awake(replicas, 1)
+        [slot] = replicas._slots.values()
+
+        async def is_fit() -> bool:
+            slot.fit, slot.left_out = False, True
+            return True
+
+        monkeypatch.setattr(slot.replica, "is_fit", is_fit)
+        with anyio.fail_after(10):
+            while not slot.left_out:
+                await anyio.sleep(0.01)
+        await anyio.sleep(0.1)
+        assert replicas.awake == 0
+
+
 async def test_a_walk_that_no_replica_can_render_leaves_none_out(fleet):
     """Not the replicas are broken: they render all other walks meanwhile."""
     for _ in range(2):

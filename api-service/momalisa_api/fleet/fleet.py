@@ -157,8 +157,9 @@ class Fleet:
                 if slot.left_out:
                     await self._leave_out(slot)
                 if time.monotonic() - slot.checked_at > self._refresh_s:
-                    slot.fit = await self._check(slot)
-                    slot.checked_at = time.monotonic()
+                    fit = await self._check(slot)
+                    # Another replica may have rendered what this one lost meanwhile.
+                    slot.fit, slot.checked_at = fit and not slot.left_out, time.monotonic()
                 if not slot.fit:
                     await anyio.sleep(self._refresh_s)
                 elif task := await self._queue.next_for(slot, self._refresh_s):
