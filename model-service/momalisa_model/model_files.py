@@ -124,7 +124,7 @@ def _read_index(folder: Path, model: str) -> dict[str, Any]:
     """The model_index.json of a folder. Refuses every model but Stable Diffusion."""
     try:
         index = dict(json.loads((folder / INDEX).read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
     kind = index.get("_class_name")
     if kind != "StableDiffusionPipeline":

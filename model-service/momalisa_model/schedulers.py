@@ -40,7 +40,7 @@ def load_scheduler(folder: Path, kind: object, model: str) -> Any:
     """
     try:
         config = dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(
             f"{model} has no readable scheduler/scheduler_config.json. Complete the model's files."
         ) from error

@@ -153,6 +153,10 @@ def _check_configurations(pipeline: Any, model: str) -> None:
 def _check_tokenizer(pipeline: Any, model: str) -> None:
     """Refuse a tokenizer whose tokens are not those of the text encoder."""
     tokens, known = pipeline.tokenizer.get_vocab(), pipeline.text_encoder.config.vocab_size
+    if not isinstance(pipeline.tokenizer.model_max_length, int | float):
+        raise UnsuitableModel(
+            f"The model_max_length in the tokenizer_config.json of {model} is not a number. Complete the model's files."
+        )
     # Without its files, the library makes a tokenizer for which all words are the same unknown one.
     if tokens.keys() <= set(pipeline.tokenizer.all_special_tokens):
         raise UnsuitableModel(

@@ -111,6 +111,22 @@ def test_a_field_that_only_the_librarys_constructor_reads_gives_a_sentence_too(w
         load(settings_for(model_with(file, config_of(whole, file) | {"_diffusers_version": None})))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("model_index.json", "[" * 50_000, "whole has no readable model_index.json"),
+        ("scheduler/scheduler_config.json", "[" * 50_000, "whole has no readable scheduler/scheduler_config.json"),
+        ("tokenizer/tokenizer_config.json", '{"model_max_length": "77"}', "The model_max_length .* is not a number"),
+    ],
+)
+def test_odd_json_gives_a_sentence(whole, tmp_path, settings_for, file, content, sentence):
+    """`momalisa-model card` would print a traceback."""
+    folder = Path(shutil.copytree(whole, tmp_path / "whole"))
+    (folder / file).write_text(content)
+    with pytest.raises(UnsuitableModel, match=sentence):
+        load_model(settings_for(str(folder)))
+
+
 @pytest.mark.parametrize("files", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")])
 def test_a_tokenizer_without_its_words_is_refused(whole, tmp_path, settings_for, files):
     """The library makes an empty one, for which every word is unknown: all prompts would make the same picture."""
