@@ -1,22 +1,17 @@
-"""Assembles a replica from settings, model, device queue and routes; and the command momalisa-model."""
+"""Assembles a replica from settings, model, device queue and routes."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import sys
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from momalisa_model import __version__, openapi
 from momalisa_model.body_limit import BodyLimit
 from momalisa_model.lifecycle import LoadedModel, Replica
-from momalisa_model.logs import configure_logs
 from momalisa_model.model_card import card_file, derive_card, read_overrides
 from momalisa_model.predict import PredictRequest, PredictResponse, predict
 from momalisa_model.problem_json import documented, install
@@ -27,7 +22,6 @@ from momalisa_model.problems import (
     NotANumber,
     NotReady,
     OutOfMemory,
-    Problem,
     QueueFull,
     Stopping,
     WrongModel,
@@ -171,43 +165,3 @@ def print_card(settings: Settings) -> None:
     weights = load(settings)
     file = card_file(weights, settings)
     print(derive_card(weights, read_overrides(file) if file else None).model_dump_json(indent=2))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command `momalisa-model [serve | card]`. Exits with status 1 and a message if a setting or model is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="momalisa-model",
-        description="Render frames of a walk with one diffusion model on one device.",
-        epilog="All settings are environment variables; docs/configuration.md lists them.",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=["serve", "card"],
-        default="serve",
-        help="serve: run a replica (default). card: print a model card for the model in MODEL_ID.",
-    )
-    chosen = parser.parse_args(arguments)
-    try:
-        settings = Settings()
-        configure_logs(settings.log_format)
-        (print_card if chosen.command == "card" else serve)(settings)
-    except ValidationError as error:
-        sys.exit(f"momalisa-model: {' '.join(map(_setting_in_words, error.errors()))}")
-    except OSError as error:
-        sys.exit(f"momalisa-model: {error}")
-    except Problem as problem:
-        cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
-        sys.exit(f"momalisa-model: {problem}{cause}")
-
-
-def _setting_in_words(error: ErrorDetails) -> str:
-    # pydantic names a field by its first alias, which has the prefix already.
-    name = str(error["loc"][0]).upper().removeprefix("MOMALISA_")
-    message = error["msg"].replace("Input should", "must").removeprefix("Value error, ")
-    return f"MOMALISA_{name}: {message}."
-
-
-if __name__ == "__main__":
-    main()

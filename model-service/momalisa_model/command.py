@@ -1,19 +1,67 @@
-"""The command `momalisa-model` with its libraries: their import may fail for what the environment says."""
+"""The command `momalisa-model`: arguments and settings first, which takes no time, then torch and diffusers."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-def run_command() -> None:
-    """Run `momalisa-model`. Exits with status 1 and a message if its libraries cannot be loaded."""
+from momalisa_model import __version__
+from momalisa_model.problems import Problem
+from momalisa_model.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `momalisa-model [serve | card]`. Exits with status 1 and a message if a setting or model is wrong."""
+    chosen = _parser().parse_args(arguments)
     try:
-        from momalisa_model.app import main
+        settings = Settings()
+        _run(chosen.command, settings)
+    except ValidationError as error:
+        sys.exit(f"momalisa-model: {' '.join(map(_setting_in_words, error.errors()))}")
+    except OSError as error:
+        sys.exit(f"momalisa-model: {error}")
+    except Problem as problem:
+        cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
+        sys.exit(f"momalisa-model: {problem}{cause}")
+
+
+def _run(command: str, settings: Settings) -> None:
+    try:
+        from momalisa_model.app import print_card, serve
+        from momalisa_model.logs import configure_logs
     except (ImportError, OSError, ValueError) as error:
         # HF_HUB_DOWNLOAD_TIMEOUT=soon, for example.
         sys.exit(f"momalisa-model: its libraries cannot be loaded: {error}. Check the variables HF_… and TORCH_….")
-    main()
+    configure_logs(settings.log_format)
+    (print_card if command == "card" else serve)(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="momalisa-model",
+        description="Render frames of a walk with one diffusion model on one device.",
+        epilog="All settings are environment variables; docs/configuration.md lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "card"],
+        default="serve",
+        help="serve: run a replica (default). card: print a model card for the model in MODEL_ID.",
+    )
+    return parser
+
+
+def _setting_in_words(error: ErrorDetails) -> str:
+    # pydantic names a field by its first alias, which has the prefix already.
+    name = str(error["loc"][0]).upper().removeprefix("MOMALISA_")
+    message = error["msg"].replace("Input should", "must").removeprefix("Value error, ")
+    return f"MOMALISA_{name}: {message}."
 
 
 if __name__ == "__main__":
-    run_command()
+    main()

@@ -11,7 +11,7 @@ import transformers
 
 
 def configure_logs(log_format: str) -> None:
-    """Set up the log of the whole process; only `main` calls this.
+    """Set up the log of the whole process; only the command calls this.
 
     log_format: console, json, or auto: console on a terminal, else json.
     """

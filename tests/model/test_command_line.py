@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from momalisa_model import app, model_files
+from momalisa_model import app, command, logs, model_files
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 
@@ -65,7 +65,7 @@ def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(app, "run", lambda *_: None)
     monkeypatch.setattr(app, "load", find_only)
-    monkeypatch.setattr(app, "configure_logs", lambda _: None)
+    monkeypatch.setattr(logs, "configure_logs", lambda _: None)
     monkeypatch.setattr(model_files, "snapshot_download", refuse_download)
 
 
@@ -75,7 +75,7 @@ def outcome(arguments: list[str], environment: dict[str, str]) -> object:
         for name, value in environment.items():
             patch.setenv(name, value)
         try:
-            app.main(arguments)
+            command.main(arguments)
         except SystemExit as end:
             return end.code
         except BaseException:
@@ -113,9 +113,9 @@ def test_what_went_wrong_is_a_sentence(harmless, environment, sentence):
 
 def test_libraries_that_cannot_be_loaded_are_a_sentence():
     """They read the environment when they are imported."""
-    command = [sys.executable, "-m", "momalisa_model.command", "card"]
+    card = [sys.executable, "-m", "momalisa_model.command", "card"]
     environment = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "soon"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(card, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "its libraries cannot be loaded: invalid literal" in done.stderr
     assert "Traceback" not in done.stderr

@@ -106,3 +106,27 @@ def test_a_key_that_the_index_of_a_sharded_network_promises_is_missed(tmp_path, 
 def test_the_rest_of_a_whole_clip_in_the_text_encoder_is_no_fault(with_keys, settings_for):
     """Some models ship the weights of a whole CLIP. Its text encoder is complete."""
     load(settings_for(str(with_keys("text_encoder", gain=["text_projection.weight", "logit_scale"]))))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("text_encoder", "text_model.embeddings.position_ids"),
+        ("safety_checker", "vision_model.vision_model.embeddings.position_ids"),
+    ],
+)
+def test_the_positions_that_older_libraries_wrote_are_no_fault(with_keys, part, key):
+    """The most used models of 2022 have them. They are numbers in a row, which no library reads any more."""
+    load_network(KINDS[part], with_keys(part, gain=[key]) / part, "whole", torch.float32, None)
+
+
+def test_the_attention_of_a_vae_may_have_its_former_names(whole, tmp_path):
+    """As the most used models of 2022 have it."""
+    folder = Path(shutil.copytree(whole / "vae", tmp_path / "vae"))
+    tensors = load_file(folder / FILES["vae"])
+    former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for now, then in former.items():
+        tensors = {key.replace(f"attentions.0.{now}.", f"attentions.0.{then}."): t for key, t in tensors.items()}
+    assert any(".query." in key for key in tensors)
+    save_file(tensors, folder / FILES["vae"], {"format": "pt"})
+    load_network(AutoencoderKL, folder, "whole", torch.float32, None)

@@ -26,7 +26,7 @@ def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator
     environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_THREADS": "1"}
     log = tmp_path / "log"
     with log.open("wb") as file:
-        running = start([sys.executable, "-m", "momalisa_model.app"], env=environment, stderr=file)
+        running = start([sys.executable, "-m", "momalisa_model.command"], env=environment, stderr=file)
         try:
             yield running, f"http://127.0.0.1:{free_port}", log
         finally:
@@ -76,7 +76,7 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
 def test_a_wrong_setting_is_reported_in_one_sentence(models, command, environment, expected):
     """A traceback helps programmers only."""
     environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu", **environment}
-    arguments = [sys.executable, "-m", "momalisa_model.app", command]
+    arguments = [sys.executable, "-m", "momalisa_model.command", command]
     ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert ended.returncode == 1
     assert expected in ended.stderr.split("momalisa-model: ")[1]
@@ -91,7 +91,7 @@ def test_the_card_command_keeps_the_fields_of_an_incomplete_card(models, tmp_pat
     overrides.write_text(json.dumps({"model": "small", "micro_batch": 5, "about": about}))
     environment = {**os.environ, "MODEL_ID": str(models["plain"]), "MOMALISA_DEVICE": "cpu"}
     environment |= {"MOMALISA_MODEL_CARD": str(overrides)}
-    arguments = [sys.executable, "-m", "momalisa_model.app", "card"]
+    arguments = [sys.executable, "-m", "momalisa_model.command", "card"]
     ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert ended.returncode == 0, ended.stderr
     card = json.loads(ended.stdout)

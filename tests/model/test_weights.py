@@ -340,7 +340,7 @@ def test_the_revision_of_a_hub_model_is_its_commit(models, tmp_path):
     (repository / "refs" / "v1").write_text(commit)
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     environment |= {"MODEL_ID": "someone/small", "MODEL_REVISION": "v1", "MOMALISA_DEVICE": "cpu"}
-    command = [sys.executable, "-m", "momalisa_model.app", "card"]
+    command = [sys.executable, "-m", "momalisa_model.command", "card"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     card = ModelCard.model_validate_json(ended.stdout)
