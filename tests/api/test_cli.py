@@ -1,5 +1,6 @@
 """The command line: the imports of commands, and the constants that they repeat to avoid imports."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from momalisa_api.cli import argument_types, client, main
 from momalisa_api.walks.spec import AUTO, Spacing
-from tests.support.walk_server import walk_server
+from tests.support.walk_server import WALK, walk_server
 
 SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pgqueuer", "pydantic", "google", "PIL"}
 
@@ -110,3 +111,18 @@ def test_another_server_is_a_sentence(tmp_path, answer):
     """A wrong port leads to some other program."""
     with walk_server(answer=answer) as url, pytest.raises(client.WalkError, match="is not a MoMALisa server"):
         saved_from(url, tmp_path)
+
+
+def test_a_server_cannot_change_the_terminal(tmp_path, capsys):
+    """Prompts and warnings come from whoever asked for the walk first."""
+    red = "\x1b[31mred"
+    walk = WALK | {"spec": {"frames": 2, "stops": [red, "b"]}, "warnings": [red]}
+    arguments = ["walk", "a", "b", "--out", str(tmp_path / "walk.gif")]
+    with walk_server(answer=json.dumps(walk).encode()) as url, pytest.raises(SystemExit):
+        main.main([*arguments, "--url", url])
+    failed = json.dumps(walk | {"state": "failed", "error": red}).encode()
+    with walk_server(answer=failed) as url, pytest.raises(SystemExit):
+        main.main([*arguments, "--url", url])
+    printed = "".join(capsys.readouterr())
+    assert "\x1b" not in printed
+    assert printed.count("\\x1b[31mred") == 4

@@ -11,7 +11,7 @@ import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from momalisa_api.cli.errors import CommandError
+from momalisa_api.cli.errors import CommandError, printable
 from momalisa_api.loopback import is_loopback
 
 WALK_POLL_S = 0.25
@@ -115,7 +115,7 @@ def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
             time.sleep(WALK_POLL_S)
             walk = _read(client, "GET", walk["url"])
     for warning in walk["warnings"]:
-        bar.console.print(f"Note: {warning}", markup=False)
+        bar.console.print(f"Note: {printable(str(warning))}", markup=False)
     if walk["state"] != "done":
         raise WalkError(walk["error"] or "The walk was cancelled.", 1)
     return walk

@@ -1,4 +1,6 @@
-"""The errors of commands."""
+"""The errors of commands, and text for terminals."""
+
+import unicodedata
 
 
 class CommandError(Exception):
@@ -7,3 +9,8 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    """Text with control characters as escapes: a server or a film must not change the terminal."""
+    return "".join(each if each == "\n" or unicodedata.category(each) != "Cc" else ascii(each)[1:-1] for each in text)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from momalisa_api import __version__
 from momalisa_api.cli import argument_types
-from momalisa_api.cli.errors import CommandError
+from momalisa_api.cli.errors import CommandError, printable
 from momalisa_api.films.kinds import FilmName
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 130
     except CommandError as error:
-        print(f"momalisa: {error}", file=sys.stderr)
+        print(f"momalisa: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:
         _discard_output()
@@ -282,7 +282,7 @@ def _request_and_save(url: str, request: dict[str, object], out: Path, *, as_jso
     from momalisa_api.cli import client
 
     walk = client.request_and_save(url, request, FILM_OF_SUFFIX[out.suffix], out)
-    print(json.dumps(walk) if as_json else client.summary(walk, out))
+    print(json.dumps(walk) if as_json else printable(client.summary(walk, out)))
     return 0
 
 
