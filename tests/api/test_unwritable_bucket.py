@@ -57,8 +57,9 @@ async def test_finished_walks_are_served_from_a_bucket_that_cannot_be_written(se
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_folder_of_another_user_cannot_be_written(tmp_path):
-    """The usual case: a volume that belongs to root. The check is no look at bits, which root ignores."""
+@pytest.mark.parametrize("of_root", [".", "frames", "walks"])
+def test_a_folder_of_another_user_cannot_be_written(tmp_path, of_root):
+    """The usual case: a volume, or a folder in it, belongs to root. Bits say nothing, as root ignores them."""
     program = (
         "import asyncio, os, sys; from pathlib import Path\n"
         "from momalisa_api.store.folder import FolderBucket\n"
@@ -68,7 +69,11 @@ def test_a_folder_of_another_user_cannot_be_written(tmp_path):
         "asyncio.run(bucket.check_writable())\n"
     )
     folder = tmp_path / "bucket"
-    folder.mkdir()
+    for name in ("frames", "walks"):
+        (folder / name).mkdir(parents=True)
+    for place in (folder, folder / "frames", folder / "walks"):
+        os.chown(place, 65534, 65534)
+    os.chown(folder / of_root, 0, 0)
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)

@@ -14,6 +14,8 @@ NOT_WRITABLE: Final = (
     "write access to the bucket folder."
 )
 NO_ANSWER: Final = "Image storage is not responding. Retry in a few seconds."
+# The first part of every key.
+TOP_FOLDERS: Final = ("frames", "walks")
 
 
 class NotInBucket(KeyError):

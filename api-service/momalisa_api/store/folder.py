@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
-from momalisa_api.store.bucket import NO_ANSWER, NOT_WRITABLE, NotInBucket, StoredObject
+from momalisa_api.store.bucket import NO_ANSWER, NOT_WRITABLE, TOP_FOLDERS, NotInBucket, StoredObject
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -99,8 +99,11 @@ class FolderBucket:
     async def check_writable(self) -> None:
         def probe() -> None:
             self._root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._root):
-                pass
+            # A folder in it can belong to another user, for example after a command that ran as root.
+            there = (folder for name in TOP_FOLDERS if (folder := self._root / name).is_dir())
+            for folder in (self._root, *there):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
 
         try:
             await anyio.to_thread.run_sync(probe, limiter=self._probes)
