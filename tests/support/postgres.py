@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,18 @@ class Postgres:
     def frozen(self) -> Iterator[None]:
         """Suspend the server until the block ends: connections stay open, and no query is answered."""
         first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        processes = [first, *first.children(recursive=True)]
-        for process in processes:
-            process.suspend()
+        # The first one starts no others while it is suspended; those that it has may still end by themselves.
+        first.suspend()
+        others = first.children(recursive=True)
         try:
+            for process in others:
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
             yield
         finally:
-            for process in processes:
-                process.resume()
+            for process in (first, *others):
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
