@@ -1,9 +1,7 @@
 """frontend/nginx.conf in a real nginx, in front of a real API: it serves the gallery as the API does without nginx."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,14 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-import uvicorn
 
-from momalisa_api.app import create_app
-from momalisa_api.server import uvicorn_config
-from momalisa_api.settings import Settings
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
-from tests.support.factories import FakeFleet, FakeReplica, write_card
+from tests.support.factories import FakeFleet, FakeReplica
 from tests.support.gallery import FONT, SCRIPT, Head, make_gallery
 from tests.support.nginx import TEMPLATE, assert_is_problem, nginx, read_by_nginx, render, response_to
 from tests.support.processes import free_port, wait_until
+from tests.support.served_api import served_api
 
 REQUEST = {"start": "a <giraffe>", "end": "a battleship", "frames": 4, "spacing": "uniform"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -53,38 +48,18 @@ class Site:
         return found
 
 
-@contextmanager
-def api(folder: Path, fleet: FakeFleet, port: int, gallery: Path) -> Iterator[str]:
-    """The API with a fake fleet, behind the server of `momalisa serve`."""
-    stored = {"bucket": str(folder / "bucket"), "database_url": f"sqlite:///{folder}/catalogue.sqlite"}
-    settings = Settings(
-        model_card=write_card(folder), replicas=fleet.addresses, gallery=gallery, port=port, live_poll_s=0.02, **stored
-    )
-    config = uvicorn_config(create_app(settings, fleet.client), settings)
-    config.timeout_graceful_shutdown = 1
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive())
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     gallery = make_gallery(folder / "dist")
     fleet = FakeFleet()
     replica = fleet.add()
-    with api(folder, fleet, free_port(), gallery) as address, nginx(folder, gallery, address) as url:
+    with (
+        served_api(folder, fleet, gallery=gallery) as api,
+        nginx(folder, gallery, api.removeprefix("http://")) as url,
+    ):
         options: dict[str, Any] = {"trust_env": False, "timeout": 30}
-        with (
-            httpx.Client(base_url=url, **options) as outside,
-            httpx.Client(base_url=f"http://{address}", **options) as inside,
-        ):
+        with httpx.Client(base_url=url, **options) as outside, httpx.Client(base_url=api, **options) as inside:
             yield Site(outside, inside, replica, folder, gallery)
 
 
@@ -292,7 +267,7 @@ def test_pages_are_served_while_the_api_is_unavailable(tmp_path):
             assert call.headers["retry-after"]
 
         check_without_api()
-        with api(tmp_path, fleet, port, gallery):
+        with served_api(tmp_path, fleet, gallery=gallery, port=port):
             assert Head(visitor.get("/about").text).title == "About · MoMALisa"
             assert visitor.get("/api/v1/model").status_code == 200
         check_without_api()

@@ -22,9 +22,10 @@ def served_api(folder: Path, fleet: FakeFleet, card: dict[str, Any] = CARD, **ch
         "bucket": str(folder / "bucket"),
         "database_url": f"sqlite:///{folder}/catalogue.sqlite",
         "live_poll_s": 0.02,
+        "port": free_port(),
         **changes,
     }
-    settings = Settings(model_card=write_card(folder, card), replicas=fleet.addresses, port=free_port(), **options)
+    settings = Settings(model_card=write_card(folder, card), replicas=fleet.addresses, **options)
     config = uvicorn_config(create_app(settings, fleet.client), settings)
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
