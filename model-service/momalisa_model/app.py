@@ -93,7 +93,7 @@ def add_routes(app: FastAPI) -> None:
     )
     async def render_frames(body: RenderRequest, replica: ReplicaDep, model: ModelDep) -> Response:
         """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
-        check(body, model.answer.card, replica.settings.max_fractions)
+        check(body, model.answer, replica.settings.max_fractions)
         shard = shard_for(body, model.sampler, model.answer, replica.metrics)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 

@@ -29,6 +29,17 @@ def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
     return torch.where(ends == 0, start, torch.where(ends == 1, end, mixed))
 
 
+def nearer_first(start: Tensor, end: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each frame the embeddings of the nearer and of the farther prompt, and the weight of the farther one.
+
+    start, end: (tokens, width); fractions: (frames,) in [0, 1]. The weights are (frames,) float32 in [0, 0.5], and 0 at
+    both ends: there, a weighted sum has the bits of the nearer prompt's own part, computed as for any other frame.
+    """
+    to_start = (fractions <= 0.5)[:, None, None]
+    nearer, farther = torch.where(to_start, start, end), torch.where(to_start, end, start)
+    return nearer, farther, torch.minimum(fractions, 1 - fractions).float()
+
+
 def initial_latents(seed: int, channels: int, height: int, width: int) -> Tensor:
     """The noise of a walk: (1, channels, height, width) float32, in latent pixels, on the CPU.
 

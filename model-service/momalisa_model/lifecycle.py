@@ -89,4 +89,5 @@ def load_model(settings: Settings) -> LoadedModel:
             "of its parts may be wrong or missing"
         )
         raise UnsuitableModel(f"{weights.model} was loaded, but {reason}.") from error
-    return LoadedModel(sampler, ModelAnswer(card=card, fingerprint=fingerprint(parts), made_of=parts))
+    answer = ModelAnswer(card=card, fingerprint=fingerprint(parts), made_of=parts, features=sampler.features)
+    return LoadedModel(sampler, answer)

@@ -49,7 +49,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, mode
     """
     requests = _shards(body.instances)
     for one in requests:
-        check(one, model.answer.card, replica.settings.max_fractions)
+        check(one, model.answer, replica.settings.max_fractions)
     shards = [shard_for(one, model.sampler, model.answer, replica.metrics) for one in requests]
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("The caller disconnected.")

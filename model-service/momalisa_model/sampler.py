@@ -7,20 +7,23 @@ the other frames of the request. Independent of HTTP and of the device queue.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from momalisa_model.interpolation import initial_latents, slerp
+from momalisa_model.interpolation import initial_latents, nearer_first, slerp
 from momalisa_model.problems import NotANumber, UnsuitableModel
 from momalisa_model.prompts import Leg, encode_leg
 from momalisa_model.schedulers import for_one_run
 from momalisa_model.weights import Weights
-from momalisa_model.wire import ModelCard, Recipe
+from momalisa_model.wire import EARLY_BLEND, ModelCard, Recipe
 
 ShouldStop = Callable[[], bool]
 
@@ -44,14 +47,28 @@ class Frame:
     marked: bool
 
 
+class _Prompts(NamedTuple):
+    """Prompt embeddings of the frames of a batch, (frames, tokens, width) each: see `nearer_first`."""
+
+    negative: Tensor
+    mixed: Tensor
+    nearer: Tensor
+    farther: Tensor
+    weight: Tensor
+
+
 class Sampler:
-    """Renders frames with one set of weights, always `micro_batch` at a time."""
+    """Renders frames with one set of weights, always `micro_batch` at a time.
+
+    features: those of ModelAnswer; `warm_up` removes what would not be batch invariant here.
+    """
 
     def __init__(self, weights: Weights, micro_batch: int) -> None:
         self.weights = weights
         self._parts = weights.pipeline
         self._micro_batch = micro_batch
         self._threads = torch.get_num_threads()
+        self.features: tuple[str, ...] = (EARLY_BLEND,)
 
     def encode(self, recipe: Recipe) -> Leg:
         """Encode a recipe's prompts. Call it in the thread that renders the shard, before `frames`."""
@@ -82,8 +99,7 @@ class Sampler:
         Raises Cancelled and NotANumber, as `frames` does.
         """
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
-        prompt_embeds = slerp(leg.start, leg.end, torch.tensor(padded, dtype=torch.float64))
-        image = self._decode(self._denoise(recipe, prompt_embeds, leg.negative, should_stop))[: len(fractions)]
+        image = self._decode(self._denoise(recipe, leg, padded, should_stop))[: len(fractions)]
         # Before clamping, which would turn infinity into white.
         if not image.isfinite().all():
             raise NotANumber(
@@ -95,23 +111,32 @@ class Sampler:
     def warm_up(self, card: ModelCard) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
 
-        Raises UnsuitableModel if the bits of a frame change with its place in the batch.
+        Raises UnsuitableModel if the bits of a frame change with its place in the batch. Without batch invariance of
+        the passes that only the early blend and a guidance interval have, both are refused.
         """
-        here, moved = self.render_defaults(card), self.render_defaults(card, moved_by=1)
-        if not torch.equal(here, moved.roll(-1, 0)):
+        invariant = self._is_batch_invariant(card)
+        few = min(3, card.max_steps)
+        if not self._is_batch_invariant(card, num_inference_steps=few, guidance_interval=(0.0, 0.3), blend="early"):
+            self.features = ()
+            invariant &= card.guidance_interval is None
+        if not invariant:
             raise UnsuitableModel(
                 f"On this machine, the bits of a frame depend on its place in a batch of {self._micro_batch}. Set "
                 "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
             )
 
-    def render_defaults(self, card: ModelCard, moved_by: int = 0) -> Tensor:
+    def _is_batch_invariant(self, card: ModelCard, **changes: Any) -> bool:
+        here, moved = self.render_defaults(card, **changes), self.render_defaults(card, moved_by=1, **changes)
+        return torch.equal(here, moved.roll(-1, 0))
+
+    def render_defaults(self, card: ModelCard, moved_by: int = 0, **changes: Any) -> Tensor:
         """One micro-batch with the card's defaults, each frame moved by so many places: see `pictures`.
 
-        One step is enough: all steps run the same kernels.
+        changes: of the recipe. One step is enough for the defaults: all their steps run the same kernels.
         """
         names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
-        defaults = {name: getattr(card, name) for name in names}
-        recipe = Recipe(start="a", end="b", seed=0, num_inference_steps=1, **defaults)
+        defaults = {"num_inference_steps": 1} | {name: getattr(card, name) for name in names}
+        recipe = Recipe(start="a", end="b", seed=0, **(defaults | changes))
         spread = [(place - moved_by) % self._micro_batch / self._micro_batch for place in range(self._micro_batch)]
         pictures = self.pictures(recipe, self.encode(recipe), spread, never)
         self._marks(_rounded(pictures))
@@ -124,30 +149,66 @@ class Sampler:
         padding = pictures[-1:].repeat(self._micro_batch - len(pictures), 1, 1, 1)
         return self.weights.safety_checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
 
-    def _denoise(self, recipe: Recipe, prompt_embeds: Tensor, negative: Tensor, should_stop: ShouldStop) -> Tensor:
-        """Prompt embeddings (frames, tokens, width) to clean latents (frames, channels, height, width), float32.
+    def _denoise(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
+        """The frames at these fractions as clean latents (frames, channels, height, width), float32.
+
+        The early blend follows Liu et al., Compositional Visual Generation with Composable Diffusion Models, 2022; the
+        guidance interval is that of Kynkäänniemi et al., Applying Guidance in a Limited Interval, 2024.
+        """
+        scheduler = for_one_run(recipe.scheduler, self._parts.scheduler.config, recipe.num_inference_steps)
+        scheduler.set_timesteps(recipe.num_inference_steps, device=self.weights.device)
+        steps = len(scheduler.timesteps)
+        early = range(steps // 3 if recipe.blend == "early" else 0)
+        guided = self._guided(recipe, steps)
+        prompts = self._prompts(leg, fractions)
+        timestep_cond = self._guidance_embedding(recipe.guidance_scale)
+        latents: Tensor = self._noise(recipe) * scheduler.init_noise_sigma
+        for step, t in enumerate(scheduler.timesteps):
+            if should_stop():
+                raise Cancelled
+            predict = partial(self._predict, scheduler.scale_model_input(latents, t), t, timestep_cond)
+            prompt_embeds = prompts.nearer if step in early else prompts.mixed
+            *without, noise = predict(prompts.negative, prompt_embeds) if step in guided else predict(prompt_embeds)
+            if step in early:
+                (farther,) = predict(prompts.farther)
+                noise = (1 - prompts.weight) * noise + prompts.weight * farther
+            if without:
+                noise = without[0] + recipe.guidance_scale * (noise - without[0])
+            latents = scheduler.step(noise, t, latents, return_dict=False)[0]
+        return latents
+
+    def _prompts(self, leg: Leg, fractions: Sequence[float]) -> _Prompts:
+        """The embeddings of the frames at these fractions, on the device."""
+        along = torch.tensor(fractions, dtype=torch.float64)
+        mixed, negative = slerp(leg.start, leg.end, along), leg.negative.expand(len(along), -1, -1)
+        nearer, farther, weight = nearer_first(leg.start, leg.end, along)
+        device, dtype = self.weights.device, self.weights.dtype
+        return _Prompts(
+            negative=negative.to(device, dtype),
+            mixed=mixed.to(device, dtype),
+            nearer=nearer.to(device, dtype),
+            farther=farther.to(device, dtype),
+            weight=weight.to(device)[:, None, None, None],
+        )
+
+    def _guided(self, recipe: Recipe, steps: int) -> range:
+        """The steps with classifier-free guidance. Models that were distilled with guidance have none."""
+        if recipe.guidance_scale <= 1 or self._parts.unet.config.time_cond_proj_dim is not None:
+            return range(0)
+        first, last = recipe.guidance_interval or (0, 1)
+        return range(math.ceil(first * steps), math.ceil(last * steps))
+
+    def _predict(
+        self, latents: Tensor, t: Tensor, timestep_cond: Tensor | None, *prompt_embeds: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The noise in the latents for each of these prompt embeddings, in one pass: float32, shaped like the latents.
 
         Only the inputs of the UNet have its dtype: with some schedules, noise times sigma overflows in float16.
         """
-        unet, device, dtype = self._parts.unet, self.weights.device, self.weights.dtype
-        scheduler = for_one_run(recipe.scheduler, self._parts.scheduler.config, recipe.num_inference_steps)
-        scheduler.set_timesteps(recipe.num_inference_steps, device=device)
-        guided = recipe.guidance_scale > 1 and unet.config.time_cond_proj_dim is None
-        if guided:
-            prompt_embeds = torch.cat([negative.expand_as(prompt_embeds), prompt_embeds])
-        prompt_embeds = prompt_embeds.to(device, dtype)
-        timestep_cond = self._guidance_embedding(recipe.guidance_scale)
-        latents: Tensor = self._noise(recipe) * scheduler.init_noise_sigma
-        for t in scheduler.timesteps:
-            if should_stop():
-                raise Cancelled
-            seen = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t).to(dtype)
-            noise = unet(seen, t, prompt_embeds, timestep_cond=timestep_cond, return_dict=False)[0].float()
-            if guided:
-                without, with_prompt = noise.chunk(2)
-                noise = without + recipe.guidance_scale * (with_prompt - without)
-            latents = scheduler.step(noise, t, latents, return_dict=False)[0]
-        return latents
+        seen = torch.cat([latents] * len(prompt_embeds)).to(self.weights.dtype)
+        embeds = torch.cat(prompt_embeds)
+        noise = self._parts.unet(seen, t, embeds, timestep_cond=timestep_cond, return_dict=False)[0]
+        return tuple(noise.float().chunk(len(prompt_embeds)))
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures (frames, 3, height, width), float32, in [-1, 1] or slightly outside."""

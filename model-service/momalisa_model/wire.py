@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from momalisa_model.problems import Invalid, WrongModel
 
@@ -15,7 +15,22 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[float, Field(ge=0, le=50)]
 GUIDANCE = "How closely a frame follows its prompt. 1 or less: no classifier-free guidance."
+GUIDANCE_INTERVAL = (
+    "The part of the denoising steps with classifier-free guidance: from and to, as shares of all steps, 0 to 1. Steps "
+    "outside of it cost half as much. Null: all steps. Models with a guidance embedding ignore it."
+)
+# What a recipe may ask of a replica beyond the first release of this contract: see ModelAnswer.features.
+EARLY_BLEND: Final = "early_blend"
 FINGERPRINT = "16 hexadecimal digits. Replicas with the same fingerprint render the same bytes."
+
+
+def _not_empty(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] >= interval[1]:
+        raise ValueError("from must be less than to")
+    return interval
+
+
+GuidanceInterval = Annotated[tuple[Fraction, Fraction], Field(strict=False), AfterValidator(_not_empty)]
 
 
 class Wire(BaseModel):
@@ -41,6 +56,14 @@ class Recipe(Wire):
     model: str = Field(min_length=1, max_length=500, description="The loaded model.", examples=["atelier"])
     revision: str = Field(
         min_length=1, max_length=100, description="The loaded revision of the model.", examples=["2a83b338…"]
+    )
+    guidance_interval: GuidanceInterval | None = Field(default=None, description=GUIDANCE_INTERVAL, examples=[None])
+    blend: Literal["embeddings", "early"] = Field(
+        default="embeddings",
+        description="`embeddings`: slerp of the prompts' embeddings in all denoising steps. `early`: the first third "
+        "of the steps mixes the two prompts' noise predictions instead. Fractions 0 and 1 are the same pictures. Only "
+        "for replicas with the feature `early_blend`.",
+        examples=["embeddings"],
     )
 
 
@@ -120,6 +143,9 @@ class ModelCard(Wire):
     max_steps: Steps = Field(description="Most denoising steps.", examples=[100])
     guidance_scale: Guidance = Field(description=f"Default. {GUIDANCE}", examples=[4.0])
     negative_prompt: str = Field(max_length=1000, description="Default negative prompt.", examples=[""])
+    guidance_interval: GuidanceInterval | None = Field(
+        default=None, description=f"For all recipes. {GUIDANCE_INTERVAL}", examples=[None]
+    )
     scheduler: str = Field(description="Default scheduler.", examples=["UniPC"])
     schedulers: tuple[str, ...] = Field(
         min_length=1, strict=False, description="Schedulers that a recipe can name.", examples=[["UniPC", "Euler"]]
@@ -158,14 +184,21 @@ class ModelAnswer(Wire):
         description="What the fingerprint is a hash of: weights, library versions, device, threads.",
         examples=[{"torch": "2.13.0+cpu", "device": "cpu", "dtype": "float32", "threads": 1}],
     )
+    features: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="What a recipe may contain beyond the first release of this contract. `early_blend`: `blend` may "
+        "be `early`. Send a replica nothing that is not listed here.",
+        examples=[[EARLY_BLEND]],
+    )
 
 
-def check(request: RenderRequest, card: ModelCard, max_fractions: int) -> None:
-    """Compare a well-formed request with the loaded model's card.
+def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> None:
+    """Compare a well-formed request with the loaded model's card and features.
 
-    Raises WrongModel if the recipe is for other weights, and Invalid with every field that the card does not allow.
+    Raises WrongModel if the recipe is for other weights, and Invalid with every field that is not allowed.
     """
-    recipe = request.recipe
+    recipe, card = request.recipe, answer.card
     if (recipe.model, recipe.revision) != (card.model, card.revision):
         raise WrongModel(
             f"{card.model} at {card.revision} is loaded. Name these in the recipe, or use another replica.",
@@ -174,6 +207,8 @@ def check(request: RenderRequest, card: ModelCard, max_fractions: int) -> None:
         )
     refused = [*card.refused_sizes(recipe.width, recipe.height), *card.refused_settings(recipe)]
     errors = [(f"recipe.{field}", allowed) for field, allowed in refused]
+    if recipe.blend == "early" and EARLY_BLEND not in answer.features:
+        errors.append(("recipe.blend", "must be embeddings on this replica"))
     if len(request.fractions) > max_fractions:
         errors.append(("fractions", f"must have at most {max_fractions} items"))
     if errors:

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from momalisa_model.app import create_app
-from momalisa_model.problems import Problem
-from momalisa_model.wire import FrameLine, Head, ModelAnswer
+from momalisa_model.problems import Invalid, Problem
+from momalisa_model.wire import FrameLine, Head, ModelAnswer, Recipe, RenderRequest, check
 from tests.support.model_server import Server, recipe_for, wait_until
 
 JSON = {"content-type": "application/json"}
@@ -101,6 +101,7 @@ def test_the_model_describes_itself(server):
     assert answer.card.model == "plain"
     assert answer.made_of["weights"] == answer.card.revision
     assert answer.made_of["micro_batch"] == answer.card.micro_batch == 4
+    assert answer.features == ("early_blend",)
 
 
 def test_the_port_opens_before_the_weights_are_loaded(settings_for):
@@ -157,6 +158,9 @@ def test_a_replica_that_cannot_become_ready_says_why(settings_for, tmp_path, fau
         ({"end": "x" * 1001}, "at most 1000 characters"),
         ({"start": None}, "string"),
         ({"prompt": "x"}, "is not a known field"),
+        ({"blend": "late"}, "'early'"),
+        ({"guidance_interval": [0.5, 0.5]}, "less than"),
+        ({"guidance_interval": [0, 1.5]}, "less than or equal to 1"),
     ],
 )
 def test_an_invalid_recipe_gets_the_allowed_values(server, changes, allowed):
@@ -209,6 +213,14 @@ def test_all_invalid_fields_are_named_at_once(server):
     answer = server.render([0.5], width=33, scheduler="none")
     problem = problem_of(answer, 422, "invalid-request")
     assert [error["field"] for error in problem["errors"]] == ["recipe.width", "recipe.scheduler"]
+
+
+def test_a_feature_that_a_replica_does_not_have_is_refused(server):
+    """Rendered without it, the frame would be stored under the wrong recipe."""
+    request = RenderRequest(recipe=Recipe(**recipe_for(server.ready, blend="early")), fractions=[0.5])
+    check(request, server.ready.answer, 16)
+    with pytest.raises(Invalid, match=r"recipe\.blend"):
+        check(request, server.ready.answer.model_copy(update={"features": ()}), 16)
 
 
 def test_a_prompt_of_a_megabyte_is_refused(server):

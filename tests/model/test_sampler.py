@@ -76,6 +76,34 @@ class StockSampler:
             output_type="np",
         ).images
 
+    def render_early(self, fraction: float) -> np.ndarray:
+        """The picture (height, width, 3) in [0, 1] at a fraction with the early blend: its formula, written plainly."""
+        pipeline, scale = self.pipeline, self.recipe.guidance_scale
+        start, end, negative = (
+            torch.from_numpy(self.embeds(prompt))[None]
+            for prompt in (self.recipe.start, self.recipe.end, self.recipe.negative_prompt)
+        )
+        walked = torch.from_numpy(reference_slerp(start[0].numpy(), end[0].numpy(), fraction))[None]
+        pipeline.scheduler.set_timesteps(self.recipe.num_inference_steps)
+        factor, height, width = pipeline.vae_scale_factor, self.recipe.height, self.recipe.width
+        shape = (1, pipeline.unet.config.in_channels, height // factor, width // factor)
+        latents = torch.randn(shape, generator=torch.Generator().manual_seed(self.recipe.seed))
+
+        @torch.no_grad()
+        def guided(prompt: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            without, with_prompt = (pipeline.unet(latents, t, embeds).sample for embeds in (negative, prompt))
+            return without + scale * (with_prompt - without)
+
+        for step, t in enumerate(pipeline.scheduler.timesteps):
+            if step < len(pipeline.scheduler.timesteps) / 3:
+                noise = (1 - fraction) * guided(start, t) + fraction * guided(end, t)
+            else:
+                noise = guided(walked, t)
+            latents = pipeline.scheduler.step(noise, t, latents).prev_sample
+        with torch.no_grad():
+            image = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        return (image * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+
 
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png))).astype(int)
@@ -162,6 +190,60 @@ def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(loaded_model
         assert not torch.equal(alone, rendered([0.9], 0))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_the_early_blend_keeps_both_stops_bit_for_bit_and_changes_what_is_between(loaded_model, model):
+    """A leg that is rendered with the early blend joins its neighbours, which are not."""
+    ready = loaded_model(model)
+    leg = ready.sampler.encode(recipe_of(ready))
+    plain, early = (
+        ready.sampler.pictures(recipe_of(ready, blend=blend), leg, FRACTIONS, lambda: False)
+        for blend in ("embeddings", "early")
+    )
+    assert torch.equal(plain[[0, 2]], early[[0, 2]])
+    assert not torch.equal(plain[1], early[1])
+
+
+def test_the_early_blend_mixes_the_noise_predictions_of_the_first_third(loaded_model):
+    """Compared with the formula, step by step with the stock networks, on both sides of the middle."""
+    ready = loaded_model("plain")
+    recipe = recipe_of(ready, blend="early", num_inference_steps=6, scheduler="DDIM")
+    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), [0.3, 0.8], lambda: False)
+    stock = StockSampler(ready, recipe)
+    for picture, fraction in zip(rendered, [0.3, 0.8], strict=True):
+        assert np.abs(picture.numpy() - stock.render_early(fraction)).max() <= 1e-5
+
+
+@pytest.mark.parametrize(("threads", "micro_batch"), [(1, 5), (2, 3)])
+@pytest.mark.parametrize("model", ["plain", pytest.param(str(ATELIER), id="atelier")])
+def test_the_bits_of_a_blended_frame_do_not_depend_on_its_place(loaded_model, model, threads, micro_batch):
+    """The early blend and the steps without guidance have passes of other sizes than the plain ones."""
+    ready = loaded_model(model)
+    with torch_with(threads):
+        sampler = Sampler(ready.sampler.weights, micro_batch)
+        recipe = recipe_of(ready, blend="early", guidance_interval=(0, 0.4))
+        leg, fractions = sampler.encode(recipe), [0.1 + i / 5 for i in range(micro_batch)]
+        here = sampler.pictures(recipe, leg, fractions, lambda: False)
+        moved = sampler.pictures(recipe, leg, [*fractions[1:], fractions[0]], lambda: False)
+        assert torch.equal(here[[*range(1, micro_batch), 0]], moved)
+
+
+def test_steps_outside_the_guidance_interval_have_half_the_batch(loaded_model):
+    """The interval saves time, and the whole interval is the same as none."""
+    ready = loaded_model("plain")
+    sizes = []
+    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    steps = {"num_inference_steps": 4, "scheduler": "DDIM"}
+    recipes = [recipe_of(ready, guidance_interval=interval, **steps) for interval in ((0.25, 0.75), (0, 1), None)]
+    try:
+        leg = ready.sampler.encode(recipes[0])
+        some, whole, none = (ready.sampler.pictures(recipe, leg, [0.3], lambda: False) for recipe in recipes)
+    finally:
+        hook.remove()
+    assert sizes[:4] == [4, 8, 8, 4]
+    assert torch.equal(whole, none)
+    assert not torch.equal(some, none)
+
+
 def test_a_second_micro_batch_gives_the_same_bytes(loaded_model):
     """A shard may be longer than a micro-batch; its last one is padded."""
     ready = loaded_model("plain")
@@ -181,6 +263,22 @@ def test_a_replica_without_batch_invariance_does_not_become_ready(settings_for):
     )
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
         ready.sampler.warm_up(ready.answer.card)
+
+
+def test_a_replica_does_not_offer_the_early_blend_where_its_passes_are_not_batch_invariant(settings_for):
+    """It still renders everything else, unless its card needs steps without guidance."""
+    ready = load_model(settings_for("plain"))
+    card = ready.answer.card
+
+    def disturb(_unet: object, _given: object, noise: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        here = noise[0]
+        return (here + 1e-4 * torch.eye(len(here))[0, :, None, None, None] * (len(here) == card.micro_batch),)
+
+    ready.sampler.weights.pipeline.unet.register_forward_hook(disturb)
+    ready.sampler.warm_up(card)
+    assert (ready.answer.features, ready.sampler.features) == (("early_blend",), ())
+    with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
+        ready.sampler.warm_up(card.model_copy(update={"guidance_interval": (0.2, 0.8)}))
 
 
 def test_another_instance_gives_the_same_bytes(loaded_model, settings_for):

@@ -36,6 +36,12 @@ class ModelCard(BaseModel):
     guidance_scale: float = Field(
         description="Default guidance: how closely a frame follows its prompt. 1 or less: no guidance.", examples=[4.0]
     )
+    guidance_interval: tuple[float, float] | None = Field(
+        None,
+        description="The part of the denoising steps with guidance: from and to, as shares of all steps, 0 to 1. "
+        "Null: all steps.",
+        examples=[None],
+    )
     negative_prompt: str = Field(description="Default negative prompt.", examples=[""])
     scheduler: str = Field(description="Default scheduler.", examples=["UniPC"])
     schedulers: tuple[str, ...] = Field(description="Schedulers that a walk can use.", examples=[["UniPC", "Euler"]])

@@ -450,6 +450,15 @@ export interface components {
              */
             guidance_scale: number;
             /**
+             * Guidance Interval
+             * @description The part of the denoising steps with guidance: from and to, as shares of all steps, 0 to 1. Null: all steps.
+             * @example null
+             */
+            guidance_interval?: [
+                number,
+                number
+            ] | null;
+            /**
              * Negative Prompt
              * @description Default negative prompt.
              * @example
