@@ -20,6 +20,7 @@ SPEC = {
     "version": SPEC_VERSION,
     "seed": 7,
     "fractions": [0.0, 0.5, 1.0],
+    "fingerprints": ["0" * 16],
     "smoothness": None,
 }
 TEXT = json.dumps(SPEC)
@@ -106,7 +107,7 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
         code = run(str(film(tmp_path / "walk.mp4")), "--url", url, "--out", str(tmp_path / "again.gif"))
     assert code == 0
     [request] = requests
-    others = ("version", "model", "revision", "fractions", "smoothness")
+    others = ("version", "model", "revision", "fractions", "fingerprints", "smoothness")
     decided = {name: value for name, value in SPEC.items() if name not in others}
     assert request == decided
     assert WalkRequest.model_validate(request).named_stops == tuple(SPEC["stops"])
@@ -127,7 +128,8 @@ def test_show_prints_the_spec_and_needs_no_server(tmp_path, capsys):
     """What was this walk?"""
     assert run(str(film(tmp_path / "walk.gif")), "--show", "--url", "http://127.0.0.1:9") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown == {name: value for name, value in SPEC.items() if name not in ("version", "fractions", "smoothness")}
+    facts = ("version", "fractions", "fingerprints", "smoothness")
+    assert shown == {name: value for name, value in SPEC.items() if name not in facts}
 
 
 def test_a_film_of_the_first_releases_is_of_a_uniform_walk(tmp_path, capsys):

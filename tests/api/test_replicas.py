@@ -21,7 +21,7 @@ from tests.support.factories import CARD, FakeFleet, frames_of, painted, spec
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
 SHARDS = plan_shards(WALK.id, frames_of(WALK), 4)
-HEAD = b'{"model": "m", "revision": "r", "fingerprint": "f"}\n'
+HEAD = b'{"model": "m", "revision": "r", "fingerprint": "0000000000000000"}\n'
 OUT_OF_MEMORY = {"content": HEAD + b'{"problem": {"status": 507, "detail": "too little"}}'}
 
 

@@ -286,6 +286,7 @@ async def test_every_film_contains_its_spec(settings, fleet):
     assert spec.pop("smoothness") == walk["smoothness"]
     assert spec.pop("fractions") == [number / 8 for number in range(9)]
     assert spec.pop("version") == SPEC_VERSION
+    assert spec.pop("fingerprints") == ["0" * 16]
     assert spec == walk["spec"]
 
 

@@ -71,6 +71,7 @@ class FakeReplica:
     """One fake replica. Every attribute can be changed while it runs."""
 
     card: dict[str, Any] = field(default_factory=lambda: dict(CARD))
+    fingerprint: str = "0" * 16
     ready: bool = True
     reachable: bool = True
     frame_s: float = 0.0
@@ -98,7 +99,7 @@ class FakeReplica:
                 self.readiness_checks += 1
                 return httpx.Response(200 if self.ready else 503, text=self.reason)
             case "/v1/model":
-                return httpx.Response(200, json={"card": self.card, "fingerprint": "0" * 16, "made_of": {}})
+                return httpx.Response(200, json={"card": self.card, "fingerprint": self.fingerprint, "made_of": {}})
             case "/v1/render":
                 return self._render(json.loads(request.content))
         return httpx.Response(404)
@@ -128,7 +129,7 @@ class FakeReplica:
         self.closed += 1
 
     async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
-        head = {"model": "test-model", "revision": "1", "fingerprint": "0" * 16, "warnings": self.warnings}
+        head = {"model": "test-model", "revision": "1", "fingerprint": self.fingerprint, "warnings": self.warnings}
         yield json.dumps(head).encode() + b"\n"
         for fraction in body["fractions"]:
             await anyio.sleep(self.frame_s)

@@ -3,6 +3,7 @@
 from momalisa_api.problems import Gone
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.walks.fingerprints import fingerprint_key
 from momalisa_api.walks.spec import Recipe
 from momalisa_api.walks.walk import Walk
 
@@ -41,4 +42,5 @@ def _keys_of(walk: Walk) -> set[str]:
     """The keys of a walk's frames so far, and of the files stored with them."""
     frames = walk.layout.frames(walk.spec)
     beside = {key for frame in frames for key in (frame.recipe.marked_key, frame.recipe.truncated_key)}
+    beside |= {fingerprint_key(frame.recipe, name) for frame in frames for name in walk.fingerprints}
     return beside | {frame.key for frame in frames}

@@ -24,7 +24,7 @@ REQUEST_FIELDS: Final = (
     "mp4_there_and_back",
 )
 
-NOT_OF_THE_SPEC: Final = ("version", "fractions", "smoothness")
+NOT_OF_THE_SPEC: Final = ("version", "fractions", "fingerprints", "smoothness")
 
 
 def spec_of(film: Path) -> dict[str, Any]:

@@ -26,12 +26,14 @@ def make_films(frames: films.Frames, walk: Walk, folder: Path, store: Callable[[
 
     frames: the walk's frames in order, each a function that returns its PNG. store: called with each film, which is
     deleted from the folder before the next one is made. The smoothness is in every film's metadata, with the walk's
-    spec and its version, seed and fractions. Raises ValueError for unreadable frames, and what the functions raise.
+    spec and its version, seed, fractions, and the fingerprints of its frames (null: unknown). Raises ValueError for
+    unreadable frames, and what the functions raise.
     """
     spec = walk.spec
     fractions = [point.fraction for point in walk.layout.points]
+    fingerprints = [fingerprint or None for fingerprint in walk.fingerprints]
     smoothness = measure(frames)
-    facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions}
+    facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions, "fingerprints": fingerprints}
     metadata = json.dumps({**spec.model_dump(mode="json"), **facts, "smoothness": smoothness.model_dump(mode="json")})
     gif = films.FilmOptions(spec.frame_ms, spec.gif_there_and_back)
     mp4 = films.FilmOptions(spec.frame_ms, spec.mp4_there_and_back)

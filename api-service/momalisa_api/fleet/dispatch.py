@@ -21,6 +21,8 @@ from momalisa_api.walks.spec import Recipe
 LATE_CHECK_S: Final = 0.2
 # A run is late once it takes this much longer than its replica usually does. A backup must be faster by this factor.
 LATE_FACTOR: Final = 1.5
+# A run that takes this much longer hangs: replicas with another fingerprint may do it, too.
+HANGING_FACTOR: Final = 5.0
 WORTH_FACTOR: Final = 1.25
 WEIGHT_OF_THE_NEWEST: Final = 0.3
 # So many shards in a row that a replica lost and another one rendered: the replica is broken, not the shards.
@@ -65,19 +67,34 @@ class Run:
 class ShardTask:
     """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
-    tag: its position in the fair queue; the lowest is rendered first. losses: one slot for each failed try;
-    out_of_memory: those that had too little memory.
+    tag: its position in the fair queue; the lowest is rendered first. fingerprint: the one that its walk keeps to, None
+    if any will do. losses: one slot for each failed try; out_of_memory: those that had too little memory.
     """
 
     recipe: Recipe
     lacking: set[float]
     events: MemoryObjectSendStream[RenderEvent]
     tag: int = 0
+    fingerprint: str | None = None
     runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
     losses: list[ReplicaSlot] = field(default_factory=list)
     out_of_memory: list[ReplicaSlot] = field(default_factory=list)
     problem: Problem | None = None
     over: bool = False
+
+    def matches(self, slot: ReplicaSlot) -> bool:
+        """Whether a slot's replica has the fingerprint that the walk keeps to."""
+        return self.fingerprint in (None, slot.replica.fingerprint)
+
+    def rank(self, slot: ReplicaSlot) -> tuple[bool, ...]:
+        """How well a slot suits this task; the lowest is the best.
+
+        Last come replicas like one that had too little memory, then those that lost the task twice; then those with
+        another fingerprint; then those that lost it once.
+        """
+        kinds = {other.replica.fingerprint for other in self.out_of_memory}
+        losses = self.losses.count(slot)
+        return slot.replica.fingerprint in kinds, losses > 1, not self.matches(slot), losses > 0
 
     def end(self, problem: Problem | None = None) -> None:
         """Close the stream of events and cancel all runs. problem: why the shard failed, if it did."""
@@ -109,13 +126,18 @@ class ShardQueue:
     def add(self, task: ShardTask) -> None:
         """Queue a new task, after all with the same tag or a lower one."""
         insort(self._waiting, task, key=lambda waiting: waiting.tag)
-        self._wake()
+        self.wake()
 
     def drop(self, task: ShardTask) -> None:
         """End a task and remove it from the queue. Does nothing to one that has ended."""
         task.end()
         if task in self._waiting:
             self._waiting.remove(task)
+
+    async def wait_for_fit(self) -> None:
+        """Wait until a slot is fit."""
+        while not any(True for _ in self._fit()):
+            await self._changed.wait()
 
     async def next_for(self, slot: ReplicaSlot, wait_s: float) -> ShardTask | None:
         """The next task for an idle slot; None if there is none for `wait_s` seconds, or the slot becomes unfit."""
@@ -149,7 +171,7 @@ class ShardQueue:
             if not task.over:
                 # Before tasks with the same tag: it was queued before them.
                 self._waiting.insert(bisect_left(self._waiting, task.tag, key=lambda waiting: waiting.tag), task)
-        self._wake()
+        self.wake()
 
     def _blame(self, slot: ReplicaSlot) -> None:
         """Count a shard that a slot lost and another one rendered. A broken slot is left out, its losses forgotten."""
@@ -159,12 +181,14 @@ class ShardQueue:
             for task in {*self._waiting, *self._running}:
                 task.losses = [lost for lost in task.losses if lost is not slot]
 
+    def suits(self, task: ShardTask, slot: ReplicaSlot) -> bool:
+        """Whether a slot may run a task: no other fit slot suits the task better."""
+        rank = task.rank(slot)
+        return not any(rank) or rank <= min(map(task.rank, self._fit()), default=rank)
+
     def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
-        """The first task in the queue, except those that this slot has lost while another fit slot has not."""
-        for task in self._waiting:
-            if slot not in task.losses or all(other in task.losses for other in self._fit()):
-                return task
-        return None
+        """The first task in the queue that a slot may run."""
+        return next((task for task in self._waiting if self.suits(task, slot)), None)
 
     def _late_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """A late task that this slot would finish clearly sooner than the slot that runs it."""
@@ -175,14 +199,22 @@ class ShardQueue:
             if len(task.runs) != 1 or task.over or slot in task.losses:
                 continue
             [(holder, run)] = task.runs.items()
-            usual_s = holder.shard_s or slot.shard_s or self._first_guess_s
+            matches = task.matches(slot)
+            usual_s = holder.shard_s or (slot.shard_s if matches else None) or self._first_guess_s
             elapsed_s = now - run.started
             # A late run is expected to need as long again as it has taken so far.
             left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
+            if not matches and (elapsed_s < HANGING_FACTOR * usual_s or self._has_other(task, holder)):
+                continue
             if left_s > WORTH_FACTOR * (slot.shard_s or usual_s):
                 return task
         return None
 
-    def _wake(self) -> None:
+    def _has_other(self, task: ShardTask, holder: ReplicaSlot) -> bool:
+        """Whether another fit slot has the fingerprint of a task that runs."""
+        return any(task.matches(slot) and slot is not holder and slot not in task.losses for slot in self._fit())
+
+    def wake(self) -> None:
+        """Have idle slots look for a task again."""
         changed, self._changed = self._changed, anyio.Event()
         changed.set()

@@ -7,7 +7,7 @@ either copy is correct.
 
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlsplit
@@ -93,6 +93,27 @@ class Fleet:
         measured = [slot.shard_s for slot in self._slots.values() if slot.shard_s is not None]
         return sum(measured) / len(measured) if measured else None
 
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The fingerprints of the replicas that can take work."""
+        return frozenset(slot.replica.fingerprint for slot in self._fit())
+
+    async def wait_awake(self) -> None:
+        """Wait until a replica can take work."""
+        await self._queue.wait_for_fit()
+
+    def fingerprint_for(self, frames: int, load: Mapping[str, int], among: Collection[str] = ()) -> str | None:
+        """The fingerprint whose replicas will finish a new walk first, or None while no replica is awake.
+
+        frames: of the walk; load: frames of other unfinished walks by fingerprint; among: fingerprints to prefer.
+        """
+        guess_s, speeds = self.shard_s or FIRST_GUESS_S, dict[str, float]()
+        for slot in self._fit():
+            fingerprint = slot.replica.fingerprint
+            speeds[fingerprint] = speeds.get(fingerprint, 0.0) + 1 / (slot.shard_s or guess_s)
+        awake = speeds.keys() & {*among} or speeds.keys()
+        return min(awake, key=lambda kind: ((load.get(kind, 0) + frames) / speeds[kind], kind), default=None)
+
     def _fit(self) -> list[ReplicaSlot]:
         return [slot for slot in self._slots.values() if slot.fit]
 
@@ -108,14 +129,15 @@ class Fleet:
                     self._slots.pop(url).scope.cancel()
                 await anyio.sleep(self._refresh_s)
 
-    async def render(self, shard: Shard, tag: int = 0) -> AsyncGenerator[RenderEvent]:
+    async def render(self, shard: Shard, tag: int = 0, fingerprint: str | None = None) -> AsyncGenerator[RenderEvent]:
         """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
+        fingerprint: only replicas that have it render the shard while one of them is awake; None: all do.
         Waits while no replica is awake. Raises WalkFailed if no replica can render the shard.
         Closing the iterator cancels the shard.
         """
         send, receive = anyio.create_memory_object_stream[RenderEvent](0)
-        task = ShardTask(shard.recipe, set(shard.fractions), send, tag)
+        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint)
         self._queue.add(task)
         try:
             async with receive:
@@ -160,6 +182,8 @@ class Fleet:
                     fit = await self._check(slot)
                     # Another replica may have rendered what this one lost meanwhile.
                     slot.fit, slot.checked_at = fit and not slot.left_out, time.monotonic()
+                    # Others may take tasks that were this one's, or wait for it.
+                    self._queue.wake()
                 if not slot.fit:
                     await anyio.sleep(self._refresh_s)
                 elif task := await self._queue.next_for(slot, self._refresh_s):
@@ -208,12 +232,16 @@ class Fleet:
     async def _pass_on(self, slot: ReplicaSlot, task: ShardTask) -> None:
         """Send a replica's answer to the task's stream, line by line.
 
-        Raises what Replica.render raises, and ReplicaLost for an answer that lacks frames.
+        Raises what Replica.render raises, ReplicaLost for an answer that lacks frames, and ReplicaBusy if another
+        replica should render the task because this one was started again with another fingerprint.
         """
+        before = slot.replica.fingerprint
         try:
             async with aclosing(slot.replica.render(task.recipe, tuple(sorted(task.lacking)))) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
+                        if line.fingerprint != before and not self._queue.suits(task, slot):
+                            raise ReplicaBusy(0)
                         await task.events.send(line)
                     elif line.fraction in task.lacking:
                         # Sent first: if this run were cancelled in between, the frame would be lost.

@@ -24,6 +24,7 @@ from momalisa_api.fleet.wire import (
     render_request,
 )
 from momalisa_api.problems import WalkFailed
+from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
@@ -73,6 +74,8 @@ class Replica:
         self._card = card
         self._readers = readers or anyio.CapacityLimiter(READERS)
         self._logged: str | None = None
+        # As the replica told it last.
+        self.fingerprint = UNKNOWN
 
     async def is_fit(self) -> bool:
         """Whether the replica is ready and has the model card that this API has. Logs every change."""
@@ -90,11 +93,12 @@ class Replica:
             if ready.status_code != 200:
                 return f"not ready: {_detail(ready)}"
             answer = await self._client.get(self.url + MODEL_PATH, timeout=PROBE_TIMEOUT_S)
-            card = ModelAnswer.model_validate_json(answer.raise_for_status().content).card
+            model = ModelAnswer.model_validate_json(answer.raise_for_status().content)
         except httpx.TransportError:
             return "unreachable"
         except (httpx.HTTPError, ValidationError):
             return "its answer does not follow the model contract"
+        self.fingerprint, card = model.fingerprint, model.card
         return "" if card.agrees_with(self._card) else f"has another model card: {card.model} at {card.revision}"
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
@@ -131,7 +135,8 @@ class Replica:
             if isinstance(line, RenderProblem):
                 problem = line.problem
                 raise _problem(_status_of(problem), str(problem.get("detail", problem)))
-            head = True
+            if isinstance(line, Head):
+                head, self.fingerprint = True, line.fingerprint
             yield line
 
     async def in_thread(self, read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:

@@ -71,8 +71,8 @@ class GoogleToken:
 class VertexReplica(Replica):
     """One call at a time to an endpoint, which distributes calls to its own replicas.
 
-    An endpoint returns neither its model card nor warnings about truncated prompts, and refuses recipes of
-    other weights.
+    An endpoint returns neither its model card, its fingerprint nor warnings about truncated prompts, and refuses
+    recipes of other weights.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class VertexReplica(Replica):
         for first in range(0, len(fractions), size):
             frames = await self._predict(recipe, fractions[first : first + size])
             if not first:
-                yield Head(model=recipe.model, revision=recipe.revision, fingerprint="")
+                yield Head(model=recipe.model, revision=recipe.revision, fingerprint=self.fingerprint)
             for frame in frames:
                 yield frame
 

@@ -1,9 +1,9 @@
 """The API's half of the model contract (docs/model-contract.md). tests/contract compares both halves."""
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
@@ -11,13 +11,15 @@ from momalisa_api.walks.spec import Recipe
 RENDER_PATH = "/v1/render"
 MODEL_PATH = "/v1/model"
 READY_PATH = "/readyz"
+# It becomes a part of a key in the bucket. An endpoint of Vertex AI tells none.
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
 
 
 class ModelAnswer(BaseModel):
     """GET /v1/model: the model that a replica has loaded."""
 
     card: ModelCard
-    fingerprint: str
+    fingerprint: Fingerprint
 
 
 class Truncated(BaseModel):
@@ -33,7 +35,7 @@ class Head(BaseModel):
 
     model: str
     revision: str
-    fingerprint: str
+    fingerprint: Fingerprint
     warnings: tuple[Truncated, ...] = ()
 
 

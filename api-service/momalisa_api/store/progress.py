@@ -1,14 +1,15 @@
 """How far walks are: their states, plans, stored frames and warnings. Every change bumps the walk's revision."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import landings, walks
-from momalisa_api.store.walk_rows import change_walk, read_walk
+from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
+from momalisa_api.walks.fingerprints import MIXED
 from momalisa_api.walks.rounds import Layout
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk, WalkStatus
 
@@ -88,6 +89,55 @@ class Progress:
                 self._engine, walk_id, unchanged, warnings=[*walk.warnings, *fresh], **changes
             ):
                 return
+
+    async def keep_to(self, walk_id: str, fingerprint: str) -> str:
+        """Have a walk keep to a fingerprint, if it keeps to none yet. Returns the one that it keeps to."""
+        none = walks.c.id == walk_id, walks.c.fingerprint.is_(None)
+        async with transaction(self._engine) as connection:
+            await connection.execute(update(walks).where(*none).values(fingerprint=fingerprint))
+            kept: str | None = await connection.scalar(select(walks.c.fingerprint).where(walks.c.id == walk_id))
+        return fingerprint if kept is None else kept
+
+    async def rendered_by(self, walk: Walk, fingerprint: str) -> None:
+        """Record that a replica with this fingerprint renders frames of a walk; recorded ones change nothing.
+
+        The walk keeps to it from now on, if the fingerprint that it should keep to has rendered nothing.
+        """
+        await self._add_fingerprints(walk, [fingerprint], keep=fingerprint)
+
+    async def reuses(self, walk: Walk, fingerprints: Collection[str]) -> None:
+        """Record the fingerprints of stored frames that a walk uses."""
+        await self._add_fingerprints(walk, fingerprints)
+
+    async def _add_fingerprints(self, walk: Walk, added: Collection[str], *, keep: str | None = None) -> None:
+        """Add to a walk's fingerprints, with a warning once there are several.
+
+        keep: the walk keeps to this one from now on, if the one that it should keep to has rendered nothing.
+        """
+        if {*added} <= {*walk.fingerprints}:
+            return
+        same = walks.c.id == walk.id
+        async with transaction(self._engine) as connection:
+            if not await lock_walk(connection, walk.id):
+                return
+            query = select(walks.c.fingerprint, walks.c.fingerprints, walks.c.warnings).where(same)
+            kept, known, warnings = (await connection.execute(query)).one()
+            now = [*known, *sorted({*added} - {*known})]
+            if now == known:
+                return
+            changes = {
+                "fingerprint": kept if keep is None or kept in known else keep,
+                "fingerprints": now,
+                "warnings": [*warnings, MIXED] if len(now) > 1 and MIXED not in warnings else warnings,
+            }
+            await connection.execute(update(walks).where(same).values(**changes, revision=walks.c.revision + 1))
+
+    async def frames_by_fingerprint(self) -> dict[str, int]:
+        """The number of frames of all unfinished walks that keep to each fingerprint."""
+        query = select(walks.c.fingerprint, func.sum(walks.c.frames)).group_by(walks.c.fingerprint)
+        kept = walks.c.state.in_(OPEN) & walks.c.fingerprint.is_not(None)
+        async with transaction(self._engine) as connection:
+            return {row[0]: int(row[1]) for row in await connection.execute(query.where(kept))}
 
     async def statuses(self, walk_ids: Iterable[str]) -> dict[str, WalkStatus]:
         """The status of each of these walks that exists, in a state that this release knows."""

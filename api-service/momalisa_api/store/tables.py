@@ -38,6 +38,18 @@ walks = Table(
         doc="The shards, each a list of numbers of points; null before the walk is planned.",
     ),
     Column("plans", Integer, nullable=False, doc="Number of plans so far: shards of an older plan are void."),
+    Column(
+        "fingerprint",
+        String(64),
+        doc="The fingerprint that the walk keeps to while replicas of it are awake; null before one was chosen.",
+    ),
+    Column(
+        "fingerprints",
+        JSON,
+        nullable=False,
+        server_default="[]",
+        doc="The fingerprints of its frames; an empty text where a fingerprint is unknown.",
+    ),
     Column("films", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
     Column("smoothness", JSON(none_as_null=True), doc="How evenly the walk moves; null before it is filmed."),

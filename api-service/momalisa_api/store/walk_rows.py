@@ -145,6 +145,8 @@ def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
         smoothness=None if row.smoothness is None else Smoothness.model_validate(row.smoothness),
         error=row.error,
         created_at=row.created_at.replace(tzinfo=UTC),
+        fingerprint=row.fingerprint,
+        fingerprints=tuple(row.fingerprints),
     )
     _check(walk)
     return walk
@@ -158,5 +160,5 @@ def _check(walk: Walk) -> None:
     planned = (number for shard in walk.plan or () for number in shard)
     if not points or not all(0 <= number < points for number in (*walk.stored, *planned)):
         raise ValueError("its layout lacks points that are stored or planned")
-    if not all(isinstance(text, str) for text in (*walk.films, *walk.warnings)):
-        raise ValueError("its films and warnings are not texts")
+    if not all(isinstance(text, str) for text in (*walk.films, *walk.warnings, *walk.fingerprints)):
+        raise ValueError("its films, warnings and fingerprints are not texts")

@@ -40,7 +40,8 @@ class Walk:
     """A snapshot of a walk. `revision` increases with every change, `number` with every new walk.
 
     layout: the newest round; plan: its shards, as numbers of its points, None before it is planned; plans: the number
-    of plans so far; stored: numbers of the points whose frames are in the bucket.
+    of plans so far; stored: numbers of the points whose frames are in the bucket; fingerprint: the one that the walk
+    keeps to while replicas of it are awake, None before one was chosen; fingerprints: those of its frames so far.
     """
 
     id: str
@@ -59,6 +60,8 @@ class Walk:
     smoothness: Smoothness | None
     error: str | None
     created_at: datetime
+    fingerprint: str | None = None
+    fingerprints: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:

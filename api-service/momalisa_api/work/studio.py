@@ -5,7 +5,7 @@ from what the bucket holds. web/intake.py accepts walks; work/worker.py calls th
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
+from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
 from momalisa_api.walks.smoothness import Thumbnail
@@ -108,6 +109,9 @@ class Studio:
         frames = layout.frames(walk.spec)
         stored = [number for number, frame in enumerate(frames) if frame.key in held]
         missing = [frame for frame in frames if frame.key not in held]
+        reused = fingerprints_of(frames, held)
+        await self._kept(walk, reused)
+        await self._progress.reuses(walk, reused)
         indices = _indices(frames)
         shards = [
             [number for fraction in shard.fractions for number in indices[Frame(shard.recipe, fraction)]]
@@ -154,15 +158,31 @@ class Studio:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
         self._check_model(walk)
-        async with aclosing(self._fleet.render(Shard(walk.id, recipe, missing), walk.tag)) as events:
+        await self._fleet.wait_awake()
+        kept = await self._kept(walk, walk.fingerprints)
+        async with aclosing(self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept)) as events:
             async for event in events:
                 match event:
-                    case Head(warnings=warnings):
+                    case Head(fingerprint=fingerprint, warnings=warnings):
                         await begin()
                         await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+                        if (mark := fingerprint_key(recipe, fingerprint)) not in held:
+                            await self._bucket.put(mark, fingerprint.encode())
+                        await self._progress.rendered_by(walk, fingerprint)
                         await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
                     case RenderedFrame(fraction=fraction) as rendered:
                         await self._store(walk, Frame(recipe, fraction), indices[Frame(recipe, fraction)], rendered)
+
+    async def _kept(self, walk: Walk, among: Collection[str]) -> str | None:
+        """The fingerprint that a walk keeps to, chosen here if there is none yet; None while no replica is awake.
+
+        among: the fingerprints of its stored frames, which are preferred.
+        """
+        if walk.fingerprint is not None:
+            return walk.fingerprint
+        load = await self._progress.frames_by_fingerprint() if len(self._fleet.fingerprints) > 1 else {}
+        best = self._fleet.fingerprint_for(walk.spec.frames, load, among)
+        return None if best is None else await self._progress.keep_to(walk.id, best)
 
     def _check_model(self, walk: Walk) -> None:
         """Raise WalkFailed for a walk of a model that is not served any more.
