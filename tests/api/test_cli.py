@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from momalisa_api.cli import argument_types, client, main
-from momalisa_api.walks.spec import AUTO, Spacing
+from momalisa_api.walks.spec import AUTO, Effort, Spacing
 from tests.support.walk_server import WALK, walk_server
 
 SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pgqueuer", "pydantic", "google", "PIL"}
@@ -52,6 +52,7 @@ def test_a_walk_does_not_import_the_server(tmp_path):
 def test_the_command_offers_the_choices_of_the_api():
     """The command line repeats them, since their module is slow to import."""
     assert get_args(Spacing) == main.SPACING_CHOICES
+    assert get_args(Effort) == main.EFFORT_CHOICES
     assert argument_types.AUTO_SEED == AUTO
 
 

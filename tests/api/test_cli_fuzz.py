@@ -78,8 +78,8 @@ OTHERS = (
     ),
 )
 WALK_OPTIONS = (
-    *("--frames", "--seed", "--spacing", "--steps", "--guidance-scale", "--negative-prompt", "--width", "--height"),
-    *("--scheduler", "--frame-ms", "--out", "--url", "--json", "--local"),
+    *("--frames", "--seed", "--spacing", "--effort", "--steps", "--guidance-scale", "--negative-prompt", "--width"),
+    *("--height", "--scheduler", "--frame-ms", "--out", "--url", "--json", "--local"),
 )
 OPTIONS = {
     "serve": ("--role",),

@@ -13,14 +13,26 @@ from PIL import Image
 
 from momalisa_api.store.fair_queue import AheadInQueue
 from momalisa_api.store.workers import FleetStatus
-from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout, pictures_left
+from momalisa_api.walks.growth import Slots, choose_growth
+from momalisa_api.walks.rounds import (
+    Layout,
+    Point,
+    first_layout,
+    most_pictures,
+    nearest,
+    next_layout,
+    pictures_left,
+    with_growth,
+)
 from momalisa_api.walks.smoothness import Thumbnail, distance
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.routes.schemas import seconds_left
-from tests.support.factories import ended, running, spec
+from tests.support.factories import CARD, ended, running, spec
 
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 25}
-MOST = 32
+ALONE = Slots(micro_batch=5, replicas=1)
+# What one fake replica renders of this walk.
+MOST = round(25 * choose_growth("balanced", [24], Slots(CARD["micro_batch"], replicas=1))[-1])
 pytestmark = pytest.mark.anyio
 
 
@@ -54,9 +66,9 @@ def thumbnails_of(paint: Any) -> Any:
     return lambda point: Thumbnail.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
 
 
-def settled(walk: Any, paint: Any) -> tuple[Layout, list[Layout]]:
+def settled(walk: Any, paint: Any, slots: Slots = ALONE) -> tuple[Layout, list[Layout]]:
     """The last layout of a walk, and all rounds before it."""
-    rounds = [first_layout(walk)]
+    rounds = [with_growth(walk, first_layout(walk), choose_growth(walk.effort, walk.legs, slots))]
     while not rounds[-1].settled:
         rounds.append(next_layout(walk, rounds[-1], thumbnails_of(paint)))
         assert len(rounds) < 20
@@ -77,7 +89,8 @@ def test_rounds_end_with_the_requested_frames_and_exact_stops(paint, frames, sto
     assert points[-1] == Point(0, len(walk.legs) - 1, 1.0)
     assert all((a.leg, a.fraction) < (b.leg, b.fraction) for a, b in pairwise(points))
     rendered = {point for one in rounds for point in one.points} | set(points)
-    assert len(rendered) <= sum((count + 1) * 13 // 10 for count in walk.legs)
+    assert len(rendered) <= most_pictures(walk)
+    assert len(rendered) <= most_pictures(walk, layout.growth)
 
 
 def test_a_seed_choice_samples_all_seeds_and_reuses_the_frames_of_the_chosen_one():
@@ -132,12 +145,14 @@ def unfinished(walk_spec: Any, layout: Layout, stored: frozenset[int] = frozense
 
 
 def test_many_replicas_do_not_shorten_the_estimate_below_one_shard_for_each_round():
-    """Rounds follow one another: 25 even frames take six, however many replicas there are."""
+    """Rounds follow one another, however many replicas there are."""
     even, uniform = spec(frames=25, spacing="even"), spec(frames=25)
     many = FleetStatus(awake=16, shard_s=2.0)
     layout, rounds = settled(even, steep)
-    assert seconds_left(unfinished(even, rounds[0]), None, many, 5) == 6 * 2.0
-    assert seconds_left(unfinished(even, rounds[1], frozenset(range(12))), None, many, 5) == 4 * 2.0
+    assert len(rounds) == 3
+    assert seconds_left(unfinished(even, rounds[0]), None, many, 5) == 3 * 2.0
+    assert seconds_left(unfinished(even, rounds[1], frozenset(range(30))), None, many, 5) == 1 * 2.0
+    assert seconds_left(unfinished(even, first_layout(even)), None, many, 5) == 2 * 2.0, "16 replicas need one more"
     assert seconds_left(unfinished(uniform, first_layout(uniform)), None, many, 5) == 2.0
     assert seconds_left(unfinished(uniform, first_layout(uniform)), AheadInQueue(1, 80), many, 5) == 2 * 2.0
     assert seconds_left(unfinished(even, layout, frozenset(range(25))), None, many, 5) is None, "only films are left"

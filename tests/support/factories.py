@@ -219,6 +219,7 @@ def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 2
         "stops": stops,
         "frames": frames,
         "spacing": "uniform",
+        "effort": "balanced",
         "seed": 0,
         "negative_prompt": "",
         "width": 32,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from momalisa_api import __version__
-from momalisa_api.cli import argument_types
+from momalisa_api.cli import argument_types, walk_options
 from momalisa_api.cli.errors import CommandError, printable
 from momalisa_api.films.kinds import FilmName
 
@@ -25,22 +25,10 @@ T = TypeVar("T")
 EXIT_CODES = "Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C."
 # As in walks/spec, which is slow to import.
 SPACING_CHOICES = ("even", "uniform", "ease")
+EFFORT_CHOICES = ("fast", "balanced", "best")
 FILM_OF_SUFFIX = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW}
 FILM_OF_SUFFIX[".zip"] = "frames.zip"
 _new_film = argument_types.new_file(FILM_OF_SUFFIX)
-WALK_OPTIONS = (
-    "stops",
-    "frames",
-    "seed",
-    "spacing",
-    "steps",
-    "guidance_scale",
-    "negative_prompt",
-    "width",
-    "height",
-    "scheduler",
-    "frame_ms",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -172,6 +160,11 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         "--spacing", choices=SPACING_CHOICES, help="how frames are spaced between two stops (default: even)"
     )
     walk.add_argument(
+        "--effort",
+        choices=EFFORT_CHOICES,
+        help="how much is rendered to make even spacing more even (default: the server's)",
+    )
+    walk.add_argument(
         "--steps", type=argument_types.whole_number, help="denoising steps per frame (default: the model's)"
     )
     walk.add_argument(
@@ -259,7 +252,7 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _walk(options: argparse.Namespace) -> int:
-    request = {name: value for name in WALK_OPTIONS if (value := getattr(options, name)) is not None}
+    request = {name: value for name in walk_options.OF_COMMAND if (value := getattr(options, name)) is not None}
     out = options.out or _checked(_new_film, "walk.gif")
     with _server(options) as url:
         return _request_and_save(url, request, out, as_json=options.json)

@@ -4,25 +4,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from momalisa_api.cli.errors import CommandError
+from momalisa_api.cli.walk_options import OF_SPEC
 from momalisa_api.films.metadata import NoSpec, read_spec
 from momalisa_api.walks.spec import read_forward
-
-# The rest of a spec is the choice of the server.
-REQUEST_FIELDS: Final = (
-    "stops",
-    "frames",
-    "seed",
-    "spacing",
-    "steps",
-    "guidance_scale",
-    "negative_prompt",
-    "width",
-    "height",
-    "scheduler",
-    "frame_ms",
-    "gif_there_and_back",
-    "mp4_there_and_back",
-)
 
 NOT_OF_THE_SPEC: Final = ("version", "fractions", "fingerprints", "smoothness")
 
@@ -47,4 +31,4 @@ def spec_of(film: Path) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:
     """The body of a request for the same walk."""
-    return {name: spec[name] for name in REQUEST_FIELDS if name in spec}
+    return {name: spec[name] for name in OF_SPEC if name in spec}

@@ -13,7 +13,8 @@ from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks, searchable
-from momalisa_api.walks.spec import SPEC_VERSION, WalkSpec
+from momalisa_api.walks.rounds import most_pictures
+from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
 
 # Walks that are in memory at a time, where there may be many.
@@ -50,12 +51,14 @@ class Catalogue:
         admission: checks whether a new walk is allowed, and raises if not.
         """
         now = datetime.now(UTC)
+        stored, version = spec.to_stored()
+        pictures = most_pictures(spec)
         row = {
             "id": spec.id,
-            "spec": spec.model_dump(mode="json"),
-            "spec_version": SPEC_VERSION,
+            "spec": stored,
+            "spec_version": version,
             "stops": _searchable(spec.stops),
-            "frames": spec.frames,
+            "frames": pictures,
             "state": State.WAITING,
             "revision": 1,
             "tries": 0,
@@ -78,7 +81,7 @@ class Catalogue:
                 known = await self._lock_readable(connection, spec.id)
             if not known:
                 if admission:
-                    await admission(connection, owner, spec.frames)
+                    await admission(connection, owner, pictures)
                 tag = await next_tag(connection, owner)
                 await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
@@ -139,6 +142,12 @@ class Catalogue:
                 if walk_id in found:
                     yield found[walk_id]
 
+    async def count_open(self) -> int:
+        """The number of unfinished walks."""
+        query = select(func.count()).where(walks.c.state.in_(OPEN))
+        async with transaction(self._engine) as connection:
+            return int(await connection.scalar(query) or 0)
+
     async def walks_along(self, legs: Iterable[tuple[str, str]]) -> AsyncIterator[Walk]:
         """All walks that may have one of these legs, given by their prompts; read in batches.
 
@@ -167,7 +176,7 @@ class Catalogue:
         async with transaction(self._engine) as connection:
             await one_at_a_time(connection)
             if admission:
-                await admission(connection, owner, walk.spec.frames)
+                await admission(connection, owner, most_pictures(walk.spec))
             tag = await next_tag(connection, owner)
             started = await connection.execute(
                 same.values(**restarted, tag=tag, revision=walks.c.revision + 1, **changes)

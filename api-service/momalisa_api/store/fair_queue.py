@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, case, func, select, text
+from sqlalchemy import ColumnElement, Text, and_, case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import transaction, unreadable_of
@@ -16,10 +16,10 @@ from momalisa_api.walks.walk import OPEN, State
 OF_PLAN: Final = and_(landings.c.walk_id == walks.c.id, landings.c.plan == walks.c.plans)
 # A correlated subquery: a join would count the frames of all walks, and not only those of the few unfinished ones.
 STORED: Final = select(func.count()).where(OF_PLAN).scalar_subquery()
-
-
-# A walk whose spacing is not settled can have more pictures than it will have frames.
-MISSING: Final = case((walks.c.frames > STORED, walks.c.frames - STORED), else_=0)
+# Pictures that a walk still needs, those of later rounds included. A plan without shards is the last one, and complete.
+MISSING: Final = case(
+    (cast(walks.c.plan, Text) == "[]", 0), (walks.c.frames > STORED, walks.c.frames - STORED), else_=0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ async def waiting(connection: AsyncConnection) -> int:
 
 
 async def load_of(connection: AsyncConnection, owner: str, since: datetime) -> Load:
-    """An owner's load: unfinished walks now, and requested frames since a time."""
+    """An owner's load: unfinished walks now, and the frames that those requested since a time may render."""
     of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
     walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
     asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)

@@ -10,7 +10,7 @@ from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
 from momalisa_api.walks.fingerprints import MIXED
-from momalisa_api.walks.rounds import Layout
+from momalisa_api.walks.rounds import Layout, most_pictures
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk, WalkStatus
 
 
@@ -42,7 +42,11 @@ class Progress:
         rows = [{"walk_id": walk.id, "frame": number, "plan": walk.plans + 1} for number in stored]
         same = update(walks).where(walks.c.id == walk.id, walks.c.plans == walk.plans, walks.c.state.in_(OPEN))
         later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
-        plan = {"layout": layout.model_dump(mode="json"), "plan": [list(shard) for shard in shards]}
+        plan = {
+            "layout": layout.model_dump(mode="json"),
+            "plan": [list(shard) for shard in shards],
+            "frames": most_pictures(walk.spec, layout.growth),
+        }
         async with transaction(self._engine) as connection:
             if (await connection.execute(same.values(**plan, **later))).rowcount != 1:
                 return False

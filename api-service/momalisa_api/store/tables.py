@@ -26,7 +26,9 @@ walks = Table(
     Column("spec", JSON, nullable=False),
     Column("spec_version", Integer, nullable=False, server_default="1", doc="The SPEC_VERSION that wrote `spec`."),
     Column("stops", Text, nullable=False, doc="All stops, as `searchable` makes them, for the gallery's search."),
-    Column("frames", Integer, nullable=False),
+    Column(
+        "frames", Integer, nullable=False, doc="Pictures that the walk may render, with those that its film leaves out."
+    ),
     Column("state", String(16), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("tries", Integer, nullable=False, doc="Workers lost over this walk since its last stored frame."),

@@ -1,7 +1,7 @@
-"""The rounds in which a walk's frames are placed on its legs: choose a seed, probe the legs, refine. Pure.
+"""The rounds in which a walk's frames are placed on its legs: choose a seed, render the uniform walk, refine. Pure.
 
-A layout is one round: points to render, all at once. Once they are rendered, the next round follows from their pictures
-alone, so every process computes the same one. The settled layout has the frames of the walk.
+A layout is one round: points to render, all at once. Once they are rendered, the next round follows from the layout and
+their pictures alone, so every process computes the same one. The settled layout has the frames of the walk.
 """
 
 from collections import Counter
@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from momalisa_api.walks.even_spacing import follow, rounds
+from momalisa_api.walks.even_spacing import FEWEST, follow, uniform
+from momalisa_api.walks.growth import MOST
 from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
@@ -31,13 +32,19 @@ LoadThumbnail = Callable[[Point], Thumbnail]
 
 
 class Layout(BaseModel):
-    """One round of a walk. seed: None while it is being chosen; points: in the walk's order."""
+    """One round of a walk.
+
+    seed: None while it is being chosen; points: in the walk's order; growth: the number of points after each round that
+    follows the uniform one, as multiples of a leg's frames. It is empty if the walk needs no such rounds, before they
+    are decided, and in what older releases stored.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     seed: int | None
     settled: bool
     points: tuple[Point, ...]
+    growth: tuple[float, ...] = ()
 
     def frames(self, spec: WalkSpec) -> tuple[Frame, ...]:
         """The frames at the points."""
@@ -65,9 +72,24 @@ def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
     frames = spec.legs[leg] + 1
     # All seeds that are tried have the same fractions.
     known = len(_known([point for point in layout.points if point.seed == layout.points[0].seed], leg))
-    # Legs that are short, or not even, are settled at once.
-    sizes = (rounds(frames) if spec.spacing == "even" else ()) or (frames,)
+    sizes = (frames, *_sizes(frames, layout.growth))
     return [after - before for before, after in pairwise([known, *(size for size in sizes if size > known)])]
+
+
+def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None) -> int:
+    """The number of pictures that a walk may render: what it counts for in quotas and in the queue.
+
+    growth: of its layout; None before it is decided.
+    """
+    if growth is None:
+        growth = (MOST[spec.effort],) if spec.spacing == "even" else ()
+    tried = (len(seeds_of(spec)) - 1) * (sum(len(sample_fractions(count + 1)) - 1 for count in spec.legs) + 1)
+    return tried + sum(max([count + 1, *_sizes(count + 1, growth)]) - 1 for count in spec.legs) + 1
+
+
+def _sizes(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
+    """The number of known fractions of a leg after each round that follows the uniform one."""
+    return tuple(round(frames * times) for times in growth) if frames >= FEWEST else ()
 
 
 def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
@@ -88,23 +110,36 @@ def first_layout(spec: WalkSpec) -> Layout:
         legs = [sample_fractions(count + 1) for count in spec.legs]
         points = [point for seed in seeds_of(spec) for point in _points(seed, legs)]
         return Layout(seed=None, settled=False, points=tuple(points))
-    return _begin(spec, spec.seed)
+    return _begin(spec, spec.seed, ())
+
+
+def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> Layout:
+    """A round with the growth of its walk, if that was not decided.
+
+    Rounds of older releases lack some points of the uniform walk; what they have is kept.
+    """
+    if layout.settled or layout.growth or spec.spacing != "even":
+        return layout
+    points = layout.points
+    if layout.seed is not None:
+        legs = [sorted({*uniform(count + 1), *_known(points, leg)}) for leg, count in enumerate(spec.legs)]
+        points = _points(layout.seed, legs)
+    return layout.model_copy(update={"points": points, "growth": growth})
 
 
 def next_layout(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> Layout:
     """The round after one that is not settled. load: the thumbnail of each of its points."""
     if layout.seed is None:
-        return _begin(spec, _choose(spec, layout, load))
-    return _follow(spec, layout.seed, layout.points, load)
+        return _begin(spec, _choose(spec, layout, load), layout.growth)
+    return _follow(spec, layout.seed, layout.points, layout.growth, load)
 
 
-def _begin(spec: WalkSpec, seed: int) -> Layout:
+def _begin(spec: WalkSpec, seed: int, growth: tuple[float, ...]) -> Layout:
     """The first round of a walk with a known seed."""
     if spec.spacing == "even":
-        return _follow(spec, seed, (), _no_thumbnail)
+        return _follow(spec, seed, (), growth, _no_thumbnail)
     along = SPACINGS[spec.spacing]
-    # k / n is correctly rounded, so a walk of 49 frames has the fractions of one of 25 bit for bit.
-    legs = [[along(step / count) for step in range(count + 1)] for count in spec.legs]
+    legs = [[along(place) for place in uniform(count + 1)] for count in spec.legs]
     return Layout(seed=seed, settled=True, points=_points(seed, legs))
 
 
@@ -112,17 +147,20 @@ def _no_thumbnail(point: Point) -> Thumbnail:
     raise ValueError(f"{point} is not rendered yet")
 
 
-def _follow(spec: WalkSpec, seed: int, before: Sequence[Point], load: LoadThumbnail) -> Layout:
+def _follow(
+    spec: WalkSpec, seed: int, before: Sequence[Point], growth: tuple[float, ...], load: LoadThumbnail
+) -> Layout:
     """One more round on every leg that needs one; settled if none does."""
     legs, settled = [], True
     for leg, count in enumerate(spec.legs):
         known = _known(before, leg)
-        fractions, enough = follow(count + 1, known, _distance_on(spec, seed, leg, load))
+        distance = _distance_on(spec, seed, leg, load)
+        fractions, enough = follow(count + 1, known, distance, _sizes(count + 1, growth))
         # A leg that waits for others keeps all its candidates, and chooses again with them.
         legs.append((fractions, sorted({*known, *fractions})))
         settled &= enough
     points = _points(seed, [chosen if settled else known for chosen, known in legs])
-    return Layout(seed=seed, settled=settled, points=points)
+    return Layout(seed=seed, settled=settled, points=points, growth=growth)
 
 
 def _points(seed: int, legs: Sequence[Sequence[float]]) -> tuple[Point, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from momalisa_api.walks.even_spacing import probes
+from momalisa_api.walks.even_spacing import uniform
 
 # Frames per leg and seed. Found by experiment: twice as many choose little better.
 _SAMPLES: Final = 4
@@ -34,10 +34,9 @@ class SeedSample:
 
 
 def sample_fractions(frames: int) -> tuple[float, ...]:
-    """The fractions of a leg at which a seed is tried: some of the first probes of `follow`, so that none is wasted."""
-    first = probes(frames)
-    last = len(first) - 1
-    return tuple(dict.fromkeys(first[round(n * last / (_SAMPLES - 1))] for n in range(_SAMPLES)))
+    """The fractions of a leg at which a seed is tried: frames of the uniform leg, so that none is wasted."""
+    leg = uniform(frames)
+    return tuple(dict.fromkeys(leg[round(n * (frames - 1) / (_SAMPLES - 1))] for n in range(_SAMPLES)))
 
 
 def choose_seed(samples: Mapping[int, SeedSample]) -> int:

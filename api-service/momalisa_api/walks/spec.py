@@ -19,12 +19,15 @@ def _digest(content: Any) -> str:
 
 
 Spacing = Literal["even", "uniform", "ease"]
+Effort = Literal["fast", "balanced", "best"]
 AUTO: Final = "auto"
 
-# The version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here what
-# older specs mean by not having the field.
-SPEC_VERSION: Final = 2
-ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {2: {"spacing": "uniform"}}
+# The newest version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here
+# what older specs mean by not having the field.
+SPEC_VERSION: Final = 3
+ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {2: {"spacing": "uniform"}, 3: {"effort": "balanced"}}
+# Specs of this version have all its fields, whatever these say.
+_OLDEST_STORED: Final = 2
 
 
 class RenderSettings(BaseModel):
@@ -77,6 +80,7 @@ class WalkSpec(RenderSettings):
     frames: int = Field(description="Frames of the whole walk, both ends included.")
     seed: int | Literal["auto"] = Field(description="Seed of the noise, or auto for the best of a few.")
     spacing: Spacing = Field(description="Spacing of frames between two stops.")
+    effort: Effort = Field(description="How much is rendered to make the spacing even; balanced for other spacings.")
     frame_ms: int = Field(description="Display time of a frame in the films, in milliseconds.")
     gif_there_and_back: bool = Field(description="Whether the GIF plays back to the start.")
     mp4_there_and_back: bool = Field(description="Whether the MP4 plays back to the start.")
@@ -88,6 +92,24 @@ class WalkSpec(RenderSettings):
         if not 2 <= len(spec.stops) <= spec.frames:
             raise ValueError(f"{len(spec.stops)} stops and {spec.frames} frames are no walk")
         return spec
+
+    def to_stored(self) -> tuple[dict[str, Any], int]:
+        """The content and the version as which the spec is stored: the oldest version that means the same.
+
+        During an upgrade, workers of the last release can read it, and walks of that release keep their ids.
+        """
+        content = self.model_dump(mode="json")
+        for version in range(SPEC_VERSION, _OLDEST_STORED, -1):
+            added = ADDED_FIELDS[version]
+            if any(content[name] != meaning for name, meaning in added.items()):
+                return content, version
+            content = {name: value for name, value in content.items() if name not in added}
+        return content, _OLDEST_STORED
+
+    @cached_property
+    def id(self) -> str:
+        """32 hex digits that identify the walk. Equal requests have equal ids, also of older releases."""
+        return _digest(self.to_stored()[0])
 
     @property
     def legs(self) -> tuple[int, ...]:

@@ -21,7 +21,9 @@ class Quotas:
         self._settings = settings
 
     async def check(self, connection: AsyncConnection, owner: str, frames: int, *, known: bool) -> None:
-        """Check that an owner may start a walk of `frames` frames. Raises QueueFull, QuotaExceeded, CookieNeeded.
+        """Check that an owner may start a walk that may render `frames` frames: more than it has, if it is even.
+
+        Raises QueueFull, QuotaExceeded, CookieNeeded.
 
         known: whether the caller sent a cookie or an API key. Nothing tells the others apart, so that one of them could
         fill the queue: they get its first half, and one owner a quarter of it.

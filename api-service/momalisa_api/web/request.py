@@ -19,7 +19,7 @@ from pydantic import (
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import AUTO, Spacing, WalkSpec
+from momalisa_api.walks.spec import AUTO, Effort, Spacing, WalkSpec
 
 MAX_WAIT_S = 25
 MAX_WORDS_SHOWN = 12
@@ -82,6 +82,11 @@ class WalkOptions(BaseModel):
     spacing: Spacing = Field(
         "even",
         description="Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops.",
+    )
+    effort: Effort | None = Field(
+        None,
+        description="How much is rendered to make an even walk more even: fast, balanced or best; ignored for other "
+        "spacings. Omitted: the deployment's default.",
     )
     seed: Seed = Field(
         0,
@@ -169,6 +174,8 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
         stops=tuple(_canonical(stop) for stop in stops),
         frames=options.frames,
         spacing=options.spacing,
+        # Equal walks are one walk: the effort only concerns even ones.
+        effort=_given(options.effort, settings.effort) if options.spacing == "even" else "balanced",
         seed=options.seed,
         negative_prompt=_canonical(_given(options.negative_prompt, card.negative_prompt)),
         width=_given(options.width, card.width),

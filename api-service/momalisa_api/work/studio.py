@@ -27,8 +27,9 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
+from momalisa_api.walks.growth import Slots, choose_growth
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout
+from momalisa_api.walks.rounds import Layout, Point, next_layout, with_growth
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
@@ -124,9 +125,9 @@ class Studio:
     async def _next_round(self, walk: Walk) -> tuple[Layout, set[str]]:
         """The first round that needs frames, or the settled one, and the keys of all stored frames.
 
-        Rounds follow from pictures alone, so they can always be found again from the bucket.
+        Rounds follow from the stored one and from pictures alone, so any worker finds the same ones from the bucket.
         """
-        layout = walk.layout if walk.layout.settled else first_layout(walk.spec)
+        layout = await self._with_growth(walk)
         held: set[str] = set()
         for recipe in {frame.recipe for frame in layout.frames(walk.spec)}:
             held |= await self._held(walk.id, recipe)
@@ -137,6 +138,13 @@ class Studio:
                     seen[point] = await self._load(frame)
             layout = await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
         return layout, held
+
+    async def _with_growth(self, walk: Walk) -> Layout:
+        """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now."""
+        if walk.layout.settled or walk.layout.growth or walk.spec.spacing != "even":
+            return walk.layout
+        slots = Slots(self._card.micro_batch, max(1, self._fleet.awake), await self._catalogue.count_open())
+        return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, slots))
 
     async def _load(self, frame: Frame) -> Thumbnail:
         """Load a frame for measuring. Raises BucketUnavailable for a frame that was just lost: the job is retried."""

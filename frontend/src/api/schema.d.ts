@@ -627,6 +627,11 @@ export interface components {
              */
             spacing: "even" | "uniform" | "ease";
             /**
+             * Effort
+             * @description How much is rendered to make an even walk more even: fast, balanced or best; ignored for other spacings. Omitted: the deployment's default.
+             */
+            effort?: ("fast" | "balanced" | "best") | null;
+            /**
              * Seed
              * @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp.
              * @default 0
@@ -708,6 +713,7 @@ export interface components {
          *         ],
          *         "frames": 25,
          *         "spacing": "uniform",
+         *         "effort": "balanced",
          *         "seed": 7,
          *         "negative_prompt": "",
          *         "width": 128,
@@ -889,6 +895,12 @@ export interface components {
              */
             spacing: "even" | "uniform" | "ease";
             /**
+             * Effort
+             * @description How much is rendered to make the spacing even; balanced for other spacings.
+             * @enum {string}
+             */
+            effort: "fast" | "balanced" | "best";
+            /**
              * Frame Ms
              * @description Display time of a frame in the films, in milliseconds.
              */
@@ -963,6 +975,8 @@ export interface operations {
                 frames?: number;
                 /** @description Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops. */
                 spacing?: "even" | "uniform" | "ease";
+                /** @description How much is rendered to make an even walk more even: fast, balanced or best; ignored for other spacings. Omitted: the deployment's default. */
+                effort?: ("fast" | "balanced" | "best") | null;
                 /** @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp. */
                 seed?: number | "auto";
                 /** @description What the pictures should not show. */

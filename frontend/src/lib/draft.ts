@@ -7,6 +7,7 @@ export const FRAME_COUNTS = [13, 25, 49, 61] as const;
 const MAX_SEED = 2 ** 32 - 1;
 
 const SPACINGS: readonly string[] = ["even", "uniform", "ease"] satisfies WalkSpec["spacing"][];
+const EFFORTS: readonly string[] = ["fast", "balanced", "best"] satisfies WalkSpec["effort"][];
 
 /** What a walk is made with beyond the fields of the form; what is missing comes from the model card. */
 export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision">>;
@@ -20,6 +21,7 @@ const SETTINGS: Record<keyof Settings, (text: string) => string | number | boole
   scheduler: (text) => text,
   negative_prompt: (text) => text,
   spacing: (text) => (SPACINGS.includes(text) ? text : undefined),
+  effort: (text) => (EFFORTS.includes(text) ? text : undefined),
   frame_ms: numberOf,
   gif_there_and_back: flagOf,
   mp4_there_and_back: flagOf,
