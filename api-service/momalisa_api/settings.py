@@ -117,7 +117,9 @@ class Settings(StoreSettings):
         50, description="Maximum unfinished walks per owner; further requests get 429.", ge=1
     )
     frames_per_owner_per_day: int = Field(
-        20_000, description="Maximum frames that the requests of one owner in 24 hours may render; further requests get 429.", ge=2
+        20_000,
+        description="Maximum frames that the requests of one owner in 24 hours may render; further requests get 429.",
+        ge=2,
     )
     max_frames: int = Field(241, description="Maximum frames per walk.", ge=2)
     max_stops: int = Field(8, description="Maximum stops per walk.", ge=2)

@@ -8,7 +8,6 @@ from pathlib import Path
 from momalisa_api.films import films
 from momalisa_api.films.kinds import FilmName
 from momalisa_api.walks.smoothness import Smoothness, measure
-from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.walks.walk import Walk
 
 
@@ -33,8 +32,9 @@ def make_films(frames: films.Frames, walk: Walk, folder: Path, store: Callable[[
     fractions = [point.fraction for point in walk.layout.points]
     fingerprints = [fingerprint or None for fingerprint in walk.fingerprints]
     smoothness = measure(frames)
-    facts = {"version": SPEC_VERSION, "seed": walk.seed, "fractions": fractions, "fingerprints": fingerprints}
-    metadata = json.dumps({**spec.model_dump(mode="json"), **facts, "smoothness": smoothness.model_dump(mode="json")})
+    stored, version = spec.to_stored()
+    facts = {"version": version, "seed": walk.seed, "fractions": fractions, "fingerprints": fingerprints}
+    metadata = json.dumps({**stored, **facts, "smoothness": smoothness.model_dump(mode="json")})
     gif = films.FilmOptions(spec.frame_ms, spec.gif_there_and_back)
     mp4 = films.FilmOptions(spec.frame_ms, spec.mp4_there_and_back)
     makers: dict[FilmName, Callable[[Path], None]] = {

@@ -88,6 +88,11 @@ class Fleet:
         return len(self._fit())
 
     @property
+    def size(self) -> int:
+        """How many replicas there are, with those that start or restart, and are awake in a moment."""
+        return len(self._slots)
+
+    @property
     def shard_s(self) -> float | None:
         """Seconds that a shard takes at present, averaged over the fleet; None before the first."""
         measured = [slot.shard_s for slot in self._slots.values() if slot.shard_s is not None]

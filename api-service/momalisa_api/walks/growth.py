@@ -14,7 +14,7 @@ MOST: Final[dict[Effort, float]] = {"fast": 1.5, "balanced": 2.0, "best": 2.0}
 
 
 class Slots(NamedTuple):
-    """What can render a walk at once. replicas: those awake; walks: open ones, this one included, which share them."""
+    """What can render a walk at once. walks: the open ones, this one included, which share the replicas."""
 
     micro_batch: int
     replicas: int

@@ -140,10 +140,13 @@ class Studio:
         return layout, held
 
     async def _with_growth(self, walk: Walk) -> Layout:
-        """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now."""
+        """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now.
+
+        All replicas count: one that restarts must not change the pictures of the walk.
+        """
         if walk.layout.settled or walk.layout.growth or walk.spec.spacing != "even":
             return walk.layout
-        slots = Slots(self._card.micro_batch, max(1, self._fleet.awake), await self._catalogue.count_open())
+        slots = Slots(self._card.micro_batch, max(1, self._fleet.size), await self._catalogue.count_open())
         return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, slots))
 
     async def _load(self, frame: Frame) -> Thumbnail:
