@@ -41,6 +41,7 @@ from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
 from momalisa_api.web.quotas import Quotas
+from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
 from momalisa_api.web.routes import gallery, health, media, page_meta, walks
 from momalisa_api.web.routes.deps import provide
@@ -186,6 +187,7 @@ def _web_parts(
         ModelCard: card,
         Bucket: bucket,
         Catalogue: catalogue,
+        RecentWalks: RecentWalks(catalogue),
         Gallery: Gallery(engine),
         FairQueue: FairQueue(engine),
         WorkerRegistry: WorkerRegistry(engine),

@@ -248,7 +248,7 @@ async def test_frames_can_be_downloaded_during_rendering(settings, fleet):
         film = await client.get(walk["url"] + "/walk.gif")
     recipe = {"width": 32, "height": 32, "seed": 0}
     assert here.content == painted(recipe, index / 8)
-    assert here.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert here.headers["cache-control"] == "public, max-age=60", "started again, it may have another frame here"
     assert there.status_code == film.status_code == 404
     assert there.json()["type"] == "urn:momalisa:problem:not-ready-yet"
     assert "9 frames are ready" in film.json()["detail"]

@@ -19,6 +19,7 @@ from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import HEADERS_ONLY
+from momalisa_api.web.recent_walks import Pictures, RecentWalks
 
 T = TypeVar("T")
 
@@ -65,6 +66,16 @@ async def _walk(walk_id: WalkId, catalogue: CatalogueDep) -> Walk:
 
 
 KnownWalk = Annotated[Walk, Depends(_walk)]
+
+RecentWalksDep = Annotated[RecentWalks, Depends(_dependency(RecentWalks))]
+
+
+async def _pictures(walk_id: WalkId, recent: RecentWalksDep) -> Pictures:
+    return await recent.get(walk_id)
+
+
+# For routes that many requests of one page call: some seconds old, so what it lacks may exist by now.
+RecentPictures = Annotated[Pictures, Depends(_pictures)]
 
 
 async def _headers_only(request: Request) -> bool:

@@ -32,7 +32,7 @@ from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.conditions import Conditions, ConditionsDep, http_date
-from momalisa_api.web.routes.deps import BucketDep, KnownWalk
+from momalisa_api.web.routes.deps import BucketDep, KnownWalk, RecentPictures, RecentWalksDep
 
 NO_VIDEO = 'This deployment cannot make MP4, as PyAV is missing (pip install "momalisa-api[video]"). Request the GIF.'
 NO_FILM = "This walk does not have this film, as it would be too large. Request another one; the walk lists them."
@@ -44,6 +44,7 @@ CONTENT_RANGE = {
     "Content-Range": {"description": "The range of bytes and the total size.", "schema": {"type": "string"}}
 }
 FOR_EVER = "public, max-age=31536000, immutable"
+FOR_A_MINUTE = "public, max-age=60"
 
 GONE = "The file is no longer in the bucket. Send POST /api/v1/walks again to recreate it."
 router = APIRouter(tags=["pictures"])
@@ -73,19 +74,30 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     responses=_bytes_of("image/png"),
 )
 async def get_frame(
-    walk: KnownWalk,
+    pictures: RecentPictures,
     index: Annotated[int, PathParameter(ge=0, description="Number of the frame, counted from 0.")],
+    recent: RecentWalksDep,
     bucket: BucketDep,
     conditions: ConditionsDep,
 ) -> Response:
     """Get one frame of a walk, as soon as it is stored."""
+    walk = pictures.walk
     if index >= walk.spec.frames:
         raise WalkNotFound(f"The walk has frames 0 to {walk.spec.frames - 1}.")
-    if index not in walk.frames_ready:
-        raise NotReadyYet(f"Frame {index} is not rendered yet. Watch the walk's events, then retry.")
-    key = walk.frames[index].key
+    if not pictures.frames:
+        pictures = await recent.newest(walk.id)
+    missing = NotReadyYet(f"Frame {index} is not rendered yet. Watch the walk's events, then retry.")
+    if not pictures.frames:
+        raise missing
+    # An unfinished walk that is started again can have another frame of this number.
+    caching = FOR_EVER if walk.state is State.DONE else FOR_A_MINUTE
     name = file_name(walk, f"{index:03}.png")
-    return await stored(bucket, key, "image/png", name, conditions)
+    try:
+        return await stored(bucket, pictures.frames[index], "image/png", name, conditions, caching)
+    except Gone:
+        if index in (await recent.newest(walk.id)).walk.frames_ready:
+            raise
+        raise missing from None
 
 
 @router.get(
@@ -95,7 +107,7 @@ async def get_frame(
     responses=_bytes_of("image/png"),
 )
 async def get_probe(
-    walk: KnownWalk,
+    pictures: RecentPictures,
     seed: Annotated[int, PathParameter(description="Seed of the noise that the picture starts from.")],
     leg: Annotated[int, PathParameter(description="Number of the leg, counted from 0.")],
     fraction: Annotated[float, PathParameter(description="Position on the leg, 0 to 1.")],
@@ -103,6 +115,7 @@ async def get_probe(
     conditions: ConditionsDep,
 ) -> Response:
     """Get a picture that was rendered to find the spacing. The walk resource lists the URLs."""
+    walk = pictures.walk
     if seed not in seeds_of(walk.spec) or not 0 <= leg < len(walk.spec.legs):
         raise WalkNotFound(f"This walk has no probe of seed {seed} on leg {leg}. Use the URLs in the walk resource.")
     key = Frame(walk.spec.recipes(seed)[leg], fraction).key
@@ -155,9 +168,13 @@ async def get_frames_zip(walk: KnownWalk, bucket: BucketDep, conditions: Conditi
     response_class=Response,
     responses=_bytes_of(*dict.fromkeys(kind.media_type for kind in FILM_KINDS.values())) | documented(NotAcceptable),
 )
-async def get_film_file(walk: KnownWalk, name: FilmPath, bucket: BucketDep, conditions: ConditionsDep) -> Response:
+async def get_film_file(
+    pictures: RecentPictures, name: FilmPath, recent: RecentWalksDep, bucket: BucketDep, conditions: ConditionsDep
+) -> Response:
     """Get a film of a finished walk."""
-    return await film_of(walk, name, bucket, conditions)
+    if name not in pictures.walk.films:
+        pictures = await recent.newest(pictures.walk.id)
+    return await film_of(pictures.walk, name, bucket, conditions)
 
 
 async def film_of(walk: Walk, name: FilmName, bucket: Bucket, conditions: Conditions) -> Response:
@@ -173,13 +190,15 @@ async def film_of(walk: Walk, name: FilmName, bucket: Bucket, conditions: Condit
     return await stored(bucket, key, FILM_KINDS[name].media_type, download, conditions)
 
 
-async def stored(bucket: Bucket, key: str, media_type: str, name: str, conditions: Conditions) -> Response:
+async def stored(
+    bucket: Bucket, key: str, media_type: str, name: str, conditions: Conditions, caching: str = FOR_EVER
+) -> Response:
     """A response that streams an object of the bucket, or a range of it."""
     try:
         found = await bucket.look(key)
     except NotInBucket:
         raise Gone(GONE) from None
-    return await _answer(found, partial(bucket.stream, found), media_type, name, conditions)
+    return await _answer(found, partial(bucket.stream, found), media_type, name, conditions, caching)
 
 
 async def _answer(
@@ -188,11 +207,12 @@ async def _answer(
     media_type: str,
     name: str,
     conditions: Conditions,
+    caching: str = FOR_EVER,
 ) -> Response:
     """The response to a conditional or range request. part: the bytes between two positions, both included."""
     # A key can get other bytes: those of a walk that was purged, and rendered again on another device.
     etag = f'"{hashlib.sha256(f"{found.key} {found.version}".encode()).hexdigest()[:32]}"'
-    headers = {"Cache-Control": FOR_EVER, "ETag": etag, "Accept-Ranges": "bytes"}
+    headers = {"Cache-Control": caching, "ETag": etag, "Accept-Ranges": "bytes"}
     if found.modified:
         headers["Last-Modified"] = http_date(found.modified)
     if conditions.has_current(etag, found.modified):
