@@ -110,7 +110,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
-                worker = _make_worker(settings, card, bucket, client, engine, queue, metrics, *shared)
+                worker = _make_worker(settings, card, bucket, client, engine, queue, listener, metrics, *shared)
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(card, parts[WorkerRegistry], parts[FairQueue])
@@ -193,7 +193,7 @@ def _web_parts(
         WorkerRegistry: WorkerRegistry(engine),
         Owners: owners,
         Metrics: metrics,
-        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
+        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue, listener),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }
@@ -206,6 +206,7 @@ def _make_worker(
     client: httpx.AsyncClient,
     engine: AsyncEngine,
     queue: Queue,
+    listener: Listener,
     metrics: Metrics,
     catalogue: Catalogue,
     registry: WorkerRegistry,
@@ -228,8 +229,10 @@ def _make_worker(
         queue,
         fleet,
         metrics,
+        WalkChanges(listener),
         max_shards_in_flight=settings.max_shards_in_flight,
         reconcile_s=settings.reconcile_s,
+        poll_s=settings.live_poll_s,
     )
 
 

@@ -78,7 +78,8 @@ class Settings(StoreSettings):
     )
     live_poll_s: float = Field(
         0.2,
-        description="Poll interval for live updates, in seconds; at least 1 on PostgreSQL, which sends notifications.",
+        description="Poll interval for live updates and for cancelled walks, in seconds; at least 1 on PostgreSQL, "
+        "which sends notifications.",
         gt=0,
         le=DAY_S,
     )

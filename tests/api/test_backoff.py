@@ -100,7 +100,7 @@ async def test_a_replica_that_loses_thousands_of_shards_pauses_no_longer_than_th
 
 async def test_a_walk_that_meets_thousands_of_troubles_is_retried_within_the_limit():
     """Trouble 1,752, after some 45 minutes without the bucket, once ended the job silently."""
-    worker = Worker(*[SimpleNamespace()] * 7, max_shards_in_flight=2, reconcile_s=1)  # type: ignore[arg-type]
+    worker = Worker(*[SimpleNamespace()] * 8, max_shards_in_flight=2, reconcile_s=1, poll_s=1)  # type: ignore[arg-type]
     pauses_s = [worker._pause_s(Job(Kind.RENDER, "5" * 32, 1)) for _ in range(MANY)]
     assert pauses_s[:3] == [1.0, 1.5, 2.25]
     assert pauses_s[-1] == max(pauses_s) == LONGEST_TROUBLE_PAUSE_S

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,6 +195,24 @@ async def test_a_walk_waits_while_the_bucket_is_unavailable_and_continues_by_its
     assert walk["state"] == "done"
     async with opened(settings.database_url) as engine:
         assert (await Catalogue(engine).get(walk["id"])).tries == 0
+
+
+@pytest.mark.parametrize("roles", [("all",), ("web", "worker")], ids="+".join)
+async def test_a_cancelled_walk_stops_its_replicas_without_a_poll(settings, fleet, emptied, roles):
+    """The next poll is an hour away: a GPU must not render for nobody meanwhile. One process alone has SQLite."""
+    replica = fleet.add(frame_s=3600)
+    database = emptied if "worker" in roles else settings.database_url
+    async with AsyncExitStack() as stack:
+        changes = ({"role": role, "database_url": database, "live_poll_s": 3600.0} for role in roles)
+        processes = [running(settings.model_copy(update=change), fleet) for change in changes]
+        client, *_ = [await stack.enter_async_context(process) for process in processes]
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
+        with anyio.fail_after(10):
+            while not replica.render_calls:
+                await anyio.sleep(0.01)
+            assert (await client.delete(walk["url"])).json()["state"] == "cancelled"
+            while not replica.closed:
+                await anyio.sleep(0.01)
 
 
 async def test_a_stopping_worker_returns_its_shards_at_once(settings, fleet, emptied):

@@ -55,6 +55,10 @@ class Listener:
         self._changed.set()
         return lambda: self._subscriptions[channel].remove(subscription)
 
+    def notify(self, channel: str) -> None:
+        """Pass a notification to the subscribers in this process, as SQLite sends none."""
+        self._receive(None, 0, channel, "")
+
     def listens_to(self, channel: str) -> bool:
         """Whether notifications of a channel arrive at present."""
         return channel in self._listened
@@ -89,7 +93,7 @@ class Listener:
             connection.terminate()
 
     def _receive(self, _connection: Any, _pid: int, channel: str, payload: str) -> None:
-        for subscription in tuple(self._subscriptions[channel]):
+        for subscription in tuple(self._subscriptions.get(channel, ())):
             subscription.received(payload)
 
     def _interrupt(self, channel: str) -> None:

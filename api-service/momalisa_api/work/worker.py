@@ -17,6 +17,7 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Gone, Problem, Unavailable, WalkFailed, WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.notifications import WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
@@ -28,7 +29,8 @@ log = structlog.get_logger()
 MAX_TRIES: Final = 5
 # Plans and films must not wait behind shards that wait for a replica.
 MAX_PLANS_AND_FILMS_IN_FLIGHT: Final = 4
-DROP_OUTDATED_S: Final = 0.3
+# Pause between two checks: every stored frame changes a walk, and few changes end jobs.
+DROP_OUTDATED_S: Final = 0.25
 REPORT_S: Final = 5.0
 REPORT_CHECK_S: Final = 0.5
 FIRST_TROUBLE_PAUSE_S: Final = 1.0
@@ -52,11 +54,16 @@ class Worker:
         queue: Queue,
         fleet: Fleet,
         metrics: Metrics,
+        changes: WalkChanges,
         *,
         max_shards_in_flight: int,
         reconcile_s: float,
+        poll_s: float,
     ) -> None:
-        """max_shards_in_flight: shards in progress at a time; reconcile_s: seconds between two checks for lost jobs."""
+        """max_shards_in_flight: shards in progress at a time; reconcile_s: seconds between two checks for lost jobs.
+
+        poll_s: seconds between two checks for jobs that are outdated, while no notification arrives.
+        """
         self.id = uuid4().hex
         self._studio = studio
         self._catalogue = catalogue
@@ -65,8 +72,10 @@ class Worker:
         self._queue = queue
         self._fleet = fleet
         self._metrics = metrics
+        self._changes = changes
         self._max_shards_in_flight = max_shards_in_flight
         self._reconcile_s = reconcile_s
+        self._poll_s = poll_s
         self._in_flight: dict[anyio.CancelScope, Job] = {}
         self._stopping = False
         self._stopped = anyio.Event()
@@ -184,7 +193,8 @@ class Worker:
             del self._in_flight[scope]
 
     async def _drop_outdated(self) -> None:
-        """Cancel jobs whose walk nobody requests any more, or has a newer plan, whichever process changed it."""
+        """At the next change, cancel jobs whose walk nobody requests any more, or has a newer plan."""
+        await self._changes.wait(self._poll_s)
         if not self._in_flight:
             return
         # Planning makes its own job outdated before it queues the jobs it plans; it is short, so it is left alone.
