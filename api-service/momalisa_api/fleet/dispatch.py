@@ -3,7 +3,6 @@
 Not the job queue of the deployment (store/queue.py), and no HTTP.
 """
 
-import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ RenderEvent = Head | RenderedFrame
 class ReplicaSlot:
     """A replica and its state in the fleet.
 
-    shard_s: seconds that it takes per shard, None before the first; checked_at: time.monotonic() of the last check;
+    shard_s: seconds that it takes per shard, None before the first; checked_at: anyio.current_time() of the last check;
     blamed: shards in a row that it lost and another replica rendered; left_out: whether it gets none for a while.
     """
 
@@ -57,7 +56,7 @@ class ReplicaSlot:
 
 @dataclass(eq=False)
 class Run:
-    """One attempt of one replica at a task. started: time.monotonic()."""
+    """One attempt of one replica at a task. started: anyio.current_time()."""
 
     started: float
     scope: anyio.CancelScope
@@ -156,7 +155,7 @@ class ShardQueue:
     def begin(self, task: ShardTask, slot: ReplicaSlot) -> Run:
         """Record that a slot runs a task."""
         self._running.add(task)
-        run = task.runs[slot] = Run(time.monotonic(), anyio.CancelScope())
+        run = task.runs[slot] = Run(anyio.current_time(), anyio.CancelScope())
         return run
 
     def settle(self, task: ShardTask, slot: ReplicaSlot) -> None:
@@ -194,7 +193,7 @@ class ShardQueue:
         """A late task that this slot would finish clearly sooner than the slot that runs it."""
         if not self._backups:
             return None
-        now = time.monotonic()
+        now = anyio.current_time()
         for task in self._running:
             if len(task.runs) != 1 or task.over or slot in task.losses:
                 continue

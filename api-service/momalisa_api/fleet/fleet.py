@@ -6,7 +6,6 @@ either copy is correct.
 """
 
 import socket
-import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from typing import Final
@@ -183,10 +182,10 @@ class Fleet:
             while True:
                 if slot.left_out:
                     await self._leave_out(slot)
-                if time.monotonic() - slot.checked_at > self._refresh_s:
+                if anyio.current_time() - slot.checked_at > self._refresh_s:
                     fit = await self._check(slot)
                     # Another replica may have rendered what this one lost meanwhile.
-                    slot.fit, slot.checked_at = fit and not slot.left_out, time.monotonic()
+                    slot.fit, slot.checked_at = fit and not slot.left_out, anyio.current_time()
                     # Others may take tasks that were this one's, or wait for it.
                     self._queue.wake()
                 if not slot.fit:
@@ -216,7 +215,7 @@ class Fleet:
         try:
             with run.scope:
                 await self._pass_on(slot, task)
-                slot.checked_at = time.monotonic()
+                slot.checked_at = anyio.current_time()
                 if not task.over:
                     slot.finished(slot.checked_at - run.started)
                     self._metrics.shard_seconds.observe(slot.checked_at - run.started)
@@ -224,7 +223,7 @@ class Fleet:
             pause_s = busy.pause_s
         except ReplicaUnavailable as unavailable:
             log.warning("replica unavailable", url=slot.replica.url, reason=str(unavailable))
-            slot.fit, slot.checked_at = False, time.monotonic()
+            slot.fit, slot.checked_at = False, anyio.current_time()
         except (ReplicaLost, Problem) as loss:
             pause_s = self._lose(slot, task, loss)
         except Exception as bug:
