@@ -120,12 +120,16 @@ class ShardQueue:
         self._first_guess_s = first_guess_s
         self._waiting: list[ShardTask] = []
         self._running: set[ShardTask] = set()
-        self._changed = anyio.Event()
+        # What wakes each idle slot. A thousand of them must not all wake for one task.
+        self._idle: dict[ReplicaSlot, anyio.Event] = {}
+        self._fit_changed = anyio.Event()
+        self._late: list[ShardTask] = []
+        self._looked_at = float("-inf")
 
     def add(self, task: ShardTask) -> None:
         """Queue a new task, after all with the same tag or a lower one."""
         insort(self._waiting, task, key=lambda waiting: waiting.tag)
-        self.wake()
+        self._offer()
 
     def drop(self, task: ShardTask) -> None:
         """End a task and remove it from the queue. Does nothing to one that has ended."""
@@ -136,21 +140,27 @@ class ShardQueue:
     async def wait_for_fit(self) -> None:
         """Wait until a slot is fit."""
         while not any(True for _ in self._fit()):
-            await self._changed.wait()
+            await self._fit_changed.wait()
 
     async def next_for(self, slot: ReplicaSlot, wait_s: float) -> ShardTask | None:
         """The next task for an idle slot; None if there is none for `wait_s` seconds, or the slot becomes unfit."""
-        with anyio.move_on_after(wait_s):
-            while slot.fit:
-                if task := self._first_for(slot):
-                    self._waiting.remove(task)
-                    return task
-                if late := self._late_for(slot):
-                    self._metrics.backups.inc()
-                    return late
-                with anyio.move_on_after(LATE_CHECK_S if self._running else None):
-                    await self._changed.wait()
-        return None
+        try:
+            with anyio.move_on_after(wait_s):
+                while slot.fit:
+                    if task := self._first_for(slot):
+                        self._waiting.remove(task)
+                        return task
+                    if late := self._late_for(slot):
+                        self._metrics.backups.inc()
+                        return late
+                    woken = self._idle[slot] = anyio.Event()
+                    with anyio.move_on_after(LATE_CHECK_S if self._running else None):
+                        await woken.wait()
+            return None
+        finally:
+            self._idle.pop(slot, None)
+            # It may have been woken for a task that it does not take now.
+            self._offer()
 
     def begin(self, task: ShardTask, slot: ReplicaSlot) -> Run:
         """Record that a slot runs a task."""
@@ -170,7 +180,7 @@ class ShardQueue:
             if not task.over:
                 # Before tasks with the same tag: it was queued before them.
                 self._waiting.insert(bisect_left(self._waiting, task.tag, key=lambda waiting: waiting.tag), task)
-        self.wake()
+                self._offer()
 
     def _blame(self, slot: ReplicaSlot) -> None:
         """Count a shard that a slot lost and another one rendered. A broken slot is left out, its losses forgotten."""
@@ -179,6 +189,7 @@ class ShardQueue:
             slot.fit, slot.left_out = False, True
             for task in {*self._waiting, *self._running}:
                 task.losses = [lost for lost in task.losses if lost is not slot]
+            self.fit_changed()
 
     def suits(self, task: ShardTask, slot: ReplicaSlot) -> bool:
         """Whether a slot may run a task: no other fit slot suits the task better."""
@@ -187,33 +198,69 @@ class ShardQueue:
 
     def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """The first task in the queue that a slot may run."""
-        return next((task for task in self._waiting if self.suits(task, slot)), None)
+        unsuited = set[str | None]()
+        for task in self._waiting:
+            # Tasks that nobody has lost differ only in their fingerprints.
+            if task.losses or task.fingerprint not in unsuited:
+                if self.suits(task, slot):
+                    return task
+                unsuited.add(task.fingerprint)
+        return None
+
+    def _offer(self) -> None:
+        """Wake idle slots for the waiting tasks, one for each."""
+        left, unsuited = len(self._waiting), set[str]()
+        alike = not any(task.losses for task in self._waiting)
+        for slot in list(self._idle):
+            if not left:
+                return
+            if slot.replica.fingerprint in unsuited:
+                continue
+            if self._first_for(slot):
+                self._idle.pop(slot).set()
+                left -= 1
+            elif alike:
+                unsuited.add(slot.replica.fingerprint)
 
     def _late_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """A late task that this slot would finish clearly sooner than the slot that runs it."""
-        if not self._backups:
+        if not self._backups or not self._running:
             return None
+        late = (task for task in self._late_for_any() if slot not in task.losses and self._is_late(task, slot))
+        return next(late, None)
+
+    def _late_for_any(self) -> list[ShardTask]:
+        """Tasks that are late for the fastest slot of a fingerprint: one look for all idle slots."""
         now = anyio.current_time()
-        for task in self._running:
-            if len(task.runs) != 1 or task.over or slot in task.losses:
-                continue
-            [(holder, run)] = task.runs.items()
-            matches = task.matches(slot)
-            usual_s = holder.shard_s or (slot.shard_s if matches else None) or self._first_guess_s
-            elapsed_s = now - run.started
-            # A late run is expected to need as long again as it has taken so far.
-            left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
-            if not matches and (elapsed_s < HANGING_FACTOR * usual_s or self._has_other(task, holder)):
-                continue
-            if left_s > WORTH_FACTOR * (slot.shard_s or usual_s):
-                return task
-        return None
+        if now >= self._looked_at + LATE_CHECK_S / 2:
+            fastest: dict[str, ReplicaSlot] = {}
+            for slot in sorted(self._fit(), key=lambda slot: slot.shard_s or self._first_guess_s):
+                fastest.setdefault(slot.replica.fingerprint, slot)
+            self._looked_at = now
+            self._late = [task for task in self._running if any(self._is_late(task, one) for one in fastest.values())]
+        return self._late
+
+    def _is_late(self, task: ShardTask, slot: ReplicaSlot) -> bool:
+        """Whether a slot would finish a task that runs clearly sooner than the slot that runs it."""
+        if len(task.runs) != 1 or task.over:
+            return False
+        [(holder, run)] = task.runs.items()
+        matches = task.matches(slot)
+        usual_s = holder.shard_s or (slot.shard_s if matches else None) or self._first_guess_s
+        elapsed_s = anyio.current_time() - run.started
+        if not matches and (elapsed_s < HANGING_FACTOR * usual_s or self._has_other(task, holder)):
+            return False
+        # A late run is expected to need as long again as it has taken so far.
+        left_s = usual_s - elapsed_s if elapsed_s < LATE_FACTOR * usual_s else elapsed_s
+        return left_s > WORTH_FACTOR * (slot.shard_s or usual_s)
 
     def _has_other(self, task: ShardTask, holder: ReplicaSlot) -> bool:
         """Whether another fit slot has the fingerprint of a task that runs."""
         return any(task.matches(slot) and slot is not holder and slot not in task.losses for slot in self._fit())
 
-    def wake(self) -> None:
-        """Have idle slots look for a task again."""
-        changed, self._changed = self._changed, anyio.Event()
+    def fit_changed(self) -> None:
+        """Have all idle slots look for a task again, since another slot has become fit or unfit."""
+        changed, self._fit_changed = self._fit_changed, anyio.Event()
         changed.set()
+        while self._idle:
+            self._idle.popitem()[1].set()

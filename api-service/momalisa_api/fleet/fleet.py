@@ -131,6 +131,7 @@ class Fleet:
                     tasks.start_soon(self._serve, slot)
                 for url in self._slots.keys() - urls:
                     self._slots.pop(url).scope.cancel()
+                    self._queue.fit_changed()
                 await anyio.sleep(self._refresh_s)
 
     async def render(self, shard: Shard, tag: int = 0, fingerprint: str | None = None) -> AsyncGenerator[RenderEvent]:
@@ -185,13 +186,18 @@ class Fleet:
                 if anyio.current_time() - slot.checked_at > self._refresh_s:
                     fit = await self._check(slot)
                     # Another replica may have rendered what this one lost meanwhile.
-                    slot.fit, slot.checked_at = fit and not slot.left_out, anyio.current_time()
-                    # Others may take tasks that were this one's, or wait for it.
-                    self._queue.wake()
+                    self._set_fit(slot, fit and not slot.left_out)
                 if not slot.fit:
                     await anyio.sleep(self._refresh_s)
                 elif task := await self._queue.next_for(slot, self._refresh_s):
                     await self._work(slot, task)
+
+    def _set_fit(self, slot: ReplicaSlot, fit: bool) -> None:
+        changed = slot.fit is not fit
+        slot.fit, slot.checked_at = fit, anyio.current_time()
+        if changed:
+            # Others may take tasks that were this one's, or wait for it.
+            self._queue.fit_changed()
 
     async def _leave_out(self, slot: ReplicaSlot) -> None:
         """Give a replica that loses every shard nothing for a while, longer each time until it renders one."""
@@ -223,7 +229,7 @@ class Fleet:
             pause_s = busy.pause_s
         except ReplicaUnavailable as unavailable:
             log.warning("replica unavailable", url=slot.replica.url, reason=str(unavailable))
-            slot.fit, slot.checked_at = False, anyio.current_time()
+            self._set_fit(slot, False)
         except (ReplicaLost, Problem) as loss:
             pause_s = self._lose(slot, task, loss)
         except Exception as bug:
