@@ -28,7 +28,7 @@ from momalisa_model.problems import (
 )
 from momalisa_model.server import run
 from momalisa_model.settings import Settings
-from momalisa_model.streaming import FramesResponse, shard_for
+from momalisa_model.streaming import FramesResponse, Shard
 from momalisa_model.weights import load
 from momalisa_model.wire import ModelAnswer, RenderRequest, check
 
@@ -94,7 +94,7 @@ def add_routes(app: FastAPI) -> None:
     async def render_frames(body: RenderRequest, replica: ReplicaDep, model: ModelDep) -> Response:
         """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
         check(body, model.answer, replica.settings.max_fractions)
-        shard = shard_for(body, model.sampler, model.answer, replica.metrics)
+        shard = Shard(body, model.sampler, model.answer, replica.metrics)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
     @app.get("/v1/model", tags=["rendering"], summary="The loaded model", responses=documented(NotReady))

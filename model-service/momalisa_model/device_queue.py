@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from time import monotonic, perf_counter
 from typing import TypeVar
@@ -18,8 +18,10 @@ import anyio
 import structlog
 import torch
 from anyio import from_thread, to_thread
+from anyio.lowlevel import current_token
 
 from momalisa_model.metrics import Metrics
+from momalisa_model.packing import Finish, Packers, Packing
 from momalisa_model.problems import DeviceFailed, OutOfMemory, Problem, QueueFull, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
 
@@ -53,6 +55,8 @@ class DeviceQueue:
         self._self_test = self_test
         self.failed = False
         self._device = anyio.CapacityLimiter(1)
+        self._preparing = anyio.CapacityLimiter(1)
+        self._packers = Packers(metrics)
         self._taken = 0
         self._estimate_s = FIRST_ESTIMATE_S
         self._closes_at = inf
@@ -64,14 +68,33 @@ class DeviceQueue:
     def _closed(self) -> bool:
         return monotonic() >= self._closes_at
 
-    async def run(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
-        """Wait for the device, run work in a thread, and deliver each of its items on the event loop.
+    async def run(
+        self,
+        work: Callable[[ShouldStop], Iterator[Finish[T]]],
+        deliver: Callable[[T], None],
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Wait for the device, run work in a thread, and deliver the items of what it yields on the event loop.
 
-        Call it within `slot`. If the surrounding scope is cancelled, should_stop() becomes true for work, and this
-        returns when work does. Raises Cancelled or a Problem: OutOfMemory, Stopping, those of work, DeviceFailed if the
-        self-test fails too, and a plain one for all other errors of work, which are logged.
+        work yields what is left to do beside the device: a packing thread calls it, in order, and its items are
+        delivered. prepare: called in a thread if the device is in use; work finds what it has prepared, and meets its
+        errors again. Call this within `slot`. If the surrounding scope is cancelled, should_stop() becomes true for
+        work, and this returns when work does. Raises Cancelled or a Problem: OutOfMemory, Stopping, those of work,
+        DeviceFailed if the self-test fails too, and a plain one for all other errors of work, which are logged.
         """
-        await to_thread.run_sync(self._work, work, deliver, limiter=self._device)
+        if self._device.borrowed_tokens:
+            with suppress(Exception):
+                await to_thread.run_sync(prepare, limiter=self._preparing)
+        loop = current_token()
+        packing = Packing[T](self._packers, lambda item: from_thread.run_sync(deliver, item, token=loop))
+        problem = await to_thread.run_sync(self._render, work, packing, limiter=self._device)
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(packing.wait)
+            if packing.error and not problem:
+                problem = await to_thread.run_sync(self._failure, packing.error, limiter=self._device)
+        if problem:
+            raise problem
+        self._count("done")
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -88,35 +111,51 @@ class DeviceQueue:
             self._taken -= 1
             self._metrics.queue_depth.set(self._taken)
 
-    def _work(self, work: Callable[[ShouldStop], Iterator[T]], deliver: Callable[[T], None]) -> None:
-        """In the worker thread: run one shard to its end and record its outcome."""
-        began, outcome = perf_counter(), "failed"
-        try:
-            for item in work(lambda: _task_cancelled() or self._closed()):
-                from_thread.run_sync(deliver, item)
-            outcome = "done"
-            return
-        except Cancelled:
-            if self._closed():
-                outcome = "stopped"
-                raise Stopping("This replica is shutting down. Send the request to another one.") from None
-            outcome = "cancelled"
-            self._metrics.cancelled.inc()
-            raise
-        except Exception as error:
-            if ran_out_of_memory(error):
-                outcome = "out of memory"
-                self._metrics.out_of_memory.inc()
-            problem = _problem_for(error)
-        finally:
-            self._record(perf_counter() - began, outcome)
-        # Not in the except clause: there the traceback still refers to the tensors.
-        _free_memory()
-        self._test_device()
-        raise problem
+    def _render(
+        self, work: Callable[[ShouldStop], Iterator[Finish[T]]], packing: Packing[T]
+    ) -> Problem | Cancelled | None:
+        """In the device's thread: run one shard to its end. Returns what stopped it, if anything."""
+        began, done = perf_counter(), False
 
-    def _test_device(self) -> None:
-        """Raises DeviceFailed if the device, and not the shard, is the cause of a failure."""
+        def should_stop() -> bool:
+            return _task_cancelled() or self._closed() or packing.error is not None
+
+        try:
+            for finish in work(should_stop):
+                packing.add(finish, should_stop)
+            done = True
+            return None
+        except Cancelled:
+            if packing.error is None:
+                return self._stopped()
+            failure: Exception = packing.error
+        except Exception as error:
+            failure = error.with_traceback(None) if isinstance(error, Problem) else error
+        finally:
+            self._record(perf_counter() - began, done)
+        return self._failure(failure)
+
+    def _stopped(self) -> Problem | Cancelled:
+        if self._closed():
+            self._count("stopped")
+            return Stopping("This replica is shutting down. Send the request to another one.")
+        self._count("cancelled")
+        self._metrics.cancelled.inc()
+        return Cancelled()
+
+    def _failure(self, error: Exception) -> Problem:
+        """The problem of a shard that has failed, or DeviceFailed. Holds the device meanwhile."""
+        if out_of_memory := ran_out_of_memory(error):
+            self._metrics.out_of_memory.inc()
+        self._count("out of memory" if out_of_memory else "failed")
+        problem = _problem_for(error)
+        # The traceback refers to tensors.
+        error.__traceback__ = None
+        _free_memory()
+        return self._test_device() or problem
+
+    def _test_device(self) -> DeviceFailed | None:
+        """DeviceFailed if the device, and not the shard, is the cause of a failure."""
         try:
             self._self_test()
         except Exception:
@@ -124,15 +163,18 @@ class DeviceQueue:
             self.failed = True
             self._metrics.ready.set(0)
             self.close(0)
-        if self.failed:
-            _free_memory()
-            raise DeviceFailed("The device of this replica has failed. Send the request to another one.")
+        if not self.failed:
+            return None
+        _free_memory()
+        return DeviceFailed("The device of this replica has failed. Send the request to another one.")
 
-    def _record(self, seconds: float, outcome: str) -> None:
-        self._metrics.shards.labels(outcome=outcome).inc()
+    def _record(self, seconds: float, done: bool) -> None:
         self._metrics.shard_seconds.observe(seconds)
-        if outcome == "done":
+        if done:
             self._estimate_s += WEIGHT_OF_NEWEST * (seconds - self._estimate_s)
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.shards.labels(outcome=outcome).inc()
 
 
 def _task_cancelled() -> bool:

@@ -27,6 +27,9 @@ class Metrics:
         self.queue_depth = gauge(name("queue_depth"), "Requests on the device, in the queue, or being sent")
         self.ready = gauge(name("ready"), "1 if the weights are loaded and warmed up, else 0")
         self.shard_seconds = histogram(name("shard_seconds"), "Seconds for which a shard used the device")
+        self.packing_wait_seconds = counter(
+            name("packing_wait_seconds"), "Seconds for which shards kept the device idle, waiting for packing threads"
+        )
         self.frame_seconds = histogram(name("frame_seconds"), "A frame's equal share of the seconds of its micro-batch")
 
     def text(self) -> bytes:

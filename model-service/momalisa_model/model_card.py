@@ -7,12 +7,12 @@ import json
 import math
 import os
 import platform
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import PIL
 import structlog
 import torch
 import transformers
@@ -171,7 +171,7 @@ def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
-        "pillow": PIL.__version__,  # encodes the PNGs
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,  # compresses the PNGs
         "device": weights.device.type,
         "dtype": str(weights.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads() if on_cpu else 0,

@@ -16,9 +16,10 @@ from starlette.requests import Request
 
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.lifecycle import LoadedModel, Replica
+from momalisa_model.packing import Finish
 from momalisa_model.problems import Problem, Stopping
 from momalisa_model.sampler import Cancelled, ShouldStop
-from momalisa_model.streaming import Line, Shard, cancel_on_disconnect, shard_for
+from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
 
 
@@ -50,7 +51,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, mode
     requests = _shards(body.instances)
     for one in requests:
         check(one, model.answer, replica.settings.max_fractions)
-    shards = [shard_for(one, model.sampler, model.answer, replica.metrics) for one in requests]
+    shards = [Shard(one, model.sampler, model.answer, replica.metrics) for one in requests]
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("The caller disconnected.")
     with replica.queue.slot():
@@ -79,12 +80,12 @@ async def _render(queue: DeviceQueue, shards: Sequence[Shard], frames: list[Fram
         if isinstance(line, FrameLine):
             frames.append(line)
 
-    def work(should_stop: ShouldStop) -> Iterator[Line]:
+    def work(should_stop: ShouldStop) -> Iterator[Finish[Line]]:
         for shard in shards:
-            yield from shard(should_stop)
+            yield from shard.render(should_stop)
 
     try:
-        await queue.run(work, keep)
+        await queue.run(work, keep, shards[0].prepare)
     except Cancelled:
         return Stopping("The caller disconnected.")
     except Problem as problem:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from momalisa_model.weights import Weights
 from momalisa_model.wire import Recipe, Truncated
+
+KEPT_PROMPTS = 32
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,26 @@ class Leg:
     truncated: tuple[Truncated, ...]
 
 
-def encode_leg(weights: Weights, recipe: Recipe) -> Leg:
-    """Encode start, end and negative prompt; each alone, so that one prompt cannot change another's embedding."""
-    prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
-    encoded = {name: _encode(weights, name, prompt) for name, prompt in prompts.items()}
-    start, end, negative = (embeds for embeds, _ in encoded.values())
-    return Leg(start, end, negative, tuple(warning for _, warning in encoded.values() if warning))
+class PromptEncoder:
+    """Encodes prompts, each alone, so that one cannot change another's embedding. Keeps the last ones' embeddings."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._encode = lru_cache(KEPT_PROMPTS)(partial(_encode, weights))
+        # A tokenizer must not be used by two threads at once.
+        self._lock = Lock()
+
+    def leg(self, recipe: Recipe) -> Leg:
+        """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
+        prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
+        with self._lock:
+            encoded = {name: self._encode(prompt) for name, prompt in prompts.items()}
+        start, end, negative = (embeds for embeds, _ in encoded.values())
+        warnings = (cut and Truncated(prompt=name, **cut) for name, (_, cut) in encoded.items())
+        return Leg(start, end, negative, tuple(warning for warning in warnings if warning))
 
 
-def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Truncated | None]:
-    """(tokens, width) on the CPU, and a warning if the prompt was longer than the encoder's limit."""
+def _encode(weights: Weights, prompt: str) -> tuple[Tensor, dict[str, str] | None]:
+    """(tokens, width) on the CPU, and what to warn of if the prompt was longer than the encoder's limit."""
     tokenizer, text_encoder = weights.pipeline.tokenizer, weights.pipeline.text_encoder
     limit = weights.token_limit
     tokens = tokenizer(prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
@@ -43,4 +57,4 @@ def _encode(weights: Weights, name: str, prompt: str) -> tuple[Tensor, Truncated
         return embeds, None
     truncated = tokenizer.decode(whole[limit - 1 : -1])
     detail = f"The model reads {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
-    return embeds, Truncated(prompt=name, truncated=truncated, detail=detail)
+    return embeds, {"truncated": truncated, "detail": detail}

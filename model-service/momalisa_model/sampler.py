@@ -6,22 +6,23 @@ the other frames of the request. Independent of HTTP and of the device queue.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from momalisa_model.interpolation import initial_latents, nearer_first, slerp
+from momalisa_model.packing import Finish
+from momalisa_model.png import encode_png
 from momalisa_model.problems import NotANumber, UnsuitableModel
-from momalisa_model.prompts import Leg, encode_leg
+from momalisa_model.prompts import Leg, PromptEncoder
 from momalisa_model.schedulers import for_one_run
+from momalisa_model.transfer import Transfer, rounded
 from momalisa_model.weights import Weights
 from momalisa_model.wire import EARLY_BLEND, ModelCard, Recipe
 
@@ -69,44 +70,73 @@ class Sampler:
         self._micro_batch = micro_batch
         self._threads = torch.get_num_threads()
         self.features: tuple[str, ...] = (EARLY_BLEND,)
+        self._encoder = PromptEncoder(weights)
 
     def encode(self, recipe: Recipe) -> Leg:
-        """Encode a recipe's prompts. Call it in the thread that renders the shard, before `frames`."""
-        # In a new thread, torch uses all cores, whatever was set in the main thread.
-        torch.set_num_threads(self._threads)
-        return encode_leg(self.weights, recipe)
+        """Encode a recipe's prompts, in any thread. Prompts that were encoded lately are not encoded again."""
+        self._use_threads()
+        return self._encoder.leg(recipe)
 
     def frames(
         self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
     ) -> Iterator[Frame]:
         """Render the frames at these fractions, in this order, one micro-batch at a time.
 
-        Raises Cancelled between two denoising steps if should_stop() is true, and NotANumber if the numbers overflow.
+        Raises what `batches` and its items raise.
         """
-        for first in range(0, len(fractions), self._micro_batch):
-            began = perf_counter()
-            batch = fractions[first : first + self._micro_batch]
-            pictures = _rounded(self.pictures(recipe, leg, batch, should_stop))
-            marks = self._marks(pictures)
-            seconds = (perf_counter() - began) / len(batch)
-            for fraction, picture, marked in zip(batch, pictures, marks, strict=True):
-                yield Frame(fraction, _png(picture), seconds, marked)
+        return chain.from_iterable(finish() for finish in self.batches(recipe, leg, fractions, should_stop))
 
-    @torch.inference_mode()
+    def batches(
+        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
+    ) -> Iterator[Finish[Frame]]:
+        """Render one micro-batch after another. The items do what is left without the device, in any thread.
+
+        Raises Cancelled between two denoising steps if should_stop() is true. The items raise NotANumber if the numbers
+        have overflowed.
+        """
+        self._use_threads()
+        for first in range(0, len(fractions), self._micro_batch):
+            batch = fractions[first : first + self._micro_batch]
+            transfer = Transfer(self.weights.device)
+            transfer.start(*self._render(recipe, leg, batch, should_stop))
+            marks = self._marks(self._received(transfer)[0]) if self.weights.safety_checker else [False] * len(batch)
+            yield partial(self._frames, batch, transfer, marks)
+
+    def _frames(self, fractions: Sequence[float], transfer: Transfer, marks: Sequence[bool]) -> Iterator[Frame]:
+        pictures, seconds = self._received(transfer)
+        for fraction, picture, marked in zip(fractions, pictures, marks, strict=True):
+            yield Frame(fraction, encode_png(picture.numpy()), seconds / len(fractions), marked)
+
+    def _received(self, transfer: Transfer) -> tuple[Tensor, float]:
+        pictures, seconds = transfer.result()
+        if pictures is None:
+            raise self._overflow()
+        return pictures, seconds
+
+    def _overflow(self) -> NotANumber:
+        return NotANumber(
+            f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or set "
+            "MOMALISA_DTYPE to bfloat16 or float32 on every replica."
+        )
+
     def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
         """At most one micro-batch, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
         Raises Cancelled and NotANumber, as `frames` does.
         """
+        pictures, valid = self._render(recipe, leg, fractions, should_stop)
+        if not valid.item():
+            raise self._overflow()
+        return pictures
+
+    @torch.inference_mode()
+    def _render(
+        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop
+    ) -> tuple[Tensor, Tensor]:
+        """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
         image = self._decode(self._denoise(recipe, leg, padded, should_stop))[: len(fractions)]
-        # Before clamping, which would turn infinity into white.
-        if not image.isfinite().all():
-            raise NotANumber(
-                f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or set "
-                "MOMALISA_DTYPE to bfloat16 or float32 on every replica."
-            )
-        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
 
     def warm_up(self, card: ModelCard) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
@@ -139,7 +169,7 @@ class Sampler:
         recipe = Recipe(start="a", end="b", seed=0, **(defaults | changes))
         spread = [(place - moved_by) % self._micro_batch / self._micro_batch for place in range(self._micro_batch)]
         pictures = self.pictures(recipe, self.encode(recipe), spread, never)
-        self._marks(_rounded(pictures))
+        self._marks(rounded(pictures).cpu())
         return pictures
 
     def _marks(self, pictures: Tensor) -> list[bool]:
@@ -148,6 +178,10 @@ class Sampler:
             return [False] * len(pictures)
         padding = pictures[-1:].repeat(self._micro_batch - len(pictures), 1, 1, 1)
         return self.weights.safety_checker.marks(torch.cat([pictures, padding]))[: len(pictures)]
+
+    def _use_threads(self) -> None:
+        """In a new thread, torch uses all cores, whatever was set in the main thread."""
+        torch.set_num_threads(self._threads)
 
     def _denoise(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
         """The frames at these fractions as clean latents (frames, channels, height, width), float32.
@@ -232,15 +266,3 @@ class Sampler:
         scales = torch.full((self._micro_batch,), guidance_scale - 1)
         embedding: Tensor = self._parts.get_guidance_scale_embedding(scales, embedding_dim=width)
         return embedding.to(self.weights.device, self.weights.dtype)
-
-
-def _rounded(pictures: Tensor) -> Tensor:
-    """Pictures in [0, 1] to uint8 in [0, 255], on the CPU."""
-    return (pictures * 255).round().to(torch.uint8).cpu()
-
-
-def _png(picture: Tensor) -> bytes:
-    """(height, width, 3) uint8 to a PNG file. Compressed fast: frames are compressed again in the films."""
-    file = io.BytesIO()
-    Image.fromarray(picture.numpy()).save(file, "PNG", compress_level=1)
-    return file.getvalue()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import structlog
@@ -15,29 +17,47 @@ from starlette.types import Receive, Scope, Send
 
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
+from momalisa_model.packing import Finish
 from momalisa_model.problem_json import document, problem_response
 from momalisa_model.problems import Problem, QueueFull
 from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
 from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
 
 Line = Head | FrameLine
-Shard = Callable[[ShouldStop], Iterator[Line]]
 
 
-def shard_for(request: RenderRequest, sampler: Sampler, loaded: ModelAnswer, metrics: Metrics) -> Shard:
-    """The work of one request, for the device queue: encode the prompts once, then render the frames."""
+@dataclass(frozen=True)
+class Shard:
+    """The work of one request, for the device queue."""
 
-    def shard(should_stop: ShouldStop) -> Iterator[Line]:
-        leg = sampler.encode(request.recipe)
-        card = loaded.card
-        yield Head(model=card.model, revision=card.revision, fingerprint=loaded.fingerprint, warnings=leg.truncated)
-        for frame in sampler.frames(request.recipe, leg, request.fractions, should_stop):
-            metrics.frames.inc()
-            metrics.frame_seconds.observe(frame.seconds)
-            metrics.marked.inc(frame.marked)
+    request: RenderRequest
+    sampler: Sampler
+    loaded: ModelAnswer
+    metrics: Metrics
+
+    def prepare(self) -> None:
+        """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache."""
+        self.sampler.encode(self.request.recipe)
+
+    def render(self, should_stop: ShouldStop) -> Iterator[Finish[Line]]:
+        """Encode the prompts, then render the frames. Yields what turns them into lines beside the device."""
+        recipe, card = self.request.recipe, self.loaded.card
+        leg = self.sampler.encode(recipe)
+        head = Head(
+            model=card.model, revision=card.revision, fingerprint=self.loaded.fingerprint, warnings=leg.truncated
+        )
+        first: tuple[Head, ...] = (head,)
+        for finish in self.sampler.batches(recipe, leg, self.request.fractions, should_stop):
+            yield partial(self._lines, first, finish)
+            first = ()
+
+    def _lines(self, first: tuple[Head, ...], finish: Finish[Frame]) -> Iterator[Line]:
+        yield from first
+        for frame in finish():
+            self.metrics.frames.inc()
+            self.metrics.frame_seconds.observe(frame.seconds)
+            self.metrics.marked.inc(frame.marked)
             yield _line_of(frame)
-
-    return shard
 
 
 def _line_of(frame: Frame) -> FrameLine:
@@ -95,7 +115,7 @@ class FramesResponse(Response):
     async def _render(self, outbox: MemoryObjectSendStream[Line | Problem], response: anyio.CancelScope) -> None:
         with outbox:
             try:
-                await self._queue.run(self._shard, outbox.send_nowait)
+                await self._queue.run(self._shard.render, outbox.send_nowait, self._shard.prepare)
             except Cancelled:
                 structlog.get_logger().info("caller disconnected; shard cancelled")
             except Problem as problem:

@@ -394,6 +394,7 @@ def test_metrics_count_shards_and_frames(server):
     shard, frames = (grown.pop(f"momalisa_model_{kind}_seconds_sum") for kind in ("shard", "frame"))
     assert 0 < frames <= shard
     assert {name.split("{")[0] for name in grown} <= {
+        "momalisa_model_packing_wait_seconds_total",
         "momalisa_model_shard_seconds_bucket",
         "momalisa_model_frame_seconds_bucket",
     }

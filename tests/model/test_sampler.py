@@ -326,20 +326,6 @@ def test_rendering_stops_between_two_steps(loaded_model):
     assert len(calls) == 2
 
 
-def test_prompts_are_encoded_once_per_leg(loaded_model):
-    """A shard of any length needs three encodings: start, end and negative prompt."""
-    ready = loaded_model("plain")
-    recipe = recipe_of(ready)
-    calls = []
-    hook = ready.sampler.weights.pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
-    try:
-        leg = ready.sampler.encode(recipe)
-        assert len(list(ready.sampler.frames(recipe, leg, [i / 6 for i in range(7)]))) == 7
-    finally:
-        hook.remove()
-    assert len(calls) == 3
-
-
 def test_the_part_of_a_prompt_beyond_the_limit_is_quoted(loaded_model):
     """The plain model reads 20 tokens with begin and end, and each letter is a token, so it reads 18 letters."""
     ready = loaded_model("plain")
