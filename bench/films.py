@@ -1,11 +1,13 @@
-"""Speed, quality and size of GIFs compared with diffusers' `export_to_gif`; and the memory for films of long walks.
+"""Speed, quality and size of GIFs compared with diffusers' `export_to_gif`; and what all films of a walk cost.
 
     python bench/films.py [pairs]
 
-Every line is paired: both encoders get the same 48 frames (25, there and back) in turn, and the ratio is the median
-over the pairs. `export_to_gif` starts from decoded pictures, `make_gif` from PNG bytes. PSNR is over RGB, between the
-frames and the GIFs as Pillow decodes them. The last kind has no noise, unlike the output of any decoder: both GIFs
-look the same then (50 dB is less than one step of 255).
+Every line of the first table is paired: both encoders get the same 48 frames (25, there and back) in turn, and the
+ratio is the median over the pairs. `export_to_gif` starts from decoded pictures, the API's GIF from PNG bytes. PSNR is
+over RGB, between the frames and the GIFs as Pillow decodes them. The last kind has no noise, unlike the output of any
+decoder: both GIFs look the same then (50 dB is less than one step of 255).
+
+The second table makes all films of one walk at 512 px from a bucket, in one pass and one film after the other.
 """
 
 import io
@@ -19,15 +21,28 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from momalisa_api.films import films
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from momalisa_api.films.films import FilmOptions
+from momalisa_api.films.make import make_films
+from momalisa_api.films.mp4 import FULL, PREVIEW, Video
+from momalisa_api.films.outputs import Gif, Still, save_poster, save_shared_poster
+from momalisa_api.store.schema import opened
+from momalisa_api.walks.smoothness import Meter
+from tests.support.factories import spec
+from tests.support.films import make_gif
+from tests.support.finished_walks import add_finished_walk
 
 Pixels = NDArray[np.float64]
+SIDE_PX = 512
 WALK_FRAMES = 25
-ORDER = films.frame_order(WALK_FRAMES, there_and_back=True)
+ORDER = [*range(WALK_FRAMES), *FilmOptions(WALK_FRAMES, there_and_back=True).way_back]
 
 
 def times(frames: int) -> Iterator[float]:
@@ -96,6 +111,11 @@ def png(picture: Image.Image) -> bytes:
     return data.getvalue()
 
 
+def decoded(frame: bytes) -> Image.Image:
+    """The picture of a PNG."""
+    return Image.open(io.BytesIO(frame)).convert("RGB")
+
+
 def psnr(path: Path, pictures: list[Image.Image]) -> float:
     """Mean PSNR of a GIF's frames in dB. Raises ValueError if the number of frames differs."""
     decibels = []
@@ -119,11 +139,11 @@ def compare(kind: str, size: int, pairs: int, folder: Path) -> str:
 
     walk = list(KINDS[kind](size))
     pictures = [walk[index] for index in ORDER]
-    frames = [partial(bytes, png(picture)) for picture in walk]
+    frames = [png(picture) for picture in walk]
     diffusers_gif, api_gif = folder / "diffusers.gif", folder / "api.gif"
     encoders: list[Callable[[], object]] = [
         lambda: export_to_gif(pictures, str(diffusers_gif), fps=12),
-        lambda: films.make_gif(frames, api_gif, films.FilmOptions(), "{}"),
+        lambda: make_gif(list(map(decoded, frames)), api_gif),
     ]
     taken = [[seconds(encode) for encode in encoders] for _ in range(pairs)]
     ratio = statistics.median(slow / fast for slow, fast in taken)
@@ -142,21 +162,58 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def film_all(folder: Path, count: int) -> None:
+async def in_one_pass(paths: list[Path], folder: Path, latency_s: float) -> None:
+    """Make all films as a worker does."""
+
+    async def read(number: int) -> bytes:
+        await anyio.sleep(latency_s)
+        return await anyio.to_thread.run_sync(paths[number].read_bytes)
+
+    async def store(_: Path) -> None:
+        await anyio.sleep(latency_s)
+
+    async with opened(f"sqlite:///{folder}/catalogue.sqlite") as engine:
+        wanted = spec(frames=len(paths), width=SIDE_PX, height=SIDE_PX)
+        walk = await add_finished_walk(engine, wanted)
+    await make_films(read, walk, folder, store)
+
+
+async def one_by_one(paths: list[Path], folder: Path, latency_s: float) -> None:
+    """Measure, then make each film, each with a pass over the frames of its own; the first one fetches them."""
+    for _ in paths:
+        await anyio.sleep(latency_s)
+    options = FilmOptions(len(paths), there_and_back=True)
+    meter = Meter(len(paths))
+    for path in paths:
+        meter.add(decoded(path.read_bytes()))
+    meter.finish()
+    for output in (
+        Gif(folder / "walk.gif", options),
+        Video(folder / "walk.mp4", FULL, FilmOptions(len(paths))),
+        Video(folder / "preview.mp4", PREVIEW, options),
+        Still(folder / "poster.webp", len(paths), save_poster),
+        Still(folder / "poster.jpg", len(paths), save_shared_poster),
+    ):
+        for path in paths:
+            output.add(decoded(path.read_bytes()))
+        output.finish("", lambda: None)
+        await anyio.sleep(latency_s)
+
+
+def film_all(way: str, folder: Path, count: int, latency_ms: int) -> None:
     """Make every film of a walk of `count` frames, and print the peak over idle in MB, and the seconds."""
-    paths = sorted(folder.glob("*.png"))
-    frames = [paths[index % len(paths)].read_bytes for index in range(count)]
-    films.can_make_video()
+    make = {"in one pass": in_one_pass, "one by one": one_by_one}[way]
+    frames = sorted(folder.glob("*.png"))
+    paths = [frames[index % len(frames)] for index in range(count)]
     idle = peak_mb()
-    options, start = films.FilmOptions(), time.perf_counter()
-    films.make_gif(frames, folder / "walk.gif", options, "{}")
-    films.make_mp4(frames, folder / "walk.mp4", options, "{}")
-    films.make_preview(frames, folder / "preview.mp4", "{}", options)
-    films.make_poster(frames, folder / "poster.webp", "{}")
-    films.make_shared_poster(frames, folder / "poster.jpg", "{}")
-    peak = peak_mb() - idle
-    sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.2f} MB" for path in sorted(folder.glob("[wp]*")))
-    print(f"{count:4d} frames: {peak:4.0f} MB over idle, {time.perf_counter() - start:5.1f} s; {sizes}", flush=True)
+    cpu, start = time.process_time(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        anyio.run(make, paths, Path(name), latency_ms / 1000)
+    taken = f"{time.perf_counter() - start:6.2f} s, {time.process_time() - cpu:6.2f} s CPU"
+    print(
+        f"{count:4d} frames, {latency_ms:2d} ms a call, {way}: {taken}, {peak_mb() - idle:4.0f} MB over idle",
+        flush=True,
+    )
 
 
 def main(pairs: int) -> None:
@@ -168,15 +225,18 @@ def main(pairs: int) -> None:
         for size in (128, 512):
             for kind in KINDS:
                 print(compare(kind, size, pairs, folder), flush=True)
-        print("\nall films of one walk at 512 px, in a separate process")
-        for index, picture in enumerate(shapes(512, noise=2.0)):
+        print("\nall films of one walk at 512 px, each time in a process of its own")
+        for index, picture in enumerate(shapes(SIDE_PX, noise=2.0, frames=61)):
             (folder / f"{index:03d}.png").write_bytes(png(picture))
-        for count in (25, 241):
-            subprocess.run([sys.executable, __file__, "--films", name, str(count)], check=True)
+        for count, latency_ms in ((25, 0), (61, 0), (61, 50), (241, 0)):
+            for way in ("one by one", "in one pass"):
+                subprocess.run(
+                    [sys.executable, __file__, "--films", way, name, str(count), str(latency_ms)], check=True
+                )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--films"]:
-        film_all(Path(sys.argv[2]), int(sys.argv[3]))
+        film_all(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
     else:
         main(pairs=int(sys.argv[1]) if sys.argv[1:] else 5)

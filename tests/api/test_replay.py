@@ -1,5 +1,6 @@
 """`momalisa replay`: the walk of a film again, from what the film carries."""
 
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 from PIL import Image
 
 from momalisa_api.cli import main
-from momalisa_api.films import films
 from momalisa_api.films.metadata import NoSpec, read_spec
+from momalisa_api.films.outputs import save_poster, save_shared_poster
 from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.web.request import WalkRequest
 from tests.support.factories import painted, spec
+from tests.support.films import make_gif, make_mp4, make_preview, make_still
 from tests.support.walk_server import walk_server
 
 SPEC = {
@@ -29,14 +31,13 @@ KINDS = ("walk.gif", "poster.webp", "poster.jpg", "walk.mp4", "preview.mp4")
 
 def film(path: Path, text: str = TEXT) -> Path:
     """A film of one kind, by its name, with a text as its metadata."""
-    frames = [lambda: painted({"width": 32, "height": 32, "seed": 1}, 0.5)] * 3
-    options = films.FilmOptions()
+    pictures = [Image.open(io.BytesIO(painted({"width": 32, "height": 32, "seed": 1}, 0.5))).convert("RGB")] * 3
     {
-        "walk.gif": lambda: films.make_gif(frames, path, options, text),
-        "poster.webp": lambda: films.make_poster(frames, path, text),
-        "poster.jpg": lambda: films.make_shared_poster(frames, path, text),
-        "walk.mp4": lambda: films.make_mp4(frames, path, options, text),
-        "preview.mp4": lambda: films.make_preview(frames, path, text),
+        "walk.gif": lambda: make_gif(pictures, path, text),
+        "poster.webp": lambda: make_still(pictures, path, save_poster, text),
+        "poster.jpg": lambda: make_still(pictures, path, save_shared_poster, text),
+        "walk.mp4": lambda: make_mp4(pictures, path, text),
+        "preview.mp4": lambda: make_preview(pictures, path, text),
     }[path.name]()
     return path
 

@@ -1,30 +1,19 @@
 """The smoothness of walks: known steps have known results, and nothing divides by zero."""
 
 import io
-from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from momalisa_api.walks.smoothness import distance, edge, find_jumps, gauge, measure
+from momalisa_api.walks.smoothness import distance, edge, find_jumps, gauge
 from tests.support.factories import ended, running
+from tests.support.films import measured
 
 
 def grey(level: int) -> Image.Image:
     return Image.new("RGB", (16, 16), (level, level, level))
-
-
-def walk(pictures: Sequence[Image.Image]) -> list[Callable[[], bytes]]:
-    """Frames in the form that films need."""
-
-    def png(picture: Image.Image) -> bytes:
-        out = io.BytesIO()
-        picture.save(out, "PNG")
-        return out.getvalue()
-
-    return [lambda picture=picture: png(picture) for picture in pictures]
 
 
 def test_black_and_white_have_the_maximal_distance() -> None:
@@ -36,9 +25,9 @@ def test_black_and_white_have_the_maximal_distance() -> None:
 
 def test_equal_steps_are_even_and_one_large_step_is_not() -> None:
     """Users notice walks that stand still and then jump."""
-    even = measure(walk([grey(level) for level in range(0, 250, 25)]))
+    even = measured([grey(level) for level in range(0, 250, 25)])
     assert (even.evenness, even.largest, even.deviation) == (1.0, 1.0, 0.0)
-    jumpy = measure(walk([grey(0)] * 5 + [grey(250)] * 5))
+    jumpy = measured([grey(0)] * 5 + [grey(250)] * 5)
     assert [(jump.frame, jump.times) for jump in jumpy.jumps] == [(5, 9.0)]
     assert jumpy.evenness == pytest.approx(1 / 9, abs=1e-4)
     assert jumpy.largest == 9.0
@@ -59,7 +48,7 @@ def test_evenness_is_between_zero_and_one(steps: list[float]) -> None:
 @pytest.mark.parametrize("count", [2, 3, 4, 9])
 def test_a_walk_that_does_not_move_has_no_evenness(count: int) -> None:
     """It is neither even nor uneven."""
-    still = measure(walk([grey(90)] * count))
+    still = measured([grey(90)] * count)
     assert (still.evenness, still.largest, still.deviation, still.sharpness) == (None, None, 0.0, None)
 
 
@@ -68,10 +57,10 @@ def test_a_walk_that_fades_is_less_sharp_in_the_middle() -> None:
     board = Image.effect_noise((64, 64), 80).convert("RGB")
     faded = board.filter(ImageFilter.GaussianBlur(2))
     assert edge(faded) < edge(board) / 4
-    fading = measure(walk([board, board, faded, faded, board, board]))
+    fading = measured([board, board, faded, faded, board, board])
     assert fading.sharpness is not None
     assert fading.sharpness < 0.5
-    assert measure(walk([board] * 6)).sharpness == 1.0
+    assert measured([board] * 6).sharpness == 1.0
 
 
 def test_a_jump_is_a_step_of_more_than_three_times_the_mean() -> None:

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ from typing import Any
 from PIL import Image, ImageFilter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.films import films
+from momalisa_api.films.outputs import save_poster, save_shared_poster
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
-from momalisa_api.walks.smoothness import measure
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
+from tests.support.films import make_gif, make_mp4, make_preview, make_still, measured
 from tests.support.processes import WEIGHTS
 
 StopsAndFrames = tuple[tuple[str, ...], Sequence[bytes]]
@@ -62,8 +61,7 @@ async def _add_one(
         await bucket.put(frame.key, png)
     for name, content in films.items():
         await bucket.put(f"walks/{spec.id}/{name}", content)
-    smoothness = measure(_readers(frames))
-    facts = smoothness.model_dump(mode="json")
+    facts = measured(_pictures(frames)).model_dump(mode="json")
     return (await add_finished_walk(engine, spec, films=sorted(films), smoothness=facts)).id
 
 
@@ -79,19 +77,19 @@ async def add_finished_walk(engine: AsyncEngine, spec: WalkSpec, **columns: Any)
 
 
 def _films(frames: Sequence[bytes]) -> dict[str, bytes]:
-    readers, options = _readers(frames), films.FilmOptions()
+    pictures = _pictures(frames)
     with tempfile.TemporaryDirectory() as folder:
         gif, mp4, preview, poster, shared = (Path(folder) / name for name in NAMES)
-        films.make_gif(readers, gif, options, "")
-        films.make_mp4(readers, mp4, options, "")
-        films.make_preview(readers, preview, "", options)
-        films.make_poster(readers, poster, "")
-        films.make_shared_poster(readers, shared, "")
+        make_gif(pictures, gif, "")
+        make_mp4(pictures, mp4, "")
+        make_preview(pictures, preview, "")
+        make_still(pictures, poster, save_poster, "")
+        make_still(pictures, shared, save_shared_poster, "")
         return {path.name: path.read_bytes() for path in (gif, mp4, preview, poster, shared)}
 
 
-def _readers(frames: Sequence[bytes]) -> list[Callable[[], bytes]]:
-    return [partial(bytes, frame) for frame in frames]
+def _pictures(frames: Sequence[bytes]) -> list[Image.Image]:
+    return [Image.open(BytesIO(frame)).convert("RGB") for frame in frames]
 
 
 def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:

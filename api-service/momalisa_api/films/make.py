@@ -1,14 +1,38 @@
-"""Everything that is made of a finished walk's frames: its films, and how smoothly it moves."""
+"""Everything that is made of a finished walk's frames, in one pass: its films, and how smoothly it moves.
 
+Frames are fetched ahead and decoded once. Each picture goes to every output; an output encodes in a thread of its own,
+a few pictures behind the others at most, and its film is stored as soon as it is complete.
+"""
+
+import io
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from momalisa_api.films import films
+import anyio
+from anyio import from_thread
+from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.to_thread import run_sync
+from PIL import Image
+
+from momalisa_api.films.films import FilmOptions, FilmTooLarge, can_make_video
 from momalisa_api.films.kinds import FilmName
-from momalisa_api.walks.smoothness import Smoothness, measure
+from momalisa_api.films.outputs import Gif, Output, Still, save_poster, save_shared_poster
+from momalisa_api.films.read_ahead import Read, read_ahead
+from momalisa_api.walks.smoothness import Meter, Smoothness
 from momalisa_api.walks.walk import Walk
+
+# Frames that are fetched before they are needed: at most so many, and no more than fit into these bytes as pixels.
+AHEAD: Final = 16
+AHEAD_BYTES: Final = 32 * 1024 * 1024
+# Decoded pictures that wait for an output.
+WAITING: Final = 2
+# More than the smoothness needs in the metadata: without jumps, and for each of them.
+SMOOTHNESS_BYTES: Final = 200
+JUMP_BYTES: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,40 +44,130 @@ class Made:
     smoothness: Smoothness
 
 
-def make_films(frames: films.Frames, walk: Walk, folder: Path, store: Callable[[Path], None]) -> Made:
-    """Make all films of a walk that this installation can make, one after the other. Blocks for seconds.
+async def make_films(read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]]) -> Made:
+    """Make all films of a walk that this installation can make.
 
-    frames: the walk's frames in order, each a function that returns its PNG. store: called with each film, which is
-    deleted from the folder before the next one is made. The smoothness is in every film's metadata, with the walk's
-    spec and its version, seed, fractions, and the fingerprints of its frames (null: unknown). Raises ValueError for
-    unreadable frames, and what the functions raise.
+    read: returns the PNG of a frame. store: called with each film, several at a time. The smoothness is in every film's
+    metadata, with the walk's spec and its version, seed, fractions, and the fingerprints of its frames (null: unknown).
+    Raises ValueError for unreadable frames, and what the functions raise; then no thread is left, and no file.
     """
-    spec = walk.spec
-    fractions = [point.fraction for point in walk.layout.points]
-    fingerprints = [fingerprint or None for fingerprint in walk.fingerprints]
-    smoothness = measure(frames)
-    stored, version = spec.to_stored()
-    facts = {"version": version, "seed": walk.seed, "fractions": fractions, "fingerprints": fingerprints}
-    metadata = json.dumps({**stored, **facts, "smoothness": smoothness.model_dump(mode="json")})
-    gif = films.FilmOptions(spec.frame_ms, spec.gif_there_and_back)
-    mp4 = films.FilmOptions(spec.frame_ms, spec.mp4_there_and_back)
-    makers: dict[FilmName, Callable[[Path], None]] = {
-        FilmName.GIF: lambda target: films.make_gif(frames, target, gif, metadata),
-        FilmName.POSTER: lambda target: films.make_poster(frames, target, metadata),
-        FilmName.SHARED_POSTER: lambda target: films.make_shared_poster(frames, target, metadata),
+    filming = _Filming(read, walk, folder, store)
+    try:
+        return await filming.run()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+class _Filming:
+    """One walk while its films are made."""
+
+    def __init__(self, read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]]) -> None:
+        spec, self._count = walk.spec, len(walk.layout.points)
+        stored, version = spec.to_stored()
+        self._facts = {
+            **stored,
+            "version": version,
+            "seed": walk.seed,
+            "fractions": [point.fraction for point in walk.layout.points],
+            "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
+        }
+        room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)
+        self._outputs = _outputs(walk, folder, room)
+        self._comment = ""
+        self._read, self._store = read, store
+        self._ahead = max(1, min(AHEAD, AHEAD_BYTES // (3 * spec.width * spec.height)))
+        self._size: tuple[int, int] | None = None
+        self._too_large: set[FilmName] = set()
+
+    async def run(self) -> Made:
+        meter = Meter(self._count)
+        async with anyio.create_task_group() as tasks:
+            with ExitStack() as stack:
+                senders = []
+                for name, output in self._outputs.items():
+                    sender, receiver = anyio.create_memory_object_stream[Image.Image](WAITING)
+                    tasks.start_soon(self._make, name, output, receiver)
+                    senders.append(stack.enter_context(sender))
+                async with aclosing(self._pictures(range(self._count), meter.add)) as pictures:
+                    async for picture in pictures:
+                        for sender in senders:
+                            await sender.send(picture)
+                smoothness = meter.finish()
+                self._comment = json.dumps({**self._facts, "smoothness": smoothness.model_dump(mode="json")})
+        too_large = tuple(name for name in self._outputs if name in self._too_large)
+        return Made(frozenset(self._outputs).difference(too_large), too_large, smoothness)
+
+    async def _make(self, name: FilmName, output: Output, pictures: MemoryObjectReceiveStream[Image.Image]) -> None:
+        """Make one film of the pictures, and store it."""
+        with pictures:
+            try:
+                async for picture in pictures:
+                    await run_sync(output.add, picture)
+                async with aclosing(self._pictures(output.again())) as again:
+                    async for picture in again:
+                        await run_sync(output.add, picture)
+                await run_sync(output.finish, self._comment, from_thread.check_cancelled)
+                await self._store(output.target)
+            except FilmTooLarge:
+                self._too_large.add(name)
+                async for _ in pictures:
+                    pass  # the other films go on
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await run_sync(_discard, output)
+
+    async def _pictures(
+        self, numbers: Iterable[int], see: Callable[[Image.Image], object] = lambda _: None
+    ) -> AsyncGenerator[Image.Image]:
+        """Decode frames to RGB. see: called with each picture in the thread that has decoded it."""
+
+        def decode(png: bytes, number: int) -> Image.Image:
+            picture = _decode(png, number)
+            self._check_size(picture, number)
+            see(picture)
+            return picture
+
+        wanted = list(numbers)
+        async with aclosing(read_ahead(self._read, wanted, self._ahead)) as contents:
+            for number in wanted:
+                yield await run_sync(decode, await anext(contents), number)
+
+    def _check_size(self, picture: Image.Image, number: int) -> None:
+        self._size = self._size or picture.size
+        if picture.size != self._size:
+            sizes = "{} x {}, not {} x {}".format(*picture.size, *self._size)
+            raise ValueError(f"frame {number} is {sizes} like the frames before it")
+
+
+def _outputs(walk: Walk, folder: Path, comment_bytes: int) -> dict[FilmName, Output]:
+    """The films that this installation can make."""
+    spec, count = walk.spec, len(walk.layout.points)
+
+    def options(there_and_back: bool) -> FilmOptions:
+        return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes)
+
+    outputs: dict[FilmName, Output] = {
+        FilmName.GIF: Gif(folder / FilmName.GIF, options(spec.gif_there_and_back)),
+        FilmName.POSTER: Still(folder / FilmName.POSTER, count, save_poster),
+        FilmName.SHARED_POSTER: Still(folder / FilmName.SHARED_POSTER, count, save_shared_poster),
     }
-    if films.can_make_video():
-        preview = films.FilmOptions(spec.frame_ms)
-        makers[FilmName.MP4] = lambda target: films.make_mp4(frames, target, mp4, metadata)
-        makers[FilmName.PREVIEW] = lambda target: films.make_preview(frames, target, metadata, preview)
-    too_large = []
-    for name, make in makers.items():
-        target = folder / name
-        try:
-            make(target)
-            store(target)
-        except films.FilmTooLarge:
-            too_large.append(name)
-        finally:
-            target.unlink(missing_ok=True)
-    return Made(frozenset(makers) - frozenset(too_large), tuple(too_large), smoothness)
+    if can_make_video():
+        from momalisa_api.films.mp4 import FULL, PREVIEW, Video
+
+        outputs[FilmName.MP4] = Video(folder / FilmName.MP4, FULL, options(spec.mp4_there_and_back))
+        outputs[FilmName.PREVIEW] = Video(folder / FilmName.PREVIEW, PREVIEW, options(True))
+    return outputs
+
+
+def _discard(output: Output) -> None:
+    output.close()
+    output.target.unlink(missing_ok=True)
+
+
+def _decode(png: bytes, number: int) -> Image.Image:
+    """Decode one frame to RGB. Raises ValueError if it is not a picture."""
+    try:
+        with Image.open(io.BytesIO(png)) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise ValueError(f"frame {number} cannot be read: {problem}") from problem

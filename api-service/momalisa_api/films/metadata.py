@@ -56,17 +56,23 @@ def _picture_comment(file: IO[bytes]) -> str:
 
 
 def _mp4_comment(file: IO[bytes]) -> str:
-    """The comment of an MP4; empty if there is none. Source: ISO/IEC 14496-12, section 4.2."""
+    """The comment of an MP4; empty if there is none."""
+    at, end = mp4_comment_at(file) or (0, 0)
+    file.seek(at)
+    return file.read(min(end - at, _MAX_COMMENT_BYTES)).decode(errors="replace")
+
+
+def mp4_comment_at(file: IO[bytes]) -> tuple[int, int] | None:
+    """Where the comment of an MP4 begins and ends; None if there is none. Source: ISO/IEC 14496-12, section 4.2."""
     at, end = 0, file.seek(0, io.SEEK_END)
     for name in _COMMENT_BOXES:
         place = _box(file, name, at, end)
         if not place:
-            return ""
+            return None
         at, end = place
         # A full box: version and flags come first.
         at += 4 if name == b"meta" else 0
-    file.seek(at + 8)
-    return file.read(min(end - at - 8, _MAX_COMMENT_BYTES)).decode(errors="replace") if end > at + 8 else ""
+    return (at + 8, end) if end > at + 8 else None
 
 
 def _box(file: IO[bytes], wanted: bytes, at: int, end: int) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
-"""H.264 in MP4 through PyAV, an optional dependency: import this module only when needed. Independent of walks."""
+"""H.264 in MP4 through PyAV, an optional dependency: import this module only when needed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,13 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 from PIL import Image
 
+from momalisa_api.films import films
+from momalisa_api.films.films import FilmOptions, FilmTooLarge
+from momalisa_api.films.metadata import mp4_comment_at
+
 ENCODER: Final = "libx264"
+# Converted pictures that one video keeps for its way back. The others are added again.
+KEPT_BYTES: Final = 48 * 1024 * 1024
 
 if ENCODER not in av.codecs_available:
     raise ImportError(f"the FFmpeg of this PyAV was built without {ENCODER}")
@@ -20,35 +26,105 @@ if ENCODER not in av.codecs_available:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a film is encoded. size: width and height in pixels, both even; crf: x264's constant rate factor."""
+    """How a video is encoded.
 
-    size: tuple[int, int]
-    frame_ms: int
-    crf: int
+    size: its width and height, both even, for those of a picture; crf: x264's constant rate factor; max_bytes: a larger
+    video is dropped.
+    """
+
+    size: Callable[[int, int], tuple[int, int]]
+    crf: float
     preset: str
-    threads: int
+    max_bytes: int
 
 
-def write_mp4(pictures: Iterator[Image.Image], target: Path, encoding: Encoding, comment: str) -> None:
-    """Encode RGB pictures in the order they come, with the index before the data, so that a browser plays at once."""
-    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        container.metadata["comment"] = comment
-        stream = _add_stream(container, encoding)
-        for number, picture in enumerate(pictures):
-            frame = _yuv(picture, encoding.size)
-            frame.pts, frame.time_base = number, Fraction(encoding.frame_ms, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+FULL: Final = Encoding(films.mp4_size, 14.2, "veryfast", 160 * 1024 * 1024)
+PREVIEW: Final = Encoding(films.preview_size, 27, "fast", 32 * 1024 * 1024)
 
 
-def _add_stream(container: OutputContainer, encoding: Encoding) -> VideoStream:
+class Video:
+    """An MP4 whose index is before the data, so that a browser plays at once."""
+
+    def __init__(self, target: Path, encoding: Encoding, options: FilmOptions) -> None:
+        self.target = target
+        self._encoding = encoding
+        self._options = options
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._shown = 0
+        self._kept: list[av.VideoFrame] = []
+
+    def add(self, picture: Image.Image) -> None:
+        if self._container is None:
+            self._open(self._encoding.size(*picture.size))
+        assert self._stream
+        frame = _yuv(picture, (self._stream.width, self._stream.height))
+        if self._options.there_and_back and self._shown == len(self._kept):
+            frame_bytes = sum(plane.buffer_size for plane in frame.planes)
+            if (self._shown + 1) * frame_bytes <= KEPT_BYTES:
+                self._kept.append(frame)
+        self._encode(frame)
+
+    def again(self) -> range:
+        """The way back as far as no frames are kept of it: its beginning."""
+        back = self._options.way_back
+        return back[: max(0, len(back) + 1 - max(1, len(self._kept)))]
+
+    def finish(self, comment: str, check: Callable[[], object]) -> None:
+        for number in self._options.way_back[len(self.again()) :]:
+            check()
+            self._encode(self._kept[number])
+        assert self._container
+        assert self._stream
+        for packet in self._stream.codec_context.encode_lazy():
+            check()
+            self._container.mux(packet)
+        self.close()
+        self._check_size()
+        self._write(self._options.padded(comment).encode())
+
+    def close(self) -> None:
+        if self._container:
+            self._container.close()
+        self._stream = None
+        self._kept = []
+
+    def _open(self, size: tuple[int, int]) -> None:
+        self._container = av.open(str(self.target), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container.metadata["comment"] = self._options.padded("")
+        self._stream = _add_stream(self._container, self._encoding, size, self._options.frame_ms)
+
+    def _encode(self, frame: av.VideoFrame) -> None:
+        assert self._container
+        assert self._stream
+        frame.pts, frame.time_base = self._shown, Fraction(self._options.frame_ms, 1000)
+        self._shown += 1
+        self._container.mux(self._stream.encode(frame))
+        self._check_size()
+
+    def _check_size(self) -> None:
+        # PyAV creates the file when it writes the first bytes.
+        if self.target.exists() and self.target.stat().st_size > self._encoding.max_bytes:
+            raise FilmTooLarge
+
+    def _write(self, comment: bytes) -> None:
+        """Write the comment in its place. PyAV reads it before the first picture, when it is not known yet."""
+        if comment:
+            with self.target.open("r+b") as file:
+                place = mp4_comment_at(file)
+                assert place
+                file.seek(place[0])
+                file.write(comment)
+
+
+def _add_stream(container: OutputContainer, encoding: Encoding, size: tuple[int, int], frame_ms: int) -> VideoStream:
     """Add the one H.264 stream: yuv420p, tagged BT.709 and limited range, which is how `_yuv` makes it."""
     options = {"crf": str(encoding.crf), "preset": encoding.preset}
-    stream = container.add_stream(ENCODER, Fraction(1000, encoding.frame_ms), options=options)
-    stream.width, stream.height = encoding.size
+    stream = container.add_stream(ENCODER, Fraction(1000, frame_ms), options=options)
+    stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
-    context.thread_count = encoding.threads
+    context.thread_count = 1
     context.colorspace = Colorspace.ITU709
     context.color_range = ColorRange.MPEG
     context.color_primaries = ColorPrimaries.BT709

@@ -5,7 +5,7 @@ the strength of a change. A cross-fade is even but blurred, so the sharpness of 
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Final, Self
@@ -48,34 +48,43 @@ class Smoothness(BaseModel):
     jumps: tuple[Jump, ...] = Field((), description="Steps more than three times the mean.")
 
 
-def measure(frames: Sequence[Callable[[], bytes]]) -> Smoothness:
-    """Measure how a walk moves. frames: functions that return PNGs of one size.
+class Meter:
+    """Measures how a walk moves while its pictures pass, in order. Keeps one picture."""
 
-    Two pictures are in memory at a time. Raises ValueError for fewer than two frames.
-    """
-    if len(frames) < 2:
-        raise ValueError(f"a walk needs at least two frames, not {len(frames)}")
-    third = max(1, len(frames) // 3)
-    edges: dict[int, float] = {}
-    steps: list[float] = []
-    before: Image.Image | None = None
-    for number, frame in enumerate(frames):
-        picture = Image.open(io.BytesIO(frame())).convert("RGB")
-        if number in (0, len(frames) - 1) or third <= number < len(frames) - third:
-            edges[number] = edge(picture)
-        if before is not None:
-            steps.append(distance(before, picture))
-        before = picture
-    ends = fmean((edges.pop(0), edges.pop(len(frames) - 1)))
-    middle = fmean(edges.values()) if edges else ends
-    evenness, largest, deviation = gauge(steps)
-    return Smoothness(
-        evenness=evenness,
-        largest=largest,
-        deviation=deviation,
-        sharpness=round(middle / ends, _DIGITS) if ends else None,
-        jumps=find_jumps(steps),
-    )
+    def __init__(self, count: int) -> None:
+        """count: how many pictures will pass. Raises ValueError for fewer than two."""
+        if count < 2:
+            raise ValueError(f"a walk needs at least two frames, not {count}")
+        third = max(1, count // 3)
+        self._ends = (0, count - 1)
+        self._middle = range(third, count - third)
+        self._number = 0
+        self._before: Image.Image | None = None
+        self._steps: list[float] = []
+        self._edges: dict[int, float] = {}
+
+    def add(self, picture: Image.Image) -> None:
+        """Measure the next RGB picture, of the same size as the others."""
+        if self._number in self._ends or self._number in self._middle:
+            self._edges[self._number] = edge(picture)
+        if self._before is not None:
+            self._steps.append(distance(self._before, picture))
+        self._before = picture
+        self._number += 1
+
+    def finish(self) -> Smoothness:
+        """The result, after the last picture."""
+        ends = fmean(self._edges[number] for number in self._ends)
+        inner = [self._edges[number] for number in self._middle if number not in self._ends]
+        middle = fmean(inner) if inner else ends
+        evenness, largest, deviation = gauge(self._steps)
+        return Smoothness(
+            evenness=evenness,
+            largest=largest,
+            deviation=deviation,
+            sharpness=round(middle / ends, _DIGITS) if ends else None,
+            jumps=find_jumps(self._steps),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import structlog
 from pydantic import TypeAdapter
@@ -33,7 +32,6 @@ from momalisa_api.walks.rounds import Layout, Point, next_layout, with_growth
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.work.frame_reader import FrameReader
 
 log = structlog.get_logger()
 
@@ -270,25 +268,17 @@ class Studio:
 
     async def _films(self, walk: Walk) -> Made:
         """Make a walk's films and store them."""
+        keys = [frame.key for frame in walk.frames]
 
-        def store(path: Path) -> None:
-            anyio.from_thread.run(self._bucket.put_file, f"walks/{walk.id}/{path.name}", path)
+        async def read(number: int) -> bytes:
+            return await self._bucket.get(keys[number])
+
+        async def store(path: Path) -> None:
+            await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
             log.debug("film stored", walk=walk.id, film=path.name)
 
         with TemporaryDirectory(prefix="momalisa-") as folder:
-            reader = FrameReader(self._bucket, [frame.key for frame in walk.frames], Path(folder))
-            try:
-                # A worker that stops does not wait for an encoder, which ends at its next frame.
-                return await anyio.to_thread.run_sync(
-                    make_films,
-                    reader.frames,
-                    walk,
-                    Path(folder),
-                    store,
-                    abandon_on_cancel=True,
-                )
-            finally:
-                reader.stop()
+            return await make_films(read, walk, Path(folder), store)
 
 
 def missing_jobs(walk: Walk) -> list[Job]:
