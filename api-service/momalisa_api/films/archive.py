@@ -1,15 +1,20 @@
 """The bytes of a ZIP archive of stored files. Its size is known before any file is read, and any part can be made.
 
-One file is in memory at a time, however many there are. Reads and writes nothing itself.
+A few files are in memory at a time, however many there are. Reads and writes nothing itself.
 Source: APPNOTE.TXT 6.3.10, PKWARE, 2022 (the section numbers below).
 """
 
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from itertools import accumulate, pairwise
 from typing import Final
 from zlib import crc32
 
+from momalisa_api.films.read_ahead import Read, read_ahead
+
+# Files that are in memory at a time.
+AHEAD: Final = 4
 _VERSION: Final = 20  # to extract: stored files
 _VERSION_64: Final = 45
 _UTF8: Final = 0x800
@@ -18,8 +23,6 @@ _JANUARY_1980: Final = (1 << 5) | 1
 _MOST_16: Final = 0xFFFF
 _MOST_32: Final = 0xFFFFFFFF
 _LOCAL_HEADER_BYTES: Final = 30
-
-ReadEntry = Callable[[int], Awaitable[bytes]]
 
 
 class Archive:
@@ -33,24 +36,27 @@ class Archive:
         self._starts = [0, *accumulate(lengths)]
         self.size = self._starts[-1] + len(self._directory(dict.fromkeys(range(len(entries)), 0)))
 
-    async def part(self, first: int, last: int, read: ReadEntry) -> AsyncIterator[bytes]:
+    async def part(self, first: int, last: int, read: Read) -> AsyncGenerator[bytes]:
         """The bytes from `first` to `last`, both included, in chunks. read: the content of an entry, by its number.
 
-        The directory at the end has the checksums of all files, so a part with the end reads every file.
+        Each entry is read at most once, `AHEAD` of them at a time. The directory at the end has the checksums of all
+        files, so a part with the end reads every file.
         """
-        checksums: dict[int, int] = {}
-        for number, (start, end) in enumerate(pairwise(self._starts)):
-            if first < end and start <= last:
-                content = await read(number)
-                checksums[number] = crc32(content)
-                for at, chunk in ((start, self._header(number, checksums[number])), (end - len(content), content)):
-                    if wanted := chunk[max(0, first - at) : max(0, last + 1 - at)]:
-                        yield wanted
         start = self._starts[-1]
+        spans = list(enumerate(pairwise(self._starts)))
+        wanted = [number for number, (at, end) in spans if first < end and at <= last]
+        rest = [number for number, _ in spans if number not in wanted] if last >= start else []
+        checksums: dict[int, int] = {}
+        numbers = [*wanted, *rest]
+        async with aclosing(read_ahead(read, numbers, AHEAD)) as contents:
+            for number in numbers:
+                content = await anext(contents)
+                checksums[number] = crc32(content)
+                if number in wanted:
+                    entry = self._header(number, checksums[number]) + content
+                    at = self._starts[number]
+                    yield entry[max(0, first - at) : max(0, last + 1 - at)]
         if last >= start:
-            for number in range(len(self._names)):
-                if number not in checksums:
-                    checksums[number] = crc32(await read(number))
             yield self._directory(checksums)[max(0, first - start) : last + 1 - start]
 
     def _header(self, number: int, checksum: int) -> bytes:

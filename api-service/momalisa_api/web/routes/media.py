@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,9 +13,10 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from momalisa_api.films.archive import Archive
+from momalisa_api.films.archive import AHEAD, Archive
 from momalisa_api.films.films import can_make_video
 from momalisa_api.films.kinds import FILM_KINDS, FilmName
+from momalisa_api.films.read_ahead import read_ahead
 from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
@@ -136,8 +137,12 @@ async def get_frames_zip(walk: KnownWalk, bucket: BucketDep, conditions: Conditi
     """Get all frames of a finished walk, numbered, in one ZIP archive."""
     _only_when_done(walk)
     found: dict[str, StoredObject] = {}
-    for recipe in {frame.recipe for frame in walk.frames}:
-        found |= await bucket.listed(recipe.folder)
+    folders = list({frame.recipe.folder for frame in walk.frames})
+    async with aclosing(
+        read_ahead(lambda number: bucket.listed(folders[number]), range(len(folders)), AHEAD)
+    ) as listed:
+        async for objects in listed:
+            found |= objects
     try:
         frames = [found[frame.key] for frame in walk.frames]
     except KeyError:
