@@ -193,7 +193,7 @@ def _web_parts(
         WorkerRegistry: WorkerRegistry(engine),
         Owners: owners,
         Metrics: metrics,
-        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue, listener),
+        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }

@@ -98,6 +98,17 @@ async def newer_walk(watch: LiveUpdates, walk: Walk, *changes: Awaitable[Any]) -
     return received[0]
 
 
+async def test_on_sqlite_a_change_made_by_this_process_is_noticed_at_once(tmp_path):
+    """`make up` is one process, and SQLite sends no notifications. The next poll is an hour away."""
+    async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
+        first = await waiting_walk(Catalogue(engine))
+        async with watching(engine, AN_HOUR_S) as watch:
+            await anyio.wait_all_tasks_blocked()
+            stored = await newer_walk(watch, first, Progress(engine).note_stored(first, [0]))
+            assert stored
+            assert await newer_walk(watch, stored, Catalogue(engine).remove(first.id)) is None
+
+
 async def test_a_change_made_by_another_process_is_noticed_at_once(postgres):
     """Through NOTIFY: the next poll is an hour away. Every kind of change is notified, and a deletion too."""
     async with process(postgres.url) as engine, process(postgres.url) as another:

@@ -1,16 +1,20 @@
 """Notifications from PostgreSQL: one connection per process receives them and passes them to subscribers by channel.
 
 A notification only says that something changed: subscribers read the database for what. SQLite sends none, so there
-subscribers poll.
+each process passes on its own changes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import anyio
 import asyncpg
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from momalisa_api.backoff import repeat_forever
 from momalisa_api.store.engine import connect_arguments_of, outage_of
@@ -24,6 +28,7 @@ PROBE_S: Final = 15.0
 COMMAND_S: Final = 5.0
 FIRST_RECONNECT_S: Final = 0.5
 LONGEST_RECONNECT_S: Final = 2.0
+_WROTE: Final = "momalisa wrote"
 OUTAGE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -55,20 +60,18 @@ class Listener:
         self._changed.set()
         return lambda: self._subscriptions[channel].remove(subscription)
 
-    def notify(self, channel: str) -> None:
-        """Pass a notification to the subscribers in this process, as SQLite sends none."""
-        self._receive(None, 0, channel, "")
-
     def listens_to(self, channel: str) -> bool:
         """Whether notifications of a channel arrive at present."""
         return channel in self._listened
 
     async def run(self) -> None:
-        """Listen until cancelled. Returns at once on SQLite."""
+        """Listen until cancelled."""
         if self._engine.dialect.name == "postgresql":
             await repeat_forever(
                 self._listen, FIRST_RECONNECT_S, longest_s=LONGEST_RECONNECT_S, failed=self._connection_failed
             )
+        with _after_writes(self._engine, partial(self._receive, None, 0, WALKS_CHANNEL, "")):
+            await anyio.sleep_forever()
 
     async def _listen(self) -> None:
         """Hold a connection and listen to every channel that has a subscription, until the connection is lost."""
@@ -104,6 +107,29 @@ class Listener:
         if not isinstance(error, OUTAGE_ERRORS):
             raise error
         outage_of(self._engine).missed(error)
+
+
+@contextmanager
+def _after_writes(engine: AsyncEngine, tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` after each transaction of this process that has written anything."""
+
+    def note(connection: Connection, _cursor: Any, _text: Any, _values: Any, context: Any, _many: Any) -> None:
+        if context.isinsert or context.isupdate or context.isdelete:
+            connection.info[_WROTE] = True
+
+    def pass_on(_: Any, record: ConnectionPoolEntry) -> None:
+        if record.info.pop(_WROTE, False):
+            tell()
+
+    # A connection returns to the pool after its commit: whoever is told reads what was written.
+    hooks = (engine.sync_engine, "after_cursor_execute", note), (engine.sync_engine, "checkin", pass_on)
+    for hook in hooks:
+        event.listen(*hook)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            event.remove(*hook)
 
 
 class WalkChanges:

@@ -7,7 +7,6 @@ import structlog
 from momalisa_api.problems import BucketUnavailable, Unavailable
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Admission, Catalogue
-from momalisa_api.store.notifications import WALKS_CHANNEL, Listener
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import WalkSpec
@@ -21,21 +20,12 @@ log = structlog.get_logger()
 class Intake:
     """Accepts requests for walks. An accepted walk is finished, whatever happens to this process."""
 
-    def __init__(
-        self,
-        card: ModelCard,
-        catalogue: Catalogue,
-        quotas: Quotas,
-        bucket: Bucket,
-        queue: Queue,
-        listener: Listener,
-    ) -> None:
+    def __init__(self, card: ModelCard, catalogue: Catalogue, quotas: Quotas, bucket: Bucket, queue: Queue) -> None:
         self._card = card
         self._catalogue = catalogue
         self._quotas = quotas
         self._bucket = bucket
         self._queue = queue
-        self._listener = listener
 
     async def request(
         self, spec: WalkSpec, owner: str, *, known: bool, listed: bool | None = None, again: bool = False
@@ -71,7 +61,6 @@ class Intake:
         Workers are notified, and stop its shards. Raises WalkNotFound, Unavailable.
         """
         await self._catalogue.withdraw(walk_id, owner)
-        self._listener.notify(WALKS_CHANNEL)
         return await self._catalogue.get(walk_id)
 
     async def _restart(self, walk: Walk, owner: str, admission: Admission) -> bool:
