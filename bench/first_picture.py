@@ -22,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
 import psutil
+from rig.visitor import snapshots
 
 from momalisa_api.fleet.wire import render_request
 from momalisa_api.walks.spec import Recipe
-from tests.support.deployment import WEIGHTS, Deployment, deployed
+from tests.support.deployment import Deployment, deployed
+from tests.support.processes import WEIGHTS
 
 THINGS = ("spiral", "sunburst", "flower", "grid", "target", "rainbow", "star", "mosaic", "ladder", "lantern", "wave")
 # A step of a walk, and the line of the log that tells its end.
@@ -36,17 +38,13 @@ JSON_LINE = re.compile(rb"\{.*\}")
 
 def first_picture(client: httpx.Client, walk: dict[str, Any]) -> tuple[float, float]:
     """Watch a walk as its page does. Returns when an event named the first picture, and when it was fetched."""
-    with client.stream("GET", walk["url"] + "/events", timeout=120) as stream:
-        for line in stream.iter_lines():
-            if not line.startswith("data: "):
-                continue
-            seen = json.loads(line.removeprefix("data: "))
-            urls = [probe["url"] for probe in seen["probes"]]
-            urls += [f"{walk['url']}/frames/{number}.png" for number in seen["frames_ready"]]
-            if urls:
-                named_at = time.perf_counter()
-                client.get(urls[0]).raise_for_status()
-                return named_at, time.perf_counter()
+    for seen in snapshots(client, walk):
+        urls = [probe["url"] for probe in seen["probes"]]
+        urls += [f"{walk['url']}/frames/{number}.png" for number in seen["frames_ready"]]
+        if urls:
+            named_at = time.perf_counter()
+            client.get(urls[0]).raise_for_status()
+            return named_at, time.perf_counter()
     raise SystemExit(f"the walk ended without a picture: {walk['url']}")
 
 
