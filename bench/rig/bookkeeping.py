@@ -8,18 +8,21 @@ import base64
 import io
 import json
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import anyio
+import httpx
 import psutil
 from PIL import Image
 
-from momalisa_api.fleet.replica import read_frame
+from momalisa_api.fleet.replica import Replica, read_frame
 from momalisa_api.metrics import Metrics
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.notifications import Listener
+from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, open_queue
 from momalisa_api.store.schema import opened
@@ -37,6 +40,7 @@ MICRO_BATCH: Final = 8
 REPLICAS: Final = 16
 IN_FLIGHT: Final = 32
 SIDE_PX: Final = 512
+CHECKS: Final = 100
 
 
 class _Dictionary:
@@ -68,8 +72,8 @@ async def _measure(url: str) -> str:
         fleet = SimulatedFleet([SimulatedReplica(f"http://r{number}", 0, 0) for number in range(REPLICAS)])
         studio = Studio(card, catalogue, progress, bucket, queue, fleet)  # type: ignore[arg-type]
         metrics, registry = Metrics(), WorkerRegistry(engine)
-        options: dict[str, Any] = {"max_shards_in_flight": IN_FLIGHT, "reconcile_s": 3600}
-        worker = Worker(studio, catalogue, progress, registry, queue, fleet, metrics, **options)
+        options: dict[str, Any] = {"max_shards_in_flight": IN_FLIGHT, "reconcile_s": 3600, "poll_s": 1}
+        worker = Worker(studio, catalogue, progress, registry, queue, fleet, metrics, WalkChanges(listener), **options)
         walks = [
             (await catalogue.request(spec((f"walk {n}", "an end"), FRAMES), f"owner {n}"))[0] for n in range(WALKS)
         ]
@@ -105,9 +109,9 @@ async def _measure(url: str) -> str:
             tasks.cancel_scope.cancel()
     own_ms, postgres_ms = 1000 * own_s / shards, 1000 * postgres_s / shards
     return (
-        f"bookkeeping of {shards} shards of {MICRO_BATCH} on PostgreSQL: {shards / took_s:.0f} shards/s; of a core, a "
-        f"shard costs the worker {own_ms:.1f} ms and PostgreSQL {postgres_ms:.1f} ms; reading one of its frames of "
-        f"{SIDE_PX} pixels costs {_reading_ms():.1f} ms more"
+        f"bookkeeping of {shards} shards of {MICRO_BATCH} on PostgreSQL: {shards / took_s:.0f} shards/s\n"
+        f"of a core: a shard costs the worker {own_ms:.1f} ms and PostgreSQL {postgres_ms:.1f} ms; reading a frame of "
+        f"{SIDE_PX} pixels {_reading_ms():.1f} ms; a check of an idle replica {await _check_ms(card):.1f} ms"
     )
 
 
@@ -136,3 +140,34 @@ def _reading_ms() -> float:
     for _ in range(10):
         read_frame(line, recipe)
     return 1000 * (time.process_time() - began) / 10
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A replica that is ready."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps({"card": CARD, "fingerprint": "a"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+async def _check_ms(card: ModelCard) -> float:
+    """CPU time of this thread for one check of a replica over HTTP, in milliseconds."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        replica = Replica(f"http://127.0.0.1:{server.server_port}", client, card)
+        await replica.is_fit()
+        began = time.thread_time()
+        for _ in range(CHECKS):
+            await replica.is_fit()
+        took_s = time.thread_time() - began
+    server.shutdown()
+    return 1000 * took_s / CHECKS
