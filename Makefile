@@ -66,7 +66,7 @@ SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers v
 # System packages come first: without them nothing is downloaded.
 .NOTPARALLEL:
 
-up: $(READY) $(GALLERY) ## two replicas, the api and the gallery, until Ctrl-C
+up: $(READY) $(GALLERY) ## the api, the gallery, and a replica for each GPU (else two), until Ctrl-C
 	@$(TIED) $(BIN)/momalisa up
 
 walk: $(READY) ## START="…" END="…" FRAMES=25 SEED=auto OUT=walk.gif

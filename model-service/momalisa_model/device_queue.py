@@ -152,19 +152,26 @@ class DeviceQueue:
         # The traceback refers to tensors.
         error.__traceback__ = None
         _free_memory()
+        if _is_lost(error):
+            return self._give_up(problem)
         return self._test_device() or problem
 
     def _test_device(self) -> DeviceFailed | None:
         """DeviceFailed if the device, and not the shard, is the cause of a failure."""
         try:
             self._self_test()
-        except Exception:
-            structlog.get_logger().exception("the device has failed; this process ends")
-            self.failed = True
-            self._metrics.ready.set(0)
-            self.close(0)
-        if not self.failed:
+        except Exception as error:
+            failure = error
+        else:
             return None
+        return self._give_up(failure)
+
+    def _give_up(self, error: Exception) -> DeviceFailed:
+        structlog.get_logger().error("the device has failed; this process ends", exc_info=error)
+        self.failed = True
+        self._metrics.ready.set(0)
+        self.close(0)
+        error.__traceback__ = None
         _free_memory()
         return DeviceFailed("The device of this replica has failed. Send the request to another one.")
 
@@ -204,9 +211,16 @@ def ran_out_of_memory(error: Exception) -> bool:
     return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)
 
 
+def _is_lost(error: Exception) -> bool:
+    """Whether no later call can succeed, so that a self-test would only tell it later: CUDA's errors stay."""
+    return not ran_out_of_memory(error) and isinstance(error, torch.AcceleratorError)
+
+
 def _free_memory() -> None:
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    # On a device that has failed, this raises the same error again.
+    with suppress(torch.AcceleratorError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()

@@ -62,9 +62,13 @@ class Replica:
             self._reason = "The weights could not be loaded; the replica's log has the details."
             log.exception("not ready")
         else:
+            answer = self._model.answer
+            self.metrics.batch_invariant.set(answer.batch_invariant)
             self.metrics.ready.set(1)
-            card = self._model.answer.card
-            log.info("ready", model=card.model, revision=card.revision[:12], **self._model.answer.made_of)
+            if not answer.batch_invariant:
+                log.warning("a frame's last bits depend on its place in the batch here; MOMALISA_PLACES tells more")
+            card = answer.card
+            log.info("ready", model=card.model, revision=card.revision[:12], **answer.made_of)
 
 
 def load_model(settings: Settings) -> LoadedModel:
@@ -77,7 +81,7 @@ def load_model(settings: Settings) -> LoadedModel:
     parts = made_of(weights, card.micro_batch)
     sampler = Sampler(weights, card.micro_batch)
     try:
-        sampler.warm_up(card)
+        sampler.warm_up(card, strict=settings.places == "strict" or weights.device.type == "cpu")
     except Problem:
         raise
     except Exception as error:  # a wrong configuration makes the libraries raise errors of any type
@@ -89,5 +93,11 @@ def load_model(settings: Settings) -> LoadedModel:
             "of its parts may be wrong or missing"
         )
         raise UnsuitableModel(f"{weights.model} was loaded, but {reason}.") from error
-    answer = ModelAnswer(card=card, fingerprint=fingerprint(parts), made_of=parts, features=sampler.features)
+    answer = ModelAnswer(
+        card=card,
+        fingerprint=fingerprint(parts),
+        made_of=parts,
+        features=sampler.features,
+        batch_invariant=sampler.batch_invariant,
+    )
     return LoadedModel(sampler, answer)

@@ -26,6 +26,9 @@ class Metrics:
         self.turned_away = counter(name("turned_away"), "Requests refused because the queue was full")
         self.queue_depth = gauge(name("queue_depth"), "Requests on the device, in the queue, or being sent")
         self.ready = gauge(name("ready"), "1 if the weights are loaded and warmed up, else 0")
+        self.batch_invariant = gauge(
+            name("batch_invariant"), "1 if the warm-up found a frame's bits to be the same at each place in the batch"
+        )
         self.shard_seconds = histogram(name("shard_seconds"), "Seconds for which a shard used the device")
         self.packing_wait_seconds = counter(
             name("packing_wait_seconds"), "Seconds for which shards kept the device idle, waiting for packing threads"

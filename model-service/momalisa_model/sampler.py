@@ -61,7 +61,7 @@ class _Prompts(NamedTuple):
 class Sampler:
     """Renders frames with one set of weights, always `micro_batch` at a time.
 
-    features: those of ModelAnswer; `warm_up` removes what would not be batch invariant here.
+    features, batch_invariant: those of ModelAnswer, after `warm_up`.
     """
 
     def __init__(self, weights: Weights, micro_batch: int) -> None:
@@ -70,6 +70,7 @@ class Sampler:
         self._micro_batch = micro_batch
         self._threads = torch.get_num_threads()
         self.features: tuple[str, ...] = (EARLY_BLEND,)
+        self.batch_invariant = True
         self._encoder = PromptEncoder(weights)
 
     def encode(self, recipe: Recipe) -> Leg:
@@ -138,22 +139,29 @@ class Sampler:
         image = self._decode(self._denoise(recipe, leg, padded, should_stop))[: len(fractions)]
         return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
 
-    def warm_up(self, card: ModelCard) -> None:
+    def warm_up(self, card: ModelCard, strict: bool = True) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
 
-        Raises UnsuitableModel if the bits of a frame change with its place in the batch. Without batch invariance of
-        the passes that only the early blend and a guidance interval have, both are refused.
+        strict: raise UnsuitableModel if the bits of a frame change with its place in the batch; otherwise, set
+        `batch_invariant`. Without batch invariance of the passes that only the early blend and a guidance interval
+        have, strict refuses both.
         """
         invariant = self._is_batch_invariant(card)
         few = min(3, card.max_steps)
         if not self._is_batch_invariant(card, num_inference_steps=few, guidance_interval=(0.0, 0.3), blend="early"):
-            self.features = ()
+            self.features = () if strict else self.features
             invariant &= card.guidance_interval is None
-        if not invariant:
+        self.batch_invariant = invariant
+        if strict and not invariant:
             raise UnsuitableModel(
-                f"On this machine, the bits of a frame depend on its place in a batch of {self._micro_batch}. Set "
-                "MOMALISA_THREADS to a smaller power of two, or give all services a card with another micro_batch."
+                f"On this machine, the bits of a frame depend on its place in a batch of {self._micro_batch}. "
+                f"{self._advice()}, or give all services a card with another micro_batch."
             )
+
+    def _advice(self) -> str:
+        if self.weights.device.type == "cpu":
+            return "Set MOMALISA_THREADS to a smaller power of two"
+        return "Set MOMALISA_PLACES to auto, which accepts it on this device"
 
     def _is_batch_invariant(self, card: ModelCard, **changes: Any) -> bool:
         here, moved = self.render_defaults(card, **changes), self.render_defaults(card, moved_by=1, **changes)

@@ -43,8 +43,11 @@ class Settings(BaseSettings):
         default=None,
         description="Model card file of both services. Unset: card.json in the model's folder, else a derived card.",
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto", description="Device to render on; auto uses cuda, else mps, else cpu."
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description="Device to render on: cpu, mps, cuda, or cuda:1 for the second GPU. auto uses cuda, else mps, else "
+        "cpu.",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="Precision of the weights; auto is float16 on cuda and float32 elsewhere."
@@ -54,6 +57,11 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="CPU threads of torch. Unset: the largest power of two that the cores allow.",
+    )
+    places: Literal["auto", "strict"] = Field(
+        default="auto",
+        description="strict: a replica is ready only if a frame's bits are the same at each place in the batch; auto: "
+        "so on CPUs only, other devices report a difference.",
     )
     queue_length: int = Field(
         default=2, ge=0, le=1000, description="Shards that may wait for the device; further requests get 503."

@@ -122,12 +122,16 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
 
 def choose_device(wanted: str) -> torch.device:
     """The torch device for a setting; auto: cuda, else mps, else cpu. Raises UnsuitableModel if it is not available."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if wanted == "auto":
-        return torch.device(next(kind for kind, present in available.items() if present))
-    if not available[wanted]:
-        raise UnsuitableModel(f"This machine has no {wanted} device. Set MOMALISA_DEVICE=auto.")
-    return torch.device(wanted)
+        return torch.device(next(kind for kind, count in counts.items() if count))
+    device = torch.device(wanted)
+    if not counts[device.type]:
+        raise UnsuitableModel(f"This machine has no {device.type} device. Set MOMALISA_DEVICE=auto.")
+    if (device.index or 0) >= counts[device.type]:
+        last = counts[device.type] - 1
+        raise UnsuitableModel(f"This machine has no device {wanted}; its last one is {device.type}:{last}.")
+    return device
 
 
 def _check_configurations(pipeline: Any, model: str) -> None:

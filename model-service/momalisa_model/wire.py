@@ -191,6 +191,11 @@ class ModelAnswer(Wire):
         "be `early`. Send a replica nothing that is not listed here.",
         examples=[[EARLY_BLEND]],
     )
+    batch_invariant: bool = Field(
+        default=True,
+        description="Whether a frame's bits were the same at each place in the batch at warm-up. If not, equal "
+        "requests may differ in the last bits: see MOMALISA_PLACES.",
+    )
 
 
 def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> None:

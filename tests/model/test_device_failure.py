@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import httpx
 import pytest
@@ -26,12 +27,12 @@ def own_server(settings_for) -> Iterator[Server]:
 
 
 @contextmanager
-def failing(unet: torch.nn.Module, error: Exception, after: int = 0) -> Iterator[None]:
-    """Each run of the UNet raises the error, after so many good ones."""
-    runs = iter(range(after))
+def failing(unet: torch.nn.Module, error: Exception, after: int = 0, times: int = 1000) -> Iterator[None]:
+    """So many runs of the UNet raise the error, after so many good ones."""
+    fails = chain([False] * after, [True] * times)
 
     def fail(*_: object) -> None:
-        if next(runs, None) is None:
+        if next(fails, False):
             raise error
 
     hook = unet.register_forward_pre_hook(fail)
@@ -53,6 +54,14 @@ def test_a_replica_that_cannot_even_render_the_defaults_gives_up(own_server, err
     # Even if the device seems to work again: a half-broken one is not trusted.
     for refused in (own_server.get("/readyz"), httpx.post(own_server.url + "/v1/render", json=body)):
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:momalisa:problem:not-ready")
+    assert own_server.metric("ready") == 0
+
+
+def test_an_error_of_cuda_ends_the_replica_at_once(own_server):
+    """Such an error stays: each later call would fail, and some hang. A self-test would be one of them."""
+    with failing(own_server.unet, torch.AcceleratorError("CUDA error: device-side assert triggered"), times=1):
+        answer = own_server.render([0.5])
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:device-failed")
     assert own_server.metric("ready") == 0
 
 

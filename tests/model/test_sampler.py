@@ -261,6 +261,9 @@ def test_a_replica_without_batch_invariance_does_not_become_ready(settings_for):
     unet.register_forward_hook(
         lambda _unet, _given, noise: (noise[0] + 1e-4 * torch.eye(len(noise[0]))[0, :, None, None, None],)
     )
+    ready.sampler.warm_up(ready.answer.card, strict=False)
+    assert not ready.sampler.batch_invariant, "a GPU is used all the same, and tells"
+    assert ready.sampler.features, "what it offers is not less exact than the rest"
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
         ready.sampler.warm_up(ready.answer.card)
 

@@ -16,6 +16,7 @@ import pytest
 import structlog
 import torch
 from diffusers import DDIMScheduler
+from pydantic import ValidationError
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from momalisa_model import model_card as card_module
@@ -23,7 +24,7 @@ from momalisa_model.batch_invariance import largest_power_of_two
 from momalisa_model.model_card import derive_card, fingerprint, made_of, read_card
 from momalisa_model.model_files import folder_name, folder_revision
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.weights import load
+from momalisa_model.weights import choose_device, load
 from momalisa_model.wire import ModelCard
 
 
@@ -201,6 +202,21 @@ def test_a_missing_device_is_reported(settings_for):
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UnsuitableModel, match="MOMALISA_DEVICE"):
         load(settings_for("plain", device="cuda"))
+
+
+def test_a_gpu_is_chosen_by_its_number(monkeypatch):
+    """Each replica of a machine has its own. A number that is too high is reported, not replaced."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(choose_device(wanted)) for wanted in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
+    with pytest.raises(UnsuitableModel, match="its last one is cuda:1"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("wanted", ["cuda:", "cuda:-1", "gpu", "cpu:0", "cuda:1\n"])
+def test_other_names_of_devices_are_no_setting(settings_for, wanted):
+    """torch would report some of them only when the weights are loaded."""
+    with pytest.raises(ValidationError):
+        settings_for("plain", device=wanted)
 
 
 def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_path):

@@ -97,9 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--replicas",
         type=argument_types.number_between(1, MAX_REPLICAS),
-        default=2,
         metavar="N",
-        help="number of replicas (default: 2)",
+        help="number of replicas (default: one for each GPU; without a GPU, 2)",
     )
     up.add_argument(
         "--first-port",

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,26 +23,31 @@ import httpx
 from momalisa_api.cli.argument_types import MAX_PORT
 from momalisa_api.cli.die_with_parent import bound_to
 from momalisa_api.cli.errors import CommandError
+from momalisa_api.cli.gpus import usable_gpus
 from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 
 MODEL_CARD = Path(__file__).parents[3] / "model-service" / "atelier" / "weights" / "card.json"
 GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
+REPLICAS_WITHOUT_GPU = 2
 READY_S = 300
 READY_POLL_S = 0.2
 UP_STOP_S = 15
 LOOPBACK = "127.0.0.1"
 
 
-def run_deployment(replicas: int, first_port: int | None = None) -> int:
+def run_deployment(replicas: int | None = None, first_port: int | None = None) -> int:
     """Run replicas and the api until Ctrl-C; a replica that crashes is restarted. Returns an exit code.
 
-    first_port: the port of the first replica, the others use the ports after it; None takes free ports. If
-    MOMALISA_REPLICAS is set, the api uses those addresses instead, for example those of a proxy.
+    replicas: their number; None starts one on each GPU, or two without a GPU. first_port: the port of the first
+    replica, the others use the ports after it; None takes free ports. If MOMALISA_REPLICAS is set, the api uses those
+    addresses instead, for example those of a proxy.
     """
     host = os.environ.get("MOMALISA_HOST") or LOOPBACK
     port = os.environ.get("MOMALISA_PORT") or "8000"
     _check_free(host, port, "MOMALISA_PORT")
-    ports = list(range(first_port, first_port + replicas)) if first_port else _free_ports(replicas)
+    devices = _devices()
+    count = replicas or len(devices) or REPLICAS_WITHOUT_GPU
+    ports = list(range(first_port, first_port + count)) if first_port else _free_ports(count)
     for replica_port in ports:
         _check_free(LOOPBACK, str(replica_port), "--first-port")
     shared = _environment(ports)
@@ -52,10 +58,10 @@ def run_deployment(replicas: int, first_port: int | None = None) -> int:
             f"replica-{number}",
             ("momalisa-model", "serve"),
             # Replicas do not authenticate callers: they listen on localhost only, whatever the api listens on.
-            {**shared, "MOMALISA_HOST": LOOPBACK, "MOMALISA_PORT": str(replica_port)},
+            {**shared, "MOMALISA_HOST": LOOPBACK, "MOMALISA_PORT": str(replica_port), **device},
             restarts=True,
         )
-        for number, replica_port in enumerate(ports, 1)
+        for number, (replica_port, device) in enumerate(zip(ports, cycle(devices or [{}]), strict=False), 1)
     ]
     commands.append(SupervisedCommand("api", ("momalisa", "serve"), {**shared, "MOMALISA_PORT": port}))
     return anyio.run(_supervise, commands, f"http://{_host_to_visit(host)}:{port}")
@@ -79,7 +85,7 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
         raise CommandError(
             f"Cannot write {log}: {error.strerror}. Change to a folder that you can write to.", 2
         ) from error
-    print("Starting two replicas and the API. They stop when the walk is done.", file=sys.stderr)
+    print("Starting replicas and the API. They stop when the walk is done.", file=sys.stderr)
     with opened as output:
         process = subprocess.Popen(
             bound_to(os.getpid(), sys.executable, "-m", "momalisa_api.cli.main", "up"),
@@ -112,6 +118,13 @@ async def _supervise(commands: list[SupervisedCommand], url: str) -> int:
         code = await supervisor.run()
         tasks.cancel_scope.cancel()
     return code
+
+
+def _devices() -> list[dict[str, str]]:
+    """The setting of a replica for each GPU of this machine; none if MOMALISA_DEVICE names one device for all."""
+    wanted = os.environ.get("MOMALISA_DEVICE") or "auto"
+    gpus = usable_gpus() if wanted in ("auto", "cuda") else 0
+    return [{"MOMALISA_DEVICE": f"cuda:{index}"} for index in range(gpus)]
 
 
 def _environment(ports: list[int]) -> dict[str, str]:
