@@ -1,16 +1,20 @@
 """A uniform walk through the API and two replicas compared with direct calls of the sampler: same total threads.
 
-`python bench/fanout.py`. Direct: one process with two threads renders every frame. Fan-out: two replicas with one
-thread each behind the API, over HTTP, until an event says that the last frame is stored in the bucket. Both are
-measured in pairs. The ratio has two factors, which the replicas' metrics tell apart: how long their devices were busy,
-over the direct time; and the whole time, over that in which they were busy.
+`python bench/fanout.py`. Direct: two processes with one thread each call the sampler, half of the frames each. Fan-out:
+two replicas with one thread each behind the API, over HTTP, until an event says that the last frame is stored in the
+bucket. Both are measured in pairs. The ratio has two factors, which the replicas' metrics tell apart: how long their
+devices were busy, over the direct time; and the whole time, over that in which they were busy.
 """
 
+import multiprocessing
 import re
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from rig.visitor import snapshots
 
 from momalisa_api.fleet.wire import render_request
 from momalisa_api.walks.spec import WalkSpec
-from momalisa_model.lifecycle import LoadedModel, load_model
+from momalisa_model.lifecycle import load_model
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
 from tests.support.deployment import Deployment, deployed
@@ -33,14 +37,36 @@ START, END = "a red sunburst on yellow", "a blue spiral on white"
 SHARD_SECONDS = re.compile(r"^momalisa_model_shard_seconds_sum (\S+)$", re.MULTILINE)
 
 
-def direct(ready: LoadedModel, spec: dict[str, Any]) -> float:
-    """Seconds for all frames of a walk of one leg, with the sampler only."""
+def sample(requests: Connection) -> None:
+    """In a process of its own: render what arrives, with one thread, and say when it is done."""
+    ready = load_model(Settings(model_id=str(WEIGHTS), threads=1))
+    requests.send(ready.answer.card.micro_batch)
+    while (request := requests.recv()) is not None:
+        recipe, fractions = Recipe.model_validate(request["recipe"]), request["fractions"]
+        requests.send(len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))))
+
+
+def direct(samplers: list[Connection], spec: dict[str, Any]) -> float:
+    """Seconds for all frames of a walk of one leg, with the samplers only."""
     [leg] = WalkSpec.model_validate(spec).recipes(spec["seed"])
-    recipe = Recipe.model_validate(render_request(leg, [])["recipe"])
     fractions = [index / (spec["frames"] - 1) for index in range(spec["frames"])]
     began = time.perf_counter()
-    list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))
+    for number, sampler in enumerate(samplers):
+        sampler.send(render_request(leg, fractions[number :: len(samplers)]))
+    assert sum(sampler.recv() for sampler in samplers) == spec["frames"]
     return time.perf_counter() - began
+
+
+@contextmanager
+def processes() -> Iterator[list[Connection]]:
+    """Two processes that call the sampler."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(2)]
+    for _, theirs in pipes:
+        context.Process(target=sample, args=(theirs,), daemon=True).start()
+    yield [ours for ours, _ in pipes]
+    for ours, _ in pipes:
+        ours.send(None)
 
 
 def through_the_api(deployment: Deployment, frames: int, seed: int) -> tuple[float, dict[str, Any]]:
@@ -69,18 +95,21 @@ def busy_s(deployment: Deployment) -> float:
 
 
 def main() -> None:
-    ready = load_model(Settings(model_id=str(WEIGHTS), threads=2))
-    micro_batch = ready.answer.card.micro_batch
-    frames = 8 * micro_batch
-    print(f"{frames} frames in 8 shards of {micro_batch}; {PAIRS} pairs")
     ratios, waits = [], []
-    with tempfile.TemporaryDirectory() as folder, deployed(Path(folder), proxied=False) as deployment:
+    with (
+        processes() as samplers,
+        tempfile.TemporaryDirectory() as folder,
+        deployed(Path(folder), proxied=False) as deployment,
+    ):
+        [micro_batch] = {sampler.recv() for sampler in samplers}
+        frames = 8 * micro_batch
+        print(f"{frames} frames in 8 shards of {micro_batch}; {PAIRS} pairs")
         through_the_api(deployment, frames, seed=0)
         for pair in range(1, PAIRS + 1):
             before_s = busy_s(deployment)
             api_s, spec = through_the_api(deployment, frames, seed=pair)
             rendering_s = busy_s(deployment) - before_s
-            direct_s = direct(ready, spec)
+            direct_s = direct(samplers, spec)
             ratios.append(api_s / direct_s)
             waits.append(api_s / rendering_s)
             print(
