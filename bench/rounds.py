@@ -16,7 +16,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from time import perf_counter
+from time import process_time
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "model-service")]
 
@@ -133,17 +133,18 @@ def report(walks: Sequence[Walk], known: Sequence[int]) -> None:
 
 
 def time_planner() -> None:
-    """The time between two rounds of long walks, on a moving edge with a jump, with real distances."""
+    """The CPU time of the planner between two rounds of long walks, on a moving edge with a jump."""
     for frames in (61, 241, 1000):
-        walk, known = moving_edge(), tuple(number / (frames - 1) for number in range(frames))
-        began = perf_counter()
-        planned, _ = follow(frames, known, walk, [frames * 3 // 2, frames * 2])
-        middle = perf_counter()
-        full, _ = follow(frames, planned, walk, [frames * 2])
-        last = perf_counter()
-        follow(frames, full, walk, [frames * 2])
-        times = middle - began, last - middle, perf_counter() - last
-        print(f"{frames} frames: plan {times[0]:.2f} s, plan again {times[1]:.2f} s, choose {times[2]:.2f} s")
+        distance, sizes = moving_edge(), [frames * 3 // 2, frames * 2]
+        known: tuple[float, ...] = ()
+        done, seconds = False, []
+        while not done:
+            for fraction in known:
+                distance(fraction, fraction)
+            began = process_time()
+            known, done = follow(frames, known, distance, sizes)
+            seconds.append(process_time() - began)
+        print(f"{frames} frames: plans {seconds[1]:.2f} and {seconds[2]:.2f} s, choice {seconds[3]:.2f} s")
 
 
 def moving_edge() -> Callable[[float, float], float]:

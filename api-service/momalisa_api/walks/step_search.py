@@ -4,9 +4,8 @@ Dynamic programming over the number of frames before each known fraction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf
-from typing import Final
+from math import ceil, floor, inf
+from typing import Final, NamedTuple
 
 from momalisa_api.walks.leg_curve import LegCurve
 
@@ -17,8 +16,7 @@ _REACH: Final = 3.0
 _MOST_NEW: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A step from one known fraction to another, with `new` fractions between them."""
 
     start: int
@@ -44,35 +42,39 @@ def walk_evenly(leg: LegCurve, frames: int, step: float, price: float, closest: 
     """
     for band in (5 + len(leg.known) // 20, frames):
         best = _search(leg, frames, step, price, closest, band)
-        end, number = len(leg.known) - 1, frames - 1
-        if number in best[end]:
-            steps = []
-            while end:
-                each = best[end][number][1]
-                steps.append(each)
-                end, number = each.start, number - each.new - 1
+        steps, end, number = [], len(leg.known) - 1, frames - 1
+        while each := best[end].ends[number - best[end].first]:
+            steps.append(each)
+            end, number = each.start, number - each.new - 1
+        if not end:
             return steps[::-1]
     return []
 
 
-_Best = dict[int, tuple[float, Step]]
+class _Paths(NamedTuple):
+    """The cheapest paths to a known fraction by their number of steps: `first`, first + 1, … Unreached ones cost inf."""
+
+    first: int
+    costs: list[float]
+    ends: list[Step | None]
 
 
-def _search(leg: LegCurve, frames: int, step: float, price: float, closest: float, band: int) -> list[_Best]:
-    """For each known fraction the cheapest path to it, by number of steps."""
+def _search(leg: LegCurve, frames: int, step: float, price: float, closest: float, band: int) -> list[_Paths]:
+    """The cheapest paths to each known fraction with about the expected number of steps. band: the largest error."""
+    best = [_Paths(0, [0.0], [None])]
     last = len(leg.known) - 1
-    best: list[_Best] = [{0: (0.0, Step(0, 0, 0))}]
     for end in range(1, last + 1):
         expected = leg.along[end] / leg.along[-1] * (frames - 1)
-        here: _Best = {}
+        low, high = max(1, ceil(expected - band)), min(frames - 1, floor(expected + band))
+        costs, ends = [inf] * (high - low + 1), list[Step | None]([None]) * (high - low + 1)
         for each, cost in _steps(leg, end, step, price, closest, wide=band >= frames):
-            for before, (spent, _) in best[each.start].items():
-                number = before + each.new + 1
-                if number >= frames or (abs(number - expected) > band and end < last):
-                    continue
-                if number not in here or spent + cost < here[number][0]:
-                    here[number] = (spent + cost, each)
-        best.append(here)
+            first, before, _ = best[each.start]
+            shift = first + each.new + 1 - low
+            for number in range(max(0, shift), min(len(costs), shift + len(before))):
+                total = before[number - shift] + cost
+                if total < costs[number]:
+                    costs[number], ends[number] = total, each
+        best.append(_Paths(low, costs, ends))
     return best
 
 
