@@ -140,7 +140,7 @@ async def test_a_get_sets_no_cookie(settings, fleet):
     ("limits", "count", "status", "message"),
     [
         ({"max_walks_per_owner": 2}, 3, 429, "2 unfinished walks"),
-        ({"frames_per_owner_per_day": 20}, 3, 429, "Daily limit of 20 frames"),
+        ({"frames_per_owner_per_day": 40}, 3, 429, "Daily limit of 40 frames"),
         ({"max_queued_walks": 8}, 3, 429, "2 unfinished walks"),
     ],
 )
@@ -155,6 +155,18 @@ async def test_a_request_over_a_limit_is_refused_before_it_is_accepted(settings,
         assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 0})).status_code == 200
         client.cookies.clear()
         assert (await client.post("/api/v1/walks", json={**REQUEST, "seed": 9})).status_code == 201
+
+
+async def test_an_even_walk_counts_for_the_frames_that_it_may_render(settings, fleet):
+    """Otherwise the quota would allow twice the work that the operator meant."""
+    fleet.add(ready=False)
+    even = {"start": "a giraffe", "end": "a battleship", "frames": 25, "effort": "fast"}
+    async with running(settings.model_copy(update={"frames_per_owner_per_day": 38}), fleet) as client:
+        balanced = await client.post("/api/v1/walks", json={**even, "effort": "balanced"})
+        fast = await client.post("/api/v1/walks", json=even)
+        second = await client.post("/api/v1/walks", json={**even, "frames": 2})
+    assert (balanced.status_code, fast.status_code, second.status_code) == (429, 201, 429)
+    assert "your walks render up to 38" in second.json()["detail"]
 
 
 @asynccontextmanager

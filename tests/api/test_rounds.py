@@ -3,17 +3,25 @@
 import io
 import json
 import math
+from contextlib import aclosing
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
+from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import AheadInQueue
+from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.progress import Progress
+from momalisa_api.store.schema import opened
+from momalisa_api.store.tables import walks
 from momalisa_api.store.workers import FleetStatus
-from momalisa_api.walks.growth import Slots, choose_growth
+from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import (
     Layout,
     Point,
@@ -30,9 +38,9 @@ from momalisa_api.web.routes.schemas import seconds_left
 from tests.support.factories import CARD, ended, running, spec
 
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 25}
-ALONE = Slots(micro_batch=5, replicas=1)
+ALONE = Capacity(micro_batch=5, replicas=1)
 # What one fake replica renders of this walk.
-MOST = round(25 * choose_growth("balanced", [24], Slots(CARD["micro_batch"], replicas=1))[-1])
+MOST = round(25 * choose_growth("balanced", [24], Capacity(CARD["micro_batch"], replicas=1))[-1])
 pytestmark = pytest.mark.anyio
 
 
@@ -66,9 +74,9 @@ def thumbnails_of(paint: Any) -> Any:
     return lambda point: Thumbnail.of(paint({"seed": point.seed, "width": 32, "height": 32}, point.fraction))
 
 
-def settled(walk: Any, paint: Any, slots: Slots = ALONE) -> tuple[Layout, list[Layout]]:
+def settled(walk: Any, paint: Any, capacity: Capacity = ALONE) -> tuple[Layout, list[Layout]]:
     """The last layout of a walk, and all rounds before it."""
-    rounds = [with_growth(walk, first_layout(walk), choose_growth(walk.effort, walk.legs, slots))]
+    rounds = [with_growth(walk, first_layout(walk), choose_growth(walk.effort, walk.legs, capacity))]
     while not rounds[-1].settled:
         rounds.append(next_layout(walk, rounds[-1], thumbnails_of(paint)))
         assert len(rounds) < 20
@@ -122,6 +130,111 @@ def test_the_rounds_that_are_left_are_known_in_advance(frames, spacing, seed):
         assert left == [count for count in rendered[number:] if count]
 
 
+@pytest.mark.parametrize(
+    ("capacity", "known"),
+    [
+        (Capacity(micro_batch=5, replicas=2), [25, 35, 45]),
+        (Capacity(micro_batch=5, replicas=4), [25, 37, 49]),
+        (Capacity(micro_batch=8, replicas=16), [25, 50]),
+        (Capacity(micro_batch=5, replicas=1), [25, 30, 35, 40]),
+        (Capacity(micro_batch=5, replicas=16, walks=16), [25, 30, 35, 40]),
+        (Capacity(micro_batch=1, replicas=1), [25, 31, 37]),
+    ],
+    ids=str,
+)
+def test_rounds_are_as_wide_as_what_is_idle(capacity, known):
+    """The slots of idle replicas cost nothing; where there are none, rounds are small and add half of the frames."""
+    _, rounds = settled(spec(frames=25, spacing="even"), steep, capacity)
+    assert [len(one.points) for one in rounds] == known
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 16])
+def test_more_effort_renders_more_frames(replicas):
+    """Fast adds one round, best three; best never renders fewer frames than balanced."""
+    capacity = Capacity(micro_batch=5, replicas=replicas)
+    rendered = {}
+    for effort, most in (("fast", 1), ("balanced", 3), ("best", 3)):
+        walk = spec(frames=25, spacing="even", effort=effort)
+        _, rounds = settled(walk, steep, capacity)
+        assert len(rounds) - 1 <= most
+        rendered[effort] = len(rounds[-1].points)
+        assert rendered[effort] <= most_pictures(walk)
+    assert 25 < rendered["fast"] <= rendered["balanced"] <= rendered["best"] == 50
+
+
+@pytest.mark.parametrize(("stops", "frames"), [(("a", "b"), 5), (("a", "b"), 61), (tuple("abcdefgh"), 61)])
+@pytest.mark.parametrize("effort", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("seed", [0, "auto"])
+def test_a_walk_never_renders_more_than_it_counts_for(stops, frames, effort, seed):
+    """Quotas count a walk when it is requested, before its fleet is known."""
+    walk = spec(stops=stops, frames=frames, effort=effort, seed=seed, spacing="even")
+    for micro_batch in (1, 5, 64):
+        for replicas in (1, 3, 1000):
+            growth = choose_growth(effort, walk.legs, Capacity(micro_batch, replicas))
+            assert frames <= most_pictures(walk, growth) <= most_pictures(walk)
+    layout, rounds = settled(walk, steep, Capacity(64, 1000))
+    assert len({point for one in rounds for point in one.points}) == most_pictures(walk, layout.growth)
+
+
+def test_a_walk_without_rounds_counts_for_its_frames():
+    """And one with a seed to choose for the frames that it tries."""
+    assert most_pictures(spec(frames=25)) == 25
+    assert most_pictures(spec(frames=25, seed="auto")) == 25 + 3 * 4
+    assert most_pictures(spec(frames=25, spacing="even")) == 50
+    assert most_pictures(spec(frames=4, spacing="even")) == 4
+
+
+def test_the_first_round_has_a_picture_for_every_frame():
+    """Every slot shows a picture after the time of one shard."""
+    walk = spec(stops=("a", "b", "c"), frames=26, spacing="even")
+    assert sorted(nearest(walk, first_layout(walk).points)) == list(range(26))
+
+
+# What the last release stored in the middle of its rounds, of 25 frames: known pictures, without a growth.
+OLD_ROUNDS = [
+    [number / 24 for number in range(0, 25, 4)],
+    sorted({number / 24 for number in range(0, 25, 4)} | {0.3, 0.35, 0.4, 0.45, 0.55}),
+    sorted({number / 24 for number in range(25)} | {0.31, 0.33, 0.35, 0.37, 0.39, 0.41, 0.43}),
+]
+
+
+def old_layout(fractions: list[float]) -> Layout:
+    return Layout.model_validate({"seed": 0, "settled": False, "points": [[0, 0, fraction] for fraction in fractions]})
+
+
+@pytest.mark.parametrize("known", OLD_ROUNDS)
+def test_a_layout_of_an_older_release_keeps_its_pictures_and_comes_to_an_end(known):
+    """Deployments are upgraded in place, in the middle of walks."""
+    walk = spec(frames=25, spacing="even")
+    growth = choose_growth("balanced", walk.legs, ALONE)
+    layout = with_growth(walk, old_layout(known), growth)
+    assert {point.fraction for point in layout.points} == {*known, *(number / 24 for number in range(25))}
+    rounds = 0
+    while not layout.settled:
+        layout, rounds = next_layout(walk, layout, thumbnails_of(steep)), rounds + 1
+    assert (len(layout.points), layout.growth) == (25, growth)
+    assert rounds <= 4
+
+
+def test_workers_of_two_releases_that_take_turns_come_to_an_end():
+    """While both run, the older one drops the growth and continues with its own rounds, which are few."""
+    walk, layout, rendered = spec(frames=25, spacing="even"), old_layout(OLD_ROUNDS[0]), set[Point]()
+    growth = choose_growth("balanced", walk.legs, ALONE)
+    for known in OLD_ROUNDS:
+        for _ in range(2):
+            layout = with_growth(walk, layout, growth)
+            rendered |= {*layout.points}
+            layout = next_layout(walk, layout, thumbnails_of(steep))
+        layout = old_layout(known)
+        rendered |= {*layout.points}
+    layout = with_growth(walk, layout, growth)
+    while not layout.settled:
+        layout = next_layout(walk, layout, thumbnails_of(steep))
+        rendered |= {*layout.points}
+    assert len(layout.points) == 25
+    assert len(rendered) <= 25 + 2 * 32
+
+
 def unfinished(walk_spec: Any, layout: Layout, stored: frozenset[int] = frozenset()) -> Walk:
     """A walk in the middle of a round."""
     return Walk(
@@ -149,9 +262,9 @@ def test_many_replicas_do_not_shorten_the_estimate_below_one_shard_for_each_roun
     even, uniform = spec(frames=25, spacing="even"), spec(frames=25)
     many = FleetStatus(awake=16, shard_s=2.0)
     layout, rounds = settled(even, steep)
-    assert len(rounds) == 3
-    assert seconds_left(unfinished(even, rounds[0]), None, many, 5) == 3 * 2.0
-    assert seconds_left(unfinished(even, rounds[1], frozenset(range(30))), None, many, 5) == 1 * 2.0
+    assert len(rounds) == 4
+    assert seconds_left(unfinished(even, rounds[0]), None, many, 5) == 4 * 2.0
+    assert seconds_left(unfinished(even, rounds[1], frozenset(range(30))), None, many, 5) == 2 * 2.0
     assert seconds_left(unfinished(even, first_layout(even)), None, many, 5) == 2 * 2.0, "16 replicas need one more"
     assert seconds_left(unfinished(uniform, first_layout(uniform)), None, many, 5) == 2.0
     assert seconds_left(unfinished(uniform, first_layout(uniform)), AheadInQueue(1, 80), many, 5) == 2 * 2.0
@@ -223,6 +336,60 @@ async def test_probes_are_visible_before_the_fractions_of_the_frames_are_known(s
     assert {0, 24} <= {probe["frame"] for snapshot in seen for probe in snapshot["probes"]}, first
     assert [answer.status_code for answer in (nowhere, other, beyond)] == [404, 404, 404]
     assert replica.sent <= MOST
+
+
+async def test_every_slot_shows_a_picture_after_the_first_round(settings, fleet):
+    """Later rounds only improve a walk that is already there."""
+    replica = fleet.add(paint=steep, frame_s=0.02)
+    async with running(settings, fleet) as client:
+        walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
+        while replica.sent < 25 or len(walk["probes"]) < 25:
+            walk = (await client.get(walk["url"])).json()
+            assert walk["state"] in ("waiting", "rendering")
+            await anyio.sleep(0.01)
+        assert [probe["frame"] for probe in walk["probes"]] == list(range(25))
+        await ended(client, walk)
+    first = [fraction for _, fractions in replica.render_calls[:7] for fraction in fractions]
+    assert sorted(first) == [number / 24 for number in range(25)]
+
+
+async def test_a_walk_whose_improvement_fails_is_made_of_what_there_is(settings, fleet):
+    """After the first round a visitor has seen the whole walk: it must not disappear."""
+    uniform = {number / 24 for number in range(25)}
+    replica = fleet.add(paint=steep, refuses=lambda fraction: fraction not in uniform)
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+        film = await client.get(walk["url"] + "/walk.gif")
+    assert (walk["state"], walk["frames_ready"], walk["error"]) == ("done", list(range(25)), None)
+    assert film.status_code == 200
+    [warning] = walk["warnings"]
+    assert warning.startswith("This walk is less even than it could be")
+    assert "the fraction is not accepted" in warning
+    assert (replica.sent, replica.refusals) >= (25, 1)
+
+
+async def test_a_walk_that_fails_in_its_first_round_fails(settings, fleet):
+    fleet.add(paint=steep, refuses=lambda fraction: fraction == 0.5)
+    async with running(settings, fleet) as client:
+        walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
+    assert (walk["state"], walk["warnings"]) == ("failed", [])
+
+
+async def test_a_round_that_an_older_release_planned_is_finished_with_its_pictures(settings, fleet):
+    """Only what its layout lacks is rendered."""
+    replica, even, known = fleet.add(paint=steep), spec(frames=25, spacing="even"), OLD_ROUNDS[1]
+    layout = old_layout(known)
+    async with opened(settings.database_url) as engine, aclosing(FolderBucket(Path(settings.bucket))) as bucket:
+        walk, _ = await Catalogue(engine).request(even, "somebody")
+        for frame in layout.frames(even):
+            await bucket.put(frame.key, steep(frame.recipe.model_dump(), frame.fraction))
+        await Progress(engine).plan(walk, layout, range(len(known)), [])
+        async with engine.begin() as connection:
+            await connection.execute(update(walks).values(layout=layout.model_dump(mode="json", exclude={"growth"})))
+    async with running(settings, fleet) as client:
+        done = await ended(client, (await client.get(f"/api/v1/walks/{even.id}")).json())
+    assert done["state"] == "done"
+    assert not {fraction for _, fractions in replica.render_calls for fraction in fractions} & {*known}
 
 
 async def test_rounds_continue_after_a_restart(settings, fleet, tmp_path):

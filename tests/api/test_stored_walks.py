@@ -138,6 +138,25 @@ def test_every_field_that_a_version_adds_has_a_meaning_for_older_specs():
     assert set(WalkSpec.model_fields) - added == set(spec_of("0001")), "increase SPEC_VERSION and extend ADDED_FIELDS"
 
 
+def test_a_walk_of_the_last_release_keeps_its_id():
+    """The same request finds the walk that was made before the upgrade."""
+    old = {**spec_of("0008"), "spacing": "even"}
+    canonical = json.dumps(old, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    read = WalkSpec.from_stored(old, 2)
+    assert read.effort == "balanced"
+    assert read.id == hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@pytest.mark.parametrize(("effort", "version"), [("balanced", 2), ("fast", 3), ("best", 3)])
+def test_a_spec_is_stored_in_the_oldest_version_that_means_the_same(effort, version):
+    """So workers of the last release can read the usual walks while an upgrade runs."""
+    walk = spec(spacing="even", effort=effort)
+    content, stored_version = walk.to_stored()
+    assert (stored_version, "effort" in content) == (version, version == 3)
+    assert WalkSpec.from_stored(content, version) == walk
+    assert (walk.id == spec(spacing="even").id) is (effort == "balanced")
+
+
 @pytest.mark.parametrize("version", [0, SPEC_VERSION + 1])
 def test_a_spec_of_an_unknown_version_is_refused(version):
     """A newer release may have given a field another meaning."""

@@ -276,6 +276,26 @@ async def test_a_finished_walk_can_be_downloaded_as_zip_in_ranges_and_conditiona
     assert 'filename="momalisa_a-giraffe-to-a-battleship_0_9f.mp4"' in whole.headers["content-disposition"]
 
 
+async def test_the_effort_is_the_requests_or_the_deployments(settings, fleet):
+    """It makes another walk of an even one only: others have no rounds."""
+    even = {"start": "a giraffe", "end": "a battleship", "frames": 4, "spacing": "even"}
+    async with running(settings.model_copy(update={"effort": "best"}), fleet) as client:
+
+        async def requested(**changes):
+            return (await client.post("/api/v1/walks", json={**even, **changes})).json()
+
+        best, fast, named = await requested(), await requested(effort="fast"), await requested(effort="best")
+        uniform, ease = await requested(spacing="uniform", effort="fast"), await requested(spacing="uniform")
+        await ended(client, fast)
+        by_get = await client.get("/api/v1/walk?start=a+giraffe&end=a+battleship&frames=4&effort=fast")
+        wrong = await client.post("/api/v1/walks", json={**even, "effort": "most"})
+    assert [walk["spec"]["effort"] for walk in (best, fast, uniform)] == ["best", "fast", "balanced"]
+    assert named["id"] == best["id"] != fast["id"]
+    assert uniform["id"] == ease["id"]
+    assert fast["id"] in by_get.headers["content-location"]
+    assert wrong.status_code == 422
+
+
 async def test_every_film_contains_its_spec(settings, fleet):
     """A film found years later can be rendered again."""
     async with running(settings, fleet) as client:

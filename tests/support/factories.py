@@ -80,6 +80,7 @@ class FakeReplica:
     refusal: tuple[int, str] | None = None
     refusals: int = 0
     breaks_on: str | None = None
+    refuses: Callable[[float], bool] = lambda fraction: False
     dies_after: int | None = None
     garbage: dict[str, Any] | None = None
     warnings: list[dict[str, str]] = field(default_factory=list)
@@ -112,6 +113,8 @@ class FakeReplica:
         refusal = self.refusal
         if (recipe["model"], recipe["revision"]) != (self.card["model"], self.card["revision"]):
             refusal = 409, f"the loaded model is {self.card['model']}"
+        if any(map(self.refuses, body["fractions"])):
+            refusal = 422, "the fraction is not accepted"
         if recipe["start"] == self.breaks_on:
             refusal = 500, "an illegal memory access was encountered"
         if refusal:

@@ -127,6 +127,20 @@ def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> La
     return layout.model_copy(update={"points": points, "growth": growth})
 
 
+def stored_walk(spec: WalkSpec, layout: Layout, stored: Container[int]) -> Layout | None:
+    """The last round before the settled one, of the points whose pictures exist; None if these are no whole walk.
+
+    stored: numbers of those points.
+    """
+    points = tuple(point for number, point in enumerate(layout.points) if number in stored)
+    if layout.settled or layout.seed is None:
+        return None
+    legs = [uniform(count + 1) for count in spec.legs]
+    if not {*points} >= {*_points(layout.seed, legs)}:
+        return None
+    return layout.model_copy(update={"points": points, "growth": ()})
+
+
 def next_layout(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> Layout:
     """The round after one that is not settled. load: the thumbnail of each of its points."""
     if layout.seed is None:

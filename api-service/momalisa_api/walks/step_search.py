@@ -52,7 +52,7 @@ def walk_evenly(leg: LegCurve, frames: int, step: float, price: float, closest: 
 
 
 class _Paths(NamedTuple):
-    """The cheapest paths to a known fraction by their number of steps: `first`, first + 1, … Unreached ones cost inf."""
+    """The cheapest paths to a known fraction by their number of steps, from `first` on; inf if there is none."""
 
     first: int
     costs: list[float]

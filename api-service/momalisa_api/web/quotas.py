@@ -50,7 +50,7 @@ class Quotas:
             opens = (load.first_request or now) + DAY
             left_s = max(1, round((opens - now).total_seconds()))
             raise QuotaExceeded(
-                f"Daily limit of {a_day:,} frames reached: you requested {load.frames:,}. "
+                f"Daily limit of {a_day:,} frames reached: your walks render up to {load.frames:,}. "
                 f"It resets at {opens:%Y-%m-%d %H:%M} UTC.",
                 left_s,
             )

@@ -26,9 +26,9 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
-from momalisa_api.walks.growth import Slots, choose_growth
+from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.rounds import Layout, Point, next_layout, with_growth
+from momalisa_api.walks.rounds import Layout, Point, next_layout, stored_walk, with_growth
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
 from momalisa_api.walks.walk import State, Walk
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 NOTHING_MOVES = "All frames of this walk are the same picture. Try other prompts or another seed."
 TOO_LARGE = "{} would be too large for this walk, so there is none. Use another film, or request a smaller walk."
+NOT_IMPROVED = "This walk is less even than it could be, because some frames could not be rendered. {}"
 UNLISTED = "Unlisted: the model's safety checker marked a picture between two stops. The URL still works."
 WARNINGS: Final = TypeAdapter(list[str])
 # How long workers with the old and with the new model card may run at the same time.
@@ -93,14 +94,33 @@ class Studio:
     async def fail(self, walk: Walk, error: str) -> None:
         """Fail a walk because one of its jobs failed; stored frames stay for the next try.
 
-        A walk that was restarted meanwhile does not fail: the job belonged to an older plan.
+        A walk that was restarted meanwhile does not fail: the job belonged to an older plan. Nor does one whose uniform
+        walk is stored: it gets the best frames that there are, and a warning.
         """
         now = await self._catalogue.get(walk.id)
         while not now.ended and now.plans == walk.plans:
+            if await self._settle(now, error):
+                return
             if await self._progress.move(walk.id, now.state, State.FAILED, of_plan=walk.plans, error=error):
                 log.warning("walk failed", walk=walk.id, error=error)
                 return
             now = await self._catalogue.get(walk.id)
+
+    async def _settle(self, walk: Walk, error: str) -> bool:
+        """End the rounds of a walk with the frames that are stored, if these are a whole walk. Returns whether so."""
+        known = stored_walk(walk.spec, walk.layout, walk.stored)
+        if known is None:
+            return False
+        seen = {
+            point: await self._load(frame) for point, frame in zip(known.points, known.frames(walk.spec), strict=True)
+        }
+        layout = await anyio.to_thread.run_sync(next_layout, walk.spec, known, seen.__getitem__)
+        await self._progress.warn(walk.id, [NOT_IMPROVED.format(error)])
+        if not await self._progress.plan(walk, layout, range(len(layout.points)), []):
+            return False
+        log.warning("walk settled early", walk=walk.id, error=error)
+        await self.enqueue_jobs(await self._catalogue.get(walk.id))
+        return True
 
     async def _plan(self, walk: Walk) -> None:
         """Find the walk's next round, record which of its frames are stored, and split the others into shards."""
@@ -144,8 +164,8 @@ class Studio:
         """
         if walk.layout.settled or walk.layout.growth or walk.spec.spacing != "even":
             return walk.layout
-        slots = Slots(self._card.micro_batch, max(1, self._fleet.size), await self._catalogue.count_open())
-        return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, slots))
+        capacity = Capacity(self._card.micro_batch, max(1, self._fleet.size), await self._catalogue.count_open())
+        return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
 
     async def _load(self, frame: Frame) -> Thumbnail:
         """Load a frame for measuring. Raises BucketUnavailable for a frame that was just lost: the job is retried."""

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
-from momalisa_api.walks.growth import Slots, choose_growth
+from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import nearest, pictures_left, with_growth
 from momalisa_api.walks.smoothness import Smoothness
@@ -203,7 +203,7 @@ def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, mic
     """Estimate the seconds until the last frame. Replicas share the shards of one round; the next one waits for it."""
     if walk.ended or fleet.shard_s is None or not fleet.awake:
         return None
-    growth = choose_growth(walk.spec.effort, walk.spec.legs, Slots(micro_batch, fleet.awake))
+    growth = choose_growth(walk.spec.effort, walk.spec.legs, Capacity(micro_batch, fleet.awake))
     left = pictures_left(walk.spec, with_growth(walk.spec, walk.layout, growth), walk.stored)
     shards = [sum(math.ceil(pictures / micro_batch) for pictures in pictures_of_legs) for pictures_of_legs in left]
     if not any(shards):
