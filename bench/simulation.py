@@ -28,7 +28,7 @@ from rig.simulated import Jobs, SimulatedFleet, SimulatedReplica, place
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import RenderedFrame
-from momalisa_api.walks.growth import Slots, choose_growth
+from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import Layout, Point, first_layout, most_pictures, next_layout, with_growth
 from momalisa_api.walks.spec import Frame, Shard, WalkSpec, plan_shards
 from tests.support.factories import spec
@@ -104,8 +104,8 @@ class Simulation:
                 if other.fingerprint:
                     load[other.fingerprint] = load.get(other.fingerprint, 0) + FRAMES
             walk.fingerprint = fleet.fingerprint_for(FRAMES, load)
-        slots = Slots(MICRO_BATCH, fleet.size, len(unfinished))
-        layout = with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, slots))
+        capacity = Capacity(MICRO_BATCH, fleet.size, len(unfinished))
+        layout = with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
         while not layout.settled and walk.stored.issuperset(layout.frames(walk.spec)):
             layout = next_layout(walk.spec, layout, partial(_seen, walk.spec.id))
         walk.layout = layout
