@@ -14,7 +14,8 @@ from time import perf_counter
 
 import torch
 
-from momalisa_model.interpolation import initial_latents, slerp
+from momalisa_model.families import EMBEDS, NEGATIVE
+from momalisa_model.interpolation import slerp
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from momalisa_model.wire import Recipe
@@ -38,16 +39,15 @@ def service(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float
 @torch.inference_mode()
 def stock(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float:
     weights = ready.sampler.weights
-    leg, factor = ready.sampler.encode(recipe), weights.vae_scale_factor
-    noise = initial_latents(recipe.seed, weights.latent_channels, recipe.height // factor, recipe.width // factor)
-    noise = noise.to(weights.device, weights.dtype)
-    negative = leg.negative[None].to(weights.device, weights.dtype)
+    leg = ready.sampler.encode(recipe)
+    walked = slerp(leg.start[EMBEDS], leg.end[EMBEDS], torch.tensor(fractions)).to(weights.device, weights.dtype)
+    negative = leg.negative[NEGATIVE][None].to(weights.device, weights.dtype)
     began = perf_counter()
-    for embeds in slerp(leg.start, leg.end, torch.tensor(fractions)):
+    for embeds in walked:
         weights.pipeline(
-            prompt_embeds=embeds[None].to(weights.device, weights.dtype),
+            prompt_embeds=embeds[None],
             negative_prompt_embeds=negative,
-            latents=noise,
+            generator=torch.Generator("cpu").manual_seed(recipe.seed),
             width=recipe.width,
             height=recipe.height,
             num_inference_steps=recipe.num_inference_steps,

@@ -20,10 +20,10 @@ import torch
 from anyio import from_thread, to_thread
 from anyio.lowlevel import current_token
 
+from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish, Packers, Packing
 from momalisa_model.problems import DeviceFailed, OutOfMemory, Problem, QueueFull, Stopping
-from momalisa_model.sampler import Cancelled, ShouldStop
 
 T = TypeVar("T")
 

@@ -11,40 +11,62 @@ NEARLY_PARALLEL = 0.9995
 def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
     """Interpolate between two prompts' embeddings along the great circle, token by token.
 
-    start, end: (tokens, width); fractions: (frames,) in [0, 1]. Returns (frames, tokens, width) in start's dtype:
-    exactly start at fraction 0 and exactly end at 1. Nearly parallel and antiparallel tokens are interpolated linearly,
-    because the great circle is undefined there; CLIP's first token, for example, is the same for every prompt.
-    For pooled embeddings, pass (1, width) and the same fractions.
+    start, end: (tokens, width), or (..., width); fractions: (frames,) in [0, 1]. Returns (frames, tokens, width) in
+    start's dtype: exactly start at fraction 0 and exactly end at 1. Nearly parallel and antiparallel tokens are
+    interpolated linearly, because the great circle is undefined there; CLIP's first token, for example, is the same for
+    every prompt. A pooled embedding (width,) is one token.
     Source: K. Shoemake, Animating Rotation with Quaternion Curves, SIGGRAPH 1985.
     """
     # Double precision costs nothing at this size, and makes the result independent of the order of the sums.
-    a, b, along = start.double(), end.double(), fractions.double()[:, None]
+    a, b = start.double(), end.double()
+    along = fractions.double().reshape(-1, *[1] * (start.ndim - 1))
     dot = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1)  # (tokens,)
     curved = dot.abs() <= NEARLY_PARALLEL
     angle = torch.where(curved, dot.arccos(), 1.0)
     of_start = torch.where(curved, ((1 - along) * angle).sin() / angle.sin(), 1 - along)  # (frames, tokens)
     of_end = torch.where(curved, (along * angle).sin() / angle.sin(), along)
     mixed = (of_start[..., None] * a + of_end[..., None] * b).to(start.dtype)
-    ends = fractions[:, None, None]
+    ends = along[..., None]
     return torch.where(ends == 0, start, torch.where(ends == 1, end, mixed))
 
 
-def nearer_first(start: Tensor, end: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each frame the embeddings of the nearer and of the farther prompt, and the weight of the farther one.
+def blend_masks(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
+    """The attention masks of the frames between two prompts: between the ends, a token of either prompt counts.
 
-    start, end: (tokens, width); fractions: (frames,) in [0, 1]. The weights are (frames,) float32 in [0, 0.5], and 0 at
-    both ends: there, a weighted sum has the bits of the nearer prompt's own part, computed as for any other frame.
+    start, end: (tokens,), 1 or true for each token that counts; fractions: (frames,). Returns (frames, tokens).
     """
-    to_start = (fractions <= 0.5)[:, None, None]
-    nearer, farther = torch.where(to_start, start, end), torch.where(to_start, end, start)
-    return nearer, farther, torch.minimum(fractions, 1 - fractions).float()
+    ends = fractions[:, None]
+    return torch.where(ends == 0, start, torch.where(ends == 1, end, torch.maximum(start, end)))
 
 
-def initial_latents(seed: int, channels: int, height: int, width: int) -> Tensor:
-    """The noise of a walk: (1, channels, height, width) float32, in latent pixels, on the CPU.
+def of_one_length(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors (tokens, ...) of one prompt each, the shorter one filled with zeros at its end."""
+    tokens = max(len(start), len(end))
+    filled = (torch.cat([one, one.new_zeros(tokens - len(one), *one.shape[1:])]) for one in (start, end))
+    return next(filled), next(filled)
 
-    All frames share it, because frames with different noise would not flow into each other. It is generated on the
-    CPU, because the generators of other devices return other numbers for the same seed.
+
+def nearer_first(start: Tensor, end: Tensor, fractions: Tensor) -> tuple[Tensor, Tensor]:
+    """For each frame the embeddings of the nearer and of the farther prompt: (frames, ...) of each.
+
+    start, end: (...) of one prompt each; fractions: (frames,) in [0, 1].
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn((1, channels, height, width), generator=generator, dtype=torch.float32)
+    to_start = (fractions <= 0.5).reshape(-1, *[1] * start.ndim)
+    return torch.where(to_start, start, end), torch.where(to_start, end, start)
+
+
+def weight_of_farther(fractions: Tensor) -> Tensor:
+    """The weight of the farther prompt, (frames,) float32 in [0, 0.5]. It is 0 at both ends.
+
+    There, a weighted sum has the bits of the nearer prompt's own part, computed as for any other frame.
+    """
+    return torch.minimum(fractions, 1 - fractions).float()
+
+
+def equal_generators(seed: int, frames: int) -> list[torch.Generator]:
+    """One generator for each frame, all with the walk's seed: every frame draws the same noise.
+
+    Frames with different noise would not flow into each other. The generators are on the CPU, because those of other
+    devices return other numbers for the same seed.
+    """
+    return [torch.Generator("cpu").manual_seed(seed) for _ in range(frames)]

@@ -18,13 +18,15 @@ import torch
 import transformers
 from pydantic import ValidationError
 
+from momalisa_model.families import denoiser_of, usual_settings
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.schedulers import OFFERED, SCHEDULERS, failure, name_of, working
+from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
 from momalisa_model.settings import Settings
 from momalisa_model.weights import Weights
 from momalisa_model.wire import ModelCard
 
 log = structlog.get_logger()
+USUAL_SIDE = 1024
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
@@ -34,19 +36,20 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
     the result is not a valid card for the weights.
     """
     overrides = overrides or {}
-    few_steps = "turbo" in weights.model.lower()
-    if few_steps:
-        log.warning("assumed to be a Turbo model because of its name; set a model card to be sure", model=weights.model)
+    steps, guidance_scale, word = usual_settings(weights.pipeline, weights.model)
+    if word:
+        event = f"assumed to be distilled for few steps ({word.capitalize()}) because of its name; set a model card"
+        log.warning(event, model=weights.model)
     own = name_of(weights.pipeline.scheduler)
     derived = {
         "micro_batch": 8 if weights.device.type == "cuda" else 4,
         **_sizes(weights, overrides),
-        "num_inference_steps": 2 if few_steps else 25,
-        "max_steps": min(100, weights.train_timesteps),
-        "guidance_scale": 0.0 if few_steps else 7.5,
+        "num_inference_steps": steps,
+        "max_steps": min(100, weights.train_timesteps, _largest_steps(weights)),
+        "guidance_scale": guidance_scale,
         "negative_prompt": "",
         "scheduler": own,
-        "schedulers": list(dict.fromkeys([own, *OFFERED])),
+        "schedulers": list(dict.fromkeys([own, *weights.family.schedulers])),
         "model": weights.model,
     }
     fixed = {**overrides, "revision": weights.revision, "token_limit": weights.token_limit}
@@ -58,28 +61,47 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
     return _checked(card, weights, tried="schedulers" not in overrides)
 
 
+def _largest_steps(weights: Weights) -> int:
+    """LCM and TCD choose their steps among those that the model was distilled from."""
+    config = weights.pipeline.scheduler.config
+    return int(config.get("original_inference_steps") or weights.train_timesteps)
+
+
 def _sizes(weights: Weights, overrides: Mapping[str, Any]) -> dict[str, int]:
     """The fields of a card about sizes, in pixels. Raises UnsuitableModel if they are neither derivable nor given."""
-    unet = weights.pipeline.unet.config
-    # The UNet halves latents on each level but the last; other sizes would be cropped or resized on the way up.
-    multiple = weights.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
-    size = unet.sample_size if isinstance(unet.sample_size, (list, tuple)) else [unet.sample_size] * 2
+    multiple, factor, denoiser = size_multiple(weights), weights.vae_scale_factor, denoiser_of(weights.pipeline)
+    # Transformers without a sample_size work with any; their stock pipelines render 1024 pixels.
+    unknown = None if weights.family.denoiser == "unet" else USUAL_SIDE // factor
+    size = denoiser.config.get("sample_size", unknown)
+    size = size if isinstance(size, (list, tuple)) else [size] * 2
     if len(size) != 2 or not all(isinstance(side, int | float) for side in size):
         missing = [name for name in ("width", "height", "min_size", "max_size") if name not in overrides]
         if missing:
             raise UnsuitableModel(
-                f"The config.json of the unet of {weights.model} has no sample_size. Set it, or set "
-                f"{', '.join(missing)} in a model card."
+                f"The config.json of the {weights.family.denoiser} of {weights.model} has no sample_size. Set it, or "
+                f"set {', '.join(missing)} in a model card."
             )
         return {"size_multiple": multiple}
-    height, width = (int(side) * weights.vae_scale_factor for side in size)
+    height, width = (int(side) * factor for side in size)
+    # Stable Diffusion 3 has learnt a position for each token.
+    positions = denoiser.config.get("pos_embed_max_size")
+    largest = min(max(width, height) * 2, positions * multiple if positions else math.inf)
     return {
         "width": _nearest(width, multiple),
         "height": _nearest(height, multiple),
         "size_multiple": multiple,
         "min_size": _nearest(min(width, height) / 2, multiple),
-        "max_size": _nearest(max(width, height) * 2, multiple),
+        "max_size": _nearest(largest, multiple),
     }
+
+
+def size_multiple(weights: Weights) -> int:
+    """Width and height that the denoiser renders without cropping are multiples of this, in pixels."""
+    patch = weights.family.patch
+    if weights.family.denoiser == "unet":
+        # The UNet halves latents on each level but the last; other sizes would be cropped or resized on the way up.
+        patch = 2 ** (len(weights.pipeline.unet.config.block_out_channels) - 1)
+    return math.lcm(weights.vae_scale_factor * patch, weights.family.multiple)
 
 
 def _nearest(pixels: float, multiple: int) -> int:
@@ -144,10 +166,12 @@ def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
         yield f"is for {card.model} at {card.revision}, but {weights.model} at {weights.revision} is loaded"
     if unknown := set(card.schedulers) - set(SCHEDULERS):
         yield f"allows unknown schedulers ({', '.join(sorted(unknown))}); known are {', '.join(SCHEDULERS)}"
-    if card.size_multiple % weights.vae_scale_factor:
-        yield f"has a size_multiple of {card.size_multiple}, which must be a multiple of {weights.vae_scale_factor}"
+    if card.size_multiple % (needed := math.lcm(weights.vae_scale_factor, weights.family.multiple)):
+        yield f"has a size_multiple of {card.size_multiple}, which must be a multiple of {needed}"
     if card.token_limit != weights.token_limit:
         yield f"has a token_limit of {card.token_limit}, but that of the text encoder is {weights.token_limit}"
+    if card.guidance_interval and not weights.family.blends:
+        yield f"has a guidance_interval, which models of the family {weights.family.name} do not have"
     if card.max_steps > weights.train_timesteps:
         yield f"has max_steps of {card.max_steps}, but the scheduler has {weights.train_timesteps}"
 

@@ -6,25 +6,25 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import diffusers
 import torch
 from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
+from momalisa_model.families import FAMILIES, Family, family_of
 from momalisa_model.problems import UnsuitableModel
 
 INDEX = "model_index.json"
-# Part of the model, its library, and the classes that this service can use.
-PARTS = {
-    "unet": ("diffusers", ["UNet2DConditionModel"]),
-    "vae": ("diffusers", ["AutoencoderKL", "AutoencoderTiny"]),
-    "text_encoder": ("transformers", ["CLIPTextModel"]),
-    "tokenizer": ("transformers", ["CLIPTokenizer", "CLIPTokenizerFast"]),
-}
+# The checker is loaded apart; the others are for pictures as input.
+UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
+# Stable Diffusion 3 works without its largest text encoder, in less memory.
+OPTIONAL_PARTS = ("text_encoder_3", "tokenizer_3")
 SAFETY_CHECKER_PARTS = {
     "safety_checker": ("stable_diffusion", ["StableDiffusionSafetyChecker"]),
     "feature_extractor": (
@@ -32,7 +32,9 @@ SAFETY_CHECKER_PARTS = {
         ["CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast", "CLIPFeatureExtractor"],
     ),
 }
-NETWORKS = ("unet", "vae", "text_encoder", "safety_checker")
+# A tokenizer's class may have a name of any library version; the files decide what it does.
+ANY_TOKENIZER = ("AutoTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
+SMALL_FILES = ("json", "txt", "jinja", "model")
 # model.safetensors, model.fp16.safetensors, and their shards, whose variant may be before or after the numbers.
 WEIGHTS = re.compile(
     r"(diffusion_pytorch_)?model(\.(?P<variant>\w+))?(-\d{5}-of-\d{5})?(\.(?P<late_variant>\w+))?\.safetensors"
@@ -49,7 +51,8 @@ VARIANTS: dict[torch.dtype, tuple[str | None, ...]] = {
 class ModelFiles:
     """A folder in diffusers format that this service can load.
 
-    index: its model_index.json. variants: which variant of its weights each network is loaded from; None stands for
+    index: its model_index.json. kind: the class of its pipeline. parts: library and class of each part that is needed,
+    except the scheduler. variants: which variant of its weights each network is loaded from; None stands for
     the files without a variant.
     """
 
@@ -57,44 +60,60 @@ class ModelFiles:
     model: str
     revision: str
     index: Mapping[str, Any]
+    parts: Mapping[str, tuple[str, str]]
     variants: Mapping[str, str | None]
 
+    @property
+    def kind(self) -> str:
+        """The class of the pipeline, a key of FAMILIES."""
+        return str(self.index["_class_name"])
 
-def find_files(model_id: str, wanted: str | None, dtype: torch.dtype) -> ModelFiles:
+    @property
+    def family(self) -> Family:
+        """What is known about this class."""
+        return FAMILIES[self.kind]
+
+
+def find_files(model_id: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
     """The files of a hub id or a folder. Downloads what the hub's cache lacks, in the variant that fits the dtype.
 
-    wanted: a branch, tag or commit of the hub, or a folder's SHA-256; None accepts any. The revision of a folder is its
+    wanted: a branch, tag or commit of the hub, or a folder's SHA-256; None accepts any. dtype_for: the precision that a
+    family is loaded in. The revision of a folder is its
     SHA-256, and that of a hub model is the commit. The index is read first, so that nothing is hashed or downloaded for
     a model that cannot be used. Raises UnsuitableModel. Its message contains no path, because it is sent over HTTP.
     """
     folder = Path(model_id)
     # False also for a name that is no path, where Path.is_dir raises OSError.
     if os.path.isdir(model_id):  # noqa: PTH112
-        return _in_folder(folder, wanted, dtype)
+        return _in_folder(folder, wanted, dtype_for)
     if folder.is_absolute() or model_id.count("/") != 1:
         raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
-    return _on_hub(model_id, wanted, dtype)
+    return _on_hub(model_id, wanted, dtype_for)
 
 
-def _in_folder(folder: Path, wanted: str | None, dtype: torch.dtype) -> ModelFiles:
+def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
     model = folder_name(folder)
     index = _read_index(folder, model)
-    variants = {part: variant for part, (variant, _) in _weights_of(index, _names_in(folder), model, dtype).items()}
+    parts = parts_of(index, model)
+    weights = _weights_of(parts, _names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
+    variants = {part: variant for part, (variant, _) in weights.items()}
     revision = folder_revision(folder)
     if wanted not in (None, revision):
         raise UnsuitableModel(
             f"{model} has the SHA-256 {revision}, but MODEL_REVISION is {wanted}. Change one of the two."
         )
-    return ModelFiles(folder, model, revision, index, variants)
+    return ModelFiles(folder, model, revision, index, parts, variants)
 
 
-def _on_hub(model: str, wanted: str | None, dtype: torch.dtype) -> ModelFiles:
+def _on_hub(model: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
     folder = _download(model, wanted, [INDEX])
     index, commit = _read_index(folder, model), folder.name  # so the hub's cache names its folders
-    weights = _weights_of(index, _names_on_hub(folder, model), model, dtype)
-    small = [f"{part}/*.{ending}" for part in (*_parts_of(index), "scheduler") for ending in ("json", "txt")]
+    parts = parts_of(index, model)
+    weights = _weights_of(parts, _names_on_hub(folder, model), model, dtype_for(FAMILIES[index["_class_name"]]))
+    small = [f"{part}/*.{ending}" for part in (*parts, "scheduler") for ending in SMALL_FILES]
     _download(model, commit, [INDEX, *small, *(name for _, names in weights.values() for name in names)])
-    return ModelFiles(folder, model, commit, index, {part: variant for part, (variant, _) in weights.items()})
+    variants = {part: variant for part, (variant, _) in weights.items()}
+    return ModelFiles(folder, model, commit, index, parts, variants)
 
 
 def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
@@ -121,19 +140,77 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _read_index(folder: Path, model: str) -> dict[str, Any]:
-    """The model_index.json of a folder. Refuses every model but Stable Diffusion."""
+    """The model_index.json of a folder. Refuses every model whose family is not in the table."""
     try:
         index = dict(json.loads((folder / INDEX).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
-    kind = index.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise UnsuitableModel(f"{model} is a {kind}. Only Stable Diffusion 1.x, 2.x and Turbo are supported.")
-    for part, (library, kinds) in _parts_of(index).items():
-        if index.get(part) not in [[library, kind] for kind in kinds]:
-            wanted = f"{' or '.join(kinds)} of {library}"
-            raise UnsuitableModel(f"The {part} of {model} is {json.dumps(index.get(part))}. It must be {wanted}.")
+    family_of(index.get("_class_name"), model)
     return index
+
+
+def parts_of(index: Mapping[str, Any], model: str) -> dict[str, tuple[str, str]]:
+    """The library and the class of each part of a model that is needed, except the scheduler.
+
+    Refuses classes other than those of the stock pipeline's constructor, before anything of them is loaded.
+    """
+    parts = {}
+    for part, kinds in _constructor_parts(index["_class_name"]).items():
+        entry: Any = index.get(part)
+        if part in OPTIONAL_PARTS and entry in (None, [None, None]):
+            continue
+        if not _fits(part, entry, kinds):
+            _refuse(part, entry, _names_of(part, kinds), kinds[0].__module__.partition(".")[0], model)
+        given, name = entry  # a list of two, or it would not fit
+        parts[part] = (str(given), str(name))
+    for part, (library, names) in SAFETY_CHECKER_PARTS.items() if has_safety_checker(index) else ():
+        entry = index.get(part)
+        if entry not in [[library, name] for name in names]:
+            _refuse(part, entry, names, library, model)
+        parts[part] = (library, str(entry[1]))
+    return parts
+
+
+def _refuse(part: str, entry: object, names: Sequence[str], library: str, model: str) -> NoReturn:
+    wanted = f"{' or '.join(names)} of {library}"
+    raise UnsuitableModel(f"The {part} of {model} is {json.dumps(entry)}. It must be {wanted}.")
+
+
+def _constructor_parts(kind: str) -> dict[str, tuple[type, ...]]:
+    """The classes that a stock pipeline's constructor names for each of its parts."""
+    types: dict[str, tuple[type, ...]] = getattr(diffusers, kind)._get_signature_types()
+    libraries = ("diffusers.", "transformers.")
+    return {
+        part: kinds
+        for part, kinds in types.items()
+        if part != "scheduler" and part not in UNUSED_PARTS and kinds[0].__module__.startswith(libraries)
+    }
+
+
+def _fits(part: str, entry: object, kinds: tuple[type, ...]) -> bool:
+    """Whether an entry [library, class] of a model_index.json is one of these classes or a subclass."""
+    if not (isinstance(entry, list) and len(entry) == 2 and entry[0] == kinds[0].__module__.partition(".")[0]):
+        return False
+    if entry[1] in _names_of(part, kinds):
+        return True
+    if part.startswith("tokenizer"):
+        return entry[1] in ANY_TOKENIZER or kinds[0].__name__ in ANY_TOKENIZER
+    found = getattr(import_module(entry[0]), str(entry[1]), None)
+    return isinstance(found, type) and issubclass(found, kinds)
+
+
+def _names_of(part: str, kinds: tuple[type, ...]) -> list[str]:
+    """The names of classes for a message: of autoencoders a small one too, of tokenizers also the fast one."""
+    names = [kind.__name__ for kind in kinds]
+    if part == "vae" and names == ["AutoencoderKL"]:
+        return [*names, "AutoencoderTiny"]
+    return [*names, *(f"{name}Fast" for name in names)] if part.startswith("tokenizer") else names
+
+
+def class_of(library: str, name: str) -> Any:
+    """The class of a part. Newer versions of transformers have tokenizers under one of their two names only."""
+    module = import_module(library)
+    return getattr(module, name, None) or getattr(module, name.removesuffix("Fast"))
 
 
 def has_safety_checker(index: Mapping[str, Any]) -> bool:
@@ -141,15 +218,12 @@ def has_safety_checker(index: Mapping[str, Any]) -> bool:
     return index.get("safety_checker") not in (None, [None, None])
 
 
-def _parts_of(index: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
-    return PARTS | SAFETY_CHECKER_PARTS if has_safety_checker(index) else PARTS
-
-
 def _weights_of(
-    index: Mapping[str, Any], names: Iterable[str], model: str, dtype: torch.dtype
+    parts: Mapping[str, tuple[str, str]], names: Iterable[str], model: str, dtype: torch.dtype
 ) -> dict[str, tuple[str | None, list[str]]]:
     """For each network, the variant of its weights to load and the files of this variant, of the files with `names`."""
-    found: dict[str, dict[str | None, list[str]]] = {part: {} for part in NETWORKS if part in _parts_of(index)}
+    networks = [part for part in parts if not part.startswith(("tokenizer", "feature_extractor"))]
+    found: dict[str, dict[str | None, list[str]]] = {part: {} for part in networks}
     for name in names:
         part, _, file = name.partition("/")
         if part in found and (weights := WEIGHTS.fullmatch(file)):
@@ -186,11 +260,11 @@ def folder_name(folder: Path) -> str:
 def folder_revision(folder: Path) -> str:
     """SHA-256 (64 hexadecimal digits) of the files that decide pixels in a folder in diffusers format.
 
-    These are model_index.json, and every *.safetensors, *.json and *.txt in the subfolders; a model card or README
-    does not count. In the order of their relative POSIX paths, each file adds its path, NUL, and the SHA-256 of its
-    bytes.
+    These are model_index.json, and every *.safetensors, *.json, *.txt, *.jinja (chat templates) and *.model (words of
+    tokenizers) in the subfolders; a model card or README does not count. In the order of their relative POSIX paths,
+    each file adds its path, NUL, and the SHA-256 of its bytes.
     """
-    inner = (path for kind in ("safetensors", "json", "txt") for path in folder.glob(f"*/**/*.{kind}"))
+    inner = (path for kind in ("safetensors", *SMALL_FILES) for path in folder.glob(f"*/**/*.{kind}"))
     named = sorted((path.relative_to(folder).as_posix(), path) for path in (folder / INDEX, *inner))
     whole = hashlib.sha256()
     for name, path in named:

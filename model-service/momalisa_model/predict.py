@@ -14,11 +14,11 @@ import anyio.lowlevel
 from pydantic import Field
 from starlette.requests import Request
 
+from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.packing import Finish
 from momalisa_model.problems import Problem, Stopping
-from momalisa_model.sampler import Cancelled, ShouldStop
 from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from momalisa_model.families import EMBEDS, MASK_OF_EMBEDS, is_guided, prefix_of
 from momalisa_model.weights import Weights
 from momalisa_model.wire import Recipe, Truncated
 
 KEPT_PROMPTS = 32
+Embeddings = Mapping[str, Tensor]
+# Tokens to which prompts are filled, and what fills them: the first that is one token where it stands.
+FILL_TO = 32
+FILLERS = (" .", ".", ",", " ,", "~", " -", " *", "!", "'")
 
 
 @dataclass(frozen=True)
 class Leg:
-    """The embeddings of a leg's three prompts, (tokens, width) each, on the CPU, and a warning for each cut prompt."""
+    """A leg's prompts as arguments of the stock pipeline, without a batch dimension, on the CPU.
 
-    start: Tensor
-    end: Tensor
-    negative: Tensor
+    start, end, negative: embeddings (tokens, width), pooled ones (width,) and masks (tokens,), by name; `negative` is
+    empty without classifier-free guidance. truncated: a warning for each cut prompt.
+    """
+
+    start: Embeddings
+    end: Embeddings
+    negative: Embeddings
     truncated: tuple[Truncated, ...]
 
 
@@ -29,7 +41,9 @@ class PromptEncoder:
     """Encodes prompts, each alone, so that one cannot change another's embedding. Keeps the last ones' embeddings."""
 
     def __init__(self, weights: Weights) -> None:
+        self._weights = weights
         self._encode = lru_cache(KEPT_PROMPTS)(partial(_encode, weights))
+        self._negative = lru_cache(KEPT_PROMPTS)(partial(_encode_negative, weights))
         # A tokenizer must not be used by two threads at once.
         self._lock = Lock()
 
@@ -37,24 +51,86 @@ class PromptEncoder:
         """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
         prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
         with self._lock:
-            encoded = {name: self._encode(prompt) for name, prompt in prompts.items()}
-        start, end, negative = (embeds for embeds, _ in encoded.values())
-        warnings = (cut and Truncated(prompt=name, **cut) for name, (_, cut) in encoded.items())
+            start, end = (self._encode(prompt) for prompt in filled(self._weights, recipe.start, recipe.end))
+            guided = is_guided(self._weights.pipeline, recipe.guidance_scale)
+            negative = self._negative(recipe.negative_prompt) if guided else {}
+            warnings = [_truncated(self._weights, name, prompt) for name, prompt in prompts.items()]
         return Leg(start, end, negative, tuple(warning for warning in warnings if warning))
 
 
-def _encode(weights: Weights, prompt: str) -> tuple[Tensor, dict[str, str] | None]:
-    """(tokens, width) on the CPU, and what to warn of if the prompt was longer than the encoder's limit."""
-    tokenizer, text_encoder = weights.pipeline.tokenizer, weights.pipeline.text_encoder
-    limit = weights.token_limit
-    tokens = tokenizer(prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt")
-    masked = getattr(text_encoder.config, "use_attention_mask", False)
-    mask = tokens.attention_mask.to(weights.device) if masked else None
-    with torch.inference_mode():
-        embeds = text_encoder(tokens.input_ids.to(weights.device), attention_mask=mask)[0][0].cpu()
-    whole = tokenizer(prompt).input_ids
-    if len(whole) <= limit:
-        return embeds, None
-    truncated = tokenizer.decode(whole[limit - 1 : -1])
-    detail = f"The model reads {limit - 2} tokens of a prompt; this one has {len(whole) - 2}. Shorten it."
-    return embeds, {"truncated": truncated, "detail": detail}
+def filled(weights: Weights, *prompts: str) -> tuple[str, ...]:
+    """The prompts as they are encoded: of one number of tokens, where embeddings are as long as their prompt.
+
+    Without that, attention to a token of the longer prompt would begin all at once between two frames. The number of
+    tokens is the next multiple of FILL_TO, so that a stop usually has the same picture in both of its legs.
+    """
+    if not weights.family.fill:
+        return prompts
+    lengths = [_tokens(weights, prompt) for prompt in prompts]
+    wanted = -(-max(lengths) // FILL_TO) * FILL_TO
+    wanted = min(wanted, weights.token_limit)
+    return tuple(_fill(weights, prompt, wanted - length) for prompt, length in zip(prompts, lengths, strict=True))
+
+
+def _fill(weights: Weights, prompt: str, missing: int) -> str:
+    """The prompt with so many more tokens, as far as one of FILLERS allows it."""
+    length = _tokens(weights, prompt)
+    candidates = (prompt.rstrip() + filler * missing for filler in FILLERS)
+    exact = (text for text in candidates if _tokens(weights, text) == length + missing)
+    return next(exact, prompt) if missing > 0 else prompt
+
+
+def _tokens(weights: Weights, prompt: str) -> int:
+    """The number of tokens of a prompt where the stock pipeline puts it, its begin and end tokens included."""
+    pipeline = weights.pipeline
+    if hasattr(pipeline, "_text_preprocessing"):  # lower case, for example
+        (prompt,) = pipeline._text_preprocessing(prompt)
+    return len(weights.tokenizer(prefix_of(pipeline) + prompt).input_ids) - weights.prefix_tokens
+
+
+def _encode(weights: Weights, prompt: str) -> Embeddings:
+    """One prompt, as the stock pipeline's `__call__` would encode it."""
+    return {name: value for name, value in _encoded(weights, prompt).items() if not name.startswith("negative")}
+
+
+def _encode_negative(weights: Weights, prompt: str) -> Embeddings:
+    """The negative prompt; an empty one is what the stock pipeline uses where none is given."""
+    if not weights.family.halves:
+        return {f"negative_{name}": value for name, value in _encode(weights, prompt).items()}
+    default = inspect.signature(weights.pipeline.__call__).parameters["negative_prompt"].default
+    both = _encoded(weights, "", do_classifier_free_guidance=True, negative_prompt=prompt or default)
+    return {name: value for name, value in both.items() if name.startswith("negative")}
+
+
+@torch.inference_mode()
+def _encoded(weights: Weights, prompt: str, **more: Any) -> dict[str, Tensor]:
+    """What encode_prompt returns for one prompt, by name, without the batch dimension, on the CPU."""
+    pipeline, returns = weights.pipeline, weights.family.returns
+    takes = inspect.signature(pipeline.encode_prompt).parameters
+    options: dict[str, Any] = {"device": weights.device, "num_images_per_prompt": 1, "prompt_2": None, "prompt_3": None}
+    options |= {"do_classifier_free_guidance": False, **_options(pipeline), **more}
+    chosen = {name: value for name, value in options.items() if name in takes}
+    got = dict(zip(returns, pipeline.encode_prompt(prompt, **chosen), strict=True))
+    if MASK_OF_EMBEDS in returns and got[MASK_OF_EMBEDS] is None:
+        # Qwen-Image leaves a mask out where every token counts; the other prompt of a leg may need one.
+        got[MASK_OF_EMBEDS] = torch.ones(got[EMBEDS].shape[:2], dtype=torch.bool)
+    # Z-Image returns a list with one tensor for each prompt, which is empty without a negative prompt.
+    return {name: value[0].cpu() for name, value in got.items() if name and value is not None and len(value)}
+
+
+def _options(pipeline: Any) -> dict[str, Any]:
+    """The defaults of `__call__` for the options of encode_prompt, which has others for some of them."""
+    of_call = inspect.signature(pipeline.__call__).parameters
+    names = ("max_sequence_length", "complex_human_instruction", "clean_caption", "text_encoder_out_layers")
+    return {name: of_call[name].default for name in names if name in of_call}
+
+
+def _truncated(weights: Weights, name: str, prompt: str) -> Truncated | None:
+    """A warning if the prompt is longer than the text encoder's limit."""
+    tokenizer = weights.tokenizer
+    whole = tokenizer(prompt, add_special_tokens=False).input_ids
+    room = weights.token_limit - len(tokenizer("").input_ids)
+    if len(whole) <= room:
+        return None
+    detail = f"The model reads {room} tokens of a prompt; this one has {len(whole)}. Shorten it."
+    return Truncated(prompt=name, truncated=tokenizer.decode(whole[room:]), detail=detail)

@@ -1,41 +1,29 @@
-"""Encode, interpolate, denoise, decode: a denoising loop over the parts of a diffusers pipeline.
+"""Frames in micro-batches: pads each to one size, takes its pictures off the device, and checks a replica at start.
 
-Each frame of a batch has its own fraction. The batch always has the same size, so that a frame's bytes do not depend on
-the other frames of the request. Independent of HTTP and of the device queue.
+The batch always has the same size, so that a frame's bytes do not depend on the other frames of the request.
+Independent of HTTP and of the device queue.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from momalisa_model.interpolation import initial_latents, nearer_first, slerp
+from momalisa_model.cancellation import ShouldStop, never
+from momalisa_model.engines.diffusion import render
 from momalisa_model.packing import Finish
 from momalisa_model.png import encode_png
 from momalisa_model.problems import NotANumber, UnsuitableModel
 from momalisa_model.prompts import Leg, PromptEncoder
-from momalisa_model.schedulers import for_one_run
 from momalisa_model.transfer import Transfer, rounded
 from momalisa_model.weights import Weights
 from momalisa_model.wire import EARLY_BLEND, ModelCard, Recipe
-
-ShouldStop = Callable[[], bool]
-
-
-def never() -> bool:
-    """A ShouldStop that never cancels."""
-    return False
-
-
-class Cancelled(Exception):
-    """Rendering ended early because should_stop() was true."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +36,6 @@ class Frame:
     marked: bool
 
 
-class _Prompts(NamedTuple):
-    """Prompt embeddings of the frames of a batch, (frames, tokens, width) each: see `nearer_first`."""
-
-    negative: Tensor
-    mixed: Tensor
-    nearer: Tensor
-    farther: Tensor
-    weight: Tensor
-
-
 class Sampler:
     """Renders frames with one set of weights, always `micro_batch` at a time.
 
@@ -66,10 +44,9 @@ class Sampler:
 
     def __init__(self, weights: Weights, micro_batch: int) -> None:
         self.weights = weights
-        self._parts = weights.pipeline
         self._micro_batch = micro_batch
         self._threads = torch.get_num_threads()
-        self.features: tuple[str, ...] = (EARLY_BLEND,)
+        self.features: tuple[str, ...] = (EARLY_BLEND,) if weights.family.blends else ()
         self.batch_invariant = True
         self._encoder = PromptEncoder(weights)
 
@@ -130,14 +107,13 @@ class Sampler:
             raise self._overflow()
         return pictures
 
-    @torch.inference_mode()
     def _render(
         self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
-        image = self._decode(self._denoise(recipe, leg, padded, should_stop))[: len(fractions)]
-        return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
+        pictures, valid = render(self.weights, recipe, leg, padded, should_stop)
+        return pictures[: len(fractions)], valid
 
     def warm_up(self, card: ModelCard, strict: bool = True) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
@@ -148,7 +124,8 @@ class Sampler:
         """
         invariant = self._is_batch_invariant(card)
         few = min(3, card.max_steps)
-        if not self._is_batch_invariant(card, num_inference_steps=few, guidance_interval=(0.0, 0.3), blend="early"):
+        blended = {"num_inference_steps": few, "guidance_interval": (0.0, 0.3), "blend": "early"}
+        if self.weights.family.blends and not self._is_batch_invariant(card, **blended):
             self.features = () if strict else self.features
             invariant &= card.guidance_interval is None
         self.batch_invariant = invariant
@@ -190,87 +167,3 @@ class Sampler:
     def _use_threads(self) -> None:
         """In a new thread, torch uses all cores, whatever was set in the main thread."""
         torch.set_num_threads(self._threads)
-
-    def _denoise(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
-        """The frames at these fractions as clean latents (frames, channels, height, width), float32.
-
-        The early blend follows Liu et al., Compositional Visual Generation with Composable Diffusion Models, 2022; the
-        guidance interval is that of Kynkäänniemi et al., Applying Guidance in a Limited Interval, 2024.
-        """
-        scheduler = for_one_run(recipe.scheduler, self._parts.scheduler.config, recipe.num_inference_steps)
-        scheduler.set_timesteps(recipe.num_inference_steps, device=self.weights.device)
-        steps = len(scheduler.timesteps)
-        early = range(steps // 3 if recipe.blend == "early" else 0)
-        guided = self._guided(recipe, steps)
-        prompts = self._prompts(leg, fractions)
-        timestep_cond = self._guidance_embedding(recipe.guidance_scale)
-        latents: Tensor = self._noise(recipe) * scheduler.init_noise_sigma
-        for step, t in enumerate(scheduler.timesteps):
-            if should_stop():
-                raise Cancelled
-            predict = partial(self._predict, scheduler.scale_model_input(latents, t), t, timestep_cond)
-            prompt_embeds = prompts.nearer if step in early else prompts.mixed
-            *without, noise = predict(prompts.negative, prompt_embeds) if step in guided else predict(prompt_embeds)
-            if step in early:
-                (farther,) = predict(prompts.farther)
-                noise = (1 - prompts.weight) * noise + prompts.weight * farther
-            if without:
-                noise = without[0] + recipe.guidance_scale * (noise - without[0])
-            latents = scheduler.step(noise, t, latents, return_dict=False)[0]
-        return latents
-
-    def _prompts(self, leg: Leg, fractions: Sequence[float]) -> _Prompts:
-        """The embeddings of the frames at these fractions, on the device."""
-        along = torch.tensor(fractions, dtype=torch.float64)
-        mixed, negative = slerp(leg.start, leg.end, along), leg.negative.expand(len(along), -1, -1)
-        nearer, farther, weight = nearer_first(leg.start, leg.end, along)
-        device, dtype = self.weights.device, self.weights.dtype
-        return _Prompts(
-            negative=negative.to(device, dtype),
-            mixed=mixed.to(device, dtype),
-            nearer=nearer.to(device, dtype),
-            farther=farther.to(device, dtype),
-            weight=weight.to(device)[:, None, None, None],
-        )
-
-    def _guided(self, recipe: Recipe, steps: int) -> range:
-        """The steps with classifier-free guidance. Models that were distilled with guidance have none."""
-        if recipe.guidance_scale <= 1 or self._parts.unet.config.time_cond_proj_dim is not None:
-            return range(0)
-        first, last = recipe.guidance_interval or (0, 1)
-        return range(math.ceil(first * steps), math.ceil(last * steps))
-
-    def _predict(
-        self, latents: Tensor, t: Tensor, timestep_cond: Tensor | None, *prompt_embeds: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The noise in the latents for each of these prompt embeddings, in one pass: float32, shaped like the latents.
-
-        Only the inputs of the UNet have its dtype: with some schedules, noise times sigma overflows in float16.
-        """
-        seen = torch.cat([latents] * len(prompt_embeds)).to(self.weights.dtype)
-        embeds = torch.cat(prompt_embeds)
-        noise = self._parts.unet(seen, t, embeds, timestep_cond=timestep_cond, return_dict=False)[0]
-        return tuple(noise.float().chunk(len(prompt_embeds)))
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        """Latents to pictures (frames, 3, height, width), float32, in [-1, 1] or slightly outside."""
-        vae = self._parts.vae
-        image: Tensor = vae.decode((latents / vae.config.scaling_factor).to(self.weights.dtype), return_dict=False)[0]
-        return image.float()
-
-    def _noise(self, recipe: Recipe) -> Tensor:
-        """The walk's noise, repeated for each frame of a micro-batch: (frames, channels, height, width) float32."""
-        factor = self.weights.vae_scale_factor
-        noise = initial_latents(
-            recipe.seed, self.weights.latent_channels, recipe.height // factor, recipe.width // factor
-        )
-        return noise.repeat(self._micro_batch, 1, 1, 1).to(self.weights.device)
-
-    def _guidance_embedding(self, guidance_scale: float) -> Tensor | None:
-        """The guidance as an embedding (frames, width) for models that were distilled with it; None for others."""
-        width = self._parts.unet.config.time_cond_proj_dim
-        if width is None:
-            return None
-        scales = torch.full((self._micro_batch,), guidance_scale - 1)
-        embedding: Tensor = self._parts.get_guidance_scale_embedding(scales, embedding_dim=width)
-        return embedding.to(self.weights.device, self.weights.dtype)

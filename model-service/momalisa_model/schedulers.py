@@ -1,9 +1,13 @@
-"""The schedulers that a walk may use, and their setup for one run. None of them draws noise."""
+"""The schedulers that a walk may use, and their setup for one run.
+
+Some draw noise in each step. All frames draw it from equally seeded generators, so that it is the same for every frame.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +17,33 @@ import torch
 
 from momalisa_model.problems import UnsuitableModel
 
-# A scheduler that draws noise would make a frame depend on more than its recipe.
 SCHEDULERS = {
     "DDIM": diffusers.DDIMScheduler,
     "DEIS": diffusers.DEISMultistepScheduler,
     "DPMSolverMultistep": diffusers.DPMSolverMultistepScheduler,
     "Euler": diffusers.EulerDiscreteScheduler,
+    "EulerAncestral": diffusers.EulerAncestralDiscreteScheduler,
+    "FlowMatchEuler": diffusers.FlowMatchEulerDiscreteScheduler,
     "Heun": diffusers.HeunDiscreteScheduler,
+    "LCM": diffusers.LCMScheduler,
     "PNDM": diffusers.PNDMScheduler,
+    "SCM": diffusers.SCMScheduler,
+    "TCD": diffusers.TCDScheduler,
     "UniPC": diffusers.UniPCMultistepScheduler,
 }
-# A derived card offers those of them that work with the model's configuration, beside the model's own.
-OFFERED = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
-# What replaces a scheduler that cannot be used: the first that works.
-SUBSTITUTES = ("Euler", "DDIM", "DPMSolverMultistep", "UniPC", "Heun")
+# What replaces a scheduler that cannot be used: the first that the family allows and that works.
+SUBSTITUTES = ("Euler", "DDIM", "DPMSolverMultistep", "UniPC", "Heun", "FlowMatchEuler", "LCM", "SCM")
 # The start of a multistep solver is another in each of these numbers of steps.
 FEW_STEPS = (1, 2, 3, 4)
 LONGEST_REASON = 200
 
 
-def load_scheduler(folder: Path, kind: object, model: str) -> Any:
+def load_scheduler(folder: Path, kind: object, model: str, allowed: Collection[str]) -> Any:
     """The model's own scheduler, or a substitute with its configuration if this service cannot use it.
 
-    kind: its entry in model_index.json. A class that is not in SCHEDULERS is not even imported, because it may need
-    packages that are not installed. Raises UnsuitableModel if no scheduler works.
+    kind: its entry in model_index.json. allowed: the substitutes that work in this family of models. A class that is
+    not in SCHEDULERS is not even imported, because it may need packages that are not installed. Raises UnsuitableModel
+    if no scheduler works.
     """
     try:
         config = dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_bytes()))
@@ -55,11 +62,12 @@ def load_scheduler(folder: Path, kind: object, model: str) -> Any:
         if _draws_noise(config):
             log.warning("the model's own scheduler draws noise; used without noise", scheduler=name)
         return SCHEDULERS[name].from_config(config)
-    instead = next(iter(working(SUBSTITUTES, config)), None)
+    substitutes = [name for name in SUBSTITUTES if name in allowed]
+    instead = next(iter(working(substitutes, config)), None)
     if instead is None:
+        reason = failure(substitutes[0], config) if substitutes else f"{own} is not supported"
         raise UnsuitableModel(
-            f"No scheduler works with the scheduler_config.json of {model} ({failure(SUBSTITUTES[0], config)}). "
-            "Correct that file."
+            f"No scheduler works with the scheduler_config.json of {model} ({reason}). Correct that file."
         )
     log.warning("the model's own scheduler cannot be used", own=own, reason=reason, instead=instead)
     return SCHEDULERS[instead].from_config(config)
@@ -75,9 +83,12 @@ def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
 
     name: a key of SCHEDULERS. Samples are never clipped, whatever the class's default is: latents are not pixels.
     """
-    settings = {**config, "clip_sample": False}
+    settings = dict(config)
+    if "clip_sample" in inspect.signature(SCHEDULERS[name]).parameters:
+        settings["clip_sample"] = False
     if _draws_noise(settings):
-        settings["algorithm_type"] = settings["algorithm_type"].removeprefix("sde-")
+        settings |= {"algorithm_type": str(settings.get("algorithm_type")).removeprefix("sde-")}
+        settings |= {"stochastic_sampling": False}
     if name == "PNDM" and steps < 4:
         settings["skip_prk_steps"] = True  # its Runge-Kutta start needs four steps
     return SCHEDULERS[name].from_config(settings)
@@ -111,15 +122,22 @@ def failure(name: str, config: Mapping[str, Any], steps: Iterable[int] = ()) -> 
 
 def _denoise_noise(scheduler: Any, steps: int) -> bool:
     """Run a scheduler on a tiny latent. Returns whether the result is finite."""
-    scheduler.set_timesteps(steps)
+    # Stock pipelines shift the steps by the size of the picture, and have a middle step for two steps only.
+    shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
+    middle = {"intermediate_timesteps": None} if isinstance(scheduler, diffusers.SCMScheduler) and steps != 2 else {}
+    scheduler.set_timesteps(steps, **shift, **middle)
     generator = torch.Generator().manual_seed(0)
     noise, latents = torch.randn((2, 1, 1, 2, 2), generator=generator)
-    latents = latents * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        scheduler.scale_model_input(latents, t)
-        latents = scheduler.step(noise, t, latents, return_dict=False)[0]
+    latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
+    drawn = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    # That of SCM ends with a timestep that is no step.
+    for t in scheduler.timesteps[:-1] if isinstance(scheduler, diffusers.SCMScheduler) else scheduler.timesteps:
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(noise, t, latents, **drawn, return_dict=False)[0]
     return bool(latents.isfinite().all())
 
 
 def _draws_noise(config: Mapping[str, Any]) -> bool:
-    return str(config.get("algorithm_type")).startswith("sde-")
+    """Whether a configuration makes a scheduler draw noise that otherwise draws none."""
+    return str(config.get("algorithm_type")).startswith("sde-") or bool(config.get("stochastic_sampling"))

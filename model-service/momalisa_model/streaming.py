@@ -15,12 +15,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish
 from momalisa_model.problem_json import document, problem_response
 from momalisa_model.problems import Problem, QueueFull
-from momalisa_model.sampler import Cancelled, Frame, Sampler, ShouldStop
+from momalisa_model.sampler import Frame, Sampler
 from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
 
 Line = Head | FrameLine

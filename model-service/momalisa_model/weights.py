@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,10 @@ from typing import Any
 import diffusers
 import structlog
 import torch
-import transformers
-from diffusers import StableDiffusionPipeline
 
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
-from momalisa_model.model_files import ModelFiles, find_files
+from momalisa_model.families import FAMILIES, POOLED, Family, prefix_of
+from momalisa_model.model_files import OPTIONAL_PARTS, UNUSED_PARTS, ModelFiles, class_of, find_files
 from momalisa_model.networks import load_network
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.safety_checker import SafetyChecker, load_safety_checker
@@ -33,7 +34,7 @@ READ_FIELDS = {
 class Weights:
     """A loaded pipeline on its device, with its name and revision, and the variant of each network's weights."""
 
-    pipeline: Any  # StableDiffusionPipeline, which declares its parts at run time only
+    pipeline: Any  # a stock pipeline of diffusers, which declares its parts at run time only
     model: str
     revision: str
     folder: Path
@@ -43,15 +44,30 @@ class Weights:
     safety_checker: SafetyChecker | None = None
 
     @property
-    def token_limit(self) -> int:
-        """Tokens that the text encoder reads, begin and end tokens included."""
-        positions = self.pipeline.text_encoder.config.max_position_embeddings
-        return int(min(self.pipeline.tokenizer.model_max_length, positions))
+    def family(self) -> Family:
+        """What is known about the class of the pipeline."""
+        return FAMILIES[type(self.pipeline).__name__]
 
     @property
-    def latent_channels(self) -> int:
-        """Channels of a latent."""
-        return int(self.pipeline.unet.config.in_channels)
+    def tokenizer(self) -> Any:
+        """The tokenizer of the text encoder that reads the longest prompts."""
+        parts = (getattr(self.pipeline, name, None) for name in ("tokenizer_3", "tokenizer_2", "tokenizer"))
+        return next(part for part in parts if part is not None)
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens of a prompt that the text encoder reads, begin and end tokens included."""
+        if self.family.tokens is None or (
+            hasattr(self.pipeline, "text_encoder_3") and not self.pipeline.text_encoder_3
+        ):
+            positions = self.pipeline.text_encoder.config.max_position_embeddings
+            return int(min(self.pipeline.tokenizer.model_max_length, positions))
+        return self.family.tokens - self.prefix_tokens
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens that the stock pipeline puts before each prompt."""
+        return len(self.tokenizer(prefix_of(self.pipeline), add_special_tokens=False).input_ids)
 
     @property
     def train_timesteps(self) -> int:
@@ -63,61 +79,99 @@ class Weights:
         """Pixels per latent, horizontally and vertically."""
         return int(self.pipeline.vae_scale_factor)
 
+    @property
+    def float32_latents(self) -> bool:
+        """Whether latents need more precision than the networks: with some schedules of UNets, float16 overflows."""
+        return self.dtype != torch.float32 and self.family.denoiser == "unet"
+
 
 def load(settings: Settings) -> Weights:
     """Find, check and load the weights: safetensors only, no code from the model's folder.
 
     Downloads a model of the hub unless the hub's cache has it. Raises UnsuitableModel if there are no weights, if they
-    have another revision than MODEL_REVISION, if they are incomplete, or if they are not Stable Diffusion 1.x, 2.x or
-    Turbo.
+    have another revision than MODEL_REVISION, if they are incomplete, or if their family is not in the table.
     """
     torch.set_num_threads(settings.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
-    device, dtype = choose_device(settings.device), settings.dtype
-    number = (torch.float16 if device.type == "cuda" else torch.float32) if dtype == "auto" else getattr(torch, dtype)
-    files = find_files(settings.model_id, settings.model_revision, number)
+    device = choose_device(settings.device)
+    files = find_files(settings.model_id, settings.model_revision, lambda family: _dtype(settings, device, family))
+    dtype = _dtype(settings, device, files.family)
     torch.backends.cudnn.deterministic = True
-    pipeline = _load_pipeline(files, number)
+    pipeline = _load_pipeline(files, dtype)
     if device.type == "cpu":
-        make_batch_invariant(pipeline.unet, pipeline.vae)
+        networks = (part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+        make_batch_invariant(*networks)
     checker = None
     if "safety_checker" in files.variants:
         checker = load_safety_checker(files.folder, files.model, files.variants["safety_checker"], device)
     named = (files.model, files.revision, files.folder, files.variants)
-    return Weights(pipeline.to(device), *named, device, number, checker)
+    return Weights(pipeline.to(device), *named, device, dtype, checker)
+
+
+def _dtype(settings: Settings, device: torch.device, family: Family) -> torch.dtype:
+    if settings.dtype == "auto":
+        return family.half if device.type == "cuda" else torch.float32
+    return getattr(torch, settings.dtype)  # type: ignore[no-any-return]
 
 
 def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
     """The parts in a pipeline, whose constructor corrects outdated configurations."""
     folder, model = files.folder, files.model
-    kinds = {part: files.index[part][1] for part in ("unet", "vae", "text_encoder", "tokenizer")}
-    libraries = {"unet": diffusers, "vae": diffusers, "text_encoder": transformers}
-    parts = {
-        part: load_network(getattr(library, kinds[part]), folder / part, model, dtype, files.variants[part])
-        for part, library in libraries.items()
-    }
+    own = files.index.get("scheduler")
+    parts: dict[str, Any] = {"scheduler": load_scheduler(folder, own, model, files.family.schedulers)}
+    for part in _loaded(files):
+        kind = class_of(*files.parts[part])
+        if part in files.variants:
+            needed = _dtype_of(part, files.family, folder, dtype)
+            parts[part] = load_network(kind, folder / part, model, needed, files.variants[part])
+        else:
+            parts[part] = _load_tokenizer(kind, folder / part, model)
     try:
-        tokenizer = getattr(transformers, kinds["tokenizer"]).from_pretrained(
-            folder / "tokenizer", local_files_only=True
-        )
-    except Exception as error:  # a broken file makes the library raise errors of any type
-        raise UnsuitableModel(
-            f"The tokenizer of {model} could not be loaded; the replica's log has the details."
-        ) from error
-    parts |= {"tokenizer": tokenizer, "scheduler": load_scheduler(folder, files.index.get("scheduler"), model)}
-    try:
-        pipeline = StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
+        pipeline = getattr(diffusers, files.kind)(**parts, **_pipeline_settings(files))
     except Exception as error:  # it reads fields of the configurations, which may be null
         raise UnsuitableModel(
             f"The parts of {model} could not be put together: a field in one of their configurations may be wrong or "
             "missing. The replica's log has the details."
         ) from error
     _check_configurations(pipeline, model)
-    _check_tokenizer(pipeline, model)
+    for part in _loaded(files):
+        if part not in files.variants:
+            _check_tokenizer(pipeline, part, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _load_tokenizer(kind: Any, folder: Path, model: str) -> Any:
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a broken file makes the library raise errors of any type
+        raise UnsuitableModel(
+            f"The {folder.name} of {model} could not be loaded; the replica's log has the details."
+        ) from error
+
+
+def _dtype_of(part: str, family: Family, folder: Path, dtype: torch.dtype) -> torch.dtype:
+    """The precision of one part. The VAE of SDXL overflows in float16 unless its configuration says otherwise."""
+    if (family.name, part, dtype) != ("SDXL", "vae", torch.float16):
+        return dtype
+    config = (folder / part / "config.json").read_text()
+    return dtype if json.loads(config).get("force_upcast") is False else torch.float32
+
+
+def _pipeline_settings(files: ModelFiles) -> dict[str, Any]:
+    """The arguments of the pipeline's constructor that are not loaded: fields of the index, and parts that it lacks."""
+    # The watermark of SDXL needs a package that is not installed, and is drawn over the picture.
+    fixed: dict[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
+    takes = inspect.signature(getattr(diffusers, files.kind).__init__).parameters
+    names = [name for name in takes if name not in ("self", "scheduler") and name not in _loaded(files)]
+    fields = {name: files.index[name] for name in names if name in files.index and name not in UNUSED_PARTS}
+    lacking = {name: None for name in names if name in (*UNUSED_PARTS, *OPTIONAL_PARTS)}
+    return fields | lacking | {name: value for name, value in fixed.items() if name in takes}
+
+
+def _loaded(files: ModelFiles) -> list[str]:
+    """The parts that the pipeline gets; the safety checker is apart."""
+    return [part for part in files.parts if part not in UNUSED_PARTS]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -135,7 +189,12 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def _check_configurations(pipeline: Any, model: str) -> None:
-    """Refuse parts that do not fit each other, or whose configuration lacks what this service reads."""
+    """Refuse parts of a UNet's pipeline that do not fit each other, or lack what this service reads.
+
+    Other pipelines are tried at warm-up.
+    """
+    if not hasattr(pipeline, "unet"):
+        return
     for part, fields in READ_FIELDS.items():
         for field in fields:
             if getattr(getattr(pipeline, part).config, field, None) is None:
@@ -146,29 +205,32 @@ def _check_configurations(pipeline: Any, model: str) -> None:
     if unet.in_channels != vae.latent_channels:
         channels = f"{unet.in_channels} channels, but its latents have {vae.latent_channels}"
         raise UnsuitableModel(f"The UNet of {model} takes {channels}. Models for inpainting are not supported.")
-    width = pipeline.text_encoder.config.hidden_size
+    encoders = [getattr(pipeline, part, None) for part in ("text_encoder", "text_encoder_2")]
+    width = sum(encoder.config.hidden_size for encoder in encoders if encoder)
     if unet.encoder_hid_dim is None and unet.cross_attention_dim != width:
         widths = f"{unet.cross_attention_dim} wide, but its text encoder returns {width}"
         raise UnsuitableModel(f"The UNet of {model} takes embeddings {widths}. Use parts of one model.")
-    if unet.addition_embed_type not in (None, "text"):
+    given = "text_time" if POOLED in FAMILIES[type(pipeline).__name__].returns else "text"
+    if unet.addition_embed_type not in (None, given):
         raise UnsuitableModel(f"{model} needs pooled embeddings ({unet.addition_embed_type}), which are not supported.")
 
 
-def _check_tokenizer(pipeline: Any, model: str) -> None:
-    """Refuse a tokenizer whose tokens are not those of the text encoder."""
-    tokens, known = pipeline.tokenizer.get_vocab(), pipeline.text_encoder.config.vocab_size
-    if not isinstance(pipeline.tokenizer.model_max_length, int | float):
+def _check_tokenizer(pipeline: Any, part: str, model: str) -> None:
+    """Refuse a tokenizer whose tokens are not those of its text encoder."""
+    tokenizer, encoder = getattr(pipeline, part), getattr(pipeline, part.replace("tokenizer", "text_encoder"))
+    tokens, known = tokenizer.get_vocab(), encoder.get_input_embeddings().num_embeddings
+    if not isinstance(tokenizer.model_max_length, int | float):
         raise UnsuitableModel(
             f"The model_max_length in the tokenizer_config.json of {model} is not a number. Complete the model's files."
         )
     # Without its files, the library makes a tokenizer for which all words are the same unknown one.
-    if tokens.keys() <= set(pipeline.tokenizer.all_special_tokens):
+    if tokens.keys() <= set(tokenizer.all_special_tokens):
         raise UnsuitableModel(
-            f"The tokenizer of {model} knows no words: it lacks tokenizer.json, or vocab.json and merges.txt. Complete "
+            f"The {part} of {model} knows no words: it lacks tokenizer.json, or vocab.json and merges.txt. Complete "
             "the model's files."
         )
     if max(tokens.values()) >= known:
         raise UnsuitableModel(
-            f"The tokenizer of {model} has {max(tokens.values()) + 1} tokens, but its text encoder knows {known}. Use "
+            f"The {part} of {model} has {max(tokens.values()) + 1} tokens, but its text encoder knows {known}. Use "
             "parts of one model."
         )

@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """diffusers' schedulers convert tensors in a way that a later NumPy will refuse; only diffusers can fix it."""
     ignored = [
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers",
+        "ignore:`FluxPosEmbed` is deprecated:FutureWarning",
         "ignore:__array_wrap__ must accept context and return_scalar:DeprecationWarning",
     ]
     for item in items:

@@ -142,8 +142,8 @@ def test_a_replica_that_cannot_become_ready_says_why(settings_for, tmp_path, fau
 @pytest.mark.parametrize(
     ("changes", "allowed"),
     [
-        ({"width": 33}, "multiple of 4 from 16 to 64"),
-        ({"height": 4096}, "multiple of 4 from 16 to 64"),
+        ({"width": 33}, "multiple of 8 from 16 to 64"),
+        ({"height": 4096}, "multiple of 8 from 16 to 64"),
         ({"num_inference_steps": 0}, "greater than or equal to 1"),
         ({"num_inference_steps": 999}, "from 1 to 100"),
         ({"num_inference_steps": 2.5}, "integer"),

@@ -89,7 +89,7 @@ def test_a_unet_without_sample_size_needs_sizes_in_a_card(whole, model_with, set
     with pytest.raises(UnsuitableModel, match=r"no sample_size.* set max_size in a model card"):
         derive_card(weights, {name: SIZES[name] for name in SIZES if name != "max_size"})
     card = derive_card(weights, SIZES)
-    assert (card.width, card.size_multiple) == (32, 4)
+    assert (card.width, card.size_multiple) == (32, 8)
 
 
 @pytest.mark.parametrize(

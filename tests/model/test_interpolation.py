@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from momalisa_model.interpolation import initial_latents, slerp
+from momalisa_model.interpolation import blend_masks, equal_generators, slerp
 
 numbers = st.floats(-30, 30, width=32)
 embeddings = arrays(np.float32, (4, 8), elements=numbers).map(torch.from_numpy)
@@ -71,16 +71,28 @@ def test_half_precision_embeddings_keep_their_dtype():
     assert same_bits(walked[2], end)
 
 
-def test_a_seed_decides_the_noise():
+def test_a_seed_decides_the_noise_of_all_frames():
     """Another seed is another walk; the same seed is the same walk on every machine."""
-    noise = initial_latents(7, 12, 4, 6)
-    assert noise.shape == (1, 12, 4, 6)
-    assert noise.dtype == torch.float32
-    assert torch.equal(noise, initial_latents(7, 12, 4, 6))
-    assert not torch.equal(noise, initial_latents(8, 12, 4, 6))
-    assert torch.equal(noise, torch.randn(1, 12, 4, 6, generator=torch.Generator().manual_seed(7)))
+    first, second = (torch.randn(4, generator=generator) for generator in equal_generators(7, 2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, torch.randn(4, generator=torch.Generator().manual_seed(7)))
+    assert not torch.equal(first, torch.randn(4, generator=equal_generators(8, 1)[0]))
 
 
 def test_the_largest_seed_is_accepted():
     """The contract allows seeds of 32 bits."""
-    assert initial_latents(2**32 - 1, 4, 2, 2).isfinite().all()
+    assert len(equal_generators(2**32 - 1, 3)) == 3
+
+
+def test_a_pooled_embedding_is_one_token_and_layers_are_apart():
+    """SDXL has one vector for the whole prompt, and Krea 2 one for each token and layer."""
+    start, end, along = torch.randn(2, 5, 3, 8)[0], torch.randn(5, 3, 8), torch.tensor([0.0, 0.3])
+    layered = slerp(start, end, along)
+    assert layered.shape == (2, 5, 3, 8)
+    assert same_bits(layered[1, 4, 2], slerp(start[4, 2], end[4, 2], along)[1])
+
+
+def test_a_token_of_either_prompt_counts_between_the_ends():
+    """The mask of a frame at an end is that of its prompt."""
+    start, end = torch.tensor([1, 1, 0]), torch.tensor([1, 0, 0])
+    assert blend_masks(start, end, torch.tensor([0.0, 0.5, 1.0])).tolist() == [[1, 1, 0], [1, 1, 0], [1, 0, 0]]

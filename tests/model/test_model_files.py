@@ -68,8 +68,8 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloade
     """Somebody tries MODEL_ID with a model of another family: gigabytes for one sentence."""
     folder = Path(shutil.copytree(models["plain"], tmp_path / "other"))
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    with hub_of(folder) as hub, pytest.raises(UnsuitableModel, match="someone/small is a FluxPipeline"):
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
+    with hub_of(folder) as hub, pytest.raises(UnsuitableModel, match="someone/small is a KandinskyPipeline"):
         load(settings_for("someone/small"))
     assert hub.downloaded == ["model_index.json"]
 
@@ -78,8 +78,8 @@ def test_a_folder_that_cannot_be_used_is_refused_before_it_is_hashed(models, tmp
     """The hash reads every byte of the weights. Here they cannot be read at all."""
     folder = Path(shutil.copytree(models["plain"], tmp_path / "other"))
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    with pytest.raises(UnsuitableModel, match="other is a FluxPipeline"):
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(UnsuitableModel, match="other is a KandinskyPipeline"):
         load(settings_for(str(folder), model_revision="f" * 64))
 
 

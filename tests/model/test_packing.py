@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from momalisa_model.cancellation import Cancelled
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import THREADS
 from momalisa_model.png import encode_png
 from momalisa_model.problems import NotANumber
-from momalisa_model.sampler import Cancelled
 from tests.support.model_server import wait_until
 
 pytestmark = pytest.mark.anyio

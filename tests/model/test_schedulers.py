@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import structlog
 
+from momalisa_model.families import NOISE
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.schedulers import OFFERED, failure
+from momalisa_model.schedulers import failure
 from momalisa_model.weights import load
 from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
@@ -67,7 +68,7 @@ def test_beta_sigmas_do_not_need_scipy(model_with, settings_for):
     with structlog.testing.capture_logs() as log:
         card = derive_card(load(settings_for(model_with("UniPCMultistepScheduler", use_beta_sigmas=True))))
     assert card.scheduler == "UniPC"
-    assert set(card.schedulers) == set(OFFERED)
+    assert set(card.schedulers) == set(NOISE)
     assert any("beta sigmas" in line["event"] for line in log)
 
 
@@ -98,5 +99,5 @@ def test_the_usual_configurations_work_with_every_offered_scheduler():
         {"timestep_spacing": "trailing", "interpolation_type": "linear", "prediction_type": "epsilon"},
     ]
     for config in usual:
-        failures = {name: failure(name, STABLE_DIFFUSION | config, [25, 100]) for name in (*OFFERED, "PNDM", "DEIS")}
+        failures = {name: failure(name, STABLE_DIFFUSION | config, [25, 100]) for name in (*NOISE, "PNDM", "DEIS")}
         assert not any(failures.values()), failures

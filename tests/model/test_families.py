@@ -1,0 +1,183 @@
+"""Every family of models, with random weights, against its own stock pipeline; and a frame's bits in every place."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from momalisa_model.cancellation import Cancelled
+from momalisa_model.families import FAMILIES, denoiser_of
+from momalisa_model.model_card import derive_card
+from momalisa_model.prompts import Leg, filled
+from momalisa_model.sampler import Sampler
+from momalisa_model.settings import Settings
+from momalisa_model.weights import load
+from momalisa_model.wire import Recipe
+from tests.support.small_families import SMALL_FAMILIES, small_family
+from tests.support.stock_pipeline import slerp
+
+MICRO_BATCH = 3
+SIZES = {"width": 64, "height": 32, "min_size": 32, "max_size": 64}
+START, END = "a red sunburst on yellow", "blue waves"
+GUIDANCE = {"z-image": 3.0, "krea-2": 3.0}
+
+
+@dataclass
+class Loaded:
+    """A family's small model as the service loads it, and as diffusers does."""
+
+    name: str
+    folder: Path
+    sampler: Sampler
+    recipe: Recipe
+    stock: Any
+
+    def leg(self, **changes: Any) -> Leg:
+        return self.sampler.encode(self.recipe.model_copy(update=changes))
+
+    def pictures(self, fractions: list[float], leg: Leg | None = None, **changes: Any) -> torch.Tensor:
+        recipe = self.recipe.model_copy(update=changes)
+        return self.sampler.pictures(recipe, leg or self.sampler.encode(recipe), fractions, lambda: False)
+
+    def stock_picture(self, **given: Any) -> np.ndarray:
+        """What `__call__` of the stock pipeline renders: (height, width, 3) in [0, 1]."""
+        takes = inspect.signature(self.stock.__call__).parameters
+        recipe, guidance = self.recipe, self.recipe.guidance_scale
+        settings = {"width": recipe.width, "height": recipe.height, "use_resolution_binning": False}
+        settings |= {"num_inference_steps": recipe.num_inference_steps, "output_type": "np"}
+        settings |= {"true_cfg_scale" if self.name == "qwen-image" else "guidance_scale": guidance}
+        settings |= {"generator": torch.Generator().manual_seed(recipe.seed)}
+        # The others use their default for an empty negative prompt.
+        settings |= {"negative_prompt": ""} if self.name == "qwen-image" else {}
+        settings |= given
+        return self.stock(**{name: value for name, value in settings.items() if name in takes}).images[0]
+
+
+def load_family(name: str, folder: Path) -> Loaded:
+    weights = load(Settings(model_id=str(folder), device="cpu", threads=1))
+    card = derive_card(weights, SIZES | {"micro_batch": MICRO_BATCH})
+    defaults = {field: getattr(card, field) for field in ("width", "height", "scheduler", "model", "revision")}
+    recipe = Recipe(
+        start=START,
+        end=END,
+        negative_prompt="",
+        seed=7,
+        num_inference_steps=2,
+        guidance_scale=GUIDANCE.get(name, 4.0),
+        **defaults,
+    )
+    stock = DiffusionPipeline.from_pretrained(folder)
+    stock.set_progress_bar_config(disable=True)
+    return Loaded(name, folder, Sampler(weights, card.micro_batch), recipe, stock)
+
+
+@pytest.fixture(scope="module")
+def family_named(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
+    """Each family is saved and loaded once."""
+    base, loaded = tmp_path_factory.mktemp("families"), {}
+
+    def named(name: str) -> Loaded:
+        if name not in loaded:
+            small_family(name).save_pretrained(base / name, safe_serialization=True)
+            loaded[name] = load_family(name, base / name)
+        return loaded[name]
+
+    return named
+
+
+@pytest.fixture(params=SMALL_FAMILIES)
+def family(request: pytest.FixtureRequest, family_named: Callable[[str], Loaded]) -> Loaded:
+    return family_named(request.param)
+
+
+def test_every_family_in_the_table_is_tested():
+    """A new line needs a small model."""
+    assert {type(small_family(name)).__name__ for name in SMALL_FAMILIES} == set(FAMILIES)
+
+
+def test_both_ends_equal_the_stock_pipeline(family):
+    """A stop is the picture that anybody else gets for its prompt."""
+    rendered = family.pictures([0.0, 1.0]).numpy()
+    for picture, prompt in zip(rendered, filled(family.sampler.weights, START, END), strict=True):
+        assert np.abs(picture - family.stock_picture(prompt=prompt)).max() <= 1e-5
+    assert np.abs(rendered[0] - rendered[1]).max() > 1e-4, "both ends look the same, so the test shows nothing"
+
+
+def test_the_middle_equals_the_stock_pipeline_with_interpolated_embeddings(family):
+    """Token by token and for the pooled embedding, interpolated independently of the code under test."""
+    leg = family.leg()
+    given: dict[str, Any] = {name: value[None] for name, value in leg.negative.items()}
+    for name, start in leg.start.items():
+        end, floating = leg.end[name], start.is_floating_point() and "mask" not in name
+        mixed = slerp(start.double().numpy(), end.double().numpy(), 0.5) if floating else np.maximum(start, end)
+        given[name] = torch.as_tensor(mixed).to(start.dtype)[None]
+    if family.name == "z-image":
+        given = {name: list(value) for name, value in given.items()}
+    (rendered,) = family.pictures([0.5], leg).numpy()
+    assert np.abs(rendered - family.stock_picture(**given, negative_prompt=None)).max() <= 1e-5
+
+
+def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(family):
+    """Frames are stored by recipe and fraction for ever, so they must be the same in every shard."""
+    leg = family.leg()
+    alone = family.pictures([0.3], leg)[0]
+    for place in range(MICRO_BATCH):
+        fractions = [0.05, 0.5, 0.9]
+        fractions[place] = 0.3
+        assert torch.equal(alone, family.pictures(fractions, leg)[place]), place
+
+
+def test_there_is_no_step_before_an_end(family):
+    """The prompts have different lengths: attention to further tokens must not begin all at once."""
+    almost_start, start, end = family.pictures([1e-6, 0.0, 1.0])
+    almost_end = family.pictures([1 - 1e-6])[0]
+    assert (almost_start - start).abs().max() <= 1e-5
+    assert (almost_end - end).abs().max() <= 1e-5
+
+
+def test_rendering_stops_between_two_passes_and_the_next_request_is_rendered(family):
+    """A disconnected caller must not use the device, and must leave nothing behind."""
+    leg, answers, passes = family.leg(), iter([False, True]), []
+    before = family.pictures([0.3], leg)
+    hook = denoiser_of(family.sampler.weights.pipeline).register_forward_hook(lambda *_: passes.append(1))
+    with pytest.raises(Cancelled):
+        family.sampler.pictures(family.recipe, leg, [0.3], lambda: next(answers))
+    hook.remove()
+    assert len(passes) == 1
+    assert torch.equal(before, family.pictures([0.3], leg))
+
+
+def test_high_pictures_are_rendered_too(family):
+    """The other tests render wide ones."""
+    assert family.pictures([0.5], width=32, height=64).shape == (1, 64, 32, 3)
+
+
+def test_another_process_renders_the_same_bits(family_named):
+    """Two replicas with equal fingerprints are interchangeable. One process for all families."""
+    script = "import sys; from tests.model.test_families import print_digests; print_digests(sys.argv[1:])"
+    folders = [str(family_named(name).folder) for name in SMALL_FAMILIES]
+    ended = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert re.findall("digest (.*)", ended.stdout) == [digest(family_named(name)) for name in SMALL_FAMILIES]
+
+
+def print_digests(folders: list[str]) -> None:
+    """In the other process: a digest of each family's frames."""
+    for folder in folders:
+        print("digest", digest(load_family(Path(folder).name, Path(folder))))
+
+
+def digest(family: Loaded) -> str:
+    return hashlib.sha256(family.pictures([0.3, 0.7]).numpy().tobytes()).hexdigest()
