@@ -21,6 +21,8 @@ MASK_OF_EMBEDS = "prompt_embeds_mask"
 # The schedulers, by name, that work with any model that predicts noise.
 NOISE = ("DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun")
 NO_BINNING: Mapping[str, Any] = {"use_resolution_binning": False}
+# Names that classes had in earlier versions of diffusers.
+FORMER_NAMES: Mapping[str, str] = {"Lumina2Text2ImgPipeline": "Lumina2Pipeline"}
 # Words in the name of a model that was distilled for few steps.
 FEW_STEP_WORDS = ("turbo", "lightning", "schnell", "hyper", "lcm")
 
@@ -93,10 +95,11 @@ FAMILIES: Mapping[str, Family] = {
 # fmt: on
 
 
-def family_of(kind: object, model: str) -> Family:
-    """The family of a pipeline class, by the class's name. Raises UnsuitableModel if it is not in the table."""
-    if family := FAMILIES.get(str(kind)):
-        return family
+def class_of_family(kind: object, model: str) -> str:
+    """The name of a pipeline class as a key of FAMILIES. Raises UnsuitableModel if it is not in the table."""
+    name = FORMER_NAMES.get(str(kind), str(kind))
+    if name in FAMILIES:
+        return name
     known = ", ".join(family.name for family in FAMILIES.values())
     raise UnsuitableModel(
         f"{model} is a {kind}, which is not supported. Use a model of one of these families: {known}."

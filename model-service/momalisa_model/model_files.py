@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
-from momalisa_model.families import FAMILIES, Family, family_of
+from momalisa_model.families import FAMILIES, Family, class_of_family
 from momalisa_model.problems import UnsuitableModel
 
 INDEX = "model_index.json"
@@ -145,8 +145,7 @@ def _read_index(folder: Path, model: str) -> dict[str, Any]:
         index = dict(json.loads((folder / INDEX).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
-    family_of(index.get("_class_name"), model)
-    return index
+    return index | {"_class_name": class_of_family(index.get("_class_name"), model)}
 
 
 def parts_of(index: Mapping[str, Any], model: str) -> dict[str, tuple[str, str]]:

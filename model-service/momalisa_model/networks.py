@@ -12,8 +12,8 @@ import torch
 from momalisa_model.problems import UnsuitableModel
 
 NAMED = 3
-# What a whole CLIP has beside its text encoder.
-UNUSED = re.compile(r"(vision_model|visual_projection|text_projection)\.|logit_scale$")
+# What a whole CLIP has beside its text encoder, and a whole language model beside the layers that are read.
+UNUSED = re.compile(r"(vision_model|visual_projection|text_projection|lm_head)\.|logit_scale$")
 
 
 def load_network(kind: Any, folder: Path, model: str, dtype: torch.dtype, variant: str | None) -> Any:

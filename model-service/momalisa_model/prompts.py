@@ -119,9 +119,12 @@ def _encoded(weights: Weights, prompt: str, **more: Any) -> dict[str, Tensor]:
 
 
 def _options(pipeline: Any) -> dict[str, Any]:
-    """The defaults of `__call__` for the options of encode_prompt, which has others for some of them."""
+    """The defaults of `__call__` for the options of encode_prompt, which has others for some of them.
+
+    Not clean_caption: whether it has an effect depends on packages that may be installed by chance.
+    """
     of_call = inspect.signature(pipeline.__call__).parameters
-    names = ("max_sequence_length", "complex_human_instruction", "clean_caption", "text_encoder_out_layers")
+    names = ("max_sequence_length", "complex_human_instruction", "text_encoder_out_layers")
     return {name: of_call[name].default for name in names if name in of_call}
 
 

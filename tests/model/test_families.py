@@ -18,7 +18,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from momalisa_model.cancellation import Cancelled
-from momalisa_model.families import FAMILIES, denoiser_of
+from momalisa_model.families import FAMILIES, class_of_family, denoiser_of
 from momalisa_model.model_card import derive_card
 from momalisa_model.prompts import Leg, filled
 from momalisa_model.sampler import Sampler
@@ -105,6 +105,11 @@ def family(request: pytest.FixtureRequest, family_named: Callable[[str], Loaded]
 def test_every_family_in_the_table_is_tested():
     """A new line needs a small model."""
     assert {type(small_family(name)).__name__ for name in SMALL_FAMILIES} == set(FAMILIES)
+
+
+def test_a_class_with_a_former_name_is_known():
+    """Lumina 2's own model_index.json has one."""
+    assert class_of_family("Lumina2Text2ImgPipeline", "lumina") == "Lumina2Pipeline"
 
 
 def test_both_ends_equal_the_stock_pipeline(family):
