@@ -30,6 +30,7 @@ from momalisa_api.walks.rounds import (
     nearest,
     next_layout,
     pictures_left,
+    round_of,
     with_growth,
 )
 from momalisa_api.walks.smoothness import Thumbnail, distance
@@ -128,6 +129,10 @@ def test_the_rounds_that_are_left_are_known_in_advance(frames, spacing, seed):
         have |= set(one.points)
     for number, left in enumerate(foretold):
         assert left == [count for count in rendered[number:] if count]
+    # Of four frames, the pictures that choose the seed are all.
+    total = len([count for count in rendered if count]) + (seed == "auto" and frames == 4)
+    assert [round_of(walk, one) for one in rounds] == [(number, total) for number in range(1, len(rounds) + 1)]
+    assert round_of(walk, layout) == (total, total)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ LOADED = """(frames) => {
 }"""
 
 
+# Counts the animation frames in which the player shows no picture.
+GAPS = """() => {
+  window.gaps = 0;
+  const look = () => {
+    const shown = document.querySelector("[aria-label='Current frame'] img");
+    if (!shown || !shown.complete && !shown.naturalWidth) window.gaps += 1;
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
 def fill_in(visitor, *stops):
     page = visitor.page
     for _ in stops[2:]:
@@ -93,15 +105,62 @@ def test_slots_fill_before_the_walk_is_done_and_out_of_order(visit, deployment):
 
 
 def test_an_even_walk_shows_probes_before_it_has_frames(visit, deployment):
-    """The first round takes a while; its pictures are shown in the meantime."""
+    """The first round takes a while; its pictures are shown in the meantime, faint, as others may replace them."""
     with deployment.holding(after=2):
         started = deployment.request_walk(start="a narrow spiral in maroon", end="tiles of circles", frames=13, steps=4)
         visitor = visit(f"/walks/{started['id']}")
         visitor.page.locator("li[data-kind='probe'] img.loaded").first.wait_for()
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(0)
-        expect(visitor.page.locator(".progress[data-state]")).to_contain_text("Finding even steps")
+        expect(visitor.page.locator(".progress[data-state]")).to_contain_text(" of 13 frames")
+        expect(visitor.page.locator("img.loaded.probe").first).to_have_css("opacity", "0.4")
     visitor.await_state("done")
     expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
+
+
+def test_an_even_walk_can_be_played_while_its_spacing_is_improved(visit, deployment):
+    """Its first round is a whole walk. The frames that replace it are shown without a gap."""
+    visitor = visit("/")
+    fill_in(visitor, "a broad spiral in olive", "squares in a ring")
+    with deployment.holding(after=7):
+        submit(visitor)
+        expect(visitor.page.locator(".progress[data-state]")).to_contain_text(
+            re.compile(r"^Improving the spacing: round [23] of 3 ·")
+        )
+        expect(visitor.page.locator("li[data-kind='probe'] img.loaded:not(.probe)")).to_have_count(13)
+        visitor.page.get_by_role("button", name="Play").click()
+        visitor.wait_for("() => document.querySelector('[type=range]').value > 1")
+        visitor.page.evaluate(GAPS)
+    visitor.await_state("done")
+    visitor.wait_for(LOADED, 13)
+    expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(13)
+    assert visitor.page.evaluate("window.gaps") == 0
+    visitor.assert_no_layout_shift()
+
+
+def test_spacing_and_effort_are_chosen_by_keyboard_and_explained(visit):
+    """What was chosen is requested, kept when the visitor comes back, and named on the walk's page."""
+    visitor = visit("/")
+    page = visitor.page
+    fill_in(visitor, "a grid of hearts", "a grid of moons")
+    spacing, effort = (page.get_by_role("group", name=name) for name in ("Spacing", "Effort"))
+    spacing.get_by_label("Even", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(spacing.get_by_label("Uniform", exact=True)).to_be_checked()
+    expect(spacing).to_have_accessible_description("Equal steps between the prompts. The pictures may jump.")
+    expect(effort).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+    expect(effort.get_by_label("Balanced", exact=True)).to_be_checked()
+    effort.get_by_label("Balanced", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(effort).to_have_accessible_description("Twice as many pictures, for the most even steps.")
+    page.reload()
+    expect(effort.get_by_label("Best", exact=True)).to_be_checked()
+    with page.expect_request("**/api/v1/walks") as sent:
+        submit(visitor)
+    assert sent.value.post_data_json["effort"] == "best"
+    expect(page.get_by_text("13, even spacing (best)")).to_be_visible()
+    page.go_back()
+    expect(effort.get_by_label("Best", exact=True)).to_be_checked()
 
 
 def test_a_walk_can_have_five_stops(visit, deployment):

@@ -76,6 +76,17 @@ def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
     return [after - before for before, after in pairwise([known, *(size for size in sizes if size > known)])]
 
 
+def round_of(spec: WalkSpec, layout: Layout) -> tuple[int, int]:
+    """The number of a round, counted from 1, and the number of rounds that the walk needs at most.
+
+    Only walks of even spacing, and those that choose their seed, need more than one.
+    """
+    rounds = (spec.seed == AUTO) + len({max(spec.legs) + 1, *_sizes(max(spec.legs) + 1, layout.growth)})
+    later = len(pictures_left(spec, layout, ())) - 1
+    # Rounds that an older release began have no growth yet.
+    return max(1, rounds - later), rounds
+
+
 def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None) -> int:
     """The number of pictures that a walk may render: what it counts for in quotas and in the queue.
 

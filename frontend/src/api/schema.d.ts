@@ -505,6 +505,12 @@ export interface components {
         ModelResource: {
             /** @description The model card. */
             card: components["schemas"]["ModelCard"];
+            /**
+             * Effort
+             * @description The effort for even walks whose request does not say it.
+             * @enum {string}
+             */
+            effort: "fast" | "balanced" | "best";
             /** @description The replicas that render with the model. */
             replicas: components["schemas"]["ReplicasResource"];
         };
@@ -736,6 +742,8 @@ export interface components {
          *         20
          *       ],
          *       "probes": [],
+         *       "round": 1,
+         *       "rounds": 1,
          *       "films": {},
          *       "warnings": [],
          *       "smoothness": null,
@@ -782,6 +790,16 @@ export interface components {
              * @description Pictures to show while the spacing of an even walk is being found; empty afterwards.
              */
             probes: components["schemas"]["ProbeResource"][];
+            /**
+             * Round
+             * @description The round that is rendered, counted from 1; null before it is planned. An even walk needs several.
+             */
+            round: number | null;
+            /**
+             * Rounds
+             * @description The number of rounds that the walk needs at most; null like `round`.
+             */
+            rounds: number | null;
             /**
              * Films
              * @description URLs of the finished films, by name.

@@ -6,8 +6,24 @@ export const MAX_STOPS = 8;
 export const FRAME_COUNTS = [13, 25, 49, 61] as const;
 const MAX_SEED = 2 ** 32 - 1;
 
-const SPACINGS: readonly string[] = ["even", "uniform", "ease"] satisfies WalkSpec["spacing"][];
-const EFFORTS: readonly string[] = ["fast", "balanced", "best"] satisfies WalkSpec["effort"][];
+interface Choice<T> {
+  value: T;
+  label: string;
+  /** What it does. */
+  hint: string;
+}
+
+export const SPACINGS: readonly Choice<WalkSpec["spacing"]>[] = [
+  { value: "even", label: "Even", hint: "Every step looks equally large." },
+  { value: "uniform", label: "Uniform", hint: "Equal steps between the prompts. The pictures may jump." },
+  { value: "ease", label: "Ease", hint: "Like uniform, but slower near the stops." },
+];
+
+export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
+  { value: "fast", label: "Fast", hint: "One more round of pictures after the first." },
+  { value: "balanced", label: "Balanced", hint: "Up to two more rounds, for steps that are more even." },
+  { value: "best", label: "Best", hint: "Twice as many pictures, for the most even steps." },
+];
 
 /** What a walk is made with beyond the fields of the form; what is missing comes from the model card. */
 export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision">>;
@@ -20,8 +36,8 @@ const SETTINGS: Record<keyof Settings, (text: string) => string | number | boole
   guidance_scale: numberOf,
   scheduler: (text) => text,
   negative_prompt: (text) => text,
-  spacing: (text) => (SPACINGS.includes(text) ? text : undefined),
-  effort: (text) => (EFFORTS.includes(text) ? text : undefined),
+  spacing: (text) => SPACINGS.find(({ value }) => value === text)?.value,
+  effort: (text) => EFFORTS.find(({ value }) => value === text)?.value,
   frame_ms: numberOf,
   gif_there_and_back: flagOf,
   mp4_there_and_back: flagOf,

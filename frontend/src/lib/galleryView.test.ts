@@ -76,7 +76,7 @@ test("the card of a walk in progress shows its first ready frame, else a probe, 
   const started = walk("a", { ...empty, state: "rendering", frames_ready: [5, 0] });
   expect(cardOf(started)).toEqual({ picture: "/api/v1/walks/a/frames/5.png", preview: null, status: "2 of 25 frames" });
   const probed = walk("a", { ...empty, state: "rendering", probes: [{ frame: 12, url: "/p.png" }] });
-  expect(cardOf(probed)).toMatchObject({ picture: "/p.png", status: "0 of 25 frames" });
+  expect(cardOf(probed)).toMatchObject({ picture: "/p.png", status: "1 of 25 frames" });
   expect(cardOf(walk("a", { ...empty, state: "waiting", queue_position: 4 }))).toEqual({
     picture: null,
     preview: null,

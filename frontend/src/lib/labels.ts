@@ -34,22 +34,19 @@ export function dayOf(iso: string, zone?: string): string {
   );
 }
 
-/** Each spacing in words. */
-export const SPACING_NAMES: Readonly<Record<WalkSpec["spacing"], string>> = {
-  even: "visually even steps",
-  uniform: "uniform steps",
-  ease: "slower near stops",
-};
+/** The frames of a walk and how they are spaced; the effort only if it is not the usual one. */
+export function framesText({ frames, spacing, effort }: Pick<WalkSpec, "frames" | "spacing" | "effort">): string {
+  return `${String(frames)}, ${spacing} spacing${effort === "balanced" ? "" : ` (${effort})`}`;
+}
 
-/** Settings in words, the most important first; "" without any. */
+/** Settings that the form has no fields for, the most important first; "" without any. */
 export function settingsText(settings: Settings): string {
-  const { width, height, steps, guidance_scale: guidance, scheduler, negative_prompt: not, spacing, frame_ms: ms } = settings;
+  const { width, height, steps, guidance_scale: guidance, scheduler, negative_prompt: not, frame_ms: ms } = settings;
   const parts = [
     width !== undefined && height !== undefined && `${String(width)} × ${String(height)} px`,
     steps !== undefined && `${String(steps)} denoising steps`,
     guidance !== undefined && `guidance ${String(guidance)}`,
     scheduler,
-    spacing && SPACING_NAMES[spacing],
     not && `without “${not.replace(DIRECTION_CONTROLS, "")}”`,
     ms !== undefined && `${String(ms)} ms per frame`,
   ];

@@ -35,8 +35,14 @@ test("a waiting walk shows its position in the queue, or that a GPU is starting"
   expect(progressOf(walk({ frames_ready: range(3), replicas_awake: 0 }))).toBe(starting);
 });
 
-test("an even walk without frames is finding its steps, or its seed", () => {
-  expect(progressOf(walk({}, "even"))).toBe("Finding even steps · 3 replicas");
+test("an even walk is improved once its first round is a whole walk, and before that it may choose its seed", () => {
+  const probes = (count: number) => range(count).map((frame) => ({ frame, url: "" }));
+  expect(progressOf(walk({ probes: probes(14), round: 1, rounds: 3 }, "even"))).toBe("14 of 25 frames · 3 replicas");
+  expect(progressOf(walk({ probes: probes(25), round: 2, rounds: 3, seconds_left: 6 }, "even"))).toBe(
+    "Improving the spacing: round 2 of 3 · 3 replicas · about 6 s left",
+  );
+  expect(progressOf(walk({ frames_ready: range(25), round: 3, rounds: 3 }, "even"))).toBe("25 of 25 frames · 3 replicas");
+  expect(progressOf(walk({ state: "cancelled", probes: probes(25) }, "even"))).toBe("Cancelled after 25 of 25 frames");
   expect(progressOf(walk({ seed: null }, "even"))).toBe("Choosing the smoothest seed · 3 replicas");
   expect(progressOf(walk({}))).toBe("0 of 25 frames · 3 replicas");
 });

@@ -4,8 +4,10 @@ import type { Walk } from "../api/client";
 
 type Progress = Pick<
   Walk,
-  "state" | "spec" | "seed" | "frames_ready" | "probes" | "queue_position" | "replicas_awake" | "seconds_left"
+  "state" | "spec" | "seed" | "frames_ready" | "probes" | "round" | "rounds" | "queue_position" | "replicas_awake" | "seconds_left"
 >;
+
+type Pictures = Pick<Walk, "frames_ready" | "probes" | "spec">;
 
 export const ENDED: readonly Walk["state"][] = ["done", "failed", "cancelled"];
 
@@ -46,8 +48,7 @@ export function progressOf(walk: Progress): string {
   }
   if (walk.replicas_awake === 0) return "Starting a GPU: this takes a few minutes";
   if (walk.state === "waiting") return queueText(walk.queue_position);
-  const probing = walk.frames_ready.length === 0 && (walk.seed === null || walk.spec.spacing === "even");
-  const parts = [probing ? probingText(walk.seed) : frameCountOf(walk), counted(walk.replicas_awake, "replica")];
+  const parts = [stepOf(walk), counted(walk.replicas_awake, "replica")];
   if (walk.seconds_left) parts.push(`${roughly(walk.seconds_left)} left`);
   return parts.join(" · ");
 }
@@ -57,23 +58,31 @@ export function queueText(position: number | null): string {
   return position === null || position <= 1 ? "Next in the queue" : `${ordinal(position)} in the queue`;
 }
 
-function probingText(seed: number | null): string {
-  return seed === null ? "Choosing the smoothest seed" : "Finding even steps";
+/** What is being rendered: the seeds to choose from, the frames, or more pictures to choose better frames from. */
+function stepOf(walk: Progress): string {
+  if (walk.seed === null) return "Choosing the smoothest seed";
+  if (picturesOf(walk) < walk.spec.frames || !walk.probes.length) return frameCountOf(walk);
+  return `Improving the spacing: round ${String(walk.round)} of ${String(walk.rounds)}`;
 }
 
 /** "14 of 25 frames". */
-export function frameCountOf({ frames_ready: ready, spec }: Pick<Walk, "frames_ready" | "spec">): string {
-  return `${String(ready.length)} of ${counted(spec.frames, "frame")}`;
+export function frameCountOf(walk: Pictures): string {
+  return `${String(picturesOf(walk))} of ${counted(walk.spec.frames, "frame")}`;
 }
 
-/** Which quarter of its frames a walk has reached, 0 to 4. Four only once it is done. */
-export function quarterOf(walk: Pick<Walk, "state" | "frames_ready" | "spec">): number {
+/** How many slots have a picture: a frame, or a probe before it is known which frames are best. */
+function picturesOf({ frames_ready: ready, probes }: Pictures): number {
+  return Math.max(ready.length, probes.length);
+}
+
+/** Which quarter of its pictures a walk has reached, 0 to 4. Four only once it is done. */
+export function quarterOf(walk: Pictures & Pick<Walk, "state">): number {
   if (walk.state === "done") return 4;
-  return Math.min(3, Math.floor((4 * walk.frames_ready.length) / walk.spec.frames));
+  return Math.min(3, Math.floor((4 * picturesOf(walk)) / walk.spec.frames));
 }
 
 /** The announcement at each quarter, and at the end of a walk that was not finished. */
-export function announcementOf(walk: Pick<Walk, "state" | "frames_ready" | "spec">): string {
+export function announcementOf(walk: Pictures & Pick<Walk, "state">): string {
   if (walk.state === "failed") return "The walk failed.";
   if (walk.state === "cancelled") return "The walk was cancelled.";
   const quarter = quarterOf(walk);

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from momalisa_api.problems import CatalogueUnavailable, Invalid, UnknownKey
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.spec import Effort
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import Prompt
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller
-from momalisa_api.web.routes.deps import CardDep, GalleryDep, WorkersDep
+from momalisa_api.web.routes.deps import CardDep, GalleryDep, SettingsDep, WorkersDep
 from momalisa_api.web.routes.schemas import GalleryPage, ReplicasResource, WalkViewsDep
 
 router = APIRouter(tags=["gallery"])
@@ -22,6 +23,7 @@ class ModelResource(BaseModel):
     """The model of this deployment and its replicas."""
 
     card: ModelCard = Field(description="The model card.")
+    effort: Effort = Field(description="The effort for even walks whose request does not say it.")
     replicas: ReplicasResource = Field(description="The replicas that render with the model.")
 
 
@@ -54,10 +56,10 @@ async def list_walks(
 
 
 @router.get("/model", summary="Get the model")
-async def get_model(card: CardDep, workers: WorkersDep) -> ModelResource:
+async def get_model(card: CardDep, settings: SettingsDep, workers: WorkersDep) -> ModelResource:
     """Get the model card: what the model is, what it paints well, and its limits."""
     try:
         awake = (await workers.fleet_status()).awake
     except CatalogueUnavailable:
         awake = None
-    return ModelResource(card=card, replicas=ReplicasResource(awake=awake))
+    return ModelResource(card=card, effort=settings.effort, replicas=ReplicasResource(awake=awake))

@@ -13,7 +13,7 @@ from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.rounds import nearest, pictures_left, with_growth
+from momalisa_api.walks.rounds import nearest, pictures_left, round_of, with_growth
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
@@ -47,6 +47,8 @@ EXAMPLE: JsonDict = {
     "seed": 7,
     "frames_ready": [0, 5, 10, 15, 20],
     "probes": [],
+    "round": 1,
+    "rounds": 1,
     "films": {},
     "warnings": [],
     "smoothness": None,
@@ -83,6 +85,10 @@ class WalkResource(BaseModel):
     probes: list[ProbeResource] = Field(
         description="Pictures to show while the spacing of an even walk is being found; empty afterwards."
     )
+    round: int | None = Field(
+        description="The round that is rendered, counted from 1; null before it is planned. An even walk needs several."
+    )
+    rounds: int | None = Field(description="The number of rounds that the walk needs at most; null like `round`.")
     films: dict[str, str] = Field(description="URLs of the finished films, by name.")
     warnings: list[str] = Field(
         description="Warnings for the visitor, such as a truncated prompt or why the walk is unlisted."
@@ -163,6 +169,7 @@ WalkViewsDep = Annotated[WalkViews, Depends(_views)]
 
 
 def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
+    number, rounds = round_of(walk.spec, walk.layout) if walk.planned else (None, None)
     return WalkResource(
         id=walk.id,
         url=walk_url(walk.id),
@@ -172,6 +179,8 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         seed=walk.seed,
         frames_ready=sorted(walk.frames_ready),
         probes=_probes(walk),
+        round=number,
+        rounds=rounds,
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
