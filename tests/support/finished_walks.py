@@ -99,6 +99,7 @@ def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
         frames=frames,
         seed=seed,
         spacing="uniform",
+        effort="balanced",
         negative_prompt=card.negative_prompt,
         width=SIDE_PX,
         height=SIDE_PX,
