@@ -129,8 +129,7 @@ def test_the_rounds_that_are_left_are_known_in_advance(frames, spacing, seed):
         have |= set(one.points)
     for number, left in enumerate(foretold):
         assert left == [count for count in rendered[number:] if count]
-    # Of four frames, the pictures that choose the seed are all.
-    total = len([count for count in rendered if count]) + (seed == "auto" and frames == 4)
+    total = len([count for count in rendered if count])
     assert [round_of(walk, one) for one in rounds] == [(number, total) for number in range(1, len(rounds) + 1)]
     assert round_of(walk, layout) == (total, total)
 

@@ -27,7 +27,7 @@ LOADED = """(frames) => {
 }"""
 
 
-# Counts the animation frames in which the player has no picture; browsers show the one before until a new one is loaded.
+# Counts the animation frames in which the player has no picture. Browsers show the one before until one is loaded.
 GAPS = """() => {
   window.gaps = 0;
   const look = () => {

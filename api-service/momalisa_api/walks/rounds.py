@@ -81,7 +81,9 @@ def round_of(spec: WalkSpec, layout: Layout) -> tuple[int, int]:
 
     Only walks of even spacing, and those that choose their seed, need more than one.
     """
-    rounds = (spec.seed == AUTO) + len({max(spec.legs) + 1, *_sizes(max(spec.legs) + 1, layout.growth)})
+    frames = max(spec.legs) + 1
+    tried = len(sample_fractions(frames)) if spec.seed == AUTO else 0
+    rounds = bool(tried) + len({size for size in (frames, *_sizes(frames, layout.growth)) if size > tried})
     later = len(pictures_left(spec, layout, ())) - 1
     # Rounds that an older release began have no growth yet.
     return max(1, rounds - later), rounds
