@@ -22,9 +22,11 @@ SPEC = {
     "version": SPEC_VERSION,
     "seed": 7,
     "fractions": [0.0, 0.5, 1.0],
+    "early_legs": [1],
     "fingerprints": ["0" * 16],
     "smoothness": None,
 }
+FACTS = ("fractions", "early_legs", "fingerprints", "smoothness")
 TEXT = json.dumps(SPEC)
 KINDS = ("walk.gif", "poster.webp", "poster.jpg", "walk.mp4", "preview.mp4")
 
@@ -108,7 +110,7 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
         code = run(str(film(tmp_path / "walk.mp4")), "--url", url, "--out", str(tmp_path / "again.gif"))
     assert code == 0
     [request] = requests
-    others = ("version", "model", "revision", "fractions", "fingerprints", "smoothness")
+    others = ("version", "model", "revision", "guidance_interval", *FACTS)
     decided = {name: value for name, value in SPEC.items() if name not in others}
     assert request == decided
     assert WalkRequest.model_validate(request).named_stops == tuple(SPEC["stops"])
@@ -129,8 +131,7 @@ def test_show_prints_the_spec_and_needs_no_server(tmp_path, capsys):
     """What was this walk?"""
     assert run(str(film(tmp_path / "walk.gif")), "--show", "--url", "http://127.0.0.1:9") == 0
     shown = json.loads(capsys.readouterr().out)
-    facts = ("version", "fractions", "fingerprints", "smoothness")
-    assert shown == {name: value for name, value in SPEC.items() if name not in facts}
+    assert shown == {name: value for name, value in SPEC.items() if name not in ("version", *FACTS)}
 
 
 def test_a_film_of_the_first_releases_is_of_a_uniform_walk(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import Replica
-from momalisa_api.fleet.wire import RenderedFrame
+from momalisa_api.fleet.wire import EARLY_BLEND, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import Shard, plan_shards
+from momalisa_api.walks.spec import Frame, Shard, plan_shards
 from tests.support.factories import CARD, FakeFleet, frames_of, painted, spec
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +39,12 @@ async def awake(replicas: Fleet, count: int) -> None:
     """Wait until this many replicas can take work."""
     with anyio.fail_after(10):
         while replicas.awake < count:
+            await anyio.sleep(0.01)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
             await anyio.sleep(0.01)
 
 
@@ -120,6 +126,21 @@ async def test_a_replica_with_another_card_gets_no_work(fleet):
         assert await collect_all(replicas) == ALL
         assert replicas.awake == 1
     assert other.render_calls == []
+
+
+async def test_a_recipe_with_the_early_blend_goes_only_to_replicas_that_offer_it(fleet):
+    """An older one would refuse it, as an idle replica, for a late shard, and as the only one that is awake."""
+    old, new = fleet.add(), fleet.add(features=(EARLY_BLEND,), frame_s=0.02)
+    shards = plan_shards(WALK.id, [Frame(WALK.recipes(0, "early")[0], fraction) for fraction in ALL], 4)
+    async with dispatching(fleet, backups=True, first_guess_s=0.01) as replicas:
+        await awake(replicas, 2)
+        assert replicas.features == frozenset()
+        assert await collect_all(replicas, shards) == ALL
+        old.reachable = False
+        await until(lambda: replicas.awake == 1)
+        assert replicas.features == {EARLY_BLEND}
+    assert not old.render_calls
+    assert len(new.render_calls) == len(shards)
 
 
 async def test_cards_that_differ_only_in_their_texts_agree(fleet):

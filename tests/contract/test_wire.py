@@ -19,8 +19,18 @@ def test_a_replica_reads_the_requests_of_the_api():
     read = model.RenderRequest.model_validate_json(body)
     assert read.recipe.num_inference_steps == walk.steps
     assert list(read.fractions) == [0.0, 0.1, 1.0]
-    recipe = read.recipe.model_dump(exclude={"num_inference_steps", "guidance_interval", "blend"})
+    recipe = read.recipe.model_dump(exclude={"num_inference_steps"})
     assert recipe == walk.recipes(2**32 - 1)[0].model_dump(exclude={"steps"})
+
+
+def test_a_replica_reads_the_later_fields_of_recipes_and_gets_none_that_say_nothing():
+    """Replicas of older releases refuse unknown fields: they get only recipes that they understand."""
+    [plain] = spec().recipes(0)
+    later = plain.model_copy(update={"blend": "early", "guidance_interval": (0.25, 1.0)})
+    bodies = [api.render_request(recipe, [0.5]) for recipe in (plain, later)]
+    assert not {"blend", "guidance_interval"} & bodies[0]["recipe"].keys()
+    read = model.RenderRequest.model_validate_json(json.dumps(bodies[1])).recipe
+    assert (read.blend, read.guidance_interval) == ("early", (0.25, 1.0))
 
 
 def test_fractions_are_transferred_in_both_directions_bit_for_bit():
@@ -67,8 +77,11 @@ def test_both_services_read_the_same_model_card():
     of_model = model.ModelCard.model_validate_json(json.dumps(card))
     of_api = ModelCard.model_validate_json(of_model.model_dump_json())
     assert of_api == ModelCard.model_validate(card)
-    answer = model.ModelAnswer(card=of_model, fingerprint="f" * 16, made_of={"threads": 1})
-    assert api.ModelAnswer.model_validate_json(answer.model_dump_json()).card == of_api
+    answer = model.ModelAnswer(
+        card=of_model, fingerprint="f" * 16, made_of={"threads": 1}, features=(model.EARLY_BLEND,)
+    )
+    read = api.ModelAnswer.model_validate_json(answer.model_dump_json())
+    assert (read.card, read.features) == (of_api, (api.EARLY_BLEND,))
 
 
 def test_the_api_and_the_replica_have_the_same_limits():

@@ -72,6 +72,7 @@ class FakeReplica:
 
     card: dict[str, Any] = field(default_factory=lambda: dict(CARD))
     fingerprint: str = "0" * 16
+    features: tuple[str, ...] = ()
     ready: bool = True
     reachable: bool = True
     frame_s: float = 0.0
@@ -100,7 +101,9 @@ class FakeReplica:
                 self.readiness_checks += 1
                 return httpx.Response(200 if self.ready else 503, text=self.reason)
             case "/v1/model":
-                return httpx.Response(200, json={"card": self.card, "fingerprint": self.fingerprint, "made_of": {}})
+                features = {"features": self.features} if self.features else {}
+                answer = {"card": self.card, "fingerprint": self.fingerprint, "made_of": {}, **features}
+                return httpx.Response(200, json=answer)
             case "/v1/render":
                 return self._render(json.loads(request.content))
         return httpx.Response(404)

@@ -8,7 +8,7 @@ from momalisa_api.cli.walk_options import OF_SPEC
 from momalisa_api.films.metadata import NoSpec, read_spec
 from momalisa_api.walks.spec import read_forward
 
-NOT_OF_THE_SPEC: Final = ("version", "fractions", "fingerprints", "smoothness")
+NOT_OF_THE_SPEC: Final = ("version", "fractions", "early_legs", "fingerprints", "smoothness")
 
 
 def spec_of(film: Path) -> dict[str, Any]:

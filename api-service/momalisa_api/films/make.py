@@ -48,8 +48,9 @@ async def make_films(read: Read, walk: Walk, folder: Path, store: Callable[[Path
     """Make all films of a walk that this installation can make.
 
     read: returns the PNG of a frame. store: called with each film, several at a time. The smoothness is in every film's
-    metadata, with the walk's spec and its version, seed, fractions, and the fingerprints of its frames (null: unknown).
-    Raises ValueError for unreadable frames, and what the functions raise; then no thread is left, and no file.
+    metadata, with the walk's spec and its version, seed, fractions, legs with the early blend, and the fingerprints of
+    its frames (null: unknown). Raises ValueError for unreadable frames, and what the functions raise; then no thread is
+    left, and no file.
     """
     filming = _Filming(read, walk, folder, store)
     try:
@@ -69,6 +70,7 @@ class _Filming:
             "version": version,
             "seed": walk.seed,
             "fractions": [point.fraction for point in walk.layout.points],
+            "early_legs": walk.early_legs,
             "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
         }
         room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)

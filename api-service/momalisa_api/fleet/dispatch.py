@@ -28,6 +28,7 @@ WEIGHT_OF_THE_NEWEST: Final = 0.3
 MAX_BLAMED: Final = 2
 
 RenderEvent = Head | RenderedFrame
+Kind = tuple[str, tuple[str, ...]]
 
 
 @dataclass(eq=False)
@@ -46,6 +47,11 @@ class ReplicaSlot:
     blamed: int = 0
     left_out: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    @property
+    def kind(self) -> Kind:
+        """What decides which tasks the replica suits, if it has lost none."""
+        return self.replica.fingerprint, self.replica.features
 
     def finished(self, seconds: float) -> None:
         """Record how long a shard took, as a moving average: a replica may become slower or faster."""
@@ -192,35 +198,38 @@ class ShardQueue:
             self.fit_changed()
 
     def suits(self, task: ShardTask, slot: ReplicaSlot) -> bool:
-        """Whether a slot may run a task: no other fit slot suits the task better."""
-        rank = task.rank(slot)
-        return not any(rank) or rank <= min(map(task.rank, self._fit()), default=rank)
+        """Whether a slot may run a task: its replica can render it, and no other fit slot suits the task better."""
+        if not slot.replica.can_render(task.recipe):
+            return False
+        rank, able = task.rank(slot), [other for other in self._fit() if other.replica.can_render(task.recipe)]
+        return not any(rank) or rank <= min(map(task.rank, able), default=rank)
 
     def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """The first task in the queue that a slot may run."""
-        unsuited = set[str | None]()
+        unsuited = set[tuple[str | None, str]]()
         for task in self._waiting:
-            # Tasks that nobody has lost differ only in their fingerprints.
-            if task.losses or task.fingerprint not in unsuited:
+            # Tasks that nobody has lost differ only in these.
+            needs = task.fingerprint, task.recipe.blend
+            if task.losses or needs not in unsuited:
                 if self.suits(task, slot):
                     return task
-                unsuited.add(task.fingerprint)
+                unsuited.add(needs)
         return None
 
     def _offer(self) -> None:
         """Wake idle slots for the waiting tasks, one for each."""
-        left, unsuited = len(self._waiting), set[str]()
+        left, unsuited = len(self._waiting), set[Kind]()
         alike = not any(task.losses for task in self._waiting)
         for slot in list(self._idle):
             if not left:
                 return
-            if slot.replica.fingerprint in unsuited:
+            if slot.kind in unsuited:
                 continue
             if self._first_for(slot):
                 self._idle.pop(slot).set()
                 left -= 1
             elif alike:
-                unsuited.add(slot.replica.fingerprint)
+                unsuited.add(slot.kind)
 
     def _late_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """A late task that this slot would finish clearly sooner than the slot that runs it."""
@@ -230,19 +239,19 @@ class ShardQueue:
         return next(late, None)
 
     def _late_for_any(self) -> list[ShardTask]:
-        """Tasks that are late for the fastest slot of a fingerprint: one look for all idle slots."""
+        """Tasks that are late for the fastest of replicas that are alike: one look for all idle slots."""
         now = anyio.current_time()
         if now >= self._looked_at + LATE_CHECK_S / 2:
-            fastest: dict[str, ReplicaSlot] = {}
+            fastest: dict[Kind, ReplicaSlot] = {}
             for slot in sorted(self._fit(), key=lambda slot: slot.shard_s or self._first_guess_s):
-                fastest.setdefault(slot.replica.fingerprint, slot)
+                fastest.setdefault(slot.kind, slot)
             self._looked_at = now
             self._late = [task for task in self._running if any(self._is_late(task, one) for one in fastest.values())]
         return self._late
 
     def _is_late(self, task: ShardTask, slot: ReplicaSlot) -> bool:
         """Whether a slot would finish a task that runs clearly sooner than the slot that runs it."""
-        if len(task.runs) != 1 or task.over:
+        if len(task.runs) != 1 or task.over or not slot.replica.can_render(task.recipe):
             return False
         [(holder, run)] = task.runs.items()
         matches = task.matches(slot)
@@ -256,7 +265,8 @@ class ShardQueue:
 
     def _has_other(self, task: ShardTask, holder: ReplicaSlot) -> bool:
         """Whether another fit slot has the fingerprint of a task that runs."""
-        return any(task.matches(slot) and slot is not holder and slot not in task.losses for slot in self._fit())
+        able = [slot for slot in self._fit() if slot.replica.can_render(task.recipe) and slot is not holder]
+        return any(task.matches(slot) and slot not in task.losses for slot in able)
 
     def fit_changed(self) -> None:
         """Have all idle slots look for a task again, since another slot has become fit or unfit."""

@@ -95,6 +95,12 @@ class Fleet:
         return len(self._slots)
 
     @property
+    def features(self) -> frozenset[str]:
+        """What all replicas that can take work can render beyond the first release of the contract."""
+        offered = [frozenset(slot.replica.features) for slot in self._fit()]
+        return frozenset.intersection(*offered) if offered else frozenset()
+
+    @property
     def shard_s(self) -> float | None:
         """Seconds that a shard takes at present, averaged over the fleet; None before the first."""
         measured = [slot.shard_s for slot in self._slots.values() if slot.shard_s is not None]

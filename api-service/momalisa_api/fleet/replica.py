@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from momalisa_api.fleet.wire import (
+    EARLY_BLEND,
     MODEL_PATH,
     READY_PATH,
     RENDER_PATH,
@@ -74,8 +75,9 @@ class Replica:
         self._card = card
         self._readers = readers or anyio.CapacityLimiter(READERS)
         self._logged: str | None = None
-        # As the replica told it last.
+        # As the replica told them last. features: what it renders beyond the first release of the contract.
         self.fingerprint = UNKNOWN
+        self.features: tuple[str, ...] = ()
 
     async def is_fit(self) -> bool:
         """Whether the replica is ready and has the model card that this API has. Logs every change."""
@@ -98,8 +100,12 @@ class Replica:
             return "unreachable"
         except (httpx.HTTPError, ValidationError):
             return "its answer does not follow the model contract"
-        self.fingerprint, card = model.fingerprint, model.card
+        self.fingerprint, self.features, card = model.fingerprint, model.features, model.card
         return "" if card.agrees_with(self._card) else f"has another model card: {card.model} at {card.revision}"
+
+    def can_render(self, recipe: Recipe) -> bool:
+        """Whether the replica understands the recipe. Older replicas, and endpoints, have no features."""
+        return recipe.blend == "embeddings" or EARLY_BLEND in self.features
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         """The head of the answer, then each frame when it is ready. Closing the iterator cancels the rendering.

@@ -13,6 +13,8 @@ MODEL_PATH = "/v1/model"
 READY_PATH = "/readyz"
 # It becomes a part of a key in the bucket. An endpoint of Vertex AI tells none.
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
+# The feature of replicas that render recipes with the early blend.
+EARLY_BLEND = "early_blend"
 
 
 class ModelAnswer(BaseModel):
@@ -20,6 +22,7 @@ class ModelAnswer(BaseModel):
 
     card: ModelCard
     fingerprint: Fingerprint
+    features: tuple[str, ...] = ()
 
 
 class Truncated(BaseModel):
@@ -56,7 +59,7 @@ class RenderProblem(BaseModel):
 
 def render_request(recipe: Recipe, fractions: list[float]) -> dict[str, Any]:
     """The body of a render request: the recipe with the names that diffusers uses."""
-    body = recipe.model_dump()
+    body = recipe.content
     body["num_inference_steps"] = body.pop("steps")
     return {"recipe": body, "fractions": fractions}
 

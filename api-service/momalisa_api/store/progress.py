@@ -45,7 +45,7 @@ class Progress:
         plan = {
             "layout": layout.model_dump(mode="json"),
             "plan": [list(shard) for shard in shards],
-            "frames": most_pictures(walk.spec, layout.growth),
+            "frames": most_pictures(walk.spec, layout.growth, layout.rescued),
         }
         async with transaction(self._engine) as connection:
             if (await connection.execute(same.values(**plan, **later))).rowcount != 1:

@@ -5,14 +5,15 @@ their pictures alone, so every process computes the same one. The settled layout
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import accumulate, pairwise, zip_longest
 from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
-from momalisa_api.walks.even_spacing import FEWEST, follow, uniform
+from momalisa_api.walks.even_spacing import FEWEST, uniform
 from momalisa_api.walks.growth import MOST
+from momalisa_api.walks.rescue import Place, PlaceDistance, follow_leg, fractions_of
 from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
@@ -21,11 +22,12 @@ CANDIDATE_SEEDS: Final = tuple(range(4))
 
 
 class Point(NamedTuple):
-    """A position on a walk, which one picture shows. leg: counted from 0; fraction: 0 to 1 on that leg."""
+    """A position on a walk, which one picture shows. leg: counted from 0; fraction and early: see `Place`."""
 
     seed: int
     leg: int
     fraction: float
+    early: bool = False
 
 
 LoadThumbnail = Callable[[Point], Thumbnail]
@@ -36,7 +38,8 @@ class Layout(BaseModel):
 
     seed: None while it is being chosen; points: in the walk's order; growth: the number of points after each round that
     follows the uniform one, as multiples of a leg's frames. It is empty if the walk needs no such rounds, before they
-    are decided, and in what older releases stored.
+    are decided, and in what older releases stored. rescue: whether legs that jump are rendered again with the early
+    blend, None before that is decided; rescued: the numbers of those that were.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,11 +48,18 @@ class Layout(BaseModel):
     settled: bool
     points: tuple[Point, ...]
     growth: tuple[float, ...] = ()
+    rescue: bool | None = None
+    rescued: tuple[int, ...] = ()
+
+    @field_serializer("points")
+    def _readable_by_older_releases(self, points: tuple[Point, ...]) -> list[tuple[int | float | bool, ...]]:
+        return [point if point.early else point[:3] for point in points]
 
     def frames(self, spec: WalkSpec) -> tuple[Frame, ...]:
         """The frames at the points."""
-        recipes = {seed: spec.recipes(seed) for seed in {point.seed for point in self.points}}
-        return tuple(Frame(recipes[point.seed][point.leg], point.fraction) for point in self.points)
+        ways = {(point.seed, point.early) for point in self.points}
+        recipes = {(seed, early): spec.recipes(seed, "early" if early else "embeddings") for seed, early in ways}
+        return tuple(Frame(recipes[point.seed, point.early][point.leg], point.fraction) for point in self.points)
 
 
 def seeds_of(spec: WalkSpec) -> tuple[int, ...]:
@@ -71,7 +81,8 @@ def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
     """How many pictures each round after this one adds to a leg."""
     frames = spec.legs[leg] + 1
     # All seeds that are tried have the same fractions.
-    known = len(_known([point for point in layout.points if point.seed == layout.points[0].seed], leg))
+    points = [point for point in layout.points if point.seed == layout.points[0].seed]
+    known = len(fractions_of(_known(points, leg), early=leg in layout.rescued))
     sizes = (frames, *_sizes(frames, layout.growth))
     return [after - before for before, after in pairwise([known, *(size for size in sizes if size > known)])]
 
@@ -79,25 +90,28 @@ def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
 def round_of(spec: WalkSpec, layout: Layout) -> tuple[int, int]:
     """The number of a round, counted from 1, and the number of rounds that the walk needs at most.
 
-    Only walks of even spacing, and those that choose their seed, need more than one.
+    Only walks of even spacing, and those that choose their seed, need more than one. A rescue adds all rounds again.
     """
     frames = max(spec.legs) + 1
     tried = len(sample_fractions(frames)) if spec.seed == AUTO else 0
-    rounds = bool(tried) + len({size for size in (frames, *_sizes(frames, layout.growth)) if size > tried})
+    sizes = {frames, *_sizes(frames, layout.growth)}
+    rounds = bool(tried) + sum(size > tried for size in sizes) + len(sizes) * bool(layout.rescued)
     later = len(pictures_left(spec, layout, ())) - 1
     # Rounds that an older release began have no growth yet.
     return max(1, rounds - later), rounds
 
 
-def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None) -> int:
+def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None, rescued: Sequence[int] = ()) -> int:
     """The number of pictures that a walk may render: what it counts for in quotas and in the queue.
 
-    growth: of its layout; None before it is decided.
+    growth: of its layout; None before it is decided. rescued: of its layout, too: legs that are rendered again count
+    from then on, because few walks have one.
     """
     if growth is None:
         growth = (MOST[spec.effort],) if spec.spacing == "even" else ()
     tried = (len(seeds_of(spec)) - 1) * (sum(len(sample_fractions(count + 1)) - 1 for count in spec.legs) + 1)
-    return tried + sum(max([count + 1, *_sizes(count + 1, growth)]) - 1 for count in spec.legs) + 1
+    of_legs = [max([count + 1, *_sizes(count + 1, growth)]) - 1 for count in spec.legs]
+    return tried + sum(of_legs) + 1 + sum(of_legs[leg] - 1 for leg in rescued)
 
 
 def _sizes(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
@@ -107,11 +121,11 @@ def _sizes(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
 
 def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
     """The point nearest to each frame of uniform spacing: at most one per frame, of the lowest seed."""
-    found: dict[int, tuple[tuple[int, float], Point]] = {}
+    found: dict[int, tuple[tuple[int, bool, float], Point]] = {}
     firsts = [0, *accumulate(spec.legs)]
     for point in points:
         place = firsts[point.leg] + point.fraction * spec.legs[point.leg]
-        rank = (point.seed, abs(place - round(place)))
+        rank = (point.seed, point.early, abs(place - round(place)))
         if round(place) not in found or rank < found[round(place)][0]:
             found[round(place)] = rank, point
     return {frame: point for frame, (_, point) in found.items()}
@@ -120,10 +134,10 @@ def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
 def first_layout(spec: WalkSpec) -> Layout:
     """The first round of a walk. It is the settled one if the spacing needs no rounds."""
     if spec.seed == AUTO:
-        legs = [sample_fractions(count + 1) for count in spec.legs]
+        legs = [_plain(sample_fractions(count + 1)) for count in spec.legs]
         points = [point for seed in seeds_of(spec) for point in _points(seed, legs)]
         return Layout(seed=None, settled=False, points=tuple(points))
-    return _begin(spec, spec.seed, ())
+    return _begin(spec, Layout(seed=spec.seed, settled=False, points=()))
 
 
 def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> Layout:
@@ -135,7 +149,7 @@ def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> La
         return layout
     points = layout.points
     if layout.seed is not None:
-        legs = [sorted({*uniform(count + 1), *_known(points, leg)}) for leg, count in enumerate(spec.legs)]
+        legs = [sorted({*_plain(uniform(count + 1)), *_known(points, leg)}) for leg, count in enumerate(spec.legs)]
         points = _points(layout.seed, legs)
     return layout.model_copy(update={"points": points, "growth": growth})
 
@@ -143,72 +157,76 @@ def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> La
 def stored_walk(spec: WalkSpec, layout: Layout, stored: Container[int]) -> Layout | None:
     """The last round before the settled one, of the points whose pictures exist; None if these are no whole walk.
 
-    stored: numbers of those points.
+    stored: numbers of those points. A rescue that is not finished counts for nothing.
     """
-    points = tuple(point for number, point in enumerate(layout.points) if number in stored)
+    points = tuple(point for number, point in enumerate(layout.points) if number in stored and not point.early)
     if layout.settled or layout.seed is None:
         return None
-    legs = [uniform(count + 1) for count in spec.legs]
+    legs = [_plain(uniform(count + 1)) for count in spec.legs]
     if not {*points} >= {*_points(layout.seed, legs)}:
         return None
-    return layout.model_copy(update={"points": points, "growth": ()})
+    return layout.model_copy(update={"points": points, "growth": (), "rescue": False})
 
 
 def next_layout(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> Layout:
     """The round after one that is not settled. load: the thumbnail of each of its points."""
     if layout.seed is None:
-        return _begin(spec, _choose(spec, layout, load), layout.growth)
-    return _follow(spec, layout.seed, layout.points, layout.growth, load)
+        return _begin(spec, layout.model_copy(update={"seed": _choose(spec, layout, load), "points": ()}))
+    return _follow(spec, layout, layout.seed, load)
 
 
-def _begin(spec: WalkSpec, seed: int, growth: tuple[float, ...]) -> Layout:
-    """The first round of a walk with a known seed."""
+def _begin(spec: WalkSpec, empty: Layout) -> Layout:
+    """The first round of a walk with a known seed. empty: the layout without points."""
+    assert empty.seed is not None
     if spec.spacing == "even":
-        return _follow(spec, seed, (), growth, _no_thumbnail)
+        return _follow(spec, empty, empty.seed, _no_thumbnail)
     along = SPACINGS[spec.spacing]
-    legs = [[along(place) for place in uniform(count + 1)] for count in spec.legs]
-    return Layout(seed=seed, settled=True, points=_points(seed, legs))
+    legs = [_plain([along(place) for place in uniform(count + 1)]) for count in spec.legs]
+    return empty.model_copy(update={"settled": True, "points": _points(empty.seed, legs)})
 
 
 def _no_thumbnail(point: Point) -> Thumbnail:
     raise ValueError(f"{point} is not rendered yet")
 
 
-def _follow(
-    spec: WalkSpec, seed: int, before: Sequence[Point], growth: tuple[float, ...], load: LoadThumbnail
-) -> Layout:
+def _follow(spec: WalkSpec, before: Layout, seed: int, load: LoadThumbnail) -> Layout:
     """One more round on every leg that needs one; settled if none does."""
     legs, settled = [], True
     for leg, count in enumerate(spec.legs):
-        known = _known(before, leg)
+        known, sizes = _known(before.points, leg), _sizes(count + 1, before.growth)
         distance = _distance_on(spec, seed, leg, load)
-        fractions, enough = follow(count + 1, known, distance, _sizes(count + 1, growth))
+        places, enough = follow_leg(count + 1, known, distance, sizes, rescue=bool(before.rescue))
         # A leg that waits for others keeps all its candidates, and chooses again with them.
-        legs.append((fractions, sorted({*known, *fractions})))
+        legs.append((places, sorted({*known, *places})))
         settled &= enough
     points = _points(seed, [chosen if settled else known for chosen, known in legs])
-    return Layout(seed=seed, settled=settled, points=points, growth=growth)
+    rescued = tuple(leg for leg, (_, known) in enumerate(legs) if any(place.early for place in known))
+    return before.model_copy(update={"settled": settled, "points": points, "rescued": rescued})
 
 
-def _points(seed: int, legs: Sequence[Sequence[float]]) -> tuple[Point, ...]:
+def _plain(fractions: Iterable[float]) -> list[Place]:
+    return [Place(fraction) for fraction in fractions]
+
+
+def _points(seed: int, legs: Sequence[Sequence[Place]]) -> tuple[Point, ...]:
     """Points of legs whose fractions go from 0 to 1. An inner stop is fraction 0 of the leg after it."""
-    points = [Point(seed, leg, fraction) for leg, fractions in enumerate(legs) for fraction in fractions[:-1]]
+    points = [Point(seed, leg, *place) for leg, places in enumerate(legs) for place in places[:-1]]
     return (*points, Point(seed, len(legs) - 1, 1.0))
 
 
-def _known(points: Sequence[Point], leg: int) -> list[float]:
-    """The fractions of a leg among points, including its end."""
-    fractions = [point.fraction for point in points if point.leg == leg]
-    return fractions + [1.0] * any(point.leg == leg + 1 for point in points)
+def _known(points: Sequence[Point], leg: int) -> list[Place]:
+    """The places of a leg among points, including its end."""
+    places = [Place(point.fraction, point.early) for point in points if point.leg == leg]
+    return places + [Place(1.0)] * any(point.leg == leg + 1 for point in points)
 
 
-def _at(spec: WalkSpec, seed: int, leg: int, fraction: float) -> Point:
-    inner_stop = fraction == 1 and leg + 1 < len(spec.legs)
-    return Point(seed, leg + 1, 0.0) if inner_stop else Point(seed, leg, fraction)
+def _at(spec: WalkSpec, seed: int, leg: int, place: Place) -> Point:
+    inner_stop = place.fraction == 1 and leg + 1 < len(spec.legs)
+    return Point(seed, leg + 1, 0.0) if inner_stop else Point(seed, leg, *place)
 
 
-def _distance_on(spec: WalkSpec, seed: int, leg: int, load: LoadThumbnail) -> Callable[[float, float], float]:
-    def between(one: float, other: float) -> float:
+def _distance_on(spec: WalkSpec, seed: int, leg: int, load: LoadThumbnail) -> PlaceDistance:
+    def between(one: Place, other: Place) -> float:
         return load(_at(spec, seed, leg, one)).distance(load(_at(spec, seed, leg, other)))
 
     return between

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,12 +20,18 @@ def _digest(content: Any) -> str:
 
 Spacing = Literal["even", "uniform", "ease"]
 Effort = Literal["fast", "balanced", "best"]
+Blend = Literal["embeddings", "early"]
+BLENDS: Final[tuple[Blend, ...]] = get_args(Blend)
 AUTO: Final = "auto"
 
 # The newest version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here
 # what older specs mean by not having the field.
-SPEC_VERSION: Final = 3
-ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {2: {"spacing": "uniform"}, 3: {"effort": "balanced"}}
+SPEC_VERSION: Final = 4
+ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {
+    2: {"spacing": "uniform"},
+    3: {"effort": "balanced"},
+    4: {"guidance_interval": None},
+}
 # Specs of this version have all its fields, whatever these say.
 _OLDEST_STORED: Final = 2
 
@@ -43,11 +49,22 @@ class RenderSettings(BaseModel):
     scheduler: str = Field(description="The scheduler's name.")
     model: str = Field(description="The model's id.")
     revision: str = Field(description="The model's revision.")
+    guidance_interval: tuple[float, float] | None = Field(
+        None, description="The part of the denoising steps with guidance, as shares of all steps; null: all."
+    )
 
     @cached_property
     def id(self) -> str:
         """32 hex digits: equal contents have equal ids, on every deployment."""
-        return _digest(self.model_dump())
+        return _digest(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All fields, except later ones that have their defaults: older releases and replicas do not know them."""
+        later = {"guidance_interval", "blend"} & type(self).model_fields.keys()
+        return self.model_dump(
+            exclude={name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        )
 
 
 class Recipe(RenderSettings):
@@ -56,6 +73,9 @@ class Recipe(RenderSettings):
     start: str = Field(description="The prompt at fraction 0.")
     end: str = Field(description="The prompt at fraction 1.")
     seed: int = Field(description="Seed of the noise.")
+    blend: Blend = Field(
+        "embeddings", description="Whether the first denoising steps mix noise predictions instead of embeddings."
+    )
 
     @property
     def folder(self) -> str:
@@ -116,10 +136,12 @@ class WalkSpec(RenderSettings):
         """The number of intervals of each leg."""
         return tuple(deal_intervals(self.frames - 1, len(self.stops) - 1))
 
-    def recipes(self, seed: int) -> tuple[Recipe, ...]:
+    def recipes(self, seed: int, blend: Blend = "embeddings") -> tuple[Recipe, ...]:
         """One recipe per leg, in the walk's order."""
         settings = self.model_dump(include=set(RenderSettings.model_fields))
-        return tuple(Recipe(start=start, end=end, seed=seed, **settings) for start, end in pairwise(self.stops))
+        return tuple(
+            Recipe(start=start, end=end, seed=seed, blend=blend, **settings) for start, end in pairwise(self.stops)
+        )
 
 
 def read_forward(content: object, version: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from momalisa_api.walks.rounds import Layout, seeds_of
 from momalisa_api.walks.smoothness import Smoothness
-from momalisa_api.walks.spec import Frame, Recipe, WalkSpec
+from momalisa_api.walks.spec import BLENDS, Frame, Recipe, WalkSpec
 
 
 class State(StrEnum):
@@ -82,10 +82,15 @@ class Walk:
         return self.layout.frames(self.spec) if self.layout.settled else ()
 
     @property
+    def early_legs(self) -> tuple[int, ...]:
+        """Numbers of the legs that have the early blend, because it was the more even way."""
+        return tuple(sorted({point.leg for point in self.layout.points if point.early})) if self.layout.settled else ()
+
+    @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """The recipes of all legs, with all seeds that this walk may try."""
-        seeds = seeds_of(self.spec)
-        return tuple(recipe for seed in seeds for recipe in self.spec.recipes(seed))
+        """The recipes of all legs, with all seeds and ways of blending that this walk may try."""
+        ways = [(seed, blend) for seed in seeds_of(self.spec) for blend in BLENDS]
+        return tuple(recipe for seed, blend in ways for recipe in self.spec.recipes(seed, blend))
 
     @property
     def frames_ready(self) -> frozenset[int]:

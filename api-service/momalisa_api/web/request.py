@@ -185,6 +185,7 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
         scheduler=_given(options.scheduler, card.scheduler),
         model=card.model,
         revision=card.revision,
+        guidance_interval=card.guidance_interval,
         frame_ms=options.frame_ms,
         gif_there_and_back=options.gif_there_and_back,
         mp4_there_and_back=options.mp4_there_and_back,

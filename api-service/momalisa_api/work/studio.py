@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from momalisa_api.films.make import Made, make_films
 from momalisa_api.fleet.fleet import Fleet
-from momalisa_api.fleet.wire import Head, RenderedFrame
+from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
 from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
@@ -28,9 +28,10 @@ from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.rescue import can_rescue
 from momalisa_api.walks.rounds import Layout, Point, next_layout, stored_walk, with_growth
 from momalisa_api.walks.smoothness import Thumbnail
-from momalisa_api.walks.spec import Frame, Recipe, Shard, plan_shards
+from momalisa_api.walks.spec import Frame, Recipe, Shard, WalkSpec, plan_shards
 from momalisa_api.walks.walk import State, Walk
 
 log = structlog.get_logger()
@@ -145,17 +146,21 @@ class Studio:
 
         Rounds follow from the stored one and from pictures alone, so any worker finds the same ones from the bucket.
         """
-        layout = await self._with_growth(walk)
+        layout = self._with_rescue(walk.spec, await self._with_growth(walk))
         held: set[str] = set()
-        for recipe in {frame.recipe for frame in layout.frames(walk.spec)}:
-            held |= await self._held(walk.id, recipe)
+        listed: set[Recipe] = set()
         seen: dict[Point, Thumbnail] = {}
-        while not layout.settled and all(frame.key in held for frame in layout.frames(walk.spec)):
-            for point, frame in zip(layout.points, layout.frames(walk.spec), strict=True):
+        while True:
+            frames = layout.frames(walk.spec)
+            for recipe in {frame.recipe for frame in frames} - listed:
+                listed.add(recipe)
+                held |= await self._held(walk.id, recipe)
+            if layout.settled or not all(frame.key in held for frame in frames):
+                return layout, held
+            for point, frame in zip(layout.points, frames, strict=True):
                 if point not in seen:
                     seen[point] = await self._load(frame)
             layout = await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
-        return layout, held
 
     async def _with_growth(self, walk: Walk) -> Layout:
         """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now.
@@ -166,6 +171,13 @@ class Studio:
             return walk.layout
         capacity = Capacity(self._card.micro_batch, max(1, self._fleet.size), await self._catalogue.count_open())
         return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
+
+    def _with_rescue(self, spec: WalkSpec, layout: Layout) -> Layout:
+        """The layout, with whether legs that jump are rendered again: decided once, when a replica is awake."""
+        if layout.settled or layout.rescue is not None or not self._fleet.awake:
+            return layout
+        rescue = can_rescue(spec) and EARLY_BLEND in self._fleet.features
+        return layout.model_copy(update={"rescue": rescue})
 
     async def _load(self, frame: Frame) -> Thumbnail:
         """Load a frame for measuring. Raises BucketUnavailable for a frame that was just lost: the job is retried."""

@@ -734,6 +734,7 @@ export interface components {
          *         "mp4_there_and_back": false
          *       },
          *       "seed": 7,
+         *       "early_legs": [],
          *       "frames_ready": [
          *         0,
          *         5,
@@ -780,6 +781,11 @@ export interface components {
              * @description Seed of the noise that every frame starts from; null while one is being chosen.
              */
             seed: number | null;
+            /**
+             * Early Legs
+             * @description Legs, counted from 0, that have the early blend: they jumped, and it made them more even.
+             */
+            early_legs: number[];
             /**
              * Frames Ready
              * @description Numbers of the frames that can be fetched, counted from 0.
@@ -891,6 +897,14 @@ export interface components {
              * @description The model's revision.
              */
             revision: string;
+            /**
+             * Guidance Interval
+             * @description The part of the denoising steps with guidance, as shares of all steps; null: all.
+             */
+            guidance_interval?: [
+                number,
+                number
+            ] | null;
             /**
              * Stops
              * @description The prompts, in the walk's order.

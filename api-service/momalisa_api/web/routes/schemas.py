@@ -45,6 +45,7 @@ EXAMPLE: JsonDict = {
         "mp4_there_and_back": False,
     },
     "seed": 7,
+    "early_legs": [],
     "frames_ready": [0, 5, 10, 15, 20],
     "probes": [],
     "round": 1,
@@ -80,6 +81,9 @@ class WalkResource(BaseModel):
     spec: WalkSpec = Field(description="The complete request: what was omitted comes from the model card.")
     seed: int | None = Field(
         description="Seed of the noise that every frame starts from; null while one is being chosen."
+    )
+    early_legs: list[int] = Field(
+        description="Legs, counted from 0, that have the early blend: they jumped, and it made them more even."
     )
     frames_ready: list[int] = Field(description="Numbers of the frames that can be fetched, counted from 0.")
     probes: list[ProbeResource] = Field(
@@ -177,6 +181,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         revision=walk.revision,
         spec=walk.spec,
         seed=walk.seed,
+        early_legs=list(walk.early_legs),
         frames_ready=sorted(walk.frames_ready),
         probes=_probes(walk),
         round=number,
