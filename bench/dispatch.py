@@ -1,93 +1,77 @@
-"""Fan-out makespan relative to the optimum, with sleeping replicas: uniform, one slow, one dying; and round robin.
+"""How fast walks fan out over replicas that sleep instead of rendering, so that only our own part is measured.
 
-`python bench/dispatch.py`. Replicas implement the contract over real HTTP and sleep instead of rendering, so that only
-the dispatch is measured. Optimum: ceil(shards / replicas) x the time of a shard.
+`python bench/dispatch.py` prints two tables; `--all` adds all numbers of frames and replicas, and PostgreSQL, to the
+second, and `--walks` prints only that.
+
+1. Makespan of shards that the fleet dispatches, relative to the optimum: replicas alike, one slow, one dying; and round
+   robin. Optimum: ceil(shards / replicas) x the time of a shard.
+2. Whole walks with the default spacing, made by a whole API process with its queue and catalogue: seconds from the
+   request until a picture is at every frame's place, until the last frame, and until the films; rendered slots (shards
+   x micro-batch) per frame; busy replicas; and calls to the bucket, each of which can take as long as with an object
+   store.
 """
 
 import asyncio
-import base64
-import json
+import logging
 import math
 import statistics
 import sys
-import threading
+import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from rig.served import database
+from rig.sleepers import Shard as Rendered
+from rig.sleepers import Sleeper, Sleepers, process_of, start
+from rig.slow_bucket import SlowBucket
+
+from momalisa_api import app as assembler
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
+from momalisa_api.settings import Settings
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.support.factories import CARD, frames_of, painted, spec
+from tests.support.factories import CARD, frames_of, spec, write_card
 
 REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)
-PNG = base64.b64encode(painted({"width": 32, "height": 32, "seed": 0}, 0.0)).decode()
+
+MICRO_BATCH = 8
+WATCH_S = 0.05
+LIMIT_S = 600
 
 
-@dataclass
-class Sleeper:
-    """A replica that sleeps for a shard, then sends all its frames; or disconnects during its second shard."""
+@dataclass(frozen=True)
+class Case:
+    """A walk to measure. call_s: what each call to the bucket takes."""
 
-    shard_s: float = SHARD_S
-    dies: bool = False
-    shards: int = 0
-    url: str = ""
-    server: uvicorn.Server | None = None
-    device: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def ready(self, _: Request) -> Response:
-        return Response("ready")
-
-    async def model(self, _: Request) -> Response:
-        return JSONResponse({"card": CARD, "fingerprint": "0" * 16, "made_of": {}})
-
-    async def render(self, request: Request) -> Response:
-        body = await request.json()
-        return StreamingResponse(self._lines(body["fractions"]), media_type="application/jsonl")
-
-    async def _lines(self, fractions: list[float]) -> AsyncIterator[bytes]:
-        async with self.device:
-            self.shards += 1
-            if self.dies and self.shards == 2:
-                await asyncio.sleep(self.shard_s / 2)
-                assert self.server
-                self.server.should_exit = self.server.force_exit = True
-                raise ConnectionResetError("this replica dies on purpose")
-            await asyncio.sleep(self.shard_s)
-        yield json.dumps({"model": "m", "revision": "r", "fingerprint": "f"}).encode() + b"\n"
-        for fraction in fractions:
-            yield json.dumps({"fraction": fraction, "png": PNG, "seconds": 0}).encode() + b"\n"
+    frames: int
+    replicas: int
+    shard_s: float = 1.0
+    call_s: float = 0.0
+    kind: str = "SQLite"
 
 
-def start(sleepers: list[Sleeper]) -> None:
-    """Serve each sleeper at its own port, in threads of this process."""
-    for sleeper in sleepers:
-        app = Starlette(
-            routes=[
-                Route("/readyz", sleeper.ready),
-                Route("/v1/model", sleeper.model),
-                Route("/v1/render", sleeper.render, methods=["POST"]),
-            ]
-        )
-        config = uvicorn.Config(app, port=0, log_level="critical", loop="asyncio", lifespan="off")
-        sleeper.server = uvicorn.Server(config)
-        threading.Thread(target=sleeper.server.run, daemon=True).start()
-        while not sleeper.server.started:
-            time.sleep(0.01)
-        sleeper.url = f"http://127.0.0.1:{sleeper.server.servers[0].sockets[0].getsockname()[1]}"
+FEW = [
+    Case(4, 16),
+    Case(61, 16),
+    Case(241, 16),
+    Case(61, 64),
+    Case(61, 16, 0.5, 0.05),
+]
+ALL = [
+    *(Case(frames, replicas) for replicas in (1, 2, 4, 16, 64) for frames in (4, 25, 61, 241)),
+    *(Case(frames, 16, 0.5, 0.05, kind) for kind in ("SQLite", "PostgreSQL") for frames in (4, 25, 61, 241)),
+    *(Case(frames, 16, 1.0, 0.0, "PostgreSQL") for frames in (4, 61, 241)),
+]
 
 
 async def api_fleet(sleepers: list[Sleeper], shards: list[Shard]) -> float:
@@ -140,7 +124,7 @@ async def round_robin(sleepers: list[Sleeper], shards: list[Shard]) -> float:
 
 
 def fleet_of(kind: str, replicas: int = REPLICAS) -> list[Sleeper]:
-    sleepers = [Sleeper() for _ in range(replicas)]
+    sleepers = [Sleeper(SHARD_S) for _ in range(replicas)]
     if kind == "one three times slower":
         sleepers[0].shard_s *= 3
     if kind == "one dying":
@@ -149,7 +133,13 @@ def fleet_of(kind: str, replicas: int = REPLICAS) -> list[Sleeper]:
     return sleepers
 
 
-def main() -> None:
+def shards_of(count: int) -> list[Shard]:
+    """The shards of a uniform walk with this many frames."""
+    walk = spec(frames=count)
+    return plan_shards(walk.id, frames_of(walk), 4)
+
+
+def print_makespans() -> None:
     shards = plan_shards(WALK.id, frames_of(WALK), 4)
     best_s = math.ceil(len(shards) / REPLICAS) * SHARD_S
     print(f"{len(shards)} shards of {SHARD_S} s over {REPLICAS} replicas; optimum {best_s:.1f} s; {ROUNDS} rounds")
@@ -165,13 +155,108 @@ def main() -> None:
         / asyncio.run(api_fleet(fleet_of("uniform", 16), shards_of(4)))
         for _ in range(ROUNDS)
     ]
-    print(f"61 frames over 16 replicas take {statistics.median(longer):.2f} times as long as 4 frames")
+    print(f"61 uniform frames over 16 replicas take {statistics.median(longer):.2f} times as long as 4 frames")
 
 
-def shards_of(count: int) -> list[Shard]:
-    """The shards of a walk with this many frames."""
-    walk = spec(frames=count)
-    return plan_shards(walk.id, frames_of(walk), 4)
+@dataclass(frozen=True)
+class Times:
+    """Seconds from the request of a walk. asked_at: time.monotonic() of the request."""
+
+    asked_at: float
+    whole_s: float
+    last_frame_s: float
+    film_s: float
+
+
+async def watch(client: httpx.AsyncClient, body: dict[str, Any]) -> Times:
+    """Request a walk, and look at it again and again until it is done."""
+    asked_at = time.monotonic()
+    walk = (await client.post("/api/v1/walks", json=body)).raise_for_status().json()
+    times: dict[str, float] = {}
+    while walk["state"] != "done":
+        if walk["state"] in ("failed", "cancelled") or time.monotonic() - asked_at > LIMIT_S:
+            raise SystemExit(f"the walk did not end: {walk}")
+        await anyio.sleep(WATCH_S)
+        walk = (await client.get(walk["url"])).json()
+        now_s = time.monotonic() - asked_at
+        if len(walk["frames_ready"]) == body["frames"]:
+            times.setdefault("whole", now_s)
+        if walk["state"] in ("filming", "done"):
+            times.setdefault("last", now_s)
+    return Times(asked_at, times.get("whole", times["last"]), times["last"], now_s)
+
+
+async def awake(client: httpx.AsyncClient, count: int) -> None:
+    while f"momalisa_replicas_awake {float(count)}" not in (await client.get("/metrics")).text:
+        await anyio.sleep(0.05)
+
+
+async def measure(case: Case, sleepers: Sleepers, settings: Settings, bucket: SlowBucket) -> str:
+    """One row of the table."""
+    assembler.open_bucket = lambda _: bucket  # type: ignore[assignment]
+    app = assembler.create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            await awake(client, case.replicas)
+            # The first walk of a process also loads libraries.
+            await watch(client, {"start": "a warm", "end": "a start", "frames": 2})
+            bucket.calls.clear()
+            before_s = time.process_time()
+            times = await watch(client, {"start": "a giraffe", "end": "a battleship", "frames": case.frames})
+            cpu_s = time.process_time() - before_s
+    rendered = [shard for shard in await sleepers.rendered() if shard.began > times.asked_at]
+    most, mean = busy(rendered, times)
+    slots = len(rendered) * MICRO_BATCH / case.frames
+    return (
+        f"{case.kind:12}{case.frames:6}{case.replicas:9}{case.shard_s:8.1f}{case.call_s * 1000:8.0f}"
+        f"{times.whole_s:8.2f}{times.last_frame_s:8.2f}{times.film_s:8.2f}{slots:8.2f}{most:6}{mean:7.1f}"
+        f"{bucket.calls['get']:6}{bucket.calls['put']:6}{bucket.calls['list']:6}{cpu_s:7.2f}"
+    )
+
+
+def busy(rendered: list[Rendered], times: Times) -> tuple[int, float]:
+    """How many replicas were busy at a time until the last frame: at most, and on average."""
+    changes = sorted([(shard.began, 1) for shard in rendered] + [(shard.ended, -1) for shard in rendered])
+    now, most = 0, 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most, sum(shard.ended - shard.began for shard in rendered) / times.last_frame_s
+
+
+def print_walks(cases: list[Case]) -> None:
+    print(
+        f"\nWalks with the default spacing, micro-batch {MICRO_BATCH}; seconds, calls in milliseconds, CPU of the API"
+    )
+    print(
+        f"{'catalogue':12}{'frames':>6}{'replicas':>9}{'shard':>8}{'call':>8}{'whole':>8}{'last':>8}{'films':>8}"
+        f"{'slots':>8}{'busy':>6}{'mean':>7}{'GET':>6}{'PUT':>6}{'LIST':>6}{'CPU':>7}"
+    )
+    card = {**CARD, "micro_batch": MICRO_BATCH}
+    for case in cases:
+        with (
+            tempfile.TemporaryDirectory() as place,
+            process_of(case.replicas, case.shard_s, card) as sleepers,
+            database(case.kind, Path(place)) as url,
+        ):
+            folder = Path(place)
+            settings = Settings(
+                model_card=write_card(folder, card),
+                bucket=str(folder / "bucket"),
+                database_url=url,
+                replicas=sleepers.addresses,
+                log_level="warning",
+            )
+            row = asyncio.run(measure(case, sleepers, settings, SlowBucket(folder / "bucket", case.call_s)))
+            print(row, flush=True)
+
+
+def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    if "--walks" not in sys.argv:
+        print_makespans()
+    print_walks(ALL if "--all" in sys.argv else FEW)
 
 
 if __name__ == "__main__":
