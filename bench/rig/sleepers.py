@@ -24,6 +24,7 @@ from starlette.routing import Mount, Route
 
 from tests.support.factories import CARD
 
+FINGERPRINT = "0" * 16
 # Half of a leg's change happens in an eighth of it, so that even spacing has something to do.
 STEEPNESS, MIDDLE = 18.0, 0.4
 
@@ -63,7 +64,7 @@ class Sleeper:
         return Response("ready")
 
     async def _model(self, _: Request) -> Response:
-        return JSONResponse({"card": self.card, "fingerprint": "0" * 16, "made_of": {}})
+        return JSONResponse({"card": self.card, "fingerprint": FINGERPRINT, "made_of": {}})
 
     async def _render(self, request: Request) -> Response:
         body = await request.json()
@@ -72,6 +73,7 @@ class Sleeper:
     async def _lines(self, recipe: dict[str, Any], fractions: list[float]) -> AsyncIterator[bytes]:
         async with self.device:
             began = time.monotonic()
+            yield json.dumps({"model": "m", "revision": "r", "fingerprint": FINGERPRINT}).encode() + b"\n"
             self.rendered.append(Shard(self.number, len(fractions), began, math.inf))
             if self.dies and len(self.rendered) == 2:
                 await asyncio.sleep(self.shard_s / 2)
@@ -80,7 +82,6 @@ class Sleeper:
                 raise ConnectionResetError("this replica dies on purpose")
             await asyncio.sleep(self.shard_s)
             self.rendered[-1].ended = time.monotonic()
-        yield json.dumps({"model": "m", "revision": "r", "fingerprint": "f"}).encode() + b"\n"
         for fraction in fractions:
             png = base64.b64encode(steep(recipe, fraction)).decode()
             yield json.dumps({"fraction": fraction, "png": png, "seconds": 0}).encode() + b"\n"

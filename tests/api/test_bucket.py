@@ -509,7 +509,9 @@ async def test_a_walk_is_stored_in_gcs_as_in_a_folder(gcs, fleet, settings):
         assert (walk["state"], gif.content[:3], part.content) == ("done", b"GIF", gif.content[5:10])
         gcs.fail(".", 403, times=math.inf)
         unavailable = await client.get(f"{walk['url']}/walk.gif")
-    assert sum(name.startswith("live/frames/") for name in gcs.arrived) == 5
+    assert sum(name.startswith("live/frames/") for name in gcs.arrived) == 6, (
+        "five frames, and a mark of the fingerprint"
+    )
     assert set(gcs.arrived.values()) == {1}
     assert (unavailable.status_code, unavailable.headers["Retry-After"]) == (503, "10")
     assert unavailable.json()["type"] == "urn:momalisa:problem:bucket-unavailable"

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.work.thumbnails import SHEET
 from tests.support.client import Client
 from tests.support.processes import Service, Trap
 from tests.support.scaled import Scaled
@@ -54,7 +55,8 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict
     assert {key for key in keys if rendered[key] > 1} <= toll.in_flight
     assert max(rendered[key] for key in keys) <= 2
     assert {key for key in keys if gcs.arrived[key] > 1} <= toll.in_flight
-    films = [key for key in gcs.objects if key.startswith(f"walks/{walk['id']}/")]
+    beside = [key for key in gcs.objects if key.startswith(f"walks/{walk['id']}/")]
+    films = [key for key in beside if SHEET not in key]
     assert len(films) == len(walk["films"]) == FILMS
     assert all(gcs.stored[key] == 1 for key in [*keys, *films])
     assert max(gcs.arrived[key] for key in films) <= 1 + toll.filmings

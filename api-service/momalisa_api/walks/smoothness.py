@@ -101,12 +101,21 @@ class Thumbnail:
     def of(cls, png: bytes) -> Self:
         """Make the thumbnail of a PNG. Raises OSError if it is not a picture."""
         picture = Image.open(io.BytesIO(png)).convert("RGB")
-        longest = max(picture.size)
-        return cls(picture.reduce(max(1, longest // THUMBNAIL_PX)), edge(picture))
+        return cls(picture.reduce(_times_smaller(*picture.size)), edge(picture))
+
+    @classmethod
+    def size_of(cls, width: int, height: int) -> tuple[int, int]:
+        """The size of the small copy of a picture of this size, in pixels."""
+        times = _times_smaller(width, height)
+        return -(-width // times), -(-height // times)
 
     def distance(self, other: Self) -> float:
         """Between two pictures of one size: see `distance`."""
         return distance(self.small, other.small)
+
+
+def _times_smaller(width: int, height: int) -> int:
+    return max(1, max(width, height) // THUMBNAIL_PX)
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:

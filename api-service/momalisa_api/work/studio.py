@@ -15,12 +15,14 @@ from typing import Final
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.abc import TaskStatus
 from pydantic import TypeAdapter
 
+from momalisa_api.concurrency import task_group
 from momalisa_api.films.make import Made, make_films
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
-from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
+from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
@@ -29,10 +31,12 @@ from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rescue import can_rescue
-from momalisa_api.walks.rounds import Layout, Point, next_layout, stored_walk, with_growth
-from momalisa_api.walks.smoothness import Thumbnail
+from momalisa_api.walks.rounds import Layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.spec import Frame, Recipe, Shard, WalkSpec, plan_shards
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.work.listings import Listings
+from momalisa_api.work.notes import Notes
+from momalisa_api.work.thumbnails import Thumbnails
 
 log = structlog.get_logger()
 
@@ -43,6 +47,8 @@ UNLISTED = "Unlisted: the model's safety checker marked a picture between two st
 WARNINGS: Final = TypeAdapter(list[str])
 # How long workers with the old and with the new model card may run at the same time.
 UPGRADE: Final = timedelta(minutes=10)
+# Frames that a worker stores at a time: replicas wait if the bucket is slower than they are.
+MAX_FRAMES_IN_FLIGHT: Final = 64
 
 Begin = Callable[[], Awaitable[None]]
 
@@ -65,6 +71,10 @@ class Studio:
         self._bucket = bucket
         self._queue = queue
         self._fleet = fleet
+        self._listings = Listings(bucket)
+        self._thumbnails = Thumbnails(bucket)
+        self._notes = Notes(progress)
+        self._room = anyio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._started_at = datetime.now(UTC)
         # One walk is filmed at a time: encoders need memory and cores.
         self._film_lock = anyio.Lock()
@@ -112,10 +122,7 @@ class Studio:
         known = stored_walk(walk.spec, walk.layout, walk.stored)
         if known is None:
             return False
-        seen = {
-            point: await self._load(frame) for point, frame in zip(known.points, known.frames(walk.spec), strict=True)
-        }
-        layout = await anyio.to_thread.run_sync(next_layout, walk.spec, known, seen.__getitem__)
+        layout = await self._after(walk, known)
         await self._progress.warn(walk.id, [NOT_IMPROVED.format(error)])
         if not await self._progress.plan(walk, layout, range(len(layout.points)), []):
             return False
@@ -149,18 +156,19 @@ class Studio:
         layout = self._with_rescue(walk.spec, await self._with_growth(walk))
         held: set[str] = set()
         listed: set[Recipe] = set()
-        seen: dict[Point, Thumbnail] = {}
+
+        async def look(recipe: Recipe) -> None:
+            held.update(await self._held(walk.id, recipe, await self._listings.present(recipe.folder)))
+
         while True:
             frames = layout.frames(walk.spec)
-            for recipe in {frame.recipe for frame in frames} - listed:
-                listed.add(recipe)
-                held |= await self._held(walk.id, recipe)
+            async with task_group() as tasks:
+                for recipe in {frame.recipe for frame in frames} - listed:
+                    listed.add(recipe)
+                    tasks.start_soon(look, recipe)
             if layout.settled or not all(frame.key in held for frame in frames):
                 return layout, held
-            for point, frame in zip(layout.points, frames, strict=True):
-                if point not in seen:
-                    seen[point] = await self._load(frame)
-            layout = await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
+            layout = await self._after(walk, layout)
 
     async def _with_growth(self, walk: Walk) -> Layout:
         """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now.
@@ -179,12 +187,14 @@ class Studio:
         rescue = can_rescue(spec) and EARLY_BLEND in self._fleet.features
         return layout.model_copy(update={"rescue": rescue})
 
-    async def _load(self, frame: Frame) -> Thumbnail:
-        """Load a frame for measuring. Raises BucketUnavailable for a frame that was just lost: the job is retried."""
-        try:
-            return await anyio.to_thread.run_sync(Thumbnail.of, await self._bucket.get(frame.key))
-        except NotInBucket as gone:
-            raise BucketUnavailable(f"{gone} was just lost") from gone
+    async def _after(self, walk: Walk, layout: Layout) -> Layout:
+        """The round after one whose frames are all stored. Their measures are stored meanwhile."""
+        frames = layout.frames(walk.spec)
+        thumbnails = await self._thumbnails.of(walk.id, frames)
+        seen = {point: thumbnails[frame.key] for point, frame in zip(layout.points, frames, strict=True)}
+        async with task_group() as tasks:
+            tasks.start_soon(self._thumbnails.store, walk.id, thumbnails)
+            return await anyio.to_thread.run_sync(next_layout, walk.spec, layout, seen.__getitem__)
 
     async def _render(self, walk: Walk, number: int, begin: Begin) -> None:
         """Render one shard, without the frames that are stored already, and store each frame as it arrives."""
@@ -192,7 +202,7 @@ class Studio:
         frames, wanted = walk.layout.frames(walk.spec), walk.plan[number]
         recipe, indices = frames[wanted[0]].recipe, _indices(frames)
         log.debug("shard started", walk=walk.id, shard=number, frames=len(wanted))
-        held = await self._held(walk.id, recipe)
+        held = await self._held(walk.id, recipe, await self._listings.recent(recipe.folder))
         await self._progress.note_stored(walk, [number for number in wanted if frames[number].key in held])
         missing = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
         if not missing:
@@ -201,18 +211,25 @@ class Studio:
         self._check_model(walk)
         await self._fleet.wait_awake()
         kept = await self._kept(walk, walk.fingerprints)
-        async with aclosing(self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept)) as events:
+        answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept)
+        # The replica gets its next shard while the frames of this one are being stored, also if it fails at the rest.
+        async with task_group(finish_on=WalkFailed) as storing, aclosing(answer) as events:
             async for event in events:
                 match event:
-                    case Head(fingerprint=fingerprint, warnings=warnings):
+                    case Head():
                         await begin()
-                        await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
-                        if (mark := fingerprint_key(recipe, fingerprint)) not in held:
-                            await self._bucket.put(mark, fingerprint.encode())
-                        await self._progress.rendered_by(walk, fingerprint)
-                        await self._warn(walk.id, recipe, [warning.detail for warning in warnings])
+                        await self._heed(event, walk, recipe, held)
                     case RenderedFrame(fraction=fraction) as rendered:
-                        await self._store(walk, Frame(recipe, fraction), indices[Frame(recipe, fraction)], rendered)
+                        frame = Frame(recipe, fraction)
+                        await storing.start(self._store, walk, frame, indices[frame], rendered)
+
+    async def _heed(self, head: Head, walk: Walk, recipe: Recipe, held: frozenset[str]) -> None:
+        """Record what a replica says before its first frame, so that it is known of every stored frame."""
+        await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+        if (mark := fingerprint_key(recipe, head.fingerprint)) not in held:
+            await self._listings.mark(mark, head.fingerprint.encode())
+        await self._progress.rendered_by(walk, head.fingerprint)
+        await self._warn(walk.id, recipe, [warning.detail for warning in head.warnings])
 
     async def _kept(self, walk: Walk, among: Collection[str]) -> str | None:
         """The fingerprint that a walk keeps to, chosen here if there is none yet; None while no replica is awake.
@@ -241,22 +258,34 @@ class Studio:
             f"walk again to make it with {card.model} ({card.revision[:12]})."
         )
 
-    async def _held(self, walk_id: str, recipe: Recipe) -> frozenset[str]:
-        """The stored keys of a recipe. Adds warnings that are stored with the frames to the walk."""
-        held = await self._bucket.present(recipe.folder)
+    async def _held(self, walk_id: str, recipe: Recipe, held: frozenset[str]) -> frozenset[str]:
+        """The stored keys of a recipe, from a listing. Adds warnings that are stored with the frames to the walk."""
         if recipe.marked_key in held:
             await self._progress.mark(walk_id, UNLISTED)
         if recipe.truncated_key in held:
             await self._progress.warn(walk_id, _warnings_of(await self._bucket.get(recipe.truncated_key)))
         return held
 
-    async def _store(self, walk: Walk, frame: Frame, indices: list[int], rendered: RenderedFrame) -> None:
-        """Store a frame in the bucket first, then record it: a recorded frame exists, and so does its mark."""
-        if rendered.marked:
-            await self._mark(walk.id, frame)
-        await self._bucket.put(frame.key, rendered.png)
-        log.debug("frame stored", walk=walk.id, frame=frame.key)
-        await self._progress.note_stored(walk, indices)
+    async def _store(
+        self, walk: Walk, frame: Frame, indices: list[int], rendered: RenderedFrame, *, task_status: TaskStatus[None]
+    ) -> None:
+        """Store a frame in the bucket first, then record it: a recorded frame exists, and so does its mark.
+
+        The task has started once there is room for the frame.
+        """
+        async with self._room:
+            task_status.started()
+            if rendered.marked:
+                await self._mark(walk.id, frame)
+            async with task_group() as tasks:
+                if not walk.layout.settled:
+                    tasks.start_soon(self._thumbnails.take, frame.key, rendered.png)
+                new = await self._bucket.put(frame.key, rendered.png)
+            if not new:
+                # Another worker's picture of this frame was stored first, and only equal ones have equal thumbnails.
+                self._thumbnails.forget(frame.key)
+            log.debug("frame stored", walk=walk.id, frame=frame.key)
+            await self._notes.stored(walk, indices)
 
     async def _warn(self, walk_id: str, recipe: Recipe, warnings: list[str]) -> None:
         """Add warnings to the walk, and store them with the frames, for other walks that use these."""
