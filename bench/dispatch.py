@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +45,20 @@ REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)
 
 MICRO_BATCH = 8
-WATCH_S = 0.05
+WATCH_S = 0.1
 LIMIT_S = 600
 
 
 @dataclass(frozen=True)
 class Case:
-    """A walk to measure. call_s: what each call to the bucket takes."""
+    """Walks that are requested at once, each with a seed of its own. call_s: what each call to the bucket takes."""
 
     frames: int
     replicas: int
     shard_s: float = 1.0
     call_s: float = 0.0
     kind: str = "SQLite"
+    walks: int = 1
 
 
 FEW = [
@@ -66,11 +67,13 @@ FEW = [
     Case(241, 16),
     Case(61, 64),
     Case(61, 16, 0.5, 0.05),
+    Case(61, 64, 1.0, 0.05, "PostgreSQL", walks=16),
 ]
 ALL = [
     *(Case(frames, replicas) for replicas in (1, 2, 4, 16, 64) for frames in (4, 25, 61, 241)),
     *(Case(frames, 16, 0.5, 0.05, kind) for kind in ("SQLite", "PostgreSQL") for frames in (4, 25, 61, 241)),
     *(Case(frames, 16, 1.0, 0.0, "PostgreSQL") for frames in (4, 61, 241)),
+    *(Case(61, replicas, 1.0, 0.05, "PostgreSQL", walks=16) for replicas in (8, 16, 32, 64)),
 ]
 
 
@@ -179,11 +182,25 @@ async def watch(client: httpx.AsyncClient, body: dict[str, Any]) -> Times:
         await anyio.sleep(WATCH_S)
         walk = (await client.get(walk["url"])).json()
         now_s = time.monotonic() - asked_at
-        if len(walk["frames_ready"]) == body["frames"]:
+        if max(len(walk["frames_ready"]), len(walk["probes"])) == body["frames"]:
             times.setdefault("whole", now_s)
         if walk["state"] in ("filming", "done"):
             times.setdefault("last", now_s)
     return Times(asked_at, times.get("whole", times["last"]), times["last"], now_s)
+
+
+async def watch_all(client: httpx.AsyncClient, case: Case) -> Times:
+    """Seconds until the last of all walks of a case is so far."""
+    found: list[Times] = []
+
+    async def one(seed: int) -> None:
+        body = {"start": "a giraffe", "end": "a battleship", "frames": case.frames, "seed": seed}
+        found.append(await watch(client, body))
+
+    async with anyio.create_task_group() as tasks:
+        for seed in range(case.walks):
+            tasks.start_soon(one, seed)
+    return Times(*(max(values) for values in zip(*map(astuple, found), strict=True)))
 
 
 async def awake(client: httpx.AsyncClient, count: int) -> None:
@@ -203,13 +220,13 @@ async def measure(case: Case, sleepers: Sleepers, settings: Settings, bucket: Sl
             await watch(client, {"start": "a warm", "end": "a start", "frames": 2})
             bucket.calls.clear()
             before_s = time.process_time()
-            times = await watch(client, {"start": "a giraffe", "end": "a battleship", "frames": case.frames})
+            times = await watch_all(client, case)
             cpu_s = time.process_time() - before_s
     rendered = [shard for shard in await sleepers.rendered() if shard.began > times.asked_at]
     most, mean = busy(rendered, times)
-    slots = len(rendered) * MICRO_BATCH / case.frames
+    slots = len(rendered) * MICRO_BATCH / case.frames / case.walks
     return (
-        f"{case.kind:12}{case.frames:6}{case.replicas:9}{case.shard_s:8.1f}{case.call_s * 1000:8.0f}"
+        f"{case.kind:12}{case.walks:6}{case.frames:8}{case.replicas:9}{case.shard_s:8.1f}{case.call_s * 1000:8.0f}"
         f"{times.whole_s:8.2f}{times.last_frame_s:8.2f}{times.film_s:8.2f}{slots:8.2f}{most:6}{mean:7.1f}"
         f"{bucket.calls['get']:6}{bucket.calls['put']:6}{bucket.calls['list']:6}{cpu_s:7.2f}"
     )
@@ -226,11 +243,9 @@ def busy(rendered: list[Rendered], times: Times) -> tuple[int, float]:
 
 
 def print_walks(cases: list[Case]) -> None:
+    print(f"\nWalks with the default spacing, micro-batch {MICRO_BATCH}; seconds, but calls in milliseconds")
     print(
-        f"\nWalks with the default spacing, micro-batch {MICRO_BATCH}; seconds, calls in milliseconds, CPU of the API"
-    )
-    print(
-        f"{'catalogue':12}{'frames':>6}{'replicas':>9}{'shard':>8}{'call':>8}{'whole':>8}{'last':>8}{'films':>8}"
+        f"{'catalogue':12}{'walks':>6}{'frames':>8}{'replicas':>9}{'shard':>8}{'call':>8}{'whole':>8}{'last':>8}{'films':>8}"
         f"{'slots':>8}{'busy':>6}{'mean':>7}{'GET':>6}{'PUT':>6}{'LIST':>6}{'CPU':>7}"
     )
     card = {**CARD, "micro_batch": MICRO_BATCH}

@@ -39,7 +39,7 @@ BUCKET_S, CATALOGUE_S = 0.05, 0.005
 FRAMES: Final = 25
 WORKERS: Final = 2
 # The default of MOMALISA_MAX_SHARDS_IN_FLIGHT, or enough for all replicas.
-IN_FLIGHT: Final = 32
+IN_FLIGHT: Final = 128
 
 
 @dataclass(eq=False)

@@ -104,7 +104,11 @@ class Settings(StoreSettings):
         True,
         description="Whether idle replicas also render shards that are late; the frames that arrive first are used.",
     )
-    max_shards_in_flight: int = Field(32, description="Maximum shards that a worker processes at a time.", ge=2)
+    max_shards_in_flight: int = Field(
+        128,
+        description="Maximum shards that a worker processes at a time: waiting, rendered or being stored.",
+        ge=2,
+    )
     blocklist: Path | None = Field(
         None, description="File of words that prompts must not contain, one per line. Unset: no blocklist."
     )

@@ -12,7 +12,7 @@ from momalisa_api.store.folder import FolderBucket
 
 T = TypeVar("T")
 # As many calls at a time as store/gcs.py makes.
-CALLS_AT_A_TIME = 10
+CALLS_AT_A_TIME = 32
 
 
 class SlowBucket(FolderBucket):

@@ -34,8 +34,8 @@ from momalisa_api.outages import Outage
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.store.bucket import NO_ANSWER, NotInBucket, StoredObject
 
-# The size of the library's connection pool: one more connection would be opened and closed for each call.
-THREADS = 10
+# Each has a connection. A call takes tens of milliseconds, and a fleet of GPUs renders hundreds of frames a second.
+THREADS = 32
 PATIENCE_S = 20.0
 CHECK_S = 5.0
 PASSING_S = 2.0  # shorter failures are normal for an object store, and not an outage
@@ -89,6 +89,10 @@ class GcsBucket:
         self._prefix = f"{prefix.strip('/')}/".lstrip("/")
         self._patience_s = patience_s
         self._client._http.hooks["response"].append(_raise_if_not_of_store)
+        # The library's own pool has ten connections: each further one would be opened and closed for each call.
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=THREADS)
+        for scheme in ("https://", "http://"):
+            self._client._http.mount(scheme, adapter)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bucket")
         self._outage = Outage("bucket")
 

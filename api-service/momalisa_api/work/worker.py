@@ -27,8 +27,9 @@ from momalisa_api.work.studio import Studio
 log = structlog.get_logger()
 
 MAX_TRIES: Final = 5
-# Plans and films must not wait behind shards that wait for a replica.
-MAX_PLANS_AND_FILMS_IN_FLIGHT: Final = 4
+# The replicas of a walk are idle while it is planned: plans wait neither for shards nor for films, which take turns.
+MAX_PLANS_IN_FLIGHT: Final = 8
+MAX_FILMS_IN_FLIGHT: Final = 2
 # Pause between two checks: every stored frame changes a walk, and few changes end jobs.
 DROP_OUTDATED_S: Final = 0.25
 REPORT_S: Final = 5.0
@@ -101,9 +102,12 @@ class Worker:
                 )
             tasks.start_soon(self._fleet.run)
             async with anyio.create_task_group() as runners:
-                renders, others = {Kind.RENDER: self._do}, dict.fromkeys((Kind.PLAN, Kind.MEASURE, Kind.FILM), self._do)
-                runners.start_soon(self._queue.run, renders, self._max_shards_in_flight)
-                runners.start_soon(self._queue.run, others, MAX_PLANS_AND_FILMS_IN_FLIGHT)
+                for kinds, most in (
+                    ((Kind.RENDER,), self._max_shards_in_flight),
+                    ((Kind.PLAN, Kind.MEASURE), MAX_PLANS_IN_FLIGHT),
+                    ((Kind.FILM,), MAX_FILMS_IN_FLIGHT),
+                ):
+                    runners.start_soon(self._queue.run, dict.fromkeys(kinds, self._do), most)
             tasks.cancel_scope.cancel()
         self._stopped.set()
 
