@@ -50,7 +50,8 @@ class Settings(BaseSettings):
         "cpu.",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        default="auto", description="Precision of the weights; auto is float16 on cuda and float32 elsewhere."
+        default="auto",
+        description="Precision of the weights; auto is float32, and on cuda the half precision of the model's family.",
     )
     threads: int | None = Field(
         default=None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from diffusers import DiffusionPipeline
 from momalisa_model.cancellation import Cancelled
 from momalisa_model.families import FAMILIES, class_of_family, denoiser_of
 from momalisa_model.model_card import derive_card
+from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import Leg, filled
 from momalisa_model.sampler import Sampler
 from momalisa_model.settings import Settings
@@ -28,6 +31,23 @@ from momalisa_model.wire import Recipe
 from tests.support.small_families import SMALL_FAMILIES, small_family
 from tests.support.stock_pipeline import slerp
 
+# Steps, guidance, size multiple, and tokens of a prompt where each letter is a token.
+CARDS = {
+    "sd": (25, 7.5, 8, 77),
+    "lcm": (4, 8.5, 8, 77),
+    "sdxl": (25, 5.0, 8, 77),
+    "sd3": (28, 4.5, 16, 256),
+    "flux": (28, 3.5, 16, 512),
+    "chroma": (35, 5.0, 16, 512),
+    "klein": (50, 4.0, 16, 506),
+    "z-image": (50, 4.0, 16, 506),
+    "qwen-image": (50, 4.0, 16, 512),
+    "krea-2": (28, 4.5, 16, 507),
+    "sana": (20, 4.5, 32, 299),
+    "sana-sprint": (2, 4.5, 32, 299),
+    "pixart-sigma": (20, 4.5, 16, 300),
+    "lumina-2": (30, 4.0, 16, 92),
+}
 MICRO_BATCH = 3
 SIZES = {"width": 64, "height": 32, "min_size": 32, "max_size": 64}
 START, END = "a red sunburst on yellow", "blue waves"
@@ -132,6 +152,60 @@ def test_the_middle_equals_the_stock_pipeline_with_interpolated_embeddings(famil
         given = {name: list(value) for name, value in given.items()}
     (rendered,) = family.pictures([0.5], leg).numpy()
     assert np.abs(rendered - family.stock_picture(**given, negative_prompt=None)).max() <= 1e-5
+
+
+def test_the_derived_card_has_the_limits_of_the_family(family):
+    """MODEL_ID alone is enough for a model of every family."""
+    card = derive_card(family.sampler.weights, SIZES)
+    assert (card.num_inference_steps, card.guidance_scale, card.size_multiple, card.token_limit) == CARDS[family.name]
+    assert card.scheduler == card.schedulers[0]
+
+
+def test_what_is_told_to_be_cut_is_exactly_what_has_no_effect(family):
+    """Not one token more or less, whatever the stock pipeline puts before and after a prompt."""
+    weights = family.sampler.weights
+    room = weights.token_limit - len(weights.tokenizer("").input_ids)
+    separate = "CLIP" in type(weights.tokenizer).__name__
+    letters = (letter + " " * separate for letter in itertools.cycle("abcdefgh"))
+    whole = "".join(itertools.islice(letters, room + 5)).strip()
+    read = whole[: 2 * room - 1] if separate else whole[:room]
+    leg, same = family.leg(start=whole), family.leg(start=read)
+    (warning,) = leg.truncated
+    assert warning.prompt == "start"
+    assert warning.truncated.replace(" ", "") == whole.replace(" ", "")[room:]
+    assert same.truncated == ()
+    assert all(torch.equal(value, same.start[name]) for name, value in leg.start.items())
+    shorter = family.leg(start=read[:-1] + "z")
+    assert any(not torch.equal(value, shorter.start[name]) for name, value in leg.start.items())
+
+
+def test_distilled_models_get_few_steps(family_named):
+    """Their index says so, or their name."""
+    klein = family_named("klein").sampler.weights
+    distilled = copy.copy(klein.pipeline)
+    distilled.register_to_config(is_distilled=True)
+    card = derive_card(replace(klein, pipeline=distilled), SIZES)
+    assert (card.num_inference_steps, card.guidance_scale) == (4, 0.0)
+    lightning = derive_card(replace(family_named("sdxl").sampler.weights, model="someone/SDXL-Lightning"), SIZES)
+    assert (lightning.num_inference_steps, lightning.guidance_scale) == (4, 0.0)
+
+
+def test_a_card_with_a_guidance_interval_needs_a_family_that_has_it(family_named, tmp_path):
+    """The other families would ignore it."""
+    flux, sdxl = (family_named(name).sampler.weights for name in ("flux", "sdxl"))
+    assert derive_card(sdxl, SIZES | {"guidance_interval": [0.2, 0.8]}).guidance_interval == (0.2, 0.8)
+    with pytest.raises(UnsuitableModel, match=r"guidance_interval, which models of the family FLUX\.1"):
+        derive_card(flux, SIZES | {"guidance_interval": [0.2, 0.8]})
+
+
+def test_sdxl_blends_both_embeddings_and_keeps_both_stops(family_named):
+    """The early blend mixes two predictions, each with its own pooled embedding."""
+    sdxl = family_named("sdxl")
+    more = {"num_inference_steps": 4, "guidance_interval": (0.0, 0.5)}
+    plain = sdxl.pictures([0.0, 0.4, 1.0], **more)
+    early = sdxl.pictures([0.0, 0.4, 1.0], **more, blend="early")
+    assert torch.equal(plain[[0, 2]], early[[0, 2]])
+    assert not torch.equal(plain[1], early[1])
 
 
 def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(family):

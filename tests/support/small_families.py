@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffusers as d
@@ -21,8 +21,16 @@ CHAT = (
 )
 
 
-def letters(end: bool = True, chat: bool = False) -> Any:
-    """A tokenizer of bytes, which gives each letter one token."""
+# Qwen-Image and Krea 2 drop a system prompt of 34 tokens, and append one of 5: with "assistant" and most of this as
+# single tokens, those of a tokenizer of letters are as long.
+SYSTEM = (
+    "system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships "
+)
+QWEN_WORDS = (SYSTEM + "of the", "assistant")
+
+
+def letters(end: bool = True, chat: bool = False, words: Sequence[str] = ()) -> Any:
+    """A tokenizer of bytes, which gives each letter one token, but these words too."""
     model = tk.Tokenizer(tk.models.BPE())
     model.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tk.decoders.ByteLevel()
@@ -37,6 +45,7 @@ def letters(end: bool = True, chat: bool = False) -> Any:
     made = t.PreTrainedTokenizerFast(
         tokenizer_object=model, eos_token="</s>", pad_token="<pad>", model_max_length=512, padding_side="right"
     )
+    made.add_tokens(list(words))
     made.chat_template = CHAT if chat else None
     return made
 
@@ -280,7 +289,7 @@ def qwen_image() -> Any:
         scheduler=flow(use_dynamic_shifting=True),
         vae=video_kl(),
         text_encoder=vision_language(t.Qwen2_5_VLForConditionalGeneration, t.Qwen2_5_VLConfig, 2),
-        tokenizer=letters(end=False, chat=True),
+        tokenizer=letters(end=False, chat=True, words=QWEN_WORDS),
         transformer=transformer,
     )
 
@@ -305,7 +314,7 @@ def krea_2() -> Any:
         scheduler=flow(use_dynamic_shifting=True),
         vae=video_kl(),
         text_encoder=vision_language(t.Qwen3VLModel, t.Qwen3VLConfig, 4, deepstack_visual_indexes=[0]),
-        tokenizer=letters(end=False, chat=True),
+        tokenizer=letters(end=False, chat=True, words=QWEN_WORDS),
         transformer=transformer,
         text_encoder_select_layers=(2, 4),
     )
