@@ -24,7 +24,7 @@ NO_BINNING: Mapping[str, Any] = {"use_resolution_binning": False}
 # Names that classes had in earlier versions of diffusers.
 FORMER_NAMES: Mapping[str, str] = {"Lumina2Text2ImgPipeline": "Lumina2Pipeline"}
 # Words in the name of a model that was distilled for few steps.
-FEW_STEP_WORDS = ("turbo", "lightning", "schnell", "hyper", "lcm")
+FEW_STEP_WORDS = ("turbo", "lightning", "schnell", "hyper-", "lcm")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
     overrides = overrides or {}
     steps, guidance_scale, word = usual_settings(weights.pipeline, weights.model)
     if word:
-        event = f"assumed to be distilled for few steps ({word.capitalize()}) because of its name; set a model card"
+        named = word.strip("-").capitalize()
+        event = f"assumed to be distilled for few steps ({named}) because of its name; set a model card to be sure"
         log.warning(event, model=weights.model)
     own = name_of(weights.pipeline.scheduler)
     derived = {

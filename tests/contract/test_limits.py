@@ -88,6 +88,9 @@ def test_a_shard_that_is_valid_by_the_document_is_accepted():
     def hold(case: schemathesis.Case) -> None:
         # To JSON Schema, 8.0 is an integer; to the replica it is not.
         recipe = {name: int(one) if name in integers else one for name, one in case.body["recipe"].items()}
+        first, last = recipe.get("guidance_interval") or (0, 1)
+        # JSON Schema cannot compare two numbers.
+        recipe |= {"guidance_interval": None} if first >= last else {}
         sent = {"recipe": recipe, "fractions": case.body["fractions"]}
         assert len(RenderRequest.model_validate_json(json.dumps(sent)).fractions) <= 7
 

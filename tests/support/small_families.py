@@ -91,8 +91,9 @@ def decoder_only(kind: Any, config: Any, layers: int = 2, **more: Any) -> Any:
 def vision_language(kind: Any, config: Any, layers: int, **vision: Any) -> Any:
     """A language model that could also read pictures."""
     rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "mrope_interleaved": True}
-    text = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": layers, "num_attention_heads": 2}
-    text |= {"num_key_value_heads": 2, "head_dim": 8, "vocab_size": VOCABULARY, "rope_scaling": rope}
+    text: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": layers}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    text |= {"vocab_size": VOCABULARY, "rope_scaling": rope}
     seen = {"depth": 1, "hidden_size": WIDTH, "intermediate_size": WIDTH, "num_heads": 2, "out_hidden_size": WIDTH}
     return kind(config(text_config=text, vision_config=seen | vision))
 
