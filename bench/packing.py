@@ -25,6 +25,7 @@ from momalisa_model.metrics import Metrics
 from momalisa_model.png import encode_png
 from momalisa_model.sampler import Frame
 from momalisa_model.streaming import Shard
+from momalisa_model.wire import DeviceOptions
 
 ROUNDS = 7
 CALLERS, SHARDS, BATCHES = 3, 4, 2
@@ -109,7 +110,7 @@ class InTheLane(SleepingDevice):
 async def utilisation(device: SleepingDevice) -> float:
     """The share of the time in which the device is busy while callers send one shard after another."""
     queue = DeviceQueue(CALLERS, Metrics(), lambda: None)
-    card = SimpleNamespace(model="sleep", revision="0")
+    card = SimpleNamespace(model="sleep", revision="0", device=DeviceOptions())
     loaded = SimpleNamespace(card=card, fingerprint="0")
     shard = Shard(SimpleNamespace(recipe=None, fractions=()), device, loaded, Metrics())
 

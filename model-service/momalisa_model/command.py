@@ -12,13 +12,19 @@ from momalisa_model import __version__
 from momalisa_model.problems import Problem
 from momalisa_model.settings import Settings
 
+# As a shell reports a process that Ctrl-C has ended.
+INTERRUPTED = 130
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command `momalisa-model [serve | card]`. Exits with status 1 and a message if a setting or model is wrong."""
+    """The command `momalisa-model [serve | card | tune]`.
+
+    Exits with status 1 and a message if a setting or the model is wrong.
+    """
     chosen = _parser().parse_args(arguments)
     try:
         settings = Settings()
-        _run(chosen.command, settings)
+        _run(chosen, settings)
     except ValidationError as error:
         sys.exit(f"momalisa-model: {' '.join(map(_setting_in_words, error.errors()))}")
     except OSError as error:
@@ -26,17 +32,24 @@ def main(arguments: list[str] | None = None) -> None:
     except Problem as problem:
         cause = f"\n{problem.__cause__}" if problem.__cause__ else ""
         sys.exit(f"momalisa-model: {problem}{cause}")
+    except KeyboardInterrupt:
+        print("momalisa-model: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
-def _run(command: str, settings: Settings) -> None:
+def _run(chosen: argparse.Namespace, settings: Settings) -> None:
     try:
         from momalisa_model.app import print_card, serve
         from momalisa_model.logs import configure_logs
+        from momalisa_model.tune import tune
     except (ImportError, OSError, ValueError) as error:
         # HF_HUB_DOWNLOAD_TIMEOUT=soon, for example.
         sys.exit(f"momalisa-model: its libraries cannot be loaded: {error}. Check the variables HF_… and TORCH_….")
     configure_logs(settings.log_format)
-    (print_card if command == "card" else serve)(settings)
+    if chosen.command == "tune":
+        tune(settings, chosen.memory)
+    else:
+        (print_card if chosen.command == "card" else serve)(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,11 +62,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "card"],
+        choices=["serve", "card", "tune"],
         default="serve",
-        help="serve: run a replica (default). card: print a model card for the model in MODEL_ID.",
+        help="serve: run a replica (default). card: print a model card for the model in MODEL_ID. tune: print its card "
+        "with the micro-batch that is best on this device.",
+    )
+    parser.add_argument(
+        "--memory",
+        type=share,
+        default=0.9,
+        metavar="SHARE",
+        help="tune: the largest share of the device's memory to use (default: 0.9)",
     )
     return parser
+
+
+def share(text: str) -> float:
+    """A number above 0 and at most 1. Raises ValueError or ArgumentTypeError, as argparse wants it."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return number
 
 
 def _setting_in_words(error: ErrorDetails) -> str:

@@ -151,7 +151,7 @@ class DeviceQueue:
         problem = _problem_for(error)
         # The traceback refers to tensors.
         error.__traceback__ = None
-        _free_memory()
+        free_memory()
         if _is_lost(error):
             return self._give_up(problem)
         return self._test_device() or problem
@@ -172,7 +172,7 @@ class DeviceQueue:
         self._metrics.ready.set(0)
         self.close(0)
         error.__traceback__ = None
-        _free_memory()
+        free_memory()
         return DeviceFailed("The device of this replica has failed. Send the request to another one.")
 
     def _record(self, seconds: float, done: bool) -> None:
@@ -206,6 +206,7 @@ def _problem_for(error: Exception) -> Problem:
 
 
 def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error of any library says that the device has too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)
@@ -216,7 +217,8 @@ def _is_lost(error: Exception) -> bool:
     return not ran_out_of_memory(error) and isinstance(error, torch.AcceleratorError)
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Return memory that no tensor uses any more to the device."""
     gc.collect()
     # On a device that has failed, this raises the same error again.
     with suppress(torch.AcceleratorError):

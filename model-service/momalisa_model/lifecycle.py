@@ -10,6 +10,7 @@ import structlog
 from momalisa_model.device_queue import DeviceQueue, ran_out_of_memory
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_card import fingerprint, made_of, read_card
+from momalisa_model.placement import effective, place
 from momalisa_model.problems import NotReady, Problem, UnsuitableModel
 from momalisa_model.sampler import Sampler
 from momalisa_model.settings import Settings
@@ -78,9 +79,11 @@ def load_model(settings: Settings) -> LoadedModel:
     """
     weights = load(settings)
     card = read_card(weights, settings)
-    parts = made_of(weights, card.micro_batch)
+    options = effective(card.device, weights.device)
+    parts = made_of(weights, card.micro_batch, options)
     sampler = Sampler(weights, card.micro_batch)
     try:
+        place(weights.pipeline, options, weights.device)
         sampler.warm_up(card, strict=settings.places == "strict" or weights.device.type == "cpu")
     except Problem:
         raise

@@ -23,10 +23,12 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
 from momalisa_model.settings import Settings
 from momalisa_model.weights import Weights
-from momalisa_model.wire import ModelCard
+from momalisa_model.wire import DeviceOptions, ModelCard
 
 log = structlog.get_logger()
 USUAL_SIDE = 1024
+
+NO_OPTIONS = DeviceOptions()
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
@@ -188,7 +190,7 @@ def _steps(card: ModelCard) -> tuple[int, int]:
     return card.num_inference_steps, card.max_steps
 
 
-def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
+def made_of(weights: Weights, micro_batch: int, options: DeviceOptions = NO_OPTIONS) -> dict[str, str | int]:
     """Everything except the recipe that decides the bytes of a frame: the input of `fingerprint`."""
     on_cpu = weights.device.type == "cpu"
     return {
@@ -203,6 +205,7 @@ def made_of(weights: Weights, micro_batch: int) -> dict[str, str | int]:
         "micro_batch": micro_batch,
         "processor": _processor() if on_cpu else _accelerator(weights.device),
         **_variants(weights),
+        **_options(options),
     }
 
 
@@ -210,6 +213,15 @@ def _variants(weights: Weights) -> dict[str, str]:
     """Which variant each network was loaded from, if any has one: a variant may hold other numbers."""
     used = [f"{part} {variant}" for part, variant in sorted(weights.variants.items()) if variant]
     return {"variants": ", ".join(used)} if used else {}
+
+
+def _options(options: DeviceOptions) -> dict[str, str]:
+    """The options that are not at their default, if any: they may change the last bits."""
+    on = [
+        name if value is True else f"{name} {value}"
+        for name, value in options.model_dump(exclude_defaults=True).items()
+    ]
+    return {"options": ", ".join(sorted(on))} if on else {}
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

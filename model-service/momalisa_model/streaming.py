@@ -37,8 +37,12 @@ class Shard:
     metrics: Metrics
 
     def prepare(self) -> None:
-        """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache."""
-        self.sampler.encode(self.request.recipe)
+        """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache.
+
+        Not if networks take turns on the device: one that comes to it would need the memory of the one that renders.
+        """
+        if self.loaded.card.device.offload == "none":
+            self.sampler.encode(self.request.recipe)
 
     def render(self, should_stop: ShouldStop) -> Iterator[Finish[Line]]:
         """Encode the prompts, then render the frames. Yields what turns them into lines beside the device."""

@@ -1,4 +1,4 @@
-"""Loads weights from the hub or a folder onto a device, and reports their properties. Renders nothing."""
+"""Loads weights from the hub or a folder into memory, and reports their properties. Renders nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ READ_FIELDS = {
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded pipeline on its device, with its name and revision, and the variant of each network's weights."""
+    """A loaded pipeline, the device for it, its name and revision, and the variant of each network's weights."""
 
     pipeline: Any  # a stock pipeline of diffusers, which declares its parts at run time only
     model: str
@@ -105,7 +105,7 @@ def load(settings: Settings) -> Weights:
     if "safety_checker" in files.variants:
         checker = load_safety_checker(files.folder, files.model, files.variants["safety_checker"], device)
     named = (files.model, files.revision, files.folder, files.variants)
-    return Weights(pipeline.to(device), *named, device, dtype, checker)
+    return Weights(pipeline, *named, device, dtype, checker)
 
 
 def _dtype(settings: Settings, device: torch.device, family: Family) -> torch.dtype:

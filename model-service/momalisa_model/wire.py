@@ -128,6 +128,27 @@ class About(Wire):
     )
 
 
+class DeviceOptions(Wire):
+    """How replicas use their device. Each option is off unless the card sets it."""
+
+    compile: bool = Field(
+        default=False, description="Compile the networks' blocks: faster frames, a slower start. Only on GPUs."
+    )
+    channels_last: bool = Field(
+        default=False, description="Order tensors by pixels, then channels, for convolutions. Only on GPUs."
+    )
+    vae_slicing: bool = Field(default=False, description="Decode frame by frame, which needs less memory.")
+    vae_tiling: bool = Field(
+        default=False,
+        description="Decode large frames in overlapping tiles, which needs less memory and changes pixels slightly.",
+    )
+    offload: Literal["none", "text_encoder", "model"] = Field(
+        default="none",
+        description="What is in the computer's memory while it is not used: nothing, the text encoders, or each "
+        "network.",
+    )
+
+
 class ModelCard(Wire):
     """What a deployment renders with: one file that both services get."""
 
@@ -151,6 +172,7 @@ class ModelCard(Wire):
         min_length=1, strict=False, description="Schedulers that a recipe can name.", examples=[["UniPC", "Euler"]]
     )
     token_limit: int = Field(ge=1, description="Most tokens of a prompt, begin and end included.", examples=[32])
+    device: DeviceOptions = Field(default=DeviceOptions(), description="How replicas use their device.")
     about: About = Field(default=About(), description="Information for people.")
 
     @model_validator(mode="after")

@@ -1,0 +1,337 @@
+"""How well the service uses a GPU: random weights of real shapes, beside the stock pipeline called frame by frame.
+
+    python bench/gpu.py [--models sd15 sdxl klein-4b z-image] [--micro-batches 1 4 8 16] [--compile] [--channels-last]
+
+Random weights cost what real ones cost, so no hub is needed. Without CUDA, the shapes are small and the figures mean
+nothing: this only shows that the script runs. Printed for each model:
+
+- frames a second, and as a multiple of the stock pipeline's loop with one frame a call (target on SD 1.5: at least 3)
+- MFU: the FLOPs that torch counts for a frame, times frames a second, over the FLOPs a second of a large bfloat16
+  matrix product on the same device (targets: .45; SDXL .60)
+- how busy the device is, with packing beside it, and the most memory that was used
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import diffusers
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.engines.diffusion import render
+from momalisa_model.metrics import Metrics
+from momalisa_model.placement import effective, place
+from momalisa_model.prompts import Leg
+from momalisa_model.sampler import Sampler, never
+from momalisa_model.streaming import Shard
+from momalisa_model.weights import Weights
+from momalisa_model.wire import DeviceOptions, Recipe
+
+KL = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+KL_OF_FLUX = {**KL, "latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.1159}
+WITHOUT_QUANT = {"use_quant_conv": False, "use_post_quant_conv": False}
+DISCRETE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as its public configuration describes it; `toy` replaces fields of it for machines without a GPU."""
+
+    pipeline: str
+    denoiser: tuple[str, dict[str, Any]]
+    vae: tuple[str, dict[str, Any]]
+    scheduler: tuple[str, dict[str, Any]]
+    size: int
+    steps: int
+    guidance: float
+    embeddings: dict[str, tuple[int, ...]]
+    toy: dict[str, Any]
+    toy_embeddings: dict[str, tuple[int, ...]]
+    toy_size: int = 64
+    toy_vae: dict[str, Any] = field(default_factory=lambda: {"block_out_channels": (32, 32, 32, 32)})
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+UNET = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2}
+SHAPES = {
+    # stable-diffusion-v1-5
+    "sd15": Shape(
+        "StableDiffusionPipeline",
+        (
+            "UNet2DConditionModel",
+            {
+                **UNET,
+                "sample_size": 64,
+                "block_out_channels": (320, 640, 1280, 1280),
+                "cross_attention_dim": 768,
+                "attention_head_dim": 8,
+            },
+        ),
+        ("AutoencoderKL", {**KL, "latent_channels": 4}),
+        ("DDIMScheduler", {**DISCRETE, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+        size=512,
+        steps=25,
+        guidance=7.5,
+        embeddings={"prompt_embeds": (77, 768)},
+        toy={"block_out_channels": (32, 32, 32, 32), "cross_attention_dim": 32},
+        toy_embeddings={"prompt_embeds": (77, 32)},
+        settings={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    ),
+    # stable-diffusion-xl-base-1.0
+    "sdxl": Shape(
+        "StableDiffusionXLPipeline",
+        (
+            "UNet2DConditionModel",
+            {
+                **UNET,
+                "sample_size": 128,
+                "block_out_channels": (320, 640, 1280),
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                "transformer_layers_per_block": (1, 2, 10),
+                "attention_head_dim": (5, 10, 20),
+                "cross_attention_dim": 2048,
+                "use_linear_projection": True,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256,
+                "projection_class_embeddings_input_dim": 2816,
+            },
+        ),
+        ("AutoencoderKL", {**KL, "latent_channels": 4, "force_upcast": False}),
+        ("EulerDiscreteScheduler", {**DISCRETE, "steps_offset": 1}),
+        size=1024,
+        steps=25,
+        guidance=5.0,
+        embeddings={"prompt_embeds": (77, 2048), "pooled_prompt_embeds": (1280,)},
+        toy={
+            "block_out_channels": (32, 32, 32),
+            "transformer_layers_per_block": 1,
+            "attention_head_dim": 2,
+            "cross_attention_dim": 32,
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 64,
+        },
+        toy_embeddings={"prompt_embeds": (77, 32), "pooled_prompt_embeds": (16,)},
+        settings={"add_watermarker": False},
+    ),
+    # FLUX.2-klein-4B, distilled
+    "klein-4b": Shape(
+        "Flux2KleinPipeline",
+        (
+            "Flux2Transformer2DModel",
+            {
+                "in_channels": 128,
+                "num_layers": 5,
+                "num_single_layers": 20,
+                "num_attention_heads": 24,
+                "attention_head_dim": 128,
+                "joint_attention_dim": 7680,
+                "guidance_embeds": False,
+            },
+        ),
+        ("AutoencoderKLFlux2", {**KL, "latent_channels": 32}),
+        ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
+        size=1024,
+        steps=4,
+        guidance=1.0,
+        embeddings={"prompt_embeds": (512, 7680)},
+        toy={"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "joint_attention_dim": 32},
+        toy_embeddings={"prompt_embeds": (16, 32)},
+        settings={"is_distilled": True},
+    ),
+    # Z-Image-Turbo
+    "z-image": Shape(
+        "ZImagePipeline",
+        (
+            "ZImageTransformer2DModel",
+            {"in_channels": 16, "dim": 3840, "n_layers": 30, "n_heads": 30, "n_kv_heads": 30, "cap_feat_dim": 2560},
+        ),
+        ("AutoencoderKL", {**KL_OF_FLUX, **WITHOUT_QUANT}),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        size=1024,
+        steps=8,
+        guidance=0.0,
+        embeddings={"prompt_embeds": (128, 2560)},
+        toy={"dim": 128, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 1, "n_kv_heads": 1, "cap_feat_dim": 32},
+        toy_embeddings={"prompt_embeds": (32, 32)},
+    ),
+}
+
+
+@contextmanager
+def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are on the device in this precision: gigabytes of weights never pass through the CPU."""
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def weights_of(shape: Shape, device: torch.device, dtype: torch.dtype, options: DeviceOptions) -> Weights:
+    toy = device.type != "cuda"
+    kind, config = shape.denoiser
+    vae_kind, vae_config = shape.vae
+    with made_on(device, dtype):
+        denoiser = getattr(diffusers, kind)(**config | (shape.toy if toy else {}))
+        vae = getattr(diffusers, vae_kind)(**vae_config | (shape.toy_vae if toy else {}))
+    name, settings = shape.scheduler
+    parts = {"scheduler": getattr(diffusers, name)(**settings), "vae": vae}
+    parts["unet" if kind.startswith("UNet") else "transformer"] = denoiser
+    takes = getattr(diffusers, shape.pipeline)
+    encoders = {name: None for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")}
+    lacking = {name: None for name in encoders if name in takes.__init__.__annotations__}
+    pipeline = takes(**parts, **lacking, **shape.settings)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (denoiser, vae):
+        part.requires_grad_(False).eval()
+    place(pipeline, effective(options, device), device)
+    return Weights(pipeline, "random", "0", Path(), {}, device, dtype)
+
+
+def leg_of(shape: Shape, toy: bool) -> Leg:
+    dice = torch.Generator().manual_seed(0)
+    sizes = shape.toy_embeddings if toy else shape.embeddings
+
+    def random() -> dict[str, torch.Tensor]:
+        return {name: torch.randn(size, generator=dice) for name, size in sizes.items()}
+
+    negative = {f"negative_{name}": value for name, value in random().items()} if shape.guidance > 1 else {}
+    return Leg(random(), random(), negative, ())
+
+
+def recipe_of(shape: Shape, toy: bool) -> Recipe:
+    size = shape.toy_size if toy else shape.size
+    names = {"DDIMScheduler": "DDIM", "EulerDiscreteScheduler": "Euler"}
+    return Recipe(
+        start="a",
+        end="b",
+        negative_prompt="",
+        seed=7,
+        width=size,
+        height=size,
+        num_inference_steps=2 if toy else shape.steps,
+        guidance_scale=shape.guidance,
+        scheduler=names.get(shape.scheduler[0], "FlowMatchEuler"),
+        model="random",
+        revision="0",
+    )
+
+
+def finished(device: torch.device) -> float:
+    """The time when everything on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, runs: int) -> float:
+    """Seconds of one run, after one that plans kernels."""
+    work()
+    began = finished(device)
+    for _ in range(runs):
+        work()
+    return (finished(device) - began) / runs
+
+
+def peak_flops(device: torch.device) -> float:
+    """FLOPs a second of a large bfloat16 matrix product."""
+    side = 8192 if device.type == "cuda" else 256
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * side**3 / seconds_of(lambda: left @ right, device, 20)
+
+
+async def served(sampler: Sampler, recipe: Recipe, leg: Leg, micro_batch: int, batches: int) -> tuple[float, float]:
+    """Frames a second and the share of the time in which the device is busy, for three callers at once."""
+    sampler.encode = lambda _: leg  # the text encoders are left out
+    card = SimpleNamespace(model="random", revision="0", device=DeviceOptions())
+    queue, seconds = DeviceQueue(3, Metrics(), lambda: None), []
+    fractions = [place / (2 * micro_batch) for place in range(2 * micro_batch)]
+    request = SimpleNamespace(recipe=recipe, fractions=fractions)
+    shard = Shard(request, sampler, SimpleNamespace(card=card, fingerprint="0"), Metrics())
+
+    async def caller() -> None:
+        for _ in range(max(1, batches // 2)):
+            await queue.run(shard.render, lambda line: seconds.append(getattr(line, "seconds", 0.0)), shard.prepare)
+
+    await queue.run(shard.render, lambda _: None)
+    began = perf_counter()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(caller)
+    wall = perf_counter() - began
+    return 3 * max(1, batches // 2) * len(fractions) / wall, sum(seconds) / wall
+
+
+def stock_loop(weights: Weights, recipe: Recipe, leg: Leg, runs: int) -> tuple[float, float]:
+    """The FLOPs of a frame, and frames a second, of the stock pipeline with one frame a call."""
+
+    def one_frame() -> None:
+        render(weights, recipe, leg, [0.5], never)[0].cpu()
+
+    with FlopCounterMode(display=False) as counter:
+        one_frame()
+    return counter.get_total_flops(), 1 / seconds_of(one_frame, weights.device, runs)
+
+
+def measure(name: str, device: torch.device, chosen: argparse.Namespace, peak: float) -> None:
+    toy, shape = device.type != "cuda", SHAPES[name]
+    dtype = torch.float32 if toy else torch.bfloat16
+    recipe, leg = recipe_of(shape, toy), leg_of(shape, toy)
+    flops, stock = stock_loop(weights_of(shape, device, dtype, DeviceOptions()), recipe, leg, chosen.runs)
+    print(f"\n{name}, {recipe.width} pixels, {recipe.num_inference_steps} steps, {flops / 1e12:.3g} TFLOP a frame")
+    print(f"stock, one frame a call   {stock:8.3f} frames/s   MFU {stock * flops / peak:.3f}")
+    options = DeviceOptions(compile=chosen.compile, channels_last=chosen.channels_last)
+    weights = weights_of(shape, device, dtype, options)
+    for micro_batch in chosen.micro_batches:
+        if not toy:
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            rate, busy = anyio.run(served, Sampler(weights, micro_batch), recipe, leg, micro_batch, chosen.runs)
+        except Exception as error:
+            print(f"micro-batch {micro_batch:3}   {type(error).__name__}: {error}")
+            break
+        memory = 0 if toy else torch.cuda.max_memory_allocated(device) / 2**30
+        print(
+            f"micro-batch {micro_batch:3}           {rate:8.3f} frames/s   MFU {rate * flops / peak:.3f}   "
+            f"{rate / stock:5.2f} x stock   busy {busy:.3f}   {memory:5.1f} GiB"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--micro-batches", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
+    chosen = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        print("no CUDA: small shapes, whose figures mean nothing")
+        torch.set_num_threads(1)
+        chosen.micro_batches, chosen.runs = [2], 1
+    peak = peak_flops(device)
+    print(f"{device}, bfloat16 matrix product: {peak / 1e12:.1f} TFLOP/s")
+    for name in chosen.models:
+        measure(name, device, chosen, peak)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What a card says about the device: each option renders the same picture, and is used where it helps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from momalisa_model.lifecycle import LoadedModel, load_model
+from momalisa_model.model_card import made_of
+from momalisa_model.placement import compile_blocks, effective, place
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.streaming import Shard
+from momalisa_model.weights import load
+from momalisa_model.wire import DeviceOptions, Recipe, RenderRequest
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
+
+
+def picture(ready: LoadedModel, frames: int = 2) -> torch.Tensor:
+    card = ready.answer.card
+    names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
+    defaults = {name: getattr(card, name) for name in names}
+    recipe = Recipe(start="a", end="b", seed=7, num_inference_steps=2, **defaults)
+    fractions = [place / frames for place in range(frames)]
+    return ready.sampler.pictures(recipe, ready.sampler.encode(recipe), fractions, lambda: False)
+
+
+@pytest.fixture
+def with_options(loaded_model, settings_for, tmp_path) -> Callable[..., LoadedModel]:
+    """Loads the model "plain" with a card that has these options."""
+
+    def loaded(**options: Any) -> LoadedModel:
+        card = loaded_model("plain").answer.card.model_dump(mode="json")
+        file = Path(tmp_path / "card.json")
+        file.write_text(json.dumps(card | {"device": options}))
+        return load_model(settings_for("plain", model_card=file))
+
+    return loaded
+
+
+@pytest.mark.parametrize("offload", ["none", "text_encoder", "model"])
+def test_networks_that_take_turns_on_the_device_render_the_same_picture(loaded_model, with_options, offload):
+    """A model that does not fit must not look different; and a second shard must work as the first one does."""
+    ready = with_options(offload=offload)
+    for _ in range(2):
+        torch.testing.assert_close(picture(ready), picture(loaded_model("plain")), atol=1e-6, rtol=0)
+    assert ready.answer.made_of.get("options") == {"none": None}.get(offload, f"offload {offload}")
+    hooked = [name for name, part in ready.sampler.weights.pipeline.components.items() if hasattr(part, "_hf_hook")]
+    assert (
+        set(hooked)
+        == {"none": set(), "text_encoder": {"text_encoder"}, "model": {"text_encoder", "unet", "vae"}}[offload]
+    )
+
+
+def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
+    """The text encoder would push the network that renders from the device."""
+    ready = with_options(offload="model")
+    runs: list[None] = []
+    ready.sampler.weights.pipeline.text_encoder.register_forward_pre_hook(lambda *_: runs.append(None))
+    recipe = Recipe(
+        start="never encoded",
+        end="nor this",
+        seed=7,
+        num_inference_steps=2,
+        **{
+            name: getattr(ready.answer.card, name)
+            for name in ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
+        },
+    )
+    Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready.sampler, ready.answer, None).prepare()
+    assert runs == []
+
+
+@pytest.mark.parametrize("option", ["vae_slicing", "vae_tiling"])
+def test_a_vae_that_saves_memory_renders_the_same_picture(loaded_model, with_options, option):
+    """Slices have another batch size, so the last bits may differ. These frames are smaller than a tile."""
+    ready = with_options(**{option: True})
+    assert getattr(ready.sampler.weights.pipeline.vae, f"use_{option.removeprefix('vae_')}")
+    torch.testing.assert_close(picture(ready), picture(loaded_model("plain")), atol=1e-5, rtol=0)
+    assert ready.answer.made_of["options"] == option, "replicas with and without it have different fingerprints"
+
+
+def test_compiled_blocks_and_channels_last_render_the_same_picture(settings_for, loaded_model):
+    """As on a GPU, but compiled for torch's own operators: the compiler of kernels is torch's business."""
+    weights = load(settings_for("plain"))
+    place(weights.pipeline, DeviceOptions(compile=True, channels_last=True), CPU, backend="eager")
+    compiled = [module for module in weights.pipeline.unet.modules() if module._compiled_call_impl]
+    assert {type(module).__name__ for module in compiled} == {"BasicTransformerBlock", "ResnetBlock2D"}
+    ready = loaded_model("plain")
+    other = LoadedModel(type(ready.sampler)(weights, ready.answer.card.micro_batch), ready.answer)
+    torch.testing.assert_close(picture(other), picture(ready), atol=1e-4, rtol=0)
+
+
+def test_options_for_gpus_are_not_used_on_cpus(loaded_model, with_options):
+    """One card is for replicas of both kinds. On a CPU, they would cost batch invariance."""
+    options = DeviceOptions(compile=True, channels_last=True, vae_slicing=True)
+    assert effective(options, CPU) == DeviceOptions(vae_slicing=True)
+    assert effective(options, GPU) == options
+    ready = with_options(compile=True, channels_last=True)
+    assert ready.answer.fingerprint == loaded_model("plain").answer.fingerprint
+    weights = ready.sampler.weights
+    assert made_of(weights, 4, options)["options"] == "channels_last, compile, vae_slicing"
+
+
+def test_an_option_that_the_vae_does_not_have_is_refused(settings_for):
+    """It would be without effect, and its memory missing under load."""
+    weights = load(settings_for("plain"))
+    weights.pipeline.vae = torch.nn.Identity()
+    with pytest.raises(UnsuitableModel, match="vae_slicing"):
+        place(weights.pipeline, DeviceOptions(vae_slicing=True), CPU)
+
+
+def test_a_network_without_known_blocks_stays_as_it_is():
+    """A new family must render, compiled or not."""
+    network = torch.nn.Linear(2, 2)
+    compile_blocks(network, "eager")
+    assert network._compiled_call_impl is None
