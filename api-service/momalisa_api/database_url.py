@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from momalisa_api.text import is_host, is_unicode
+
 CONNECT_S: Final = 5.0
 # Without a fragment: a password may contain "#" and "/".
 _URL: Final = re.compile(
@@ -59,7 +61,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
     Raises ValueError, which names the parameter but no password, for what cannot be fulfilled.
     """
     found = _URL.fullmatch(url)
-    if not found or not _is_unicode(unquote(url)):
+    if not found or not is_unicode(unquote(url)):
         raise ValueError("must be postgresql://USER@HOST/NAME")
     _check_places(found["places"])
     parameters = dict(parse_qsl(found["query"] or ""))
@@ -100,15 +102,7 @@ def _check_places(places: str) -> None:
 
 def _is_name(host: str) -> bool:
     """Whether a host can be looked up. The folder of a Unix socket begins with an encoded slash."""
-    try:
-        return host.startswith("%") or host.encode("idna") is not None
-    except UnicodeError:
-        return False
-
-
-def _is_unicode(value: str) -> bool:
-    """Bytes of the environment that are not UTF-8 arrive as lone surrogates."""
-    return value.encode("utf-8", "ignore").decode() == value
+    return host.startswith("%") or is_host(host)
 
 
 def _translate(parameters: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from momalisa_api.database_url import connect_arguments
+from momalisa_api.text import is_host
 
 MAX_PARALLEL_CALLS: Final = 100
 DAY_S: Final = 86_400
@@ -152,10 +153,8 @@ class Settings(StoreSettings):
     @field_validator("host")
     @classmethod
     def _is_a_host(cls, value: str) -> str:
-        try:
-            value.encode("idna")
-        except UnicodeError:
-            raise ValueError("is not a host name or an address") from None
+        if not is_host(value):
+            raise ValueError("is not a host name or an address")
         return value
 
     @field_validator("replicas")

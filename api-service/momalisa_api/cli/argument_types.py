@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from momalisa_api.text import is_host, is_unicode
+
 # As in walks/spec, which is slow to import.
 AUTO_SEED = "auto"
 MAX_PORT = 65_535
@@ -16,7 +18,7 @@ _MAX_DIGITS = 12
 
 def text(argument: str) -> str:
     """Text that can be sent and stored. The terminal may pass bytes that are not UTF-8."""
-    if not _is_unicode(argument):
+    if not is_unicode(argument):
         raise ArgumentTypeError("must be valid UTF-8")
     return argument
 
@@ -64,11 +66,10 @@ def server_url(argument: str) -> str:
     """The address of a server: http or https, a host, perhaps a port."""
     try:
         parts = urlsplit(argument)
-        # A name that cannot be looked up raises UnicodeError, a ValueError.
-        fits = parts.scheme in ("http", "https") and (parts.hostname or "").encode("idna") and parts.port != 0
+        fits = parts.scheme in ("http", "https") and parts.hostname and is_host(parts.hostname) and parts.port != 0
     except ValueError:
         fits = False
-    if not fits or not argument.isprintable() or " " in argument or not _is_unicode(argument):
+    if not fits or not argument.isprintable() or " " in argument or not is_unicode(argument):
         raise ArgumentTypeError("must be the address of a server, for example http://127.0.0.1:8000")
     return argument
 
@@ -94,8 +95,3 @@ def new_file(suffixes: Collection[str]) -> Callable[[str], Path]:
         return path
 
     return file
-
-
-def _is_unicode(argument: str) -> bool:
-    """Whether an argument was UTF-8: Python passes other bytes as lone surrogates."""
-    return argument.encode("utf-8", "ignore").decode() == argument

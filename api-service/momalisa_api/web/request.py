@@ -18,6 +18,7 @@ from pydantic import (
 
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
+from momalisa_api.text import is_unicode
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import AUTO, Effort, Spacing, WalkSpec
 
@@ -38,7 +39,7 @@ def _numbers_only(value: object) -> object:
 
 def _text_only(value: str) -> str:
     """Refuse lone surrogates, which JSON allows and UTF-8 does not, and NUL, which PostgreSQL does not store."""
-    if "\0" in value or value.encode("utf-8", "ignore").decode() != value:
+    if "\0" in value or not is_unicode(value):
         raise ValueError("must be Unicode text, without the character NUL or lone surrogates")
     return value
 
