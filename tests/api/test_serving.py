@@ -15,7 +15,7 @@ from momalisa_api.settings import Settings
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
 from momalisa_api.store.schema import opened
-from momalisa_api.web.recent_walks import BATCH, RecentWalks
+from momalisa_api.web.recent_walks import WALKS_PER_QUERY, RecentWalks
 from momalisa_api.web.routes.media import FOR_EVER
 from tests.support.factories import FakeFleet, ended, running, spec
 from tests.support.processes import free_port
@@ -136,7 +136,7 @@ async def test_a_deleted_walk_is_served_no_longer_than_it_is_kept(catalogue):
 
 async def test_walks_that_are_requested_at_once_are_read_together(catalogue):
     """Also in the company of requests that end early, and of walks that do not exist."""
-    specs = [spec(seed=seed) for seed in range(BATCH + 5)]
+    specs = [spec(seed=seed) for seed in range(WALKS_PER_QUERY + 5)]
     for one in specs:
         await catalogue.request(one, "somebody")
     recent, found, missing = RecentWalks(catalogue), set[str](), list[str]()

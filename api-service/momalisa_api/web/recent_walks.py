@@ -16,9 +16,9 @@ from momalisa_api.walks.walk import Walk
 
 # For as long, a process that has read a walk serves it after its deletion.
 KEPT_S: Final = 5.0
-MOST: Final = 500
+KEPT_WALKS: Final = 500
 # Walks in one query: each can have hundreds of frames, and the event loop waits while they are put together.
-BATCH: Final = 25
+WALKS_PER_QUERY: Final = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class RecentWalks:
 
     async def newest(self, walk_id: str) -> Pictures:
         """A snapshot read after this call: for a picture that a recent one lacks. Raises the same."""
-        if len(self._next.wanted) >= BATCH:
+        if len(self._next.wanted) >= WALKS_PER_QUERY:
             self._next = _Batch()
         batch = self._next
         batch.wanted.add(walk_id)
@@ -96,6 +96,6 @@ class RecentWalks:
             self._known.pop(pictures.walk.id, None)
             self._known[pictures.walk.id] = now + self._kept_s, pictures
         for walk_id in list(self._known):
-            if len(self._known) <= MOST and self._known[walk_id][0] > now:
+            if len(self._known) <= KEPT_WALKS and self._known[walk_id][0] > now:
                 break
             del self._known[walk_id]
