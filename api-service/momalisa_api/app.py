@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import __version__
+from momalisa_api.films.archive import Checksums
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.proxies import proxies_of
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
@@ -188,6 +189,7 @@ def _web_parts(
         Bucket: bucket,
         Catalogue: catalogue,
         RecentWalks: RecentWalks(catalogue),
+        Checksums: Checksums(),
         Gallery: Gallery(engine),
         FairQueue: FairQueue(engine),
         WorkerRegistry: WorkerRegistry(engine),

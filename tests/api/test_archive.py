@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momalisa_api.films.archive import Archive
+from momalisa_api.films.archive import RECENT, Archive, Checksums
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.schema import opened
@@ -30,7 +30,8 @@ async def bytes_of(contents: list[bytes], first: int = 0, last: int | None = Non
     async def read(number: int) -> bytes:
         return contents[number]
 
-    return b"".join([chunk async for chunk in archive.part(first, archive.size - 1 if last is None else last, read)])
+    end = archive.size - 1 if last is None else last
+    return b"".join([chunk async for chunk in archive.part(first, end, read, {})])
 
 
 @pytest.mark.parametrize("contents", [[], [b""], [b"one", b"", b"three" * 1000]])
@@ -42,6 +43,37 @@ async def test_an_archive_can_be_unpacked(contents):
         assert archive.testzip() is None
         assert [archive.read(name) for name in archive.namelist()] == contents
         assert archive.namelist() == [f"{number}.png" for number in range(len(contents))]
+
+
+async def test_a_continued_download_reads_what_is_missing():
+    """The directory has the checksums of all files, also of those that a client has already."""
+    contents, reads = [b"first", b"second", b"third"], list[int]()
+    archive, checksums = Archive([(f"{n}.png", len(content)) for n, content in enumerate(contents)]), Checksums()
+
+    async def read(number: int) -> bytes:
+        reads.append(number)
+        return contents[number]
+
+    async def part(first: int, last: int) -> bytes:
+        return b"".join([chunk async for chunk in archive.part(first, last, read, checksums.of("1"))])
+
+    middle = archive.size // 3
+    packed = await part(0, middle) + await part(middle + 1, archive.size - 1)
+    assert zipfile.ZipFile(io.BytesIO(packed)).testzip() is None
+    assert set(reads) == {0, 1, 2}
+    reads.clear()
+    assert packed.endswith(await part(archive.size - 22, archive.size - 1))
+    assert reads == []
+
+
+def test_checksums_of_old_archives_are_forgotten():
+    """Else memory would grow with every archive."""
+    checksums = Checksums()
+    for number in range(RECENT):
+        checksums.of(str(number))[0] = 1
+    assert checksums.of("0") == {0: 1}
+    checksums.of("another")
+    assert (checksums.of("0"), checksums.of("1")) == ({0: 1}, {})
 
 
 @given(st.data())
@@ -64,7 +96,7 @@ async def test_an_archive_of_more_than_four_gibibytes_can_be_unpacked(tmp_path):
 
     with (tmp_path / "frames.zip").open("wb") as file:
         # What comes after the large file: the second one, and the directory.
-        tail = [chunk async for chunk in archive.part(30 + 9 + sizes["large.png"], archive.size - 1, read)]
+        tail = [chunk async for chunk in archive.part(30 + 9 + sizes["large.png"], archive.size - 1, read, {})]
         file.seek(archive.size - sum(map(len, tail)))
         file.writelines(tail)
     with zipfile.ZipFile(tmp_path / "frames.zip") as unpacked:
@@ -84,7 +116,7 @@ async def test_the_frames_of_the_largest_walk_need_neither_disk_nor_memory(tmp_p
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.truncate(size)
-        response = await get_frames_zip(await Catalogue(engine).get(walk.id), bucket, Conditions())
+        response = await get_frames_zip(await Catalogue(engine).get(walk.id), bucket, Checksums(), Conditions())
     assert walk.state is State.DONE
     tracemalloc.start()
     try:

@@ -15,6 +15,8 @@ from momalisa_api.films.read_ahead import Read, read_ahead
 
 # Files that are in memory at a time.
 AHEAD: Final = 4
+# Archives whose checksums are kept.
+RECENT: Final = 100
 _VERSION: Final = 20  # to extract: stored files
 _VERSION_64: Final = 45
 _UTF8: Final = 0x800
@@ -23,6 +25,20 @@ _JANUARY_1980: Final = (1 << 5) | 1
 _MOST_16: Final = 0xFFFF
 _MOST_32: Final = 0xFFFFFFFF
 _LOCAL_HEADER_BYTES: Final = 30
+
+
+class Checksums:
+    """The checksums of files in recent archives, so that a continued download reads only what is missing."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[int, int]] = {}
+
+    def of(self, version: str) -> dict[int, int]:
+        """Those of an archive by number, to be added to. version: other files have another one."""
+        known = self._known[version] = self._known.pop(version, {})
+        if len(self._known) > RECENT:
+            del self._known[next(iter(self._known))]
+        return known
 
 
 class Archive:
@@ -36,18 +52,18 @@ class Archive:
         self._starts = [0, *accumulate(lengths)]
         self.size = self._starts[-1] + len(self._directory(dict.fromkeys(range(len(entries)), 0)))
 
-    async def part(self, first: int, last: int, read: Read) -> AsyncGenerator[bytes]:
-        """The bytes from `first` to `last`, both included, in chunks. read: the content of an entry, by its number.
+    async def part(self, first: int, last: int, read: Read, checksums: dict[int, int]) -> AsyncGenerator[bytes]:
+        """The bytes from `first` to `last`, both included, in chunks.
 
-        Each entry is read at most once, `AHEAD` of them at a time. The directory at the end has the checksums of all
-        files, so a part with the end reads every file.
+        read: the content of an entry, by its number; each is read at most once, `AHEAD` of them at a time. checksums:
+        those that are known, by number; new ones are added. The directory at the end has the checksums of all files, so
+        a part with the end reads every file whose checksum is not known.
         """
         start = self._starts[-1]
         spans = list(enumerate(pairwise(self._starts)))
         wanted = [number for number, (at, end) in spans if first < end and at <= last]
-        rest = [number for number, _ in spans if number not in wanted] if last >= start else []
-        checksums: dict[int, int] = {}
-        numbers = [*wanted, *rest]
+        unknown = set(range(len(spans))).difference(wanted, checksums) if last >= start else ()
+        numbers = [*wanted, *sorted(unknown)]
         async with aclosing(read_ahead(read, numbers, AHEAD)) as contents:
             for number in numbers:
                 content = await anext(contents)

@@ -38,8 +38,8 @@ class Encoding:
     max_bytes: int
 
 
-FULL: Final = Encoding(films.mp4_size, 14.2, "veryfast", 160 * 1024 * 1024)
-PREVIEW: Final = Encoding(films.preview_size, 27, "fast", 32 * 1024 * 1024)
+FULL: Final = Encoding(films.mp4_size, 13.9, "veryfast", 160 * 1024 * 1024)
+PREVIEW: Final = Encoding(films.preview_size, 26.7, "fast", 32 * 1024 * 1024)
 
 
 class Video:

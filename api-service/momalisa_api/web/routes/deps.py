@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Path, Request
 
+from momalisa_api.films.archive import Checksums
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.bucket import Bucket
@@ -67,6 +68,7 @@ async def _walk(walk_id: WalkId, catalogue: CatalogueDep) -> Walk:
 
 KnownWalk = Annotated[Walk, Depends(_walk)]
 
+ChecksumsDep = Annotated[Checksums, Depends(_dependency(Checksums))]
 RecentWalksDep = Annotated[RecentWalks, Depends(_dependency(RecentWalks))]
 
 

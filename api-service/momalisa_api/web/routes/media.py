@@ -33,7 +33,7 @@ from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.conditions import Conditions, ConditionsDep, http_date
-from momalisa_api.web.routes.deps import BucketDep, KnownWalk, RecentPictures, RecentWalksDep
+from momalisa_api.web.routes.deps import BucketDep, ChecksumsDep, KnownWalk, RecentPictures, RecentWalksDep
 
 NO_VIDEO = 'This deployment cannot make MP4, as PyAV is missing (pip install "momalisa-api[video]"). Request the GIF.'
 NO_FILM = "This walk does not have this film, as it would be too large. Request another one; the walk lists them."
@@ -133,7 +133,9 @@ async def get_probe(
     response_class=Response,
     responses=_bytes_of("application/zip"),
 )
-async def get_frames_zip(walk: KnownWalk, bucket: BucketDep, conditions: ConditionsDep) -> Response:
+async def get_frames_zip(
+    walk: KnownWalk, bucket: BucketDep, checksums: ChecksumsDep, conditions: ConditionsDep
+) -> Response:
     """Get all frames of a finished walk, numbered, in one ZIP archive."""
     _only_when_done(walk)
     found: dict[str, StoredObject] = {}
@@ -163,7 +165,7 @@ async def get_frames_zip(walk: KnownWalk, bucket: BucketDep, conditions: Conditi
             raise NotInBucket(frame.key)
         return content
 
-    part = partial(archive.part, read=read)
+    part = partial(archive.part, read=read, checksums=checksums.of(described.version))
     return await _answer(described, part, "application/zip", file_name(walk, "zip"), conditions)
 
 
