@@ -349,7 +349,7 @@ async def test_every_slot_shows_a_picture_after_the_first_round(settings, fleet)
         walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
         while replica.sent < 25 or len(walk["probes"]) < 25:
             walk = (await client.get(walk["url"])).json()
-            assert walk["state"] in ("waiting", "rendering")
+            assert (walk["state"], walk["queue_position"]) in (("waiting", 1), ("rendering", None))
             await anyio.sleep(0.01)
         assert [probe["frame"] for probe in walk["probes"]] == list(range(25))
         await ended(client, walk)

@@ -33,7 +33,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class AheadInQueue:
-    """What is before a walk in the queue: waiting walks, and missing frames."""
+    """What is before a walk in the queue: waiting walks (none if it has started), and missing frames."""
 
     walks: int
     frames: int

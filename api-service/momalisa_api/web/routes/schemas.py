@@ -160,8 +160,8 @@ class WalkViews:
     async def show_all(self, walks: Sequence[Walk]) -> list[WalkResource]:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
         fleet = await self._workers.fleet_status()
-        waiting = [walk.id for walk in walks if walk.state is State.WAITING]
-        ahead = await self._fair_queue.positions(waiting)
+        unfinished = [walk.id for walk in walks if walk.state in (State.WAITING, State.RENDERING)]
+        ahead = await self._fair_queue.positions(unfinished)
         return [_shown(walk, ahead.get(walk.id), fleet, self._micro_batch) for walk in walks]
 
 
@@ -190,7 +190,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
         error=walk.error,
-        queue_position=ahead.walks + 1 if ahead else None,
+        queue_position=ahead.walks + 1 if ahead and walk.state is State.WAITING else None,
         replicas_awake=fleet.awake,
         seconds_left=seconds_left(walk, ahead, fleet, micro_batch),
         message=None if walk.ended or fleet.awake else NO_REPLICA,
@@ -214,11 +214,15 @@ def walk_url(walk_id: str) -> str:
 
 
 def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
-    """Estimate the seconds until the last frame. Replicas share the shards of one round; the next one waits for it."""
+    """Estimate the seconds until the last frame.
+
+    Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it.
+    """
     if walk.ended or fleet.shard_s is None or not fleet.awake:
         return None
-    growth = choose_growth(walk.spec.effort, walk.spec.legs, Capacity(micro_batch, fleet.awake))
-    left = pictures_left(walk.spec, with_growth(walk.spec, walk.layout, growth), walk.stored)
+    capacity = Capacity(micro_batch, fleet.awake, 1 + (ahead.walks if ahead else 0))
+    layout = with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
+    left = pictures_left(walk.spec, layout, walk.stored)
     shards = [sum(math.ceil(pictures / micro_batch) for pictures in pictures_of_legs) for pictures_of_legs in left]
     if not any(shards):
         return None
