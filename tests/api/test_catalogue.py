@@ -229,13 +229,13 @@ async def test_each_search_has_its_own_query_plan(catalogue, url):
 async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, fair_queue):
     """Visitors see the position and the number of frames ahead while they wait."""
     first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
-    ahead = {first: AheadInQueue(0, 0), second: AheadInQueue(1, 9), third: AheadInQueue(2, 18)}
+    ahead = {first: AheadInQueue(0, 0, 18), second: AheadInQueue(1, 9, 9), third: AheadInQueue(2, 18, 0)}
     assert await fair_queue.positions([first, second, third]) == ahead
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
-    assert await fair_queue.positions([second, third]) == {second: AheadInQueue(0, 5), third: AheadInQueue(1, 14)}
+    assert await fair_queue.positions([second, third]) == {second: AheadInQueue(0, 5, 9), third: AheadInQueue(1, 14)}
     await progress.move(second, State.WAITING, State.RENDERING)
-    assert await fair_queue.positions([first, second]) == {first: AheadInQueue(0, 0), second: AheadInQueue(0, 5)}
+    assert await fair_queue.positions([first, second]) == {first: AheadInQueue(0, 0, 18), second: AheadInQueue(0, 5, 9)}
     assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (1, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
     assert await fair_queue.positions([third]) == {third: AheadInQueue(0, 9)}

@@ -275,6 +275,17 @@ def test_many_replicas_do_not_shorten_the_estimate_below_one_shard_for_each_roun
     assert seconds_left(unfinished(even, layout, frozenset(range(25))), None, many, 5) is None, "only films are left"
 
 
+def test_the_estimate_counts_the_shards_of_other_walks_between_rounds():
+    """A replica that is idle between two rounds begins a shard of a walk that comes later, and is not interrupted."""
+    even, fleet = spec(frames=25, spacing="even"), FleetStatus(2, 1.0)
+    _, rounds = settled(even, steep, Capacity(5, 2))
+    first = unfinished(even, rounds[0])
+    assert seconds_left(first, AheadInQueue(0, 0, 0), fleet, 5) == 3 + 1 + 1
+    assert seconds_left(first, AheadInQueue(0, 0, 100), fleet, 5) == 3 + 2 + 2
+    assert seconds_left(first, AheadInQueue(0, 0, 5), fleet, 5) == 3 + 2 + 1
+    assert seconds_left(first, AheadInQueue(0, 20, 0), fleet, 5) == 5 + 1 + 1
+
+
 def test_the_estimate_counts_the_shards_of_each_leg():
     """A shard has the frames of one leg: seven legs of two frames are seven shards, not three."""
     walk = spec(stops=tuple("abcdefgh"), frames=15)

@@ -33,10 +33,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class AheadInQueue:
-    """What is before a walk in the queue: waiting walks (none if it has started), and missing frames."""
+    """What else is in the queue: waiting walks before a walk (none if it has started), missing frames before and after.
+
+    What comes after it is rendered whenever the walk leaves replicas idle.
+    """
 
     walks: int
     frames: int
+    frames_after: int = 0
 
 
 class FairQueue:
@@ -69,15 +73,21 @@ class FairQueue:
             return {}
         waits = case((walks.c.state == State.WAITING, 1), else_=0)
 
-        def before(value: ColumnElement[int]) -> ColumnElement[int]:
-            """A sum over all walks that have started, and all waiting ones with a lower tag."""
-            return func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(None, -1))
+        def over(value: ColumnElement[int], first: int | None, last: int | None) -> ColumnElement[int]:
+            """A sum over neighbours in the order of the queue: walks that have started, then waiting ones by tag."""
+            total = func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(first, last))
+            return func.coalesce(total, 0)
 
-        columns = (walks.c.id, before(waits).label("walks"), before(MISSING).label("frames"))
-        queue = select(*columns).where(walks.c.state.in_(OPEN)).subquery()
+        before, after = (None, -1), (1, None)
+        columns = (
+            over(waits, *before).label("walks"),
+            over(MISSING, *before).label("frames"),
+            over(MISSING, *after).label("frames_after"),
+        )
+        queue = select(walks.c.id, *columns).where(walks.c.state.in_(OPEN)).subquery()
         async with transaction(self._engine) as connection:
             found = await connection.execute(select(queue).where(queue.c.id.in_(walk_ids)))
-            return {row.id: AheadInQueue(int(row.walks or 0), int(row.frames or 0)) for row in found}
+            return {walk_id: AheadInQueue(*map(int, counts)) for walk_id, *counts in found}
 
 
 async def next_tag(connection: AsyncConnection, owner: str) -> int:

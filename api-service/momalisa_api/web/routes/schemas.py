@@ -216,15 +216,19 @@ def walk_url(walk_id: str) -> str:
 def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
     """Estimate the seconds until the last frame.
 
-    Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it.
+    Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it,
+    and for shards of other walks that replicas began meanwhile.
     """
     if walk.ended or fleet.shard_s is None or not fleet.awake:
         return None
-    capacity = Capacity(micro_batch, fleet.awake, 1 + (ahead.walks if ahead else 0))
+    ahead = ahead or AheadInQueue(0, 0)
+    capacity = Capacity(micro_batch, fleet.awake, 1 + ahead.walks)
     layout = with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
     left = pictures_left(walk.spec, layout, walk.stored)
     shards = [sum(math.ceil(pictures / micro_batch) for pictures in pictures_of_legs) for pictures_of_legs in left]
     if not any(shards):
         return None
-    shards[0] += math.ceil(ahead.frames / micro_batch) if ahead else 0
-    return round(sum(math.ceil(of_round / fleet.awake) for of_round in shards) * fleet.shard_s, 1)
+    shards[0] += math.ceil(ahead.frames / micro_batch)
+    began_meanwhile = min(sum(map(bool, shards[1:])), math.ceil(ahead.frames_after / micro_batch / fleet.awake))
+    turns = sum(math.ceil(of_round / fleet.awake) for of_round in shards) + began_meanwhile
+    return round(turns * fleet.shard_s, 1)
