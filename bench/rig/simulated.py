@@ -28,10 +28,14 @@ class SimulatedReplica:
     shard_s: float
     spread: float
     fingerprint: str = "a"
+    features: tuple[str, ...] = ()
     device: anyio.Lock = field(default_factory=anyio.Lock)
     busy_s: float = 0.0
 
     async def is_fit(self) -> bool:
+        return True
+
+    def can_render(self, recipe: Recipe) -> bool:
         return True
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -19,6 +18,7 @@ from momalisa_api.app import open_bucket
 from momalisa_api.cli.purge import purge_walk
 from momalisa_api.fleet.dispatch import HANGING_FACTOR, ReplicaSlot, ShardQueue, ShardTask
 from momalisa_api.fleet.fleet import Fleet
+from momalisa_api.fleet.replica import Replica
 from momalisa_api.fleet.wire import RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
@@ -242,7 +242,9 @@ async def test_a_run_that_hangs_is_left_to_a_replica_of_its_own_fingerprint(flee
 
 
 def slot(fingerprint: str, shard_s: float) -> ReplicaSlot:
-    replica: Any = SimpleNamespace(fingerprint=fingerprint)
+    nobody: Any = None
+    replica = Replica("http://replica", nobody, ModelCard.model_validate(CARD))
+    replica.fingerprint = fingerprint
     return ReplicaSlot(replica, fit=True, shard_s=shard_s)
 
 

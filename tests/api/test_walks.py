@@ -305,6 +305,7 @@ async def test_every_film_contains_its_spec(settings, fleet):
         spec = json.loads(picture.info["comment"])
     assert spec.pop("smoothness") == walk["smoothness"]
     assert spec.pop("fractions") == [number / 8 for number in range(9)]
+    assert spec.pop("early_legs") == []
     assert spec.pop("fingerprints") == ["0" * 16]
     # The oldest version that means the same.
     assert spec.pop("version") == 2

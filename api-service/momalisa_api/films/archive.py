@@ -14,7 +14,7 @@ from zlib import crc32
 from momalisa_api.films.read_ahead import Read, read_ahead
 
 # Files that are in memory at a time.
-AHEAD: Final = 4
+ENTRIES_AHEAD: Final = 4
 # Archives whose checksums are kept.
 RECENT: Final = 100
 _VERSION: Final = 20  # to extract: stored files
@@ -55,7 +55,7 @@ class Archive:
     async def part(self, first: int, last: int, read: Read, checksums: dict[int, int]) -> AsyncGenerator[bytes]:
         """The bytes from `first` to `last`, both included, in chunks.
 
-        read: the content of an entry, by its number; each is read at most once, `AHEAD` of them at a time. checksums:
+        read: the content of an entry, by its number; each is read at most once, `ENTRIES_AHEAD` at a time. checksums:
         those that are known, by number; new ones are added. The directory at the end has the checksums of all files, so
         a part with the end reads every file whose checksum is not known.
         """
@@ -64,7 +64,7 @@ class Archive:
         wanted = [number for number, (at, end) in spans if first < end and at <= last]
         unknown = set(range(len(spans))).difference(wanted, checksums) if last >= start else ()
         numbers = [*wanted, *sorted(unknown)]
-        async with aclosing(read_ahead(read, numbers, AHEAD)) as contents:
+        async with aclosing(read_ahead(read, numbers, ENTRIES_AHEAD)) as contents:
             for number in numbers:
                 content = await anext(contents)
                 checksums[number] = crc32(content)

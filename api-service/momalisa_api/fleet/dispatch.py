@@ -201,8 +201,11 @@ class ShardQueue:
         """Whether a slot may run a task: its replica can render it, and no other fit slot suits the task better."""
         if not slot.replica.can_render(task.recipe):
             return False
-        rank, able = task.rank(slot), [other for other in self._fit() if other.replica.can_render(task.recipe)]
-        return not any(rank) or rank <= min(map(task.rank, able), default=rank)
+        rank = task.rank(slot)
+        if not any(rank):
+            return True
+        able = (other for other in self._fit() if other.replica.can_render(task.recipe))
+        return rank <= min(map(task.rank, able), default=rank)
 
     def _first_for(self, slot: ReplicaSlot) -> ShardTask | None:
         """The first task in the queue that a slot may run."""

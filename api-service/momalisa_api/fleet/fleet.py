@@ -38,7 +38,7 @@ DNS_PREFIX: Final = "dns+"
 FIRST_GUESS_S: Final = 10.0
 # Idle replicas that are fit are checked at most once in this time, all together: the checks of a thousand would take
 # more than a core. One that is gone is noticed when it gets a shard, too.
-CHECK_S: Final = 0.02
+CHECK_OF_ONE_S: Final = 0.02
 FIRST_LOSS_PAUSE_S: Final = 0.25
 LONGEST_LOSS_PAUSE_S: Final = 30.0
 # A broken replica gets another shard after this pause, which doubles with each shard that it loses.
@@ -192,7 +192,7 @@ class Fleet:
             while True:
                 if slot.left_out:
                     await self._leave_out(slot)
-                if anyio.current_time() - slot.checked_at > max(self._refresh_s, slot.fit * CHECK_S * self.size):
+                if anyio.current_time() - slot.checked_at > max(self._refresh_s, slot.fit * CHECK_OF_ONE_S * self.size):
                     fit = await self._check(slot)
                     # Another replica may have rendered what this one lost meanwhile.
                     self._set_fit(slot, fit and not slot.left_out)

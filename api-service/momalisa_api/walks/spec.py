@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 
 def _digest(content: Any) -> str:
@@ -23,6 +23,9 @@ Effort = Literal["fast", "balanced", "best"]
 Blend = Literal["embeddings", "early"]
 BLENDS: Final[tuple[Blend, ...]] = get_args(Blend)
 AUTO: Final = "auto"
+# The gallery's client does not know JSON Schema's tuples.
+_PAIR: Final = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+Interval = Annotated[tuple[float, float], WithJsonSchema(_PAIR)]
 
 # The newest version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here
 # what older specs mean by not having the field.
@@ -49,7 +52,7 @@ class RenderSettings(BaseModel):
     scheduler: str = Field(description="The scheduler's name.")
     model: str = Field(description="The model's id.")
     revision: str = Field(description="The model's revision.")
-    guidance_interval: tuple[float, float] | None = Field(
+    guidance_interval: Interval | None = Field(
         None, description="The part of the denoising steps with guidance, as shares of all steps; null: all."
     )
 

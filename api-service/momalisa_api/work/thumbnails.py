@@ -25,11 +25,11 @@ log = structlog.get_logger()
 
 # Memory for thumbnails, of the order of a thousand.
 MAX_BYTES: Final = 64 * 1024 * 1024
-BYTES_PER_PIXEL: Final = 4  # as Pillow stores RGB
+RGB_BYTES_PER_PIXEL: Final = 4  # as Pillow stores RGB
 # Walks whose sheets are known. What is forgotten is only stored twice.
 MAX_WALKS: Final = 256
 # Each thread competes with the event loop for Python's lock.
-THREADS: Final = 2
+DECODERS: Final = 2
 FETCHES: Final = 16
 # Increase the number with any change of what a thumbnail is: a spacing must not depend on who computes it.
 SHEET: Final = "thumbnails-1-"
@@ -44,7 +44,7 @@ class Thumbnails:
         self._bytes = 0
         self._kept: OrderedDict[str, Thumbnail] = OrderedDict()
         self._on_sheets: OrderedDict[str, set[str]] = OrderedDict()
-        self._threads = anyio.CapacityLimiter(THREADS)
+        self._threads = anyio.CapacityLimiter(DECODERS)
         self._fetches = anyio.CapacityLimiter(FETCHES)
         self._fetching: SingleFlight[Thumbnail] = SingleFlight()
 
@@ -153,4 +153,4 @@ def _prefix(walk_id: str) -> str:
 
 def _size(thumbnail: Thumbnail) -> int:
     width, height = thumbnail.small.size
-    return width * height * BYTES_PER_PIXEL
+    return width * height * RGB_BYTES_PER_PIXEL

@@ -901,10 +901,7 @@ export interface components {
              * Guidance Interval
              * @description The part of the denoising steps with guidance, as shares of all steps; null: all.
              */
-            guidance_interval?: [
-                number,
-                number
-            ] | null;
+            guidance_interval?: number[] | null;
             /**
              * Stops
              * @description The prompts, in the walk's order.

@@ -26,7 +26,7 @@ export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
 ];
 
 /** What a walk is made with beyond the fields of the form; what is missing comes from the model card. */
-export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision">>;
+export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
 
 /** How each setting is read from a URL; undefined if its value is invalid. */
 const SETTINGS: Record<keyof Settings, (text: string) => string | number | boolean | undefined> = {

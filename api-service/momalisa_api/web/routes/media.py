@@ -13,7 +13,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from momalisa_api.films.archive import AHEAD, Archive
+from momalisa_api.films.archive import ENTRIES_AHEAD, Archive
 from momalisa_api.films.films import can_make_video
 from momalisa_api.films.kinds import FILM_KINDS, FilmName
 from momalisa_api.films.read_ahead import read_ahead
@@ -141,7 +141,7 @@ async def get_frames_zip(
     found: dict[str, StoredObject] = {}
     folders = list({frame.recipe.folder for frame in walk.frames})
     async with aclosing(
-        read_ahead(lambda number: bucket.listed(folders[number]), range(len(folders)), AHEAD)
+        read_ahead(lambda number: bucket.listed(folders[number]), range(len(folders)), ENTRIES_AHEAD)
     ) as listed:
         async for objects in listed:
             found |= objects
