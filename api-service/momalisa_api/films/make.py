@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from anyio.to_thread import run_sync
 from PIL import Image
 
+from momalisa_api.concurrency import task_group
 from momalisa_api.films.films import FilmOptions, FilmTooLarge, can_make_video
 from momalisa_api.films.kinds import FilmName
 from momalisa_api.films.outputs import Gif, Output, Still, save_poster, save_shared_poster
@@ -52,11 +53,7 @@ async def make_films(read: Read, walk: Walk, folder: Path, store: Callable[[Path
     its frames (null: unknown). Raises ValueError for unreadable frames, and what the functions raise; then no thread is
     left, and no file.
     """
-    filming = _Filming(read, walk, folder, store)
-    try:
-        return await filming.run()
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+    return await _Filming(read, walk, folder, store).run()
 
 
 class _Filming:
@@ -83,7 +80,7 @@ class _Filming:
 
     async def run(self) -> Made:
         meter = Meter(self._count)
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             with ExitStack() as stack:
                 senders = []
                 for name, output in self._outputs.items():
