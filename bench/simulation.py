@@ -28,8 +28,9 @@ from rig.simulated import Jobs, SimulatedFleet, SimulatedReplica, place
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import RenderedFrame
+from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.growth import Capacity, choose_growth
-from momalisa_api.walks.rounds import Layout, Point, first_layout, most_pictures, next_layout, with_growth
+from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, with_growth
 from momalisa_api.walks.spec import Frame, Shard, WalkSpec, plan_shards
 from tests.support.factories import spec
 

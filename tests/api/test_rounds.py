@@ -21,18 +21,9 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import walks
 from momalisa_api.store.workers import FleetStatus
+from momalisa_api.walks.forecast import most_pictures, pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
-from momalisa_api.walks.rounds import (
-    Layout,
-    Point,
-    first_layout,
-    most_pictures,
-    nearest,
-    next_layout,
-    pictures_left,
-    round_of,
-    with_growth,
-)
+from momalisa_api.walks.rounds import Layout, Point, first_layout, nearest, next_layout, with_growth
 from momalisa_api.walks.smoothness import Thumbnail, distance
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.routes.schemas import seconds_left

@@ -13,7 +13,7 @@ from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks, searchable
-from momalisa_api.walks.rounds import most_pictures
+from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk
 

@@ -10,7 +10,8 @@ from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
 from momalisa_api.walks.fingerprints import MIXED
-from momalisa_api.walks.rounds import Layout, most_pictures
+from momalisa_api.walks.forecast import most_pictures
+from momalisa_api.walks.rounds import Layout
 from momalisa_api.walks.walk import MOVES, OPEN, State, Walk, WalkStatus
 
 

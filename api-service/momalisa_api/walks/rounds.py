@@ -4,16 +4,14 @@ A layout is one round: points to render, all at once. Once they are rendered, th
 their pictures alone, so every process computes the same one. The settled layout has the frames of the walk.
 """
 
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from itertools import accumulate, pairwise, zip_longest
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from momalisa_api.walks.even_spacing import FEWEST, uniform
-from momalisa_api.walks.growth import MOST
-from momalisa_api.walks.rescue import Place, PlaceDistance, follow_leg, fractions_of
+from momalisa_api.walks.rescue import Place, PlaceDistance, follow_leg
 from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import Thumbnail
 from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
@@ -67,54 +65,7 @@ def seeds_of(spec: WalkSpec) -> tuple[int, ...]:
     return CANDIDATE_SEEDS if spec.seed == AUTO else (spec.seed,)
 
 
-def pictures_left(spec: WalkSpec, layout: Layout, stored: Container[int]) -> list[list[int]]:
-    """How many pictures each round needs that is left, one number per recipe: of this layout, then of those after it.
-
-    stored: numbers of the layout's points whose pictures exist. Exact, but for inner stops: two legs share each.
-    """
-    missing = Counter((point.seed, point.leg) for number, point in enumerate(layout.points) if number not in stored)
-    later = [] if layout.settled else [_later(spec, layout, leg) for leg in range(len(spec.legs))]
-    return [list(missing.values()), *(list(counts) for counts in zip_longest(*later, fillvalue=0))]
-
-
-def _later(spec: WalkSpec, layout: Layout, leg: int) -> list[int]:
-    """How many pictures each round after this one adds to a leg."""
-    frames = spec.legs[leg] + 1
-    # All seeds that are tried have the same fractions.
-    points = [point for point in layout.points if point.seed == layout.points[0].seed]
-    known = len(fractions_of(_known(points, leg), early=leg in layout.rescued))
-    sizes = (frames, *_sizes(frames, layout.growth))
-    return [after - before for before, after in pairwise([known, *(size for size in sizes if size > known)])]
-
-
-def round_of(spec: WalkSpec, layout: Layout) -> tuple[int, int]:
-    """The number of a round, counted from 1, and the number of rounds that the walk needs at most.
-
-    Only walks of even spacing, and those that choose their seed, need more than one. A rescue adds all rounds again.
-    """
-    frames = max(spec.legs) + 1
-    tried = len(sample_fractions(frames)) if spec.seed == AUTO else 0
-    sizes = {frames, *_sizes(frames, layout.growth)}
-    rounds = bool(tried) + sum(size > tried for size in sizes) + len(sizes) * bool(layout.rescued)
-    later = len(pictures_left(spec, layout, ())) - 1
-    # Rounds that an older release began have no growth yet.
-    return max(1, rounds - later), rounds
-
-
-def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None, rescued: Sequence[int] = ()) -> int:
-    """The number of pictures that a walk may render: what it counts for in quotas and in the queue.
-
-    growth: of its layout; None before it is decided. rescued: of its layout, too: legs that are rendered again count
-    from then on, because few walks have one.
-    """
-    if growth is None:
-        growth = (MOST[spec.effort],) if spec.spacing == "even" else ()
-    tried = (len(seeds_of(spec)) - 1) * (sum(len(sample_fractions(count + 1)) - 1 for count in spec.legs) + 1)
-    of_legs = [max([count + 1, *_sizes(count + 1, growth)]) - 1 for count in spec.legs]
-    return tried + sum(of_legs) + 1 + sum(of_legs[leg] - 1 for leg in rescued)
-
-
-def _sizes(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
+def sizes_of(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
     """The number of known fractions of a leg after each round that follows the uniform one."""
     return tuple(round(frames * times) for times in growth) if frames >= FEWEST else ()
 
@@ -149,7 +100,7 @@ def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> La
         return layout
     points = layout.points
     if layout.seed is not None:
-        legs = [sorted({*_plain(uniform(count + 1)), *_known(points, leg)}) for leg, count in enumerate(spec.legs)]
+        legs = [sorted({*_plain(uniform(count + 1)), *known_on(points, leg)}) for leg, count in enumerate(spec.legs)]
         points = _points(layout.seed, legs)
     return layout.model_copy(update={"points": points, "growth": growth})
 
@@ -193,7 +144,7 @@ def _follow(spec: WalkSpec, before: Layout, seed: int, load: LoadThumbnail) -> L
     """One more round on every leg that needs one; settled if none does."""
     legs, settled = [], True
     for leg, count in enumerate(spec.legs):
-        known, sizes = _known(before.points, leg), _sizes(count + 1, before.growth)
+        known, sizes = known_on(before.points, leg), sizes_of(count + 1, before.growth)
         distance = _distance_on(spec, seed, leg, load)
         places, enough = follow_leg(count + 1, known, distance, sizes, rescue=bool(before.rescue))
         # A leg that waits for others keeps all its candidates, and chooses again with them.
@@ -214,7 +165,7 @@ def _points(seed: int, legs: Sequence[Sequence[Place]]) -> tuple[Point, ...]:
     return (*points, Point(seed, len(legs) - 1, 1.0))
 
 
-def _known(points: Sequence[Point], leg: int) -> list[Place]:
+def known_on(points: Sequence[Point], leg: int) -> list[Place]:
     """The places of a leg among points, including its end."""
     places = [Place(point.fraction, point.early) for point in points if point.leg == leg]
     return places + [Place(1.0)] * any(point.leg == leg + 1 for point in points)

@@ -11,9 +11,10 @@ from pydantic.config import JsonDict
 
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.walks.forecast import pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.rounds import nearest, pictures_left, round_of, with_growth
+from momalisa_api.walks.rounds import nearest, with_growth
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
