@@ -9,6 +9,7 @@ about that work; the CPU time of all processes over that of the direct ones does
 """
 
 import multiprocessing
+import os
 import re
 import statistics
 import sys
@@ -42,6 +43,8 @@ SHARD_SECONDS = re.compile(r"^momalisa_model_shard_seconds_sum (\S+)$", re.MULTI
 
 def sample(requests: Connection) -> None:
     """In a process of its own: render what arrives, with one thread, and say when it is done."""
+    # Linux shares a busy machine between sessions, and each replica has one.
+    os.setsid()
     ready = load_model(Settings(model_id=str(WEIGHTS), threads=1))
     requests.send(ready.answer.card.micro_batch)
     while (request := requests.recv()) is not None:

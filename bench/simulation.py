@@ -9,6 +9,7 @@ product's own workers do the same bookkeeping in real time on PostgreSQL, with r
 """
 
 import logging
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -64,8 +65,9 @@ class SimulatedWalk:
 class Simulation:
     """Walks on simulated replicas. `run` returns when all are done."""
 
-    def __init__(self, replicas: Sequence[SimulatedReplica]) -> None:
+    def __init__(self, replicas: Sequence[SimulatedReplica], workers: int = WORKERS) -> None:
         self.replicas = list(replicas)
+        self._workers = workers
         self.walks: list[SimulatedWalk] = []
         self._jobs = Jobs()
         self._changed = anyio.Event()
@@ -79,12 +81,12 @@ class Simulation:
         theirs = [walk.tag + most_pictures(walk.spec) for walk in unfinished if walk.owner == owner]
         walk = SimulatedWalk(whole, owner, max([now, *theirs]), anyio.current_time(), first_layout(whole))
         self.walks.append(walk)
-        self._jobs.put(walk.tag, partial(self._plan, walk))
+        self._jobs.put_plan(walk.tag, partial(self._plan, walk))
 
     async def run(self, in_flight: int, later: Sequence[tuple[float, str]] = ()) -> None:
         """Serve until all walks are done. later: further requests, each with its time and owner."""
         async with anyio.create_task_group() as tasks:
-            for _ in range(WORKERS):
+            for _ in range(self._workers):
                 tasks.start_soon(self._jobs.work, SimulatedFleet(self.replicas), in_flight)
             for at, owner in later:
                 await anyio.sleep_until(at)
@@ -118,7 +120,7 @@ class Simulation:
         shards = plan_shards(walk.spec.id, missing, MICRO_BATCH)
         walk.missing, walk.rounds, walk.shards = len(shards), walk.rounds + 1, walk.shards + len(shards)
         for shard in shards:
-            self._jobs.put(walk.tag, partial(self._render, walk, shard))
+            self._jobs.put_shard(walk.tag, partial(self._render, walk, shard))
 
     async def _render(self, walk: SimulatedWalk, shard: Shard, fleet: Fleet) -> None:
         """As Studio._render does it: its frames are stored at once, and noted in one batch."""
@@ -131,7 +133,7 @@ class Simulation:
             walk.first = anyio.current_time()
         walk.missing -= 1
         if not walk.missing:
-            self._jobs.put(walk.tag, partial(self._plan, walk))
+            self._jobs.put_plan(walk.tag, partial(self._plan, walk))
 
 
 def _seen(walk_id: str, point: Point) -> object:
@@ -146,6 +148,7 @@ def fleet_of(count: int, kinds: str = "a") -> list[SimulatedReplica]:
 
 
 def simulated(main, *arguments):  # type: ignore[no-untyped-def]
+    random.seed(0)
     return anyio.run(main, *arguments, backend_options={"loop_factory": JumpingLoop})
 
 
@@ -171,22 +174,18 @@ async def burst(replicas: int, walks: int, kinds: str = "a") -> str:
     )
 
 
-async def fairness() -> None:
-    """One owner requests 100 walks; ten others request one each, later, one after the other."""
-    alone = Simulation(fleet_of(16))
-    alone.request("alone", 0)
-    await alone.run(IN_FLIGHT)
-    simulation = Simulation(fleet_of(16))
+async def fairness(workers: int, in_flight: int) -> str:
+    """A line about ten owners who request one walk each, one after the other, while one owner has 100."""
+    simulation = Simulation(fleet_of(4), workers)
     for number in range(100):
         simulation.request("many", number)
-    await simulation.run(IN_FLIGHT, [(5.0 + 2 * number, f"owner {number}") for number in range(10)])
+    await simulation.run(in_flight, [(5.0 + 2 * number, f"owner {number}") for number in range(10)])
     one = [walk for walk in simulation.walks if walk.owner != "many"]
-    many = [walk for walk in simulation.walks if walk.owner == "many"]
     took = [walk.done - walk.arrived for walk in one]
-    print(
-        f"16 replicas, 100 walks of one owner, then 10 owners with one each: alone {alone.walks[0].done:.1f} s; "
-        f"beside the 100 first picture {fmean(walk.first - walk.arrived for walk in one):.1f} s, "
-        f"done {fmean(took):.1f} s, {max(took):.1f} at most; the 100 are done after {max(w.done for w in many):.1f} s"
+    return (
+        f"{workers} workers, {in_flight:3} shards in flight each: first picture after "
+        f"{fmean(walk.first - walk.arrived for walk in one):.1f} s, done after {fmean(took):.1f} s, {max(took):.1f} at "
+        f"most; the 100 after {max(walk.done for walk in simulation.walks):.1f} s"
     )
 
 
@@ -208,7 +207,9 @@ def main(replicas: int = 0, walks: int = 0) -> None:
     print("two fingerprints, half of the replicas each:")
     for replicas, walks in ((16, 1), (16, 100)):
         print(simulated(burst, replicas, walks, "ab"), flush=True)
-    simulated(fairness)
+    print("4 replicas, 100 walks of one owner, and ten owners who request one walk each beside them:")
+    for workers, in_flight in ((1, 128), (2, 8), (2, 16), (2, 32), (2, 128)):
+        print(simulated(fairness, workers, in_flight), flush=True)
     print(measured())
 
 

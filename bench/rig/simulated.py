@@ -18,6 +18,7 @@ from momalisa_api.walks.spec import Recipe
 
 REFRESH_S: Final = 2.0
 STEEP_PLACES: Final = 3
+MAX_PLANS_IN_FLIGHT: Final = 4
 
 
 @dataclass(eq=False)
@@ -83,27 +84,37 @@ def place(walk_id: str, point: Point) -> Place:
     return Place(at / 10, 1 + dice.random())
 
 
+Act = Callable[[Fleet], Awaitable[None]]
+
+
 class Jobs:
-    """The job queue of a deployment: the lowest tag first, equal tags in their order. `work` is one worker."""
+    """The job queue of a deployment: the lowest tag first, equal tags in their order. `work` is one worker.
+
+    Plans do not wait behind shards that wait for a replica, as in work/worker.py.
+    """
 
     def __init__(self) -> None:
-        self._waiting: asyncio.PriorityQueue[tuple[int, int, Callable[[Fleet], Awaitable[None]]]] = (
-            asyncio.PriorityQueue()
-        )
+        self._plans: asyncio.PriorityQueue[tuple[int, int, Act]] = asyncio.PriorityQueue()
+        self._shards: asyncio.PriorityQueue[tuple[int, int, Act]] = asyncio.PriorityQueue()
         self._numbers = count()
 
-    def put(self, tag: int, do: Callable[[Fleet], Awaitable[None]]) -> None:
-        self._waiting.put_nowait((tag, next(self._numbers), do))
+    def put_plan(self, tag: int, do: Act) -> None:
+        self._plans.put_nowait((tag, next(self._numbers), do))
+
+    def put_shard(self, tag: int, do: Act) -> None:
+        self._shards.put_nowait((tag, next(self._numbers), do))
 
     async def work(self, fleet: Fleet, in_flight: int) -> None:
-        """Do jobs until cancelled, `in_flight` at a time."""
+        """Do jobs until cancelled, at most `in_flight` shards at a time."""
 
-        async def one_after_another() -> None:
+        async def one_after_another(queue: asyncio.PriorityQueue[tuple[int, int, Act]]) -> None:
             while True:
-                _, _, do = await self._waiting.get()
+                _, _, do = await queue.get()
                 await do(fleet)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fleet.run)
+            for _ in range(MAX_PLANS_IN_FLIGHT):
+                tasks.start_soon(one_after_another, self._plans)
             for _ in range(in_flight):
-                tasks.start_soon(one_after_another)
+                tasks.start_soon(one_after_another, self._shards)
