@@ -24,6 +24,18 @@ def fingerprint_key(recipe: Recipe, fingerprint: str) -> str:
     return f"{recipe.folder}{_NAME}{fingerprint}{_SUFFIX}"
 
 
+def new_marks(recipe: Recipe, fingerprint: str, held: Collection[str]) -> list[str]:
+    """Keys to write before the first frame with a fingerprint: its own, and UNKNOWN's for frames that have none so far.
+
+    Otherwise its key would seem to be that of all frames. held: all keys in the bucket under the recipe.
+    """
+    before = f"{recipe.folder}{_NAME}"
+    marked = any(key.startswith(before) for key in held)
+    frames = any(key.startswith(recipe.folder) and key.endswith(".png") for key in held)
+    names = [fingerprint] if marked or not frames else [UNKNOWN, fingerprint]
+    return [key for name in names if (key := fingerprint_key(recipe, name)) not in held]
+
+
 def fingerprints_of(frames: Iterable[Frame], held: Collection[str]) -> frozenset[str]:
     """The fingerprints that stored frames may have, UNKNOWN for frames without any.
 

@@ -27,7 +27,7 @@ from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
-from momalisa_api.walks.fingerprints import fingerprint_key, fingerprints_of
+from momalisa_api.walks.fingerprints import fingerprints_of, new_marks
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rescue import can_rescue
@@ -226,8 +226,8 @@ class Studio:
     async def _heed(self, head: Head, walk: Walk, recipe: Recipe, held: frozenset[str]) -> None:
         """Record what a replica says before its first frame, so that it is known of every stored frame."""
         await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
-        if (mark := fingerprint_key(recipe, head.fingerprint)) not in held:
-            await self._listings.mark(mark, head.fingerprint.encode())
+        for mark in new_marks(recipe, head.fingerprint, held):
+            await self._listings.mark(mark, b"")
         await self._progress.rendered_by(walk, head.fingerprint)
         await self._warn(walk.id, recipe, [warning.detail for warning in head.warnings])
 
