@@ -234,11 +234,12 @@ async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, fa
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
     assert await fair_queue.positions([second, third]) == {second: AheadInQueue(0, 5, 9), third: AheadInQueue(1, 14)}
-    await progress.move(second, State.WAITING, State.RENDERING)
-    assert await fair_queue.positions([first, second]) == {first: AheadInQueue(0, 0, 18), second: AheadInQueue(0, 5, 9)}
+    # Replicas take shards in the order of the queue, whichever walk started first.
+    await progress.move(third, State.WAITING, State.RENDERING)
+    assert await fair_queue.positions([first, third]) == {first: AheadInQueue(0, 0, 18), third: AheadInQueue(1, 14)}
     assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (1, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
-    assert await fair_queue.positions([third]) == {third: AheadInQueue(0, 9)}
+    assert await fair_queue.positions([third]) == {third: AheadInQueue(1, 9)}
     assert await fair_queue.positions([first]) == {}
     assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (1, 18)
     assert await queue_of(catalogue) == [second, third]

@@ -272,8 +272,8 @@ def test_the_estimate_counts_the_shards_of_other_walks_between_rounds():
     _, rounds = settled(even, steep, Capacity(5, 2))
     first = unfinished(even, rounds[0])
     assert seconds_left(first, AheadInQueue(0, 0, 0), fleet, 5) == 3 + 1 + 1
-    assert seconds_left(first, AheadInQueue(0, 0, 100), fleet, 5) == 3 + 2 + 2
-    assert seconds_left(first, AheadInQueue(0, 0, 5), fleet, 5) == 3 + 2 + 1
+    assert seconds_left(first, AheadInQueue(0, 0, 100), fleet, 5) == 4 + 2 + 2
+    assert seconds_left(first, AheadInQueue(0, 0, 5), fleet, 5) == 4 + 1 + 1
     assert seconds_left(first, AheadInQueue(0, 20, 0), fleet, 5) == 5 + 1 + 1
 
 

@@ -74,8 +74,8 @@ class FairQueue:
         waits = case((walks.c.state == State.WAITING, 1), else_=0)
 
         def over(value: ColumnElement[int], first: int | None, last: int | None) -> ColumnElement[int]:
-            """A sum over neighbours in the order of the queue: walks that have started, then waiting ones by tag."""
-            total = func.sum(value).over(order_by=(waits, walks.c.tag, walks.c.number), rows=(first, last))
+            """A sum over neighbours in the order of the queue, in which replicas take shards."""
+            total = func.sum(value).over(order_by=(walks.c.tag, walks.c.number), rows=(first, last))
             return func.coalesce(total, 0)
 
         before, after = (None, -1), (1, None)

@@ -217,8 +217,8 @@ def walk_url(walk_id: str) -> str:
 def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
     """Estimate the seconds until the last frame.
 
-    Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it,
-    and for shards of other walks that replicas began meanwhile.
+    Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it.
+    Each round waits for shards of later walks, which replicas began while they had no others.
     """
     if walk.ended or fleet.shard_s is None or not fleet.awake:
         return None
@@ -229,7 +229,7 @@ def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, mic
     shards = [sum(math.ceil(pictures / micro_batch) for pictures in pictures_of_legs) for pictures_of_legs in left]
     if not any(shards):
         return None
+    began_meanwhile = min(sum(map(bool, shards)), math.ceil(ahead.frames_after / micro_batch / fleet.awake))
     shards[0] += math.ceil(ahead.frames / micro_batch)
-    began_meanwhile = min(sum(map(bool, shards[1:])), math.ceil(ahead.frames_after / micro_batch / fleet.awake))
     turns = sum(math.ceil(of_round / fleet.awake) for of_round in shards) + began_meanwhile
     return round(turns * fleet.shard_s, 1)
