@@ -16,6 +16,7 @@ from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import migrate, opened
 from momalisa_api.store.tables import asks, walks
+from momalisa_api.walks.rounds import with_growth
 from momalisa_api.walks.walk import MOVES, State, Walk
 from momalisa_api.web.live import LiveUpdates
 from tests.support.factories import spec
@@ -243,6 +244,19 @@ async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, fa
     assert await fair_queue.positions([first]) == {}
     assert ((await fair_queue.counts())[State.WAITING], await fair_queue.frames_pending()) == (1, 18)
     assert await queue_of(catalogue) == [second, third]
+
+
+async def test_the_frames_of_later_rounds_are_pending_until_the_walk_is_settled(catalogue, progress, fair_queue):
+    """The autoscaler keeps replicas for them, and lets them go while the films are made."""
+    even = spec(spacing="even")
+    walk, _ = await catalogue.request(even, OWNER)
+    assert await fair_queue.frames_pending() == 2 * 25, "before it is planned, all that it may render"
+    first = with_growth(even, walk.layout, (1.4, 1.8))
+    await progress.plan(walk, first, range(5), [list(range(5, 25))])
+    assert await fair_queue.frames_pending() == 45 - 5
+    settled = first.model_copy(update={"settled": True})
+    await progress.plan(await catalogue.get(walk.id), settled, range(25), [])
+    assert await fair_queue.frames_pending() == 0
 
 
 async def test_a_new_owner_does_not_wait_behind_twenty_walks_of_another(catalogue, progress):
