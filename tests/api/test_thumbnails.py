@@ -60,6 +60,11 @@ class CountingBucket(FolderBucket):
     def sheets(self) -> list[str]:
         return [key for key in self.writes.elements() if key.startswith("walks/")]
 
+    async def on_sheets(self) -> list[str]:
+        """The frames that stored sheets show."""
+        sheets = [await super(CountingBucket, self).get(key) for key in set(self.sheets)]
+        return [key for sheet in sheets for key in unpack(sheet, Thumbnail.size_of(32, 32))]
+
 
 def noise(seed: int, width: int = 136, height: int = 96) -> bytes:
     out = io.BytesIO()
@@ -225,6 +230,8 @@ async def test_a_worker_alone_fetches_no_picture_for_measuring(tmp_path, fleet):
         assert not bucket.reads
         measured = (await catalogue.get(walk.id)).plans - 1
         assert len(bucket.sheets) == measured
+        frames = [key for key in bucket.writes if key.startswith("frames/") and key.endswith(".png")]
+        assert sorted(await bucket.on_sheets()) == sorted(frames)
         await purge_walk(catalogue, bucket, walk.id)
         assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
 
@@ -245,6 +252,7 @@ async def test_after_a_takeover_measures_of_earlier_rounds_come_from_the_sheets(
         next_one = start()
         await made(catalogue, walk, lambda: [next_one])
         assert not measured & {*bucket.frames_read}
+        assert max(Counter(await bucket.on_sheets()).values()) == 1
         assert max(Counter(bucket.frames_read).values(), default=1) == 1
 
 

@@ -225,7 +225,8 @@ class Studio:
 
     async def _heed(self, head: Head, walk: Walk, recipe: Recipe, held: frozenset[str]) -> None:
         """Record what a replica says before its first frame, so that it is known of every stored frame."""
-        await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
+        if walk.state is State.WAITING:
+            await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
         for mark in new_marks(recipe, head.fingerprint, held):
             await self._listings.mark(mark, b"")
         await self._progress.rendered_by(walk, head.fingerprint)

@@ -114,6 +114,9 @@ class Thumbnails:
         return found
 
     async def _fetch(self, key: str) -> Thumbnail:
+        # Another walk may have fetched it while this one looked for its sheets.
+        if kept := self._cached(key):
+            return kept
         try:
             async with self._fetches:
                 thumbnail = await self._make(await self._bucket.get(key))
