@@ -77,6 +77,7 @@ def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_pat
         comment = json.loads(mp4.metadata["comment"])
     assert comment.pop("fractions") == [number / 24 for number in range(25)]
     assert comment.pop("version") == 2
+    assert comment.pop("early_legs") == []
     assert len(comment.pop("fingerprints")) == 1
     assert read_forward(comment, 2) == {**walk["spec"], "smoothness": walk["smoothness"]}
 

@@ -79,7 +79,7 @@ test("a URL fills in only valid values", () => {
 
 test("a repeated request leaves out what the model card decides", () => {
   const { model: _model, revision: _revision, ...kept } = spec;
-  expect(repeatRequest(spec)).toEqual(kept);
+  expect(repeatRequest({ ...spec, guidance_interval: null })).toEqual(kept);
   expect(repeatRequest(spec, 9).seed).toBe(9);
   for (const random of [0, 0.25, 0.9999]) expect(otherSeed(otherSeed(null, random), random)).not.toBe(otherSeed(null, random));
 });

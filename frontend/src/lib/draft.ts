@@ -167,7 +167,7 @@ export function requestOf(draft: Draft): WalkRequest {
 
 /** A request for the same walk, with another seed if one is given. */
 export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
-  const { model: _model, revision: _revision, stops, ...settings } = spec;
+  const { model: _model, revision: _revision, guidance_interval: _interval, stops, ...settings } = spec;
   return { ...settings, stops: [...stops], ...(seed === undefined ? {} : { seed }) };
 }
 
