@@ -29,11 +29,11 @@ class Listings:
         """The keys right under a prefix, listed now."""
         return await self._calls.do(folder, partial(self._list, folder))
 
-    async def mark(self, key: str, content: bytes) -> None:
-        """Store a small object, unless this was done at most RECENT_S ago."""
+    async def mark(self, key: str) -> None:
+        """Store an empty object, unless this was done at most RECENT_S ago."""
         self._drop_old()
         if key not in self._recent:
-            await self._calls.do(key, partial(self._put, key, content))
+            await self._calls.do(key, partial(self._put, key))
 
     async def _list(self, folder: str) -> frozenset[str]:
         began_at = anyio.current_time()
@@ -41,8 +41,8 @@ class Listings:
         self._recent[folder] = began_at, keys
         return keys
 
-    async def _put(self, key: str, content: bytes) -> frozenset[str]:
-        await self._bucket.put(key, content)
+    async def _put(self, key: str) -> frozenset[str]:
+        await self._bucket.put(key, b"")
         self._recent[key] = anyio.current_time(), frozenset({key})
         return frozenset({key})
 

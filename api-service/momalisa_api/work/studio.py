@@ -228,7 +228,7 @@ class Studio:
         if walk.state is State.WAITING:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
         for mark in new_marks(recipe, head.fingerprint, held):
-            await self._listings.mark(mark, b"")
+            await self._listings.mark(mark)
         await self._progress.rendered_by(walk, head.fingerprint)
         await self._warn(walk.id, recipe, [warning.detail for warning in head.warnings])
 
