@@ -152,8 +152,8 @@ class DeviceQueue:
         # The traceback refers to tensors.
         error.__traceback__ = None
         free_memory()
-        if _is_lost(error):
-            return self._give_up(problem)
+        if is_lost(error):
+            return self.give_up(problem)
         return self._test_device() or problem
 
     def _test_device(self) -> DeviceFailed | None:
@@ -164,9 +164,10 @@ class DeviceQueue:
             failure = error
         else:
             return None
-        return self._give_up(failure)
+        return self.give_up(failure)
 
-    def _give_up(self, error: Exception) -> DeviceFailed:
+    def give_up(self, error: Exception) -> DeviceFailed:
+        """Render nothing any more, and let the server end the process. Safe to call in any thread."""
         structlog.get_logger().error("the device has failed; this process ends", exc_info=error)
         self.failed = True
         self._metrics.ready.set(0)
@@ -205,14 +206,14 @@ def _problem_for(error: Exception) -> Problem:
     return Problem("Rendering failed; the replica's log has the details. Retry.")
 
 
-def ran_out_of_memory(error: Exception) -> bool:
+def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error of any library says that the device has too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)
 
 
-def _is_lost(error: Exception) -> bool:
+def is_lost(error: BaseException) -> bool:
     """Whether no later call can succeed, so that a self-test would only tell it later: CUDA's errors stay."""
     return not ran_out_of_memory(error) and isinstance(error, torch.AcceleratorError)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 
@@ -12,8 +12,13 @@ import httpx
 import pytest
 import torch
 
+from momalisa_model import lifecycle
 from momalisa_model.app import create_app
+from momalisa_model.lifecycle import load_model
+from momalisa_model.problems import UnsuitableModel
 from momalisa_model.server import run
+from momalisa_model.settings import Settings
+from momalisa_model.weights import Weights, load
 from tests.support.model_server import Server, recipe_for, wait_until
 
 ILLEGAL = RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -107,6 +112,63 @@ def test_the_process_of_a_failed_device_ends_with_an_error(settings_for, free_po
         thread.join(20)
     assert answer.status_code == 503
     assert "device has failed" in ended[0]
+
+
+@pytest.fixture
+def load_with_faults(monkeypatch) -> Callable[[Exception], None]:
+    """From now on, loaded models raise this error in their first run, as a device at fault makes them do."""
+
+    def set_error(error: Exception) -> None:
+        def load_with_fault(settings: Settings) -> Weights:
+            weights = load(settings)
+
+            def fail(*_: object) -> None:
+                raise error
+
+            weights.pipeline.unet.register_forward_pre_hook(fail)
+            return weights
+
+        monkeypatch.setattr(lifecycle, "load", load_with_fault)
+
+    return set_error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_the_process_ends_if_the_device_fails_at_warm_up(settings_for, free_port, load_with_faults, error):
+    """Such an error stays: the replica would never be ready, and nobody would start it again."""
+    load_with_faults(error)
+    settings = settings_for("plain", port=free_port)
+    app = create_app(settings)
+    with pytest.raises(SystemExit, match="device has failed"):
+        run(app, app.state.replica.queue, settings)
+
+
+def test_too_little_memory_at_warm_up_is_explained_and_does_not_end_the_process(settings_for, load_with_faults):
+    """Another process would have no more memory, and would load for minutes again."""
+    load_with_faults(torch.OutOfMemoryError("CUDA out of memory."))
+    with Server(settings_for("plain"), ready=False) as running:
+        wait_until(lambda: "being loaded" not in running.get("/readyz").json()["detail"])
+        detail = running.get("/readyz").json()["detail"]
+        assert not running.app.state.replica.queue.failed
+    for remedy in ("micro_batch", "offload", "vae_slicing"):
+        assert remedy in detail
+
+
+def test_weights_that_do_not_fit_are_explained(settings_for, monkeypatch):
+    """The advice differs from that for pictures: fewer of them need as many weights."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(UnsuitableModel, match=r"too little memory for it. Set MOMALISA_DTYPE .* `device.offload"):
+        load_model(settings_for("plain"))
 
 
 def is_ready(url: str) -> bool:
