@@ -9,6 +9,7 @@ from accelerate.hooks import CpuOffload, add_hook_to_module
 from torch import nn
 
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.spread import room_of, spread
 from momalisa_model.wire import DeviceOptions
 
 # Beside the repeated blocks that diffusers names: the others that UNets and VAEs consist of.
@@ -67,6 +68,9 @@ def _prepare_vae(vae: Any, options: DeviceOptions) -> None:
 def _offload(pipeline: Any, networks: dict[str, nn.Module], policy: str, device: torch.device) -> None:
     if policy == "model":
         pipeline.enable_model_cpu_offload(device=device)
+        return
+    if policy == "spread":
+        spread(pipeline, networks, room_of(device))
         return
     for name, network in networks.items():
         if policy == "text_encoder" and name.startswith("text_encoder"):

@@ -41,7 +41,7 @@ class Shard:
 
         Not if networks take turns on the device: one that comes to it would need the memory of the one that renders.
         """
-        if self.loaded.card.device.offload == "none":
+        if self.loaded.card.device.offload in ("none", "spread"):
             self.sampler.encode(self.request.recipe)
 
     def render(self, should_stop: ShouldStop) -> Iterator[Finish[Line]]:

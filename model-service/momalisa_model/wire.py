@@ -142,10 +142,11 @@ class DeviceOptions(Wire):
         default=False,
         description="Decode large frames in overlapping tiles, which needs less memory and changes pixels slightly.",
     )
-    offload: Literal["none", "text_encoder", "model"] = Field(
+    offload: Literal["none", "text_encoder", "model", "spread"] = Field(
         default="none",
-        description="What is in the computer's memory while it is not used: nothing, the text encoders, or each "
-        "network.",
+        description="For models that do not fit. `text_encoder`: the text encoders are in the computer's memory while "
+        "they are not used. `model`: so is each network. `spread`: the networks are distributed over this GPU and all "
+        "others of the machine.",
     )
 
 

@@ -26,8 +26,10 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import Leg, filled
 from momalisa_model.sampler import Sampler
 from momalisa_model.settings import Settings
+from momalisa_model.spread import blocks_of, size_of, spread
 from momalisa_model.weights import load
 from momalisa_model.wire import Recipe
+from tests.support.second_device import CPU, OnSecond, second_device
 from tests.support.small_families import SMALL_FAMILIES, small_family
 from tests.support.stock_pipeline import slerp
 
@@ -241,6 +243,26 @@ def test_rendering_stops_between_two_passes_and_the_next_request_is_rendered(fam
 def test_high_pictures_are_rendered_too(family):
     """The other tests render wide ones."""
     assert family.pictures([0.5], width=32, height=64).shape == (1, 64, 32, 3)
+
+
+def test_every_family_can_be_spread_over_two_devices(family):
+    """Blocks and text encoders are elsewhere, and everything comes back to where it is needed."""
+    weights = family.sampler.weights
+    pipeline = copy.copy(weights.pipeline)
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    networks = {name: copy.deepcopy(part) for name, part in parts.items()}
+    for name, network in networks.items():
+        setattr(pipeline, name, network)
+    encoders = {name for name in networks if name.startswith("text_encoder")}
+    movable = [*blocks_of(denoiser_of(pipeline)), *(networks[name] for name in encoders)]
+    fixed = sum(map(size_of, networks.values())) - sum(map(size_of, movable))
+    with second_device() as second:
+        spread(pipeline, networks, {CPU: fixed, second: 2**40})
+        elsewhere = {name for name in networks if any(isinstance(one, OnSecond) for one in networks[name].parameters())}
+        sampler = Sampler(replace(weights, pipeline=pipeline), MICRO_BATCH)
+        pictures = sampler.pictures(family.recipe, sampler.encode(family.recipe), [0.0, 0.3], lambda: False)
+    assert elsewhere == {weights.family.denoiser, *encoders}
+    torch.testing.assert_close(pictures, family.pictures([0.0, 0.3]), atol=1e-6, rtol=0)
 
 
 def test_another_process_renders_the_same_bits(family_named):

@@ -14,6 +14,7 @@ from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.model_card import made_of
 from momalisa_model.placement import compile_blocks, effective, place
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.spread import room_of, size_of, spread
 from momalisa_model.streaming import Shard
 from momalisa_model.weights import load
 from momalisa_model.wire import DeviceOptions, Recipe, RenderRequest
@@ -43,18 +44,23 @@ def with_options(loaded_model, settings_for, tmp_path) -> Callable[..., LoadedMo
     return loaded
 
 
-@pytest.mark.parametrize("offload", ["none", "text_encoder", "model"])
+HOOKED = {
+    "none": set(),
+    "text_encoder": {"text_encoder"},
+    "model": {"text_encoder", "unet", "vae"},
+    "spread": {"text_encoder", "unet", "vae"},
+}
+
+
+@pytest.mark.parametrize("offload", HOOKED)
 def test_networks_that_take_turns_on_the_device_render_the_same_picture(loaded_model, with_options, offload):
     """A model that does not fit must not look different; and a second shard must work as the first one does."""
     ready = with_options(offload=offload)
     for _ in range(2):
         torch.testing.assert_close(picture(ready), picture(loaded_model("plain")), atol=1e-6, rtol=0)
     assert ready.answer.made_of.get("options") == {"none": None}.get(offload, f"offload {offload}")
-    hooked = [name for name, part in ready.sampler.weights.pipeline.components.items() if hasattr(part, "_hf_hook")]
-    assert (
-        set(hooked)
-        == {"none": set(), "text_encoder": {"text_encoder"}, "model": {"text_encoder", "unet", "vae"}}[offload]
-    )
+    parts = ready.sampler.weights.pipeline.components
+    assert {name for name, part in parts.items() if hasattr(part, "_hf_hook")} == HOOKED[offload]
 
 
 def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
@@ -74,6 +80,25 @@ def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
     )
     Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready.sampler, ready.answer, None).prepare()
     assert runs == []
+
+
+def test_a_model_that_does_not_even_fit_on_all_devices_is_refused(settings_for):
+    """In a sentence, before half of it is there."""
+    pipeline = load(settings_for("plain")).pipeline
+    networks = {"text_encoder": pipeline.text_encoder, "unet": pipeline.unet, "vae": pipeline.vae}
+    enough = sum(map(size_of, networks.values()))
+    spread(pipeline, networks, {CPU: enough})
+    for room in ({CPU: enough - 1}, {CPU: 0, GPU: enough}):
+        with pytest.raises(UnsuitableModel, match="too little memory for the model"):
+            spread(pipeline, networks, room)
+
+
+def test_a_model_is_spread_over_its_own_gpu_first(monkeypatch):
+    """The pipeline works there; three quarters of what is free are for weights."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * (device.index + 1), 1000))
+    assert room_of(GPU) == {GPU: 150, torch.device("cuda", 0): 75, torch.device("cuda", 2): 225}
+    assert next(iter(room_of(GPU))) == GPU
 
 
 @pytest.mark.parametrize("option", ["vae_slicing", "vae_tiling"])
