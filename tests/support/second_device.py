@@ -37,11 +37,12 @@ class _TwoDevices(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        get_device = torch.Tensor.device.__get__  # type: ignore[attr-defined]
-        self._special = {get_device: lambda tensor, *_: SECOND if isinstance(tensor, OnSecond) else CPU}
-        # They compute nothing: one reads the arguments of Module.to, the other compares a tensor's old and new type.
-        for function in (torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type):  # type: ignore[attr-defined]
-            self._special[function] = function
+        self._special: dict[Any, Any] = {
+            torch.Tensor.device.__get__: lambda tensor, *_: SECOND if isinstance(tensor, OnSecond) else CPU,
+            # They compute nothing: one reads the arguments of Module.to, the other compares types of a tensor.
+            torch._C._nn._parse_to: torch._C._nn._parse_to,
+            torch._has_compatible_shallow_copy_type: torch._has_compatible_shallow_copy_type,
+        }
 
     def __torch_function__(self, function: Any, _: Any, given: Any = (), named: Any = None) -> Any:
         named = named or {}
