@@ -11,8 +11,9 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from momalisa_model import __version__, openapi
 from momalisa_model.body_limit import BodyLimit
-from momalisa_model.lifecycle import LoadedModel, Replica
-from momalisa_model.model_card import card_file, derive_card, read_overrides
+from momalisa_model.lifecycle import LoadedModel
+from momalisa_model.model_card import card_fields, derive_card
+from momalisa_model.model_recipe import only_source
 from momalisa_model.predict import PredictRequest, PredictResponse, predict
 from momalisa_model.problem_json import documented, install
 from momalisa_model.problems import (
@@ -26,11 +27,12 @@ from momalisa_model.problems import (
     Stopping,
     WrongModel,
 )
+from momalisa_model.replica import Replica
 from momalisa_model.server import run
 from momalisa_model.settings import Settings
 from momalisa_model.streaming import FramesResponse, Shard
 from momalisa_model.weights import load
-from momalisa_model.wire import ModelAnswer, RenderRequest, check
+from momalisa_model.wire import ModelAnswer, ModelsAnswer, RenderRequest, check
 
 LINES = """JSON lines. The first is
 `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`. One
@@ -44,13 +46,13 @@ def replica_of(request: Request) -> Replica:
     return replica
 
 
-def model_of(request: Request) -> LoadedModel:
-    """The loaded model. Raises NotReady if there is none."""
+def models_of(request: Request) -> tuple[LoadedModel, ...]:
+    """All models of the replica. Raises NotReady until they are loaded."""
     return replica_of(request).ready()
 
 
 ReplicaDep = Annotated[Replica, Depends(replica_of)]
-ModelDep = Annotated[LoadedModel, Depends(model_of)]
+ModelsDep = Annotated[tuple[LoadedModel, ...], Depends(models_of)]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -91,16 +93,22 @@ def add_routes(app: FastAPI) -> None:
         response_class=FramesResponse,
         responses=responses,
     )
-    async def render_frames(body: RenderRequest, replica: ReplicaDep, model: ModelDep) -> Response:
+    async def render_frames(body: RenderRequest, replica: ReplicaDep) -> Response:
         """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
+        model = replica.model_for(body.recipe)
         check(body, model.answer, replica.settings.max_fractions)
         shard = Shard(body, model.sampler, model.answer, replica.metrics)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
-    @app.get("/v1/model", tags=["rendering"], summary="The loaded model", responses=documented(NotReady))
-    async def get_model(model: ModelDep) -> ModelAnswer:
-        """The model card, and what else decides the pixels of a recipe."""
-        return model.answer
+    @app.get("/v1/models", tags=["rendering"], summary="The loaded models", responses=documented(NotReady))
+    async def get_models(models: ModelsDep) -> ModelsAnswer:
+        """For each model its card, and what else decides the pixels of a recipe."""
+        return ModelsAnswer(models=tuple(model.answer for model in models))
+
+    @app.get("/v1/model", tags=["rendering"], summary="The first loaded model", responses=documented(NotReady))
+    async def get_model(models: ModelsDep) -> ModelAnswer:
+        """The first of `/v1/models`."""
+        return models[0].answer
 
     @app.get("/healthz", tags=["health"], summary="Liveness")
     async def get_health() -> dict[str, str]:
@@ -108,8 +116,8 @@ def add_routes(app: FastAPI) -> None:
         return {"status": "alive"}
 
     @app.get("/readyz", tags=["health"], summary="Readiness", responses=documented(NotReady))
-    async def get_readiness(_: ModelDep) -> dict[str, str]:
-        """The weights are loaded and warmed up. Otherwise 503, with the reason."""
+    async def get_readiness(_: ModelsDep) -> dict[str, str]:
+        """All models are loaded and warmed up. Otherwise 503, with the reason."""
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"], summary="Metrics for Prometheus", response_class=PrometheusText)
@@ -128,16 +136,14 @@ def add_platform_routes(app: FastAPI, settings: Settings) -> None:
             summary="Render one frame per instance",
             responses=_render_problems(),
         )
-        async def predict_instances(
-            body: PredictRequest, request: Request, replica: ReplicaDep, model: ModelDep
-        ) -> PredictResponse:
+        async def predict_instances(body: PredictRequest, request: Request, replica: ReplicaDep) -> PredictResponse:
             """Render one frame for each instance, and return them together."""
-            return await predict(body, request, replica, model)
+            return await predict(body, request, replica)
 
     if settings.health_route:
 
         @app.get(settings.health_route, tags=["platforms"], summary="Readiness", responses=documented(NotReady))
-        async def get_platform_health(_: ModelDep) -> dict[str, str]:
+        async def get_platform_health(_: ModelsDep) -> dict[str, str]:
             """The same as /readyz."""
             return {"status": "ready"}
 
@@ -161,7 +167,7 @@ def serve(settings: Settings) -> None:
 
 
 def print_card(settings: Settings) -> None:
-    """Print a model card for the loaded weights: derived, with the fields of a card file where there is one."""
-    weights = load(settings)
-    file = card_file(weights, settings)
-    print(derive_card(weights, read_overrides(file) if file else None).model_dump_json(indent=2))
+    """Print the card of the model that the settings name, also if its card file is for other weights."""
+    source = only_source(settings)
+    weights = load(source)
+    print(derive_card(weights, card_fields(weights, source)).model_dump_json(indent=2))

@@ -1,23 +1,19 @@
-"""The state of one replica: first only the reason why it is not ready, then the loaded and warmed-up model."""
+"""Loads one model of a replica and warms it up, and says what is wrong if that fails. Serves nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
 
-import structlog
-
-from momalisa_model.device_queue import DeviceQueue, free_memory, is_lost, ran_out_of_memory
-from momalisa_model.metrics import Metrics
+from momalisa_model.device_queue import is_lost, ran_out_of_memory
 from momalisa_model.model_card import fingerprint, made_of, read_card
 from momalisa_model.placement import effective, place
-from momalisa_model.problems import NotReady, Problem, UnsuitableModel
+from momalisa_model.problems import Problem, UnsuitableModel
 from momalisa_model.sampler import Sampler
-from momalisa_model.settings import Settings
+from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights, load
-from momalisa_model.wire import ModelAnswer
+from momalisa_model.wire import ModelAnswer, ModelCard
 
 # How errors of CUDA and of its libraries begin, where torch has no exception type of its own.
 CUDA_MESSAGES = ("CUDA error", "cuDNN error")
@@ -30,64 +26,23 @@ class LoadedModel:
     sampler: Sampler
     answer: ModelAnswer
 
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        return self.answer.card
+
     def self_test(self) -> None:
         """Render a little with the card's defaults. Raises what rendering raises."""
-        self.sampler.render_defaults(self.answer.card)
+        self.sampler.render_defaults(self.card)
 
 
-class Replica:
-    """The device queue and the metrics of this process from the start, and its model once it is loaded."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.metrics = Metrics()
-        self.queue = DeviceQueue(settings.queue_length, self.metrics, lambda: self.ready().self_test())
-        self._model: LoadedModel | None = None
-        self._reason = "The weights are still being loaded. Retry in a few seconds."
-
-    def start_loading(self) -> None:
-        """Load the model in a daemon thread, so that Ctrl-C does not wait for a download of minutes."""
-        Thread(target=self._load, name="weights", daemon=True).start()
-
-    def ready(self) -> LoadedModel:
-        """The loaded model. Raises NotReady with the reason if there is none, or if the device has failed."""
-        if self.queue.failed:
-            raise NotReady("The device of this replica has failed, and its process ends. Use another replica.")
-        if self._model is None:
-            raise NotReady(self._reason)
-        return self._model
-
-    def _load(self) -> None:
-        log = structlog.get_logger()
-        try:
-            self._model = load_model(self.settings)
-        except Exception as error:
-            if is_fault_of_device(error):
-                self.queue.give_up(error)
-                return
-            known = isinstance(error, Problem)
-            unknown = "The weights could not be loaded; the replica's log has the details."
-            self._reason = str(error) if known else unknown
-            log.error("not ready", reason=self._reason, cause=str(error.__cause__ or ""), exc_info=not known)
-            error.__traceback__ = None
-            free_memory()
-        else:
-            answer = self._model.answer
-            self.metrics.batch_invariant.set(answer.batch_invariant)
-            self.metrics.ready.set(1)
-            if not answer.batch_invariant:
-                log.warning("a frame's last bits depend on its place in the batch here; MOMALISA_PLACES tells more")
-            card = answer.card
-            log.info("ready", model=card.model, revision=card.revision[:12], **answer.made_of)
-
-
-def load_model(settings: Settings) -> LoadedModel:
+def load_model(source: ModelSource) -> LoadedModel:
     """Load the weights, read the card, and warm up.
 
     Raises UnsuitableModel if weights, card and device do not fit each other.
     """
-    weights = _load(settings)
-    card = read_card(weights, settings)
+    weights = _load(source)
+    card = read_card(weights, source)
     options = effective(card.device, weights.device)
     parts = made_of(weights, card.micro_batch, options)
     sampler = Sampler(weights, card.micro_batch)
@@ -96,7 +51,7 @@ def load_model(settings: Settings) -> LoadedModel:
     size = f"{card.micro_batch} pictures of {card.width} x {card.height} pixels"
     smaller = "a smaller micro_batch, width or height, `device.vae_slicing` or `device.offload` in the model card"
     with _explained(weights, size, smaller):
-        sampler.warm_up(card, strict=settings.places == "strict" or weights.device.type == "cpu")
+        sampler.warm_up(card, strict=source.places == "strict" or weights.device.type == "cpu")
     answer = ModelAnswer(
         card=card,
         fingerprint=fingerprint(parts),
@@ -107,9 +62,9 @@ def load_model(settings: Settings) -> LoadedModel:
     return LoadedModel(sampler, answer)
 
 
-def _load(settings: Settings) -> Weights:
+def _load(source: ModelSource) -> Weights:
     try:
-        return load(settings)
+        return load(source)
     except Exception as error:
         if any(ran_out_of_memory(one) for one in _with_causes(error)):
             raise UnsuitableModel(

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from momalisa_model.families import denoiser_of, usual_settings
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
-from momalisa_model.settings import Settings
+from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights
 from momalisa_model.wire import DeviceOptions, ModelCard
 
@@ -32,14 +32,14 @@ NO_OPTIONS = DeviceOptions()
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
-    """A card for weights that have none: sizes and limits from the weights, the usual steps and guidance.
+    """A card for weights: sizes and limits from the weights, the usual steps and guidance.
 
     overrides: fields of a card that replace derived ones, except revision and token_limit. Raises UnsuitableModel if
     the result is not a valid card for the weights.
     """
     overrides = overrides or {}
     steps, guidance_scale, word = usual_settings(weights.pipeline, weights.model)
-    if word:
+    if word and not {"num_inference_steps", "guidance_scale"} <= overrides.keys():
         named = word.strip("-").capitalize()
         event = f"assumed to be distilled for few steps ({named}) because of its name; set a model card to be sure"
         log.warning(event, model=weights.model)
@@ -56,11 +56,11 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
         "model": weights.model,
     }
     fixed = {**overrides, "revision": weights.revision, "token_limit": weights.token_limit}
-    card = _card_from(json.dumps({**derived, **fixed}))
+    card = _card_from({**derived, **fixed})
     if "schedulers" not in overrides:
         works = working(card.schedulers, weights.pipeline.scheduler.config, _steps(card))
         default = own if own in works else next(iter(works), own)
-        card = _card_from(json.dumps({**derived, "scheduler": default, "schedulers": works, **fixed}))
+        card = _card_from({**derived, "scheduler": default, "schedulers": works, **fixed})
     return _checked(card, weights, tried="schedulers" not in overrides)
 
 
@@ -112,32 +112,49 @@ def _nearest(pixels: float, multiple: int) -> int:
     return multiple * max(round(pixels / multiple), math.ceil(8 / multiple), 1)
 
 
-def card_file(weights: Weights, settings: Settings) -> Path | None:
-    """The card file of this replica: MOMALISA_MODEL_CARD, else card.json beside the weights, else None."""
+def card_fields(weights: Weights, source: ModelSource) -> dict[str, Any]:
+    """The fields that replace derived ones in a model's card: of card.json beside the weights, recipe and card file.
+
+    Later ones replace earlier ones, and a card file also replaces card.json. A card file for another model of the same
+    replica counts for nothing. Raises UnsuitableModel if a file is not readable.
+    """
+    given = read_overrides(source.model_card) if source.model_card else None
+    if given and source.card_fields and given.get("model") != source.card_fields["model"]:
+        given = None
     beside = weights.folder / "card.json"
-    return settings.model_card or (beside if beside.is_file() else None)
+    below = read_overrides(beside) if given is None and beside.is_file() else {}
+    log.info("model card", file=str(source.model_card if given else beside) if below or given else "derived")
+    return _with(_with(below, source.card_fields), given or {})
 
 
-def read_card(weights: Weights, settings: Settings) -> ModelCard:
-    """The card of this replica: from its card file, else derived.
+def _with(fields: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a card, replaced by later ones; those of `about` one by one."""
+    abouts = [one["about"] for one in (fields, later) if isinstance(one.get("about"), dict)]
+    both = {"about": abouts[0] | abouts[1]} if len(abouts) == 2 else {}
+    return {**fields, **later, **both}
+
+
+def read_card(weights: Weights, source: ModelSource) -> ModelCard:
+    """The card of a model of this replica: derived, with the fields that recipe and card files set.
 
     The card's `model` is the model's name; only its revision must match the weights. Raises UnsuitableModel if the file
     is missing or malformed, if it is for other weights, or if it allows what they cannot do. The message contains no
     path, because it is sent over HTTP; the log has it.
     """
-    file = card_file(weights, settings)
-    log.info("model card", file=str(file) if file else "derived")
-    if file is None:
-        return derive_card(weights)
-    return _checked(_card_from(_text_of(file)), weights)
+    fields = card_fields(weights, source)
+    stated = {name: fields[name] for name in ("revision", "token_limit") if name in fields}
+    return _checked(derive_card(weights, fields).model_copy(update=stated), weights, tried=True)
 
 
 def read_overrides(file: Path) -> dict[str, Any]:
     """The fields of a card file that may be incomplete. Raises UnsuitableModel if it is not a JSON object."""
     try:
-        return dict(json.loads(_text_of(file)))
-    except (ValueError, TypeError) as error:
+        fields = json.loads(_text_of(file))
+    except (ValueError, RecursionError) as error:
         raise UnsuitableModel("The model card is not a JSON object; see MOMALISA_MODEL_CARD.") from error
+    if not isinstance(fields, dict):
+        raise UnsuitableModel("The model card is not a JSON object; see MOMALISA_MODEL_CARD.")
+    return fields
 
 
 def _text_of(file: Path) -> bytes:
@@ -147,9 +164,9 @@ def _text_of(file: Path) -> bytes:
         raise UnsuitableModel(f"The model card cannot be read ({error.strerror}); see MOMALISA_MODEL_CARD.") from error
 
 
-def _card_from(text: str | bytes) -> ModelCard:
+def _card_from(fields: Mapping[str, Any]) -> ModelCard:
     try:
-        return ModelCard.model_validate_json(text)
+        return ModelCard.model_validate_json(json.dumps(fields, default=str))
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in wrong["loc"]) or "the card"

@@ -16,9 +16,9 @@ from starlette.requests import Request
 
 from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.device_queue import DeviceQueue
-from momalisa_model.lifecycle import LoadedModel, Replica
 from momalisa_model.packing import Finish
 from momalisa_model.problems import Problem, Stopping
+from momalisa_model.replica import Replica
 from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
 from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
 
@@ -43,15 +43,17 @@ class PredictResponse(Wire):
     predictions: tuple[FrameLine, ...] = Field(description="One frame for each instance, in the same order.")
 
 
-async def predict(body: PredictRequest, request: Request, replica: Replica, model: LoadedModel) -> PredictResponse:
+async def predict(body: PredictRequest, request: Request, replica: Replica) -> PredictResponse:
     """Render all frames and return them at once, because these platforms do not stream. A disconnect cancels.
 
-    Raises WrongModel, Invalid, QueueFull, and every problem of rendering: nothing is sent before the end.
+    Instances may name different models of the replica. Raises WrongModel, NotReady, Invalid, QueueFull, and every
+    problem of rendering: nothing is sent before the end.
     """
-    requests = _shards(body.instances)
-    for one in requests:
+    shards = []
+    for one in _requests(body.instances):
+        model = replica.model_for(one.recipe)
         check(one, model.answer, replica.settings.max_fractions)
-    shards = [Shard(one, model.sampler, model.answer, replica.metrics) for one in requests]
+        shards.append(Shard(one, model.sampler, model.answer, replica.metrics))
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("The caller disconnected.")
     with replica.queue.slot():
@@ -65,7 +67,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica, mode
     return PredictResponse(predictions=tuple(frames))
 
 
-def _shards(instances: Sequence[Instance]) -> list[RenderRequest]:
+def _requests(instances: Sequence[Instance]) -> list[RenderRequest]:
     """One request for each run of neighbours with the same recipe."""
     grouped = groupby(instances, key=lambda instance: instance.recipe)
     return [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,25 +15,16 @@ def embedded_model() -> str:
     return str(Path(__file__).resolve().parents[1] / "atelier" / "weights")
 
 
-class Settings(BaseSettings):
-    """The whole configuration of one replica. Every field is read from MOMALISA_<NAME>.
+class ModelSource(BaseModel):
+    """One model of a replica: where its weights are, and how they are loaded."""
 
-    Raises pydantic.ValidationError if a value is out of range or has the wrong type.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="MOMALISA_",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        protected_namespaces=(),
-    )
+    model_config = ConfigDict(frozen=True, populate_by_name=True, protected_namespaces=())
 
     model_id: str = Field(
         default_factory=embedded_model,
         validation_alias=AliasChoices("MOMALISA_MODEL_ID", "MODEL_ID"),
-        description="A Hugging Face id (owner/name) or a folder in diffusers format. Unset: the atelier.",
+        description="A Hugging Face id (owner/name) or a folder in diffusers format. Unset: MOMALISA_RECIPES, else the "
+        "atelier.",
     )
     model_revision: str | None = Field(
         default=None,
@@ -41,7 +33,8 @@ class Settings(BaseSettings):
     )
     model_card: Path | None = Field(
         default=None,
-        description="Model card file of both services. Unset: card.json in the model's folder, else a derived card.",
+        description="File with fields of the model card that replace derived ones. Unset: card.json in the model's "
+        "folder, if there is one.",
     )
     device: str = Field(
         default="auto",
@@ -63,6 +56,44 @@ class Settings(BaseSettings):
         default="auto",
         description="strict: a replica is ready only if a frame's bits are the same at each place in the batch; auto: "
         "so on CPUs only, other devices report a difference.",
+    )
+
+    @property
+    def name(self) -> str:
+        """What messages call the model before it is loaded."""
+        return self.model_id
+
+    @property
+    def card_fields(self) -> Mapping[str, Any]:
+        """Fields of the model's card that are known before it is loaded, beside those of the card file."""
+        return {}
+
+
+class Settings(ModelSource, BaseSettings):
+    """The whole configuration of one replica. Every field is read from MOMALISA_<NAME>.
+
+    The fields of ModelSource are for a replica without recipes. Raises pydantic.ValidationError if a value is out of
+    range or has the wrong type.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOMALISA_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    recipes: str = Field(
+        default="",
+        description="Models of this replica, in place of MODEL_ID: names of model recipes or paths of their files, "
+        "separated by spaces.",
+    )
+    weights: Path | None = Field(
+        default=None,
+        description="Folder into which `momalisa-model fetch` puts the recipes' models, and from which they are "
+        "loaded. Unset: the hub's cache.",
     )
     queue_length: int = Field(
         default=2, ge=0, le=1000, description="Shards that may wait for the device; further requests get 503."

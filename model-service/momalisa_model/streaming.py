@@ -58,10 +58,11 @@ class Shard:
 
     def _lines(self, first: tuple[Head, ...], finish: Finish[Frame]) -> Iterator[Line]:
         yield from first
+        metrics, model = self.metrics, self.loaded.card.model
         for frame in finish():
-            self.metrics.frames.inc()
-            self.metrics.frame_seconds.observe(frame.seconds)
-            self.metrics.marked.inc(frame.marked)
+            metrics.frames.labels(model=model).inc()
+            metrics.frame_seconds.labels(model=model).observe(frame.seconds)
+            metrics.marked.labels(model=model).inc(frame.marked)
             yield _line_of(frame)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from momalisa_model.device_queue import free_memory, ran_out_of_memory
 from momalisa_model.model_card import read_card
+from momalisa_model.model_recipe import only_source
 from momalisa_model.placement import effective, place
 from momalisa_model.sampler import Sampler
 from momalisa_model.settings import Settings
@@ -41,8 +42,9 @@ def tune(settings: Settings, memory: float) -> None:
     memory: the largest share of the device's memory that may be used. Raises UnsuitableModel if not even one frame
     fits, or if weights and card do not fit each other.
     """
-    weights = load(settings)
-    card = read_card(weights, settings)
+    source = only_source(settings)
+    weights = load(source)
+    card = read_card(weights, source)
     place(weights.pipeline, effective(card.device, weights.device), weights.device)
     _tell(f"{card.model}, {card.width} x {card.height} pixels, {card.num_inference_steps} steps, {weights.device}")
     _tell("micro-batch   frames/s   first frame, s   memory left, GiB")

@@ -20,7 +20,7 @@ from momalisa_model.networks import load_network
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.safety_checker import SafetyChecker, load_safety_checker
 from momalisa_model.schedulers import load_scheduler
-from momalisa_model.settings import Settings
+from momalisa_model.settings import ModelSource
 
 # A config.json may set any of these to null.
 READ_FIELDS = {
@@ -85,17 +85,17 @@ class Weights:
         return self.dtype != torch.float32 and self.family.denoiser == "unet"
 
 
-def load(settings: Settings) -> Weights:
+def load(source: ModelSource) -> Weights:
     """Find, check and load the weights: safetensors only, no code from the model's folder.
 
     Downloads a model of the hub unless the hub's cache has it. Raises UnsuitableModel if there are no weights, if they
     have another revision than MODEL_REVISION, if they are incomplete, or if their family is not in the table.
     """
-    torch.set_num_threads(settings.threads or largest_power_of_two(torch.get_num_threads()))
-    structlog.get_logger().info("loading", model_id=settings.model_id, revision=settings.model_revision)
-    device = choose_device(settings.device)
-    files = find_files(settings.model_id, settings.model_revision, lambda family: _dtype(settings, device, family))
-    dtype = _dtype(settings, device, files.family)
+    torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
+    structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
+    device = choose_device(source.device)
+    files = find_files(source.model_id, source.model_revision, lambda family: _dtype(source, device, family))
+    dtype = _dtype(source, device, files.family)
     torch.backends.cudnn.deterministic = True
     pipeline = _load_pipeline(files, dtype)
     if device.type == "cpu":
@@ -108,10 +108,10 @@ def load(settings: Settings) -> Weights:
     return Weights(pipeline, *named, device, dtype, checker)
 
 
-def _dtype(settings: Settings, device: torch.device, family: Family) -> torch.dtype:
-    if settings.dtype == "auto":
+def _dtype(source: ModelSource, device: torch.device, family: Family) -> torch.dtype:
+    if source.dtype == "auto":
         return family.half if device.type == "cuda" else torch.float32
-    return getattr(torch, settings.dtype)  # type: ignore[no-any-return]
+    return getattr(torch, source.dtype)  # type: ignore[no-any-return]
 
 
 def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:

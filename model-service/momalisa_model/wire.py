@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from momalisa_model.problems import Invalid, WrongModel
+from momalisa_model.problems import Invalid
 
 Prompt = Annotated[str, Field(min_length=1, max_length=1000)]
 Pixels = Annotated[int, Field(ge=8, le=8192)]
@@ -151,9 +151,12 @@ class DeviceOptions(Wire):
 
 
 class ModelCard(Wire):
-    """What a deployment renders with: one file that both services get."""
+    """What a model renders with: its defaults and limits."""
 
-    model: str = Field(description="The model's name: its id on the hub, or that of its folder.", examples=["atelier"])
+    model: str = Field(
+        description="The model's name: that of its recipe, its id on the hub, or that of its folder.",
+        examples=["atelier"],
+    )
     revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
     micro_batch: int = Field(ge=1, le=64, description="Frames that the device renders at once.", examples=[5])
     width: Pixels = Field(description="Default width in pixels.", examples=[128])
@@ -221,18 +224,18 @@ class ModelAnswer(Wire):
     )
 
 
-def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> None:
-    """Compare a well-formed request with the loaded model's card and features.
+class ModelsAnswer(Wire):
+    """The response of GET /v1/models."""
 
-    Raises WrongModel if the recipe is for other weights, and Invalid with every field that is not allowed.
+    models: tuple[ModelAnswer, ...] = Field(min_length=1, description="What is loaded. Recipes name one of these.")
+
+
+def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> None:
+    """Compare a well-formed request with the card and the features of the model that it names.
+
+    Raises Invalid with every field that is not allowed.
     """
     recipe, card = request.recipe, answer.card
-    if (recipe.model, recipe.revision) != (card.model, card.revision):
-        raise WrongModel(
-            f"{card.model} at {card.revision} is loaded. Name these in the recipe, or use another replica.",
-            model=card.model,
-            revision=card.revision,
-        )
     refused = [*card.refused_sizes(recipe.width, recipe.height), *card.refused_settings(recipe)]
     errors = [(f"recipe.{field}", allowed) for field, allowed in refused]
     if recipe.blend == "early" and EARLY_BLEND not in answer.features:

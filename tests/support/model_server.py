@@ -59,7 +59,8 @@ class Server:
 
     @property
     def ready(self) -> LoadedModel:
-        loaded: LoadedModel = self.app.state.replica.ready()
+        """The first model."""
+        loaded: LoadedModel = self.app.state.replica.ready()[0]
         return loaded
 
     @property
@@ -75,4 +76,10 @@ class Server:
         return httpx.post(self.url + "/v1/render", json=body, timeout=60)
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.app.state.replica.metrics.registry.get_sample_value(f"momalisa_model_{name}", labels) or 0.0
+        """The sum of all series with this name that have these labels."""
+        return sum(
+            sample.value
+            for family in self.app.state.replica.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == f"momalisa_model_{name}" and labels.items() <= sample.labels.items()
+        )

@@ -1,0 +1,177 @@
+"""Model recipes: small reviewed files that name a model, its licence, and fields of its card. Loads no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.settings import ModelSource, Settings, embedded_model
+from momalisa_model.wire import ModelCard
+
+# The `model_id` of the model that comes with the service.
+EMBEDDED = "atelier"
+RECIPE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+# In a checkout, and beside the package in an image.
+RECIPE_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "deployment" / "models",
+    Path(__file__).resolve().parents[1] / "models",
+)
+# A recipe names the model and its revision beside the card, and the weights decide the token limit.
+NOT_IN_RECIPES = ("model", "revision", "token_limit")
+
+
+def _known_fields(card: dict[str, Any]) -> dict[str, Any]:
+    known = [name for name in ModelCard.model_fields if name not in NOT_IN_RECIPES]
+    if unknown := [str(name) for name in card if name not in known]:
+        raise ValueError(f"{', '.join(unknown)} is not a known field; known are {', '.join(known)}")
+    if not isinstance(card.get("about", {}), dict):
+        raise ValueError("about must have fields of its own, such as title")
+    return card
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Resources(_Strict):
+    """What a replica needs. Only the deployments read it."""
+
+    gpu: Literal["t4", "l4", "a100", "h100"] | None = Field(description="The kind of GPU; null for CPUs.")
+    gpu_memory_gb: float = Field(default=0, ge=0, description="Memory on the GPU, in gigabytes.")
+    memory_gib: float = Field(gt=0, description="The computer's memory, in GiB.")
+    cpus: float = Field(gt=0, description="CPU cores.")
+
+
+class ModelRecipe(_Strict):
+    """One model that a deployment can offer."""
+
+    name: str = Field(pattern=RECIPE_NAME, description="The name in the model's card; equal to that of the file.")
+    model_id: str = Field(min_length=1, description="An id on the hub, a folder, or atelier for the embedded model.")
+    revision: str | None = Field(default=None, description="A commit, tag or branch of the hub. Unset: its default.")
+    engine: Literal["diffusion"] = Field(default="diffusion", description="What renders its frames.")
+    license: str = Field(min_length=1, description="The licence of the weights, as published.")
+    commercial: bool = Field(description="Whether the licence allows commercial use.")
+    download_gb: float = Field(ge=0, description="Size of the files that are needed, in gigabytes.")
+    card: Annotated[dict[str, Any], AfterValidator(_known_fields)] = Field(
+        default={}, description="Fields of the model card that replace derived ones."
+    )
+    resources: Resources = Field(description="What a replica needs.")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
+        default=None, description="Precision of the weights, where it is not that of the family."
+    )
+
+    @field_validator("model_id", "revision", "license")
+    @classmethod
+    def _is_one_line(cls, value: str | None) -> str | None:
+        if value is not None and (value != value.strip() or not value.isprintable()):
+            raise ValueError("must be one line without spaces around it")
+        return value
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the model has to be downloaded."""
+        return self.model_id != EMBEDDED and not Path(self.model_id).is_dir()
+
+
+class RecipeSource(ModelSource):
+    """The model of a recipe, as one replica loads it."""
+
+    recipe: ModelRecipe
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, which is also that in the card."""
+        return self.recipe.name
+
+    @property
+    def card_fields(self) -> Mapping[str, Any]:
+        """The recipe's fields of the card, with its name and licence."""
+        about = {"license": self.recipe.license, **self.recipe.card.get("about", {})}
+        return {**self.recipe.card, "model": self.recipe.name, "about": about}
+
+
+def sources_of(settings: Settings) -> list[ModelSource]:
+    """The models of a replica: those of its recipes, else the one that the settings name.
+
+    Raises UnsuitableModel if there is no such recipe, or if one is not valid.
+    """
+    if not settings.recipes.strip():
+        return [settings]
+    if "model_id" in settings.model_fields_set:
+        raise UnsuitableModel("MODEL_ID and MOMALISA_RECIPES are both set. Leave one of them out.")
+    recipes = read_recipes(settings.recipes.split())
+    return [source_of(recipe, settings) for recipe in recipes]
+
+
+def only_source(settings: Settings) -> ModelSource:
+    """The one model that the settings name, for commands that print a card. Raises UnsuitableModel for several."""
+    sources = sources_of(settings)
+    if len(sources) > 1:
+        raise UnsuitableModel("A card is for one model. Name one recipe in MOMALISA_RECIPES.")
+    return sources[0]
+
+
+def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
+    """How a replica with these settings loads a recipe's model. A setting for the precision wins over the recipe's."""
+    embedded = recipe.model_id == EMBEDDED
+    return RecipeSource(
+        recipe=recipe,
+        model_id=embedded_model() if embedded else recipe.model_id,
+        model_revision=recipe.revision,
+        model_card=settings.model_card,
+        device=settings.device,
+        dtype=(recipe.dtype or "auto") if settings.dtype == "auto" else settings.dtype,
+        threads=settings.threads,
+        places=settings.places,
+    )
+
+
+def read_recipes(names: list[str]) -> list[ModelRecipe]:
+    """The recipes with these names or in these files. Raises UnsuitableModel; two of them may not have one name."""
+    recipes: dict[str, ModelRecipe] = {}
+    for recipe in map(read_recipe, names):
+        if recipe.name in recipes:
+            raise UnsuitableModel(f"Two model recipes are named {recipe.name}. Name each recipe once.")
+        recipes[recipe.name] = recipe
+    return list(recipes.values())
+
+
+def read_recipe(name: str) -> ModelRecipe:
+    """The recipe with a name, or in a file. Raises UnsuitableModel if there is none, or if it is not valid."""
+    file = _file_of(name)
+    try:
+        found = yaml.safe_load(file.read_bytes())
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise UnsuitableModel(f"The model recipe {name} cannot be read: it must be a file in YAML.") from error
+    try:
+        recipe = ModelRecipe.model_validate(found)
+    except ValidationError as error:
+        raise UnsuitableModel(f"The model recipe {name} is not valid: {_in_words(error)}.") from error
+    if recipe.name != file.stem:
+        raise UnsuitableModel(f"The model recipe {name} names itself {recipe.name}. Name the file {recipe.name}.yml.")
+    return recipe
+
+
+def _file_of(name: str) -> Path:
+    if "/" in name or name.endswith((".yml", ".yaml")):
+        return Path(name)
+    folder = next((folder for folder in RECIPE_FOLDERS if folder.is_dir()), RECIPE_FOLDERS[0])
+    if not (file := folder / f"{name}.yml").is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yml")))
+        raise UnsuitableModel(f"There is no model recipe {name}. Known are {known}; the path of a file works too.")
+    return file
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first thing that is wrong, with the known names if it is an unknown one."""
+    wrong = error.errors(include_url=False)[0]
+    place = ".".join(map(str, wrong["loc"])) or "the file"
+    if wrong["type"] == "extra_forbidden":
+        known = (Resources if wrong["loc"][0] == "resources" else ModelRecipe).model_fields
+        return f"{place} is not a known field; known are {', '.join(known)}"
+    return f"{place}: {wrong['msg'].removeprefix('Value error, ')}"

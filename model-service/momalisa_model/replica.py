@@ -1,0 +1,98 @@
+"""The state of one replica: first only the reason why it is not ready, then its loaded and warmed-up models."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import structlog
+
+from momalisa_model.device_queue import DeviceQueue, free_memory
+from momalisa_model.lifecycle import LoadedModel, is_fault_of_device, load_model
+from momalisa_model.metrics import Metrics
+from momalisa_model.model_recipe import sources_of
+from momalisa_model.problems import NotReady, Problem, WrongModel
+from momalisa_model.settings import Settings
+from momalisa_model.wire import Recipe
+
+log = structlog.get_logger()
+
+
+class Replica:
+    """The device queue and the metrics of this process from the start, and its models once all of them are loaded.
+
+    The models take turns on one device, whose memory all of them share.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises UnsuitableModel if the settings name a recipe that cannot be read."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.queue = DeviceQueue(settings.queue_length, self.metrics, self._self_test)
+        self._sources = sources_of(settings)
+        self._models: tuple[LoadedModel, ...] = ()
+        self._reason = "The weights are still being loaded. Retry in a few seconds."
+
+    def start_loading(self) -> None:
+        """Load the models in a daemon thread, so that Ctrl-C does not wait for a download of minutes."""
+        Thread(target=self._load, name="weights", daemon=True).start()
+
+    def ready(self) -> tuple[LoadedModel, ...]:
+        """All models. Raises NotReady with the reason if one is not loaded, or if the device has failed."""
+        if self.queue.failed:
+            raise NotReady("The device of this replica has failed, and its process ends. Use another replica.")
+        if not self._models:
+            raise NotReady(self._reason)
+        return self._models
+
+    def model_for(self, recipe: Recipe) -> LoadedModel:
+        """The model and revision that a recipe names. Raises WrongModel if they are not loaded, and NotReady."""
+        models = self.ready()
+        for model in models:
+            if (model.card.model, model.card.revision) == (recipe.model, recipe.revision):
+                return model
+        loaded = ", ".join(f"{model.card.model} at {model.card.revision}" for model in models)
+        nearest = next((model.card for model in models if model.card.model == recipe.model), models[0].card)
+        raise WrongModel(
+            f"{loaded} {'is' if len(models) == 1 else 'are'} loaded. Name one of these in the recipe, or use another "
+            "replica.",
+            model=nearest.model,
+            revision=nearest.revision,
+        )
+
+    def _self_test(self) -> None:
+        for model in self.ready():
+            model.self_test()
+
+    def _load(self) -> None:
+        models: list[LoadedModel] = []
+        for source in self._sources:
+            name = f"{source.name}: " if len(self._sources) > 1 else ""
+            try:
+                models.append(load_model(source))
+            except Exception as error:
+                if is_fault_of_device(error):
+                    self.queue.give_up(error)
+                    return
+                known = isinstance(error, Problem)
+                unknown = "The weights could not be loaded; the replica's log has the details."
+                self._reason = f"{name}{error if known else unknown}"
+                log.error("not ready", reason=self._reason, cause=str(error.__cause__ or ""), exc_info=not known)
+                error.__traceback__ = None
+                free_memory()
+                return
+        self._models = tuple(models)
+        self._report()
+
+    def _report(self) -> None:
+        """Tell the metrics and the log about the models, after all of them are loaded."""
+        for model in self._models:
+            card, invariant = model.card, model.answer.batch_invariant
+            self.metrics.add(card.model)
+            self.metrics.batch_invariant.labels(model=card.model).set(invariant)
+            if not invariant:
+                log.warning(
+                    "a frame's last bits depend on its place in the batch here; MOMALISA_PLACES tells more",
+                    model=card.model,
+                )
+            log.info("ready", model=card.model, revision=card.revision[:12], **model.answer.made_of)
+        self.metrics.ready.set(1)

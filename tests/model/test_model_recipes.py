@@ -1,0 +1,123 @@
+"""Model recipes: what they may contain, and what a replica makes of one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from momalisa_model.lifecycle import load_model
+from momalisa_model.model_card import read_card
+from momalisa_model.model_recipe import read_recipe, sources_of
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.settings import Settings
+from tests.support.processes import WEIGHTS
+from tests.support.recipes import RECIPES, recipe_fields, write_recipe
+
+
+def settings_with(*recipes: object, **more: object) -> Settings:
+    return Settings(recipes=" ".join(map(str, recipes)), device="cpu", threads=1, **more)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"licence": "MIT"}, "licence is not a known field; known are name, model_id"),
+        ({"resources": {"gpu": "l4", "memory_gib": 1, "cpus": 1, "disk": 2}}, "known are gpu, gpu_memory_gb"),
+        ({"card": {"steps": 4}}, "card: steps is not a known field; known are micro_batch, width"),
+        ({"card": {"revision": "f" * 40}}, "card: revision is not a known field"),
+        ({"name": "Plain"}, "name: String should match"),
+        ({"name": "other"}, "names itself other. Name the file other.yml"),
+        ({"engine": "painter"}, "engine: Input should be 'diffusion'"),
+        ({"commercial": "yes"}, "commercial: Input should be a valid boolean"),
+        ({"license": None}, "license: Input should be a valid string"),
+        ({"license": "MIT\nmodel_id: x"}, "license: must be one line"),
+        ({"resources": {"gpu": "b200", "memory_gib": 1, "cpus": 1}}, "resources.gpu: Input should be 't4', 'l4'"),
+    ],
+)
+def test_an_invalid_recipe_is_refused_with_what_is_allowed(tmp_path, changes, expected):
+    """Recipes are written by hand. A field with a wrong name would count for nothing."""
+    file = write_recipe(tmp_path, "plain", "someone/small")
+    fields = recipe_fields("plain", "someone/small") | changes
+    file.write_text(json.dumps(fields))  # JSON is YAML
+    with pytest.raises(UnsuitableModel) as refused:
+        read_recipe(str(file))
+    assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "name: [", "\x00", "!!python/object/apply:os.getcwd []"])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text):
+    """Tags of Python would run code."""
+    file = tmp_path / "plain.yml"
+    file.write_text(text)
+    with pytest.raises(UnsuitableModel, match=r"The model recipe .*plain\.yml"):
+        read_recipe(str(file))
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    """Most likely a typo."""
+    with pytest.raises(UnsuitableModel, match=r"no model recipe ateliar. Known are .*atelier"):
+        sources_of(settings_with("ateliar"))
+
+
+def test_a_recipe_and_a_model_id_exclude_each_other(tmp_path):
+    """Nobody could tell which of the two a replica has."""
+    with pytest.raises(UnsuitableModel, match="Leave one of them out"):
+        sources_of(settings_with("atelier", model_id="someone/small"))
+    file = write_recipe(tmp_path, "atelier", "someone/small")
+    with pytest.raises(UnsuitableModel, match="Two model recipes are named atelier"):
+        sources_of(settings_with("atelier", file))
+
+
+def test_the_ateliers_recipe_is_the_default_model(loaded_model):
+    """Its stored frames keep their keys, and its card is the file beside its weights."""
+    [source] = sources_of(settings_with("atelier"))
+    assert load_model(source).answer == loaded_model(str(WEIGHTS)).answer
+    assert read_recipe("atelier").license == json.loads((WEIGHTS / "card.json").read_text())["about"]["license"]
+
+
+def test_a_recipe_names_its_model_and_replaces_fields_of_the_derived_card(models, tmp_path, loaded_model):
+    """The recipe is all that an operator writes."""
+    card = {"num_inference_steps": 4, "about": {"title": "Small"}}
+    file = write_recipe(tmp_path, "small-one", models["plain"], card=card)
+    [source] = sources_of(settings_with(file))
+    weights = loaded_model("plain").sampler.weights
+    read = read_card(weights, source)
+    derived = loaded_model("plain").answer.card
+    assert read == derived.model_copy(
+        update={
+            "model": "small-one",
+            "num_inference_steps": 4,
+            "about": derived.about.model_copy(update={"title": "Small", "license": "CC0-1.0"}),
+        }
+    )
+
+
+def test_a_card_file_counts_for_the_recipe_that_it_names(models, tmp_path, loaded_model):
+    """One file for all replicas: those of other models must not take its fields."""
+    weights = loaded_model("plain").sampler.weights
+    file = write_recipe(tmp_path, "one", models["plain"], card={"num_inference_steps": 4})
+    given = tmp_path / "card.json"
+    steps = []
+    for name in ("one", "other"):
+        given.write_text(json.dumps({"model": name, "num_inference_steps": 9}))
+        [source] = sources_of(settings_with(file, model_card=given))
+        steps.append(read_card(weights, source).num_inference_steps)
+    assert steps == [9, 4]
+    given.write_text(json.dumps({"model": "one", "revision": "f" * 64}))
+    with pytest.raises(UnsuitableModel, match=f"is for one at {'f' * 64}"):
+        read_card(weights, sources_of(settings_with(file, model_card=given))[0])
+
+
+def test_the_precision_of_a_recipe_gives_way_to_a_setting(models, tmp_path):
+    """An operator knows the device."""
+    file = write_recipe(tmp_path, "one", models["plain"], dtype="bfloat16")
+    dtypes = [sources_of(settings_with(file, **more))[0].dtype for more in ({}, {"dtype": "float32"})]
+    assert dtypes == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yml")), ids=lambda file: file.stem)
+def test_the_recipes_of_the_project_are_valid(file):
+    """And say for whom they are: each has a title."""
+    recipe = read_recipe(file.stem)
+    assert recipe.name == "atelier" or recipe.card["about"]["title"]
