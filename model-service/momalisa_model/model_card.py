@@ -142,7 +142,7 @@ def read_card(weights: Weights, source: ModelSource) -> ModelCard:
     path, because it is sent over HTTP; the log has it.
     """
     fields = card_fields(weights, source)
-    stated = {name: fields[name] for name in ("revision", "token_limit") if name in fields}
+    stated: dict[str, Any] = {name: fields[name] for name in ("revision", "token_limit") if name in fields}
     return _checked(derive_card(weights, fields).model_copy(update=stated), weights, tried=True)
 
 

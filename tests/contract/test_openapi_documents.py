@@ -33,6 +33,7 @@ OPERATIONS = {
     },
     "model.json": {
         "render_frames": "POST /v1/render",
+        "get_models": "GET /v1/models",
         "get_model": "GET /v1/model",
         "get_health": "GET /healthz",
         "get_readiness": "GET /readyz",

@@ -20,7 +20,10 @@ from tests.support.generated_client import generated_client
 from tests.support.model_server import Server, recipe_for
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-OPERATIONS = [("/v1/render", "POST"), *((path, "GET") for path in ("/v1/model", "/healthz", "/readyz", "/metrics"))]
+OPERATIONS = [
+    ("/v1/render", "POST"),
+    *((path, "GET") for path in ("/v1/models", "/v1/model", "/healthz", "/readyz", "/metrics")),
+]
 bounded = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 

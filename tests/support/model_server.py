@@ -78,7 +78,7 @@ class Server:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all series with this name that have these labels."""
         return sum(
-            sample.value
+            float(sample.value)
             for family in self.app.state.replica.metrics.registry.collect()
             for sample in family.samples
             if sample.name == f"momalisa_model_{name}" and labels.items() <= sample.labels.items()
