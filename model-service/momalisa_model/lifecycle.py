@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from momalisa_model.device_queue import is_lost, ran_out_of_memory
+from momalisa_model.hub import Report
 from momalisa_model.model_card import fingerprint, made_of, read_card
 from momalisa_model.placement import effective, place
 from momalisa_model.problems import Problem, UnsuitableModel
@@ -36,12 +37,13 @@ class LoadedModel:
         self.sampler.render_defaults(self.card)
 
 
-def load_model(source: ModelSource) -> LoadedModel:
+def load_model(source: ModelSource, report: Report = lambda _: None) -> LoadedModel:
     """Load the weights, read the card, and warm up.
 
-    Raises UnsuitableModel if weights, card and device do not fit each other.
+    report: gets sentences about the progress of a download. Raises UnsuitableModel if weights, card and device do not
+    fit each other, and DownloadFailed if a further attempt may help.
     """
-    weights = _load(source)
+    weights = _load(source, report)
     card = read_card(weights, source)
     options = effective(card.device, weights.device)
     parts = made_of(weights, card.micro_batch, options)
@@ -62,9 +64,9 @@ def load_model(source: ModelSource) -> LoadedModel:
     return LoadedModel(sampler, answer)
 
 
-def _load(source: ModelSource) -> Weights:
+def _load(source: ModelSource, report: Report) -> Weights:
     try:
-        return load(source)
+        return load(source, report)
     except Exception as error:
         if any(ran_out_of_memory(one) for one in _with_causes(error)):
             raise UnsuitableModel(

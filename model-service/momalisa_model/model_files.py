@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 
 import diffusers
 import torch
-from huggingface_hub import get_cached_repo_tree, snapshot_download
+from huggingface_hub import get_cached_repo_tree
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from momalisa_model.families import FAMILIES, Family, class_of_family
+from momalisa_model.hub import Report, fetch
 from momalisa_model.problems import UnsuitableModel
 
 INDEX = "model_index.json"
@@ -74,11 +75,13 @@ class ModelFiles:
         return FAMILIES[self.kind]
 
 
-def find_files(model_id: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
+def find_files(
+    model_id: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], report: Report
+) -> ModelFiles:
     """The files of a hub id or a folder. Downloads what the hub's cache lacks, in the variant that fits the dtype.
 
     wanted: a branch, tag or commit of the hub, or a folder's SHA-256; None accepts any. dtype_for: the precision that a
-    family is loaded in. The revision of a folder is its
+    family is loaded in. report: gets sentences about the progress of a download. The revision of a folder is its
     SHA-256, and that of a hub model is the commit. The index is read first, so that nothing is hashed or downloaded for
     a model that cannot be used. Raises UnsuitableModel. Its message contains no path, because it is sent over HTTP.
     """
@@ -88,7 +91,7 @@ def find_files(model_id: str, wanted: str | None, dtype_for: Callable[[Family], 
         return _in_folder(folder, wanted, dtype_for)
     if folder.is_absolute() or model_id.count("/") != 1:
         raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
-    return _on_hub(model_id, wanted, dtype_for)
+    return _on_hub(model_id, wanted, dtype_for, report)
 
 
 def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
@@ -105,26 +108,15 @@ def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], t
     return ModelFiles(folder, model, revision, index, parts, variants)
 
 
-def _on_hub(model: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
-    folder = _download(model, wanted, [INDEX])
+def _on_hub(model: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], report: Report) -> ModelFiles:
+    folder = fetch(model, wanted, [INDEX], report)
     index, commit = _read_index(folder, model), folder.name  # so the hub's cache names its folders
     parts = parts_of(index, model)
     weights = _weights_of(parts, _names_on_hub(folder, model), model, dtype_for(FAMILIES[index["_class_name"]]))
     small = [f"{part}/*.{ending}" for part in (*parts, "scheduler") for ending in SMALL_FILES]
-    _download(model, commit, [INDEX, *small, *(name for _, names in weights.values() for name in names)])
+    fetch(model, commit, [INDEX, *small, *(name for _, names in weights.values() for name in names)], report)
     variants = {part: variant for part, (variant, _) in weights.items()}
     return ModelFiles(folder, model, commit, index, parts, variants)
-
-
-def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
-    """The folder of a model in the hub's cache, after a download of the files that it lacks."""
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises its own errors, those of HTTP, and those of the disk
-        raise UnsuitableModel(
-            f"{model} at {revision or 'main'} could not be downloaded; the replica's log has the details. Check "
-            "MODEL_ID, MODEL_REVISION, the connection, and HF_TOKEN if the model is not public."
-        ) from error
 
 
 def _names_on_hub(folder: Path, model: str) -> list[str]:

@@ -112,6 +112,12 @@ class UnsuitableModel(Problem):
     slug, title = "unsuitable-model", "The model cannot be used"
 
 
+class DownloadFailed(UnsuitableModel):
+    """The model, or a part of it, could not be downloaded. Loading is tried again by itself."""
+
+    slug, title = "download-failed", "The model could not be downloaded"
+
+
 def _printable(text: str, longest: int) -> str:
     """Names of fields may hold lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()[:longest]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import chain, repeat
 from threading import Thread
 
 import structlog
@@ -10,11 +12,13 @@ from momalisa_model.device_queue import DeviceQueue, free_memory
 from momalisa_model.lifecycle import LoadedModel, is_fault_of_device, load_model
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_recipe import sources_of
-from momalisa_model.problems import NotReady, Problem, WrongModel
-from momalisa_model.settings import Settings
+from momalisa_model.problems import DownloadFailed, NotReady, Problem, WrongModel
+from momalisa_model.settings import ModelSource, Settings
 from momalisa_model.wire import Recipe
 
 log = structlog.get_logger()
+# Between attempts to download; the last one is repeated.
+PAUSES_S = (1, 5, 15, 60, 300)
 
 
 class Replica:
@@ -68,7 +72,7 @@ class Replica:
         for source in self._sources:
             name = f"{source.name}: " if len(self._sources) > 1 else ""
             try:
-                models.append(load_model(source))
+                models.append(self._load_patiently(source))
             except Exception as error:
                 if is_fault_of_device(error):
                     self.queue.give_up(error)
@@ -82,6 +86,21 @@ class Replica:
                 return
         self._models = tuple(models)
         self._report()
+
+    def _load_patiently(self, source: ModelSource) -> LoadedModel:
+        """Try again after each failed download: connections return, and operators accept licences and free space."""
+        pauses_s = chain(PAUSES_S, repeat(PAUSES_S[-1]))
+        while True:
+            try:
+                return load_model(source, self._wait_for)
+            except DownloadFailed as problem:
+                pause_s, cause = next(pauses_s), str(problem.__cause__ or "")
+                log.warning("download failed", reason=str(problem), cause=cause, pause_s=pause_s)
+                self._wait_for(f"{problem} The next attempt is in {pause_s} s.")
+                time.sleep(pause_s)
+
+    def _wait_for(self, reason: str) -> None:
+        self._reason = reason
 
     def _report(self) -> None:
         """Tell the metrics and the log about the models, after all of them are loaded."""

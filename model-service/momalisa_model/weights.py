@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
 from momalisa_model.families import FAMILIES, POOLED, Family, prefix_of
+from momalisa_model.hub import Report
 from momalisa_model.model_files import OPTIONAL_PARTS, UNUSED_PARTS, ModelFiles, class_of, find_files
 from momalisa_model.networks import load_network
 from momalisa_model.problems import UnsuitableModel
@@ -85,17 +87,19 @@ class Weights:
         return self.dtype != torch.float32 and self.family.denoiser == "unet"
 
 
-def load(source: ModelSource) -> Weights:
+def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     """Find, check and load the weights: safetensors only, no code from the model's folder.
 
-    Downloads a model of the hub unless the hub's cache has it. Raises UnsuitableModel if there are no weights, if they
-    have another revision than MODEL_REVISION, if they are incomplete, or if their family is not in the table.
+    Downloads a model of the hub unless the hub's cache has it; `report` gets sentences about the progress. Raises
+    UnsuitableModel if there are no weights, if they have another revision than MODEL_REVISION, if they are incomplete,
+    or if their family is not in the table, and DownloadFailed if a further attempt may help.
     """
     torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)
-    files = find_files(source.model_id, source.model_revision, lambda family: _dtype(source, device, family))
-    dtype = _dtype(source, device, files.family)
+    dtype_for = partial(_dtype, source, device)
+    files = find_files(source.model_id, source.model_revision, dtype_for, report)
+    dtype = dtype_for(files.family)
     torch.backends.cudnn.deterministic = True
     pipeline = _load_pipeline(files, dtype)
     if device.type == "cpu":

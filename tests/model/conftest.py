@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import structlog
 import torch
@@ -14,6 +16,7 @@ from diffusers import EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepSched
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.settings import Settings
 from tests.support import processes
+from tests.support.hub import Hub, serving
 from tests.support.model_server import Server
 from tests.support.small_models import save, small_kl, small_tiny, small_unet
 
@@ -99,3 +102,22 @@ def loaded_model(settings_for: Callable[..., Settings]) -> Callable[[str], Loade
 def server(settings_for: Callable[..., Settings]) -> Iterator[Server]:
     with Server(settings_for("plain")) as running:
         yield running
+
+
+@pytest.fixture
+def hub_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Runs a hub with one repository, someone/small, and an empty cache."""
+
+    @contextmanager
+    def running(folder: Path) -> Iterator[Hub]:
+        with serving({"someone/small": folder}) as hub, monkeypatch.context() as patch:
+            # What HF_ENDPOINT and HF_HUB_CACHE set.
+            constants = huggingface_hub.constants
+            patch.setattr(constants, "ENDPOINT", hub.url)
+            patch.setattr(
+                constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+            )
+            patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+            yield hub
+
+    return running

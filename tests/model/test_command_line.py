@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 import torch
 
-from momalisa_model import app, command, logs, model_files
+from momalisa_model import app, command, hub, logs, model_files
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 
@@ -53,7 +53,7 @@ def refuse_download(*_: object, **__: object) -> NoReturn:
 
 def find_only(settings: Settings) -> NoReturn:
     """Find the model that the settings name, as `load` does at first."""
-    model_files.find_files(settings.model_id, settings.model_revision, torch.float32)
+    model_files.find_files(settings.model_id, settings.model_revision, lambda _: torch.float32, print)
     raise UnsuitableModel("Found.")
 
 
@@ -66,7 +66,7 @@ def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "run", lambda *_: None)
     monkeypatch.setattr(app, "load", find_only)
     monkeypatch.setattr(logs, "configure_logs", lambda _: None)
-    monkeypatch.setattr(model_files, "snapshot_download", refuse_download)
+    monkeypatch.setattr(hub, "snapshot_download", refuse_download)
 
 
 def outcome(arguments: list[str], environment: dict[str, str]) -> object:

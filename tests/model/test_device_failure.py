@@ -14,10 +14,11 @@ import torch
 
 from momalisa_model import lifecycle
 from momalisa_model.app import create_app
+from momalisa_model.hub import Report
 from momalisa_model.lifecycle import load_model
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.server import run
-from momalisa_model.settings import Settings
+from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights, load
 from tests.support.model_server import Server, recipe_for, wait_until
 
@@ -119,8 +120,8 @@ def load_with_faults(monkeypatch) -> Callable[[Exception], None]:
     """From now on, loaded models raise this error in their first run, as a device at fault makes them do."""
 
     def set_error(error: Exception) -> None:
-        def load_with_fault(settings: Settings) -> Weights:
-            weights = load(settings)
+        def load_with_fault(source: ModelSource, report: Report) -> Weights:
+            weights = load(source, report)
 
             def fail(*_: object) -> None:
                 raise error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -17,7 +15,7 @@ from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import fingerprint, made_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.weights import load
-from tests.support.hub import COMMIT, Hub, serving
+from tests.support.hub import COMMIT
 from tests.support.small_models import with_safety_checker
 
 PLAIN = "unet/diffusion_pytorch_model.safetensors"
@@ -41,25 +39,6 @@ def both(half: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "both"
     shutil.copytree(half.parent / "whole", folder)
     return Path(shutil.copytree(half, folder, dirs_exist_ok=True))
-
-
-@pytest.fixture
-def hub_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Runs a hub with one repository, someone/small, and an empty cache."""
-
-    @contextmanager
-    def running(folder: Path) -> Iterator[Hub]:
-        with serving({"someone/small": folder}) as hub, monkeypatch.context() as patch:
-            # What HF_ENDPOINT and HF_HUB_CACHE set.
-            constants = huggingface_hub.constants
-            patch.setattr(constants, "ENDPOINT", hub.url)
-            patch.setattr(
-                constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-            )
-            patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-            yield hub
-
-    return running
 
 
 def test_a_model_that_cannot_be_used_is_refused_before_its_weights_are_downloaded(
