@@ -23,6 +23,7 @@ SCHEDULERS = {
     "DPMSolverMultistep": diffusers.DPMSolverMultistepScheduler,
     "Euler": diffusers.EulerDiscreteScheduler,
     "EulerAncestral": diffusers.EulerAncestralDiscreteScheduler,
+    "EulerTrailing": diffusers.EulerDiscreteScheduler,
     "FlowMatchEuler": diffusers.FlowMatchEulerDiscreteScheduler,
     "Heun": diffusers.HeunDiscreteScheduler,
     "LCM": diffusers.LCMScheduler,
@@ -31,6 +32,8 @@ SCHEDULERS = {
     "TCD": diffusers.TCDScheduler,
     "UniPC": diffusers.UniPCMultistepScheduler,
 }
+# Models that were distilled for few steps begin at the last timestep, whatever the model was that they were made from.
+TRAILING = ("EulerTrailing",)
 # What replaces a scheduler that cannot be used: the first that the family allows and that works.
 SUBSTITUTES = ("Euler", "DDIM", "DPMSolverMultistep", "UniPC", "Heun", "FlowMatchEuler", "LCM", "SCM")
 # The start of a multistep solver is another in each of these numbers of steps.
@@ -74,7 +77,7 @@ def load_scheduler(folder: Path, kind: object, model: str, allowed: Collection[s
 
 
 def name_of(scheduler: Any) -> str:
-    """The key in SCHEDULERS of a scheduler of load_scheduler."""
+    """The key in SCHEDULERS of a scheduler of load_scheduler; of several, the first."""
     return next(name for name, kind in SCHEDULERS.items() if kind is type(scheduler))
 
 
@@ -89,6 +92,8 @@ def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
     if _draws_noise(settings):
         settings |= {"algorithm_type": str(settings.get("algorithm_type")).removeprefix("sde-")}
         settings |= {"stochastic_sampling": False}
+    if name in TRAILING:
+        settings["timestep_spacing"] = "trailing"
     if name == "PNDM" and steps < 4:
         settings["skip_prk_steps"] = True  # its Runge-Kutta start needs four steps
     return SCHEDULERS[name].from_config(settings)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from momalisa_model.families import is_guided
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import read_card
 from momalisa_model.model_recipe import read_recipe, sources_of
@@ -13,6 +14,22 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 from tests.support.processes import WEIGHTS
 from tests.support.recipes import RECIPES, recipe_fields, write_recipe
+from tests.support.small_families import small_family
+
+FAMILIES_OF_RECIPES = {
+    "sd15": "sd",
+    "sdxl": "sdxl",
+    "flux2-klein-4b": "klein",
+    "z-image-turbo": "z-image",
+    "qwen-image": "qwen-image",
+    "sd35-medium": "sd3",
+}
+DISTILLED = ("flux2-klein-4b",)
+WITHOUT_GUIDANCE = ("flux2-klein-4b", "z-image-turbo")
+UNETS = ("sd", "sdxl")
+STATED = ("num_inference_steps", "guidance_scale", "scheduler", "offload", "vae_slicing")
+# Sizes of the small models, for UNets and for others.
+SMALL = {True: {"width": 32, "height": 32}, False: {"width": 64, "height": 64, "min_size": 32, "max_size": 128}}
 
 
 def settings_with(*recipes: object, **more: object) -> Settings:
@@ -116,8 +133,28 @@ def test_the_precision_of_a_recipe_gives_way_to_a_setting(models, tmp_path):
     assert dtypes == ["bfloat16", "float32"]
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yml")), ids=lambda file: file.stem)
-def test_the_recipes_of_the_project_are_valid(file):
-    """And say for whom they are: each has a title."""
-    recipe = read_recipe(file.stem)
-    assert recipe.name == "atelier" or recipe.card["about"]["title"]
+@pytest.mark.parametrize("name", sorted(FAMILIES_OF_RECIPES))
+def test_a_recipe_of_the_project_fits_a_small_model_of_its_family(name, tmp_path):
+    """Its steps, guidance, schedulers and options of the device: nobody downloads gigabytes to find a wrong one."""
+    recipe = read_recipe(name)
+    pipeline = small_family(FAMILIES_OF_RECIPES[name])
+    if name in DISTILLED:
+        pipeline.register_to_config(is_distilled=True)
+    pipeline.save_pretrained(tmp_path / name, safe_serialization=True)
+    card = recipe.card | SMALL[FAMILIES_OF_RECIPES[name] in UNETS] | {"micro_batch": 2}
+    file = write_recipe(tmp_path, name, tmp_path / name, card=card)
+    ready = load_model(sources_of(settings_with(file))[0])
+    assert ready.card.model == name
+    stated, used = ({**card, **card.get("device", {})} for card in (recipe.card, ready.card.model_dump()))
+    assert [field for field in STATED if field in stated and used[field] != stated[field]] == []
+    guided = is_guided(ready.sampler.weights.pipeline, ready.card.guidance_scale)
+    assert guided == (name not in WITHOUT_GUIDANCE), "distilled models are slower and worse with guidance"
+    multiple = 64 if FAMILIES_OF_RECIPES[name] in UNETS else 16
+    assert recipe.card["width"] % multiple == recipe.card["height"] % multiple == 0
+
+
+def test_the_recipes_of_the_project_are_complete():
+    """Each has a title and a licence for the gallery, and a small model above."""
+    recipes = {file.stem: read_recipe(file.stem) for file in RECIPES.glob("*.yml")}
+    assert set(recipes) == {"atelier", *FAMILIES_OF_RECIPES}
+    assert all(recipe.card["about"]["title"] for name, recipe in recipes.items() if name != "atelier")

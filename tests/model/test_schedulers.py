@@ -15,7 +15,7 @@ from momalisa_model.families import NOISE
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.schedulers import failure
+from momalisa_model.schedulers import failure, for_one_run
 from momalisa_model.weights import load
 from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
@@ -101,3 +101,10 @@ def test_the_usual_configurations_work_with_every_offered_scheduler():
     for config in usual:
         failures = {name: failure(name, STABLE_DIFFUSION | config, [25, 100]) for name in (*NOISE, "PNDM", "DEIS")}
         assert not any(failures.values()), failures
+
+
+def test_trailing_steps_begin_with_the_last_timestep():
+    """SDXL-Lightning is a LoRA for a model whose own configuration says "leading", which would waste the first step."""
+    scheduler = for_one_run("EulerTrailing", {**STABLE_DIFFUSION, "timestep_spacing": "leading"}, 4)
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
