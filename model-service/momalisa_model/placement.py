@@ -31,6 +31,8 @@ def place(pipeline: Any, options: DeviceOptions, device: torch.device, backend: 
 
     Raises UnsuitableModel for an option that its parts do not have.
     """
+    if options.deep_cache > 1 and not hasattr(pipeline, "unet"):
+        raise UnsuitableModel("The model card has a deep_cache, which only models with a UNet can use. Leave it out.")
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     _prepare_vae(pipeline.vae, options)
     if options.channels_last:

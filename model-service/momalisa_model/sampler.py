@@ -39,12 +39,12 @@ class Frame:
 class Sampler:
     """Renders frames with one set of weights, always `micro_batch` at a time.
 
-    features, batch_invariant: those of ModelAnswer, after `warm_up`.
+    deep_cache: as in the card's device options. features, batch_invariant: those of ModelAnswer, after `warm_up`.
     """
 
-    def __init__(self, weights: Weights, micro_batch: int) -> None:
+    def __init__(self, weights: Weights, micro_batch: int, deep_cache: int = 1) -> None:
         self.weights = weights
-        self._micro_batch = micro_batch
+        self._micro_batch, self._deep_cache = micro_batch, deep_cache
         self._threads = torch.get_num_threads()
         self.features: tuple[str, ...] = (EARLY_BLEND,) if weights.family.blends else ()
         self.batch_invariant = True
@@ -112,7 +112,7 @@ class Sampler:
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
-        pictures, valid = render(self.weights, recipe, leg, padded, should_stop)
+        pictures, valid = render(self.weights, recipe, leg, padded, should_stop, self._deep_cache)
         return pictures[: len(fractions)], valid
 
     def warm_up(self, card: ModelCard, strict: bool = True) -> None:

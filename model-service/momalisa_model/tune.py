@@ -88,7 +88,7 @@ def best(measured: Sequence[Measured]) -> Measured:
 
 
 def _measure(weights: Weights, card: ModelCard, size: int) -> Measured:
-    sampler = Sampler(weights, size)
+    sampler = Sampler(weights, size, card.device.deep_cache)
     sampler.render_defaults(card)  # plans kernels
     free_memory()
     if weights.device.type == "cuda":

@@ -142,6 +142,13 @@ class DeviceOptions(Wire):
         default=False,
         description="Decode large frames in overlapping tiles, which needs less memory and changes pixels slightly.",
     )
+    deep_cache: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="For UNets: after the first third of the denoising steps, compute the deep blocks in every so many "
+        "steps only, and reuse their output in between. Faster, slightly other pictures. 1: compute all.",
+    )
     offload: Literal["none", "text_encoder", "model", "spread"] = Field(
         default="none",
         description="For models that do not fit. `text_encoder`: the text encoders are in the computer's memory while "

@@ -16,6 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
+from momalisa_model.engines.deep_cache import reusing_deep_blocks
 from momalisa_model.engines.passes import Blend, GuidancePasses, float32_outside, stoppable
 from momalisa_model.families import POOLED, denoiser_of, is_guided, reads_scale
 from momalisa_model.interpolation import (
@@ -34,11 +35,17 @@ from momalisa_model.wire import Recipe
 
 @torch.inference_mode()
 def render(
-    weights: Weights, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop
+    weights: Weights,
+    recipe: Recipe,
+    leg: Leg,
+    fractions: Sequence[float],
+    should_stop: ShouldStop,
+    deep_cache: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """The frames at these fractions, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
-    Also returns a bool on the device: whether all numbers were finite before clamping, which turns infinity into white.
+    deep_cache: the interval of `reusing_deep_blocks`, in steps. Also returns a bool on the device: whether all numbers
+    were finite before clamping, which turns infinity into white.
     Raises Cancelled between two passes of the denoiser if should_stop() is true.
     """
     run, frames = _one_run(weights, recipe), len(fractions)
@@ -54,6 +61,8 @@ def render(
             blend = _blend(weights, leg, fractions) if recipe.blend == "early" else None
             passes = GuidancePasses(run, frames, recipe.guidance_interval, blend)
             around.enter_context(passes.around(denoiser))
+        if deep_cache > 1:
+            around.enter_context(reusing_deep_blocks(run, deep_cache))
         image: Tensor = run(**settings).images.float()
     return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
 
