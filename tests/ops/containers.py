@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 MB = 1_000_000
-REQUIRED_VARIABLES = {"MOMALISA_BUCKET": "gs://bucket", "MODEL_ID": "owner/name", "MODEL_CARD": "./card.json"}
+REQUIRED_VARIABLES = {"MOMALISA_BUCKET": "gs://bucket"}
 RUNNING = [name for name, service in SERVICES.items() if "healthcheck" not in service or name == "postgres"]
 
 

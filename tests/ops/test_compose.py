@@ -17,7 +17,7 @@ from momalisa_model.settings import Settings as ModelSettings
 from tests.ops.compose_file import COMPOSE, DOCKERFILES, OVERRIDES, SERVICES, arguments_of, default, instructions
 from tests.support.processes import REPOSITORY, SCRIPTS
 
-ONE_SHOT = ("migrate", "secret")
+ONE_SHOT = ("fetch", "migrate", "secret")
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
@@ -151,8 +151,8 @@ def test_the_compose_files_contain_no_secrets() -> None:
             assert found == "${POSTGRES_PASSWORD:-}" or found.startswith("/run/"), found
 
 
-# What the overrides pass on.
-BY_OVERRIDE = {"MOMALISA_BUCKET", "MOMALISA_MODEL_ID", "MOMALISA_MODEL_REVISION"}
+# What deployment/compose.gcs.yml passes on.
+BY_OVERRIDE = {"MOMALISA_BUCKET"}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,28 @@ def test_every_setting_can_be_set(names: tuple[str, ...], kind: type[BaseSetting
         settings = {f"MOMALISA_{field.upper()}" for field in kind.model_fields}
         assert settings - fixed - BY_OVERRIDE == passed & settings
         assert passed <= settings
+
+
+def test_replicas_read_weights_that_another_service_has_fetched() -> None:
+    """They have no network to the outside, and cannot change what all of them read."""
+    fetch, model = SERVICES["fetch"], SERVICES["model"]
+    assert model["depends_on"] == {"fetch": {"condition": "service_completed_successfully"}}
+    assert (fetch["volumes"], model["volumes"]) == (["weights:/weights"], ["weights:/weights:ro"])
+    assert fetch["environment"]["MOMALISA_WEIGHTS"] == model["environment"]["MOMALISA_WEIGHTS"] == "/weights"
+    networks = yaml.safe_load(COMPOSE.read_text())["networks"]
+    assert all(networks[name]["internal"] for name in model["networks"])
+
+
+@pytest.mark.parametrize(("recipes", "run"), [("", []), ("sdxl sd15", ["fetch sdxl sd15"])])
+def test_nothing_is_fetched_without_recipes(tmp_path: Path, recipes: str, run: list[str]) -> None:
+    """The atelier's weights are in the image."""
+    command = tmp_path / "momalisa-model"
+    command.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/run\n")
+    command.chmod(0o755)
+    words = [word.replace("$$", "$") for word in SERVICES["fetch"]["command"]]
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "MOMALISA_RECIPES": recipes}
+    assert subprocess.run(words, env=environment, check=False).returncode == 0
+    assert ((tmp_path / "run").read_text().splitlines() if (tmp_path / "run").exists() else []) == run
 
 
 def test_a_file_that_does_not_exist_is_not_created_as_a_folder() -> None:
