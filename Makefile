@@ -60,7 +60,7 @@ NEEDS_vm := docker vm
 SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers vm)
 
 .PHONY: up walk gallery openapi api-types test test-api test-model test-web test-journey test-ops test-containers test-vm
-.PHONY: check lint coverage check-k8s check-ansible bench system-packages $(SYSTEM_PACKAGES)
+.PHONY: check lint coverage check-k8s k8s-models check-ansible bench system-packages $(SYSTEM_PACKAGES)
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
 # System packages come first: without them nothing is downloaded.
@@ -144,7 +144,10 @@ coverage: system-packages-api $(VENV)/ready-dev ## coverage of the services by t
 $(eval $(call default,COMBINATIONS,pairs))
 check-k8s: $(VENV)/ready-dev $(K8S_TYPES) ## the manifests: every overlay, and the base with any components
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
-	MOMALISA_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest tests/ops/test_k8s.py tests/ops/test_k8s_rules.py
+	MOMALISA_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest tests/ops/test_k8s.py tests/ops/test_k8s_models.py tests/ops/test_k8s_rules.py
+
+k8s-models: $(VENV)/ready-dev ## k8s/models from the recipes in deployment/models
+	@$(BIN)/python scripts/k8s_models.py
 
 check-ansible: $(VENV)/ready-dev ## the playbooks, without running them
 	cd deployment && ../$(BIN)/yamllint --strict .

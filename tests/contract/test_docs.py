@@ -31,7 +31,7 @@ WORKFLOW = re.compile(r"^\.\./\.\./actions/workflows/([\w.-]+\.yml)(?:/badge\.sv
 FOLDERS = "api-service|bench|deployment|docs|frontend|k8s|model-service|requirements|scripts|tests"
 REPOSITORY_PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/(?:[\w./*-]|{{[\w,]+}})+")
 # In deployment/roles/ROLE/defaults/main.yml, for example.
-PLACEHOLDER = re.compile(r"(?:^|/)[A-Z]{2,}(?:/|$)")
+PLACEHOLDER = re.compile(r"(?:^|/)[A-Z]{2,}(?:[/.]|$)")
 API_MODULE = re.compile(r"`((?:cli|web|work|store|fleet|films|walks)/[\w/]+\.py)`")
 
 # These also name files that were removed.

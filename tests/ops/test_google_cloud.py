@@ -1,14 +1,20 @@
 """The playbooks against a fake Google Cloud API, which validates every call against Google's discovery documents."""
 
+import copy
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.ops.fake_google import discovery
 from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
-from tests.ops.playbooks import Operator, google_operator
+from tests.ops.k8s.kustomize import build_with
+from tests.ops.k8s.model_rules import pools_fit
+from tests.ops.playbooks import DEPLOYMENT, Operator, google_operator
 
 CLUSTER = f"v1/projects/{PROJECT}/locations/us-central1-a/clusters/momalisa"
 VERTEX = f"v1/projects/{PROJECT}/locations/us-central1"
@@ -19,6 +25,7 @@ WITHOUT = ("--skip-tags", "build,push,release,overlay,services")
 KEPT = {
     f"storage/v1/b/{PROJECT}-momalisa",
     f"storage/v1/b/{PROJECT}-momalisa-backups",
+    f"storage/v1/b/{PROJECT}-momalisa-weights",
     f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data",
 }
 EXISTING = KEPT | {
@@ -69,7 +76,7 @@ def test_a_cluster_is_created_once_and_repaired_where_it_differs(google: FakeGoo
     again = operator.play("deploy-k8s-cluster.yml", *WITHOUT)
     assert (again.code, again.changed) == (0, []), again.error
 
-    google.delete_behind(f"{CLUSTER}/nodePools/gpu")
+    google.delete_behind(f"{CLUSTER}/nodePools/gpu-l4-spot")
     google.resources[CLUSTER]["addonsConfig"].pop("gcsFuseCsiDriverConfig")
     dry = operator.play("deploy-k8s-cluster.yml", "--check", "--diff", "--tags", "always,cluster")
     assert dry.changed == ["Create or delete the cluster", "Create the node pools"]
@@ -83,12 +90,10 @@ def test_a_cluster_is_created_once_and_repaired_where_it_differs(google: FakeGoo
     check_all_addons_listed(update["update"]["desiredAddonsConfig"])
 
     larger = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_nodes_max=9)
-    assert larger.changed == ["Create the node pools"]
-    assert google.resources[f"{CLUSTER}/nodePools/gpu"]["autoscaling"]["totalMaxNodeCount"] == 9
+    assert larger.changed == ["Create the node pools", "Create the node pools"]
+    assert google.resources[f"{CLUSTER}/nodePools/gpu-l4"]["autoscaling"]["totalMaxNodeCount"] == 9
 
-    immutable = operator.play(
-        "deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_machine_type="g2-standard-8"
-    )
+    immutable = operator.play("deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_disk_gib=200)
     assert immutable.code == 2
     assert "cannot be changed in place" in immutable.text
 
@@ -100,7 +105,10 @@ def check_cluster(google: FakeGoogleCloud) -> None:
     assert cluster["addonsConfig"]["httpLoadBalancing"] == {"disabled": False}
     assert cluster["workloadIdentityConfig"] == {"workloadPool": f"{PROJECT}.svc.id.goog"}
     assert cluster["networkConfig"]["gatewayApiConfig"] == {"channel": "CHANNEL_STANDARD"}
-    (pool,) = bodies(google, "container.projects.locations.clusters.nodePools.create")
+    pools = [each["nodePool"] for each in bodies(google, "container.projects.locations.clusters.nodePools.create")]
+    assert {pool["name"]: pool["config"].get("spot", False) for pool in pools} == {"gpu-l4-spot": True, "gpu-l4": False}
+    check_pools(pools)
+    pool = {"nodePool": pools[0]}
     assert pool["nodePool"]["autoscaling"] == {
         "enabled": True,
         "totalMinNodeCount": 0,
@@ -113,7 +121,6 @@ def check_cluster(google: FakeGoogleCloud) -> None:
         assert config["gcfsConfig"] == {"enabled": True}
         assert config["serviceAccount"] == f"momalisa-node@{PROJECT}.iam.gserviceaccount.com"
     node = pool["nodePool"]["config"]
-    assert node["spot"] is True
     (accelerator,) = node["accelerators"]
     assert accelerator["gpuDriverInstallationConfig"] == {"gpuDriverVersion": "LATEST"}
     assert (accelerator["acceleratorType"], accelerator["acceleratorCount"]) == ("nvidia-l4", "1")
@@ -131,6 +138,10 @@ def check_foundation(google: FakeGoogleCloud) -> None:
     assert google.policies[f"storage/v1/b/{PROJECT}-momalisa"]["bindings"] == [
         {"role": "roles/storage.objectUser", "members": [f"{pods}/{PROJECT}.svc.id.goog/subject/ns/momalisa/sa/api"]}
     ]
+    granted = google.policies[f"storage/v1/b/{PROJECT}-momalisa-weights"]["bindings"]
+    of_weights = {each["role"]: each["members"] for each in granted}
+    assert [each.rpartition("/")[2] for each in of_weights["roles/storage.objectUser"]] == ["fetch"]
+    assert [each.rpartition("/")[2] for each in of_weights["roles/storage.objectViewer"]] == ["model"]
     (database,) = bodies(google, "sql.instances.insert")
     assert database["settings"]["backupConfiguration"]["pointInTimeRecoveryEnabled"] is True
     assert database["settings"]["ipConfiguration"]["ipv4Enabled"] is False
@@ -143,13 +154,42 @@ def check_all_addons_listed(config: dict[str, Any]) -> None:
     assert config.keys() == discovery.api("container", "v1").fields("AddonsConfig")
 
 
-def test_gpu_nodes_that_no_replica_would_use_are_refused(google: FakeGoogleCloud, operator: Operator) -> None:
-    """Replicas would stay pending for ever. Nodes that are not spot are fine: replicas do not select spot."""
-    refused = operator.play(
-        "deploy-k8s-cluster.yml", "--tags", "always,cluster", gke_cluster_gpu_type="nvidia-tesla-t4"
-    )
-    assert (refused.code, google.changes) == (2, [])
-    assert "runs replicas on nvidia-l4 nodes only" in refused.error
+def check_pools(pools: list[Any]) -> None:
+    """The pods of the same recipe fit the nodes, and select and tolerate them; planted mistakes are found."""
+    with TemporaryDirectory(dir=DEPLOYMENT.parent / ".run") as folder:
+        manifests = build_with(Path(folder), ["nodes-l4"], ["flux2-klein-4b"], "overlays/gke")
+    defaults = yaml.safe_load((DEPLOYMENT / "roles/gke_cluster/defaults/main.yml").read_text())
+    machines = {one["type"]: one for kind in defaults["gke_cluster_gpu_machines"].values() for one in kind["machines"]}
+    assert list(pools_fit(manifests, pools, machines)) == []
+    for path, value in (
+        ("config/labels", {}),
+        ("config/accelerators", [{"acceleratorType": "nvidia-tesla-t4"}]),
+        ("config/taints", [{"key": "own", "value": "taint"}]),
+        ("config/machineType", "g2-standard-4"),
+        ("name", "gpu"),
+    ):
+        wrong = copy.deepcopy(pools)
+        *above, field = path.split("/")
+        functools.reduce(dict.__getitem__, above, wrong[0])[field] = value
+        assert list(pools_fit(manifests, wrong, machines)), path
+
+
+def test_models_without_a_recipe_or_nodes_and_unaccepted_licences_are_refused(
+    google: FakeGoogleCloud, operator: Operator
+) -> None:
+    """Before anything is created."""
+    restricted = {"name": "turbo", "license": "research only", "commercial": False, "resources": {"gpu": "tpu"}}
+    for variables, error in (
+        ({"momalisa_models": "klein"}, "There is no recipe klein. Set momalisa_models to some of: atelier, "),
+        ({"momalisa_recipes": [restricted]}, "The licence of turbo forbids commercial use"),
+        (
+            {"momalisa_recipes": [restricted], "momalisa_accept_noncommercial": True},
+            "No nodes for the models with the GPU",
+        ),
+    ):
+        refused = operator.play("deploy-k8s-cluster.yml", "--tags", "always", **variables)
+        assert (refused.code, google.changes) == (2, [])
+        assert error in refused.error
 
 
 def test_the_output_contains_no_secret(google: FakeGoogleCloud, operator: Operator) -> None:
@@ -177,6 +217,17 @@ def test_a_vm_is_created_once_and_its_data_disk_is_kept(google: FakeGoogleCloud,
     google.delete_behind(f"{COMPUTE}/zones/us-central1-a/instances/momalisa")
     again = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_wait_for_vm=False)
     assert again.changed == ["Create or delete the instance"], again.error
+    google.delete_behind(f"{COMPUTE}/zones/us-central1-a/instances/momalisa")
+    without = operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_models="atelier sdxl")
+    assert "sdxl cannot render without a GPU" in without.error
+    options = {"momalisa_models": "atelier sdxl", "momalisa_vm_gpu": "nvidia-tesla-t4", "gcp_instance_disk_gib": 50}
+    assert operator.play("deploy-create-instance.yml", *WITHOUT, momalisa_wait_for_vm=False, **options).code == 0
+    instance = bodies(google, "compute.instances.insert")[-1]
+    assert instance["machineType"].endswith("/n1-standard-8")
+    assert instance["guestAccelerators"][0]["acceleratorType"].endswith("/nvidia-tesla-t4")
+    assert instance["scheduling"]["onHostMaintenance"] == "TERMINATE"
+    assert instance["shieldedInstanceConfig"]["enableSecureBoot"] is False
+
     deleted = operator.play("deploy-create-instance.yml", momalisa_state="absent")
     assert deleted.changed == ["Create or delete the instance", "Release the static address"], deleted.error
     assert f"{COMPUTE}/zones/us-central1-a/disks/momalisa-data" in google.resources

@@ -5,16 +5,30 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.ops.k8s import connection_rules, edge_rules, pod_rules, rules, safety_rules, schemas, wiring_rules
-from tests.ops.k8s.kustomize import COMPONENTS, SKIP, Manifest, build_with, tool
+from tests.ops.k8s import (
+    connection_rules,
+    edge_rules,
+    model_rules,
+    pod_rules,
+    rules,
+    safety_rules,
+    schemas,
+    wiring_rules,
+)
+from tests.ops.k8s.kustomize import COMPONENTS, SKIP, WITHOUT_KEDA, Manifest, build_with, tool
 from tests.ops.k8s.manifests import PART, labels, one, pod
 
+MODELS = ("atelier", "flux2-klein-4b")
+KLEIN = "model-flux2-klein-4b"
 Mistake = Callable[[list[Manifest]], object]
 
 
 @pytest.fixture(scope="module")
 def correct(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    manifests = build_with(tmp_path_factory.mktemp("correct"), COMPONENTS)
+    components = [name for name in COMPONENTS if name != WITHOUT_KEDA]
+    manifests = build_with(tmp_path_factory.mktemp("correct"), components, MODELS)
+    settings = next(one["data"] for one in manifests if "MOMALISA_REPLICAS" in one.get("data", {}))
+    settings["MOMALISA_MODELS"] = " ".join(MODELS)
     assert rules.violations(manifests) == []
     return manifests
 
@@ -29,10 +43,6 @@ def spec(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return found
 
 
-def volume(manifests: list[Manifest], name: str) -> Manifest:
-    return next(found for found in pod(one(manifests, "Deployment", "model"))["volumes"] if found["name"] == name)
-
-
 def drop(manifests: list[Manifest], kind: str, name: str) -> None:
     manifests.remove(one(manifests, kind, name))
 
@@ -40,7 +50,8 @@ def drop(manifests: list[Manifest], kind: str, name: str) -> None:
 MISTAKES: list[tuple[rules.Rule, Mistake]] = [
     (wiring_rules.selectors_match_pods, lambda m: spec(m, "Service", "api")["selector"].update({PART: "api"})),
     (wiring_rules.selectors_match_pods, lambda m: labels(one(m, "Deployment", "web")).update({PART: "wab"})),
-    (wiring_rules.selectors_match_pods, lambda m: drop(m, "Deployment", "model")),
+    (wiring_rules.selectors_match_pods, lambda m: drop(m, "Deployment", KLEIN)),
+    (wiring_rules.selectors_match_pods, lambda m: spec(m, "Service", "model").pop("clusterIP")),
     (
         wiring_rules.services_target_open_ports,
         lambda m: spec(m, "Service", "api")["ports"][0].update(targetPort="web"),
@@ -63,14 +74,14 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
         edge_rules.health_checks_match_the_readiness_probe,
         lambda m: container(m, "frontend")["ports"][0].update(containerPort=81),
     ),
-    (pod_rules.containers_have_probes, lambda m: container(m, "model").pop("startupProbe")),
+    (pod_rules.containers_have_probes, lambda m: container(m, KLEIN).pop("startupProbe")),
     (pod_rules.containers_have_probes, lambda m: container(m).update(livenessProbe={"periodSeconds": 3})),
     (pod_rules.images_are_pinned, lambda m: container(m).update(image="momalisa/api:latest")),
     (pod_rules.images_are_pinned, lambda m: container(m).update(image="registry:5000/momalisa/api")),
-    (pod_rules.gpu_requests_equal_limits, lambda m: container(m, "model")["resources"]["limits"].update(cpu="4")),
+    (pod_rules.gpu_requests_equal_limits, lambda m: container(m, KLEIN)["resources"]["limits"].update(cpu="8")),
     (
         pod_rules.gpu_requests_equal_limits,
-        lambda m: spec(m, "Deployment", "model")["strategy"]["rollingUpdate"].update(maxSurge=1),
+        lambda m: spec(m, "Deployment", KLEIN)["strategy"]["rollingUpdate"].update(maxSurge=1),
     ),
     (pod_rules.resources_are_declared, lambda m: container(m)["resources"].pop("limits")),
     (pod_rules.pods_stop_gracefully, lambda m: container(m, "worker").pop("lifecycle")),
@@ -124,20 +135,40 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
         lambda m: container(m)["envFrom"][0]["configMapRef"].update(name="settings"),
     ),
     (
-        wiring_rules.all_services_use_one_model_card,
-        lambda m: volume(m, "model-card")["configMap"].update(name="another"),
+        model_rules.pods_know_their_model,
+        lambda m: spec(m, "Deployment", KLEIN)["selector"]["matchLabels"].pop("momalisa/model"),
     ),
     (
-        wiring_rules.each_workload_has_one_scaler,
-        lambda m: spec(m, "HorizontalPodAutoscaler", "web")["scaleTargetRef"].update(name="model"),
+        model_rules.pods_know_their_model,
+        lambda m: labels(one(m, "Deployment", KLEIN)).update({"momalisa/model": "atelier"}),
     ),
-    (wiring_rules.each_workload_has_one_scaler, lambda m: spec(m, "Deployment", "model").update(replicas=2)),
+    (
+        model_rules.scalers_count_frames_of_their_model,
+        lambda m: spec(m, "ScaledObject", KLEIN)["scaleTargetRef"].update(name="model-atelier"),
+    ),
+    (model_rules.the_api_allows_the_models, lambda m: drop(m, "Deployment", "model-atelier")),
+    (model_rules.gpu_pods_have_nodes, lambda m: drop(m, "ComputeClass", "momalisa-l4")),
+    (
+        model_rules.gpu_pods_have_nodes,
+        lambda m: pod(one(m, "Deployment", KLEIN))["nodeSelector"].update({model_rules.CLASS: "momalisa-t5"}),
+    ),
+    (model_rules.gpu_pods_have_nodes, lambda m: pod(one(m, "Deployment", KLEIN)).pop("tolerations")),
+    (
+        model_rules.weights_are_within_reach,
+        lambda m: spec(m, "NetworkPolicy", "storage")["podSelector"]["matchExpressions"][0]["values"].remove("model"),
+    ),
+    (model_rules.weights_are_within_reach, lambda m: drop(m, "PersistentVolume", "momalisa-weights")),
     (
         wiring_rules.each_workload_has_one_scaler,
-        lambda m: spec(m, "ScaledObject", "model")["scaleTargetRef"].update(name="gpu"),
+        lambda m: spec(m, "HorizontalPodAutoscaler", "web")["scaleTargetRef"].update(name=KLEIN),
+    ),
+    (wiring_rules.each_workload_has_one_scaler, lambda m: spec(m, "Deployment", KLEIN).update(replicas=2)),
+    (
+        wiring_rules.each_workload_has_one_scaler,
+        lambda m: spec(m, "ScaledObject", KLEIN)["scaleTargetRef"].update(name="gpu"),
     ),
     (wiring_rules.keda_queries_open_ports, lambda m: [one.update(namespace="other") for one in map(_metadata, m)]),
-    (wiring_rules.keda_queries_open_ports, lambda m: spec(m, "ScaledObject", "model").pop("fallback")),
+    (wiring_rules.keda_queries_open_ports, lambda m: spec(m, "ScaledObject", KLEIN).pop("fallback")),
     (
         connection_rules.connections_have_egress_and_ingress,
         lambda m: spec(m, "NetworkPolicy", "frontend")["egress"].clear(),
@@ -150,7 +181,10 @@ MISTAKES: list[tuple[rules.Rule, Mistake]] = [
         connection_rules.connections_have_egress_and_ingress,
         lambda m: spec(m, "NetworkPolicy", "model")["ingress"][0]["ports"][0].update(port=81),
     ),
-    (connection_rules.policies_match_pods, lambda m: container(m, "model")["ports"][0].update(containerPort=8101)),
+    (
+        connection_rules.policies_match_pods,
+        lambda m: [container(m, f"model-{name}")["ports"][0].update(containerPort=8101) for name in MODELS],
+    ),
     (
         connection_rules.policies_match_pods,
         lambda m: spec(m, "NetworkPolicy", "edge")["podSelector"]["matchLabels"].update({PART: "front"}),
@@ -201,7 +235,8 @@ def test_an_unknown_field_violates_kubernetes_schemas(correct: list[Manifest]):
     [
         ("HTTPRoute", "momalisa"),
         ("Gateway", "momalisa"),
-        ("ScaledObject", "model"),
+        ("ScaledObject", KLEIN),
+        ("ComputeClass", "momalisa-l4"),
         ("HealthCheckPolicy", "frontend"),
         ("GCPBackendPolicy", "frontend"),
         ("Rules", "momalisa"),

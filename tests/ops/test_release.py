@@ -1,6 +1,7 @@
 """The release on Kubernetes: what the playbook gives to kustomize, and what it does to a fake cluster."""
 
 import base64
+import copy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from momalisa_api import __version__
 from tests.ops.fake_google.cloud import PROJECT, FakeGoogleCloud
 from tests.ops.fake_kubernetes.cluster import FakeCluster
 from tests.ops.fake_kubernetes.controllers import ADDRESS, condition
+from tests.ops.fake_kubernetes.kinds import CLUSTER_WIDE
 from tests.ops.k8s.kustomize import Manifest, build, build_with, tool
+from tests.ops.k8s.rules import violations
 from tests.ops.playbooks import DEPLOYMENT, Operator, PlaybookRun, google_operator
 
 # The beginning of KEDA's own manifests: just enough to define its resource type.
@@ -70,12 +73,15 @@ def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator)
     assert images - {
         f"{home}/frontend:{__version__}",
         f"{home}/api:{__version__}",
+        f"{home}/model:{__version__}",
         f"{home}/model:{__version__}-cuda",
     } == {image for image in images if image.startswith("postgres:")}
     assert "your-" not in built.stdout
     assert f"gs://{PROJECT}-momalisa" in built.stdout
     assert any(manifest["kind"] == "StatefulSet" for manifest in manifests)
+    assert f"volumeHandle: {PROJECT}-momalisa-weights" in built.stdout
     assert {manifest["metadata"].get("namespace", "museum") for manifest in manifests} == {"museum"}
+    assert violations(manifests) == []
     assert "http://api.museum:8000/metrics" in built.stdout
 
 
@@ -107,7 +113,8 @@ class ReleasePlaybook:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Iterator[ReleasePlaybook]:
-    manifests = build(DEPLOYMENT.parent / "k8s/overlays/gke") + build_with(tmp_path, ["in-cluster-postgres"])
+    manifests = build_with(tmp_path, ["nodes-l4"], ["flux2-klein-4b"], "overlays/gke")
+    manifests += build_with(tmp_path, ["in-cluster-postgres"])
     (tmp_path / "cluster").mkdir()
     kinds = [manifest for manifest in manifests if manifest["kind"] != "ScaledObject"]
     with FakeGoogleCloud().running(tmp_path) as google, FakeCluster(kinds).running(tmp_path / "cluster") as cluster:
@@ -115,8 +122,9 @@ def release(tmp_path: Path) -> Iterator[ReleasePlaybook]:
 
 
 def key_of(manifest: Manifest) -> str:
-    """A manifest's key in FakeCluster.objects."""
-    return "/".join((manifest["metadata"].get("namespace", ""), manifest["kind"], manifest["metadata"]["name"]))
+    """A manifest's key in FakeCluster.objects. kustomize does not know that compute classes have no namespace."""
+    namespace = "" if manifest["kind"] in CLUSTER_WIDE else manifest["metadata"]["namespace"]
+    return "/".join((namespace, manifest["kind"], manifest["metadata"]["name"]))
 
 
 def test_a_release_is_made_once_and_removed(release: ReleasePlaybook) -> None:
@@ -141,7 +149,9 @@ def test_a_release_is_made_once_and_removed(release: ReleasePlaybook) -> None:
     assert (again.code, again.changed, cluster.changes[done:]) == (0, [], []), again.error
     removed = release.play(momalisa_state="absent")
     assert removed.changed == ["Delete MoMALisa from the cluster", "Delete the kubeconfig"], removed.error
-    assert [key for key in cluster.objects if "momalisa" in key] == ["/Namespace/momalisa"]
+    # What belongs to the whole cluster is deleted with it.
+    left = {key for key in cluster.objects if "momalisa" in key}
+    assert left == {"/Namespace/momalisa", "/PersistentVolume/momalisa-weights", "/ComputeClass/momalisa-l4"}
 
 
 def config_map(name: str, labels: dict[str, str]) -> Manifest:
@@ -168,28 +178,40 @@ def test_a_new_tag_migrates_again_and_waits_for_new_pods(release: ReleasePlayboo
         "momalisa/ConfigMap/api-settings-old": config_map("api-settings-old", of_release),
         "momalisa/ConfigMap/model-card-old": config_map("model-card-old", of_release),
         "momalisa/Pod/old-model": waiting_pod("old-model", uses="model-card-old"),
+        # Before there were several models, their Deployment was named model.
+        "momalisa/Deployment/model": copy.deepcopy(cluster.objects["momalisa/Deployment/model-atelier"]),
     }
+    cluster.objects["momalisa/Deployment/model"]["metadata"]["name"] = "model"
+    cluster.controllers.observations_left["model"] = 0
     stuck = cluster.objects["momalisa/Deployment/web"]["status"]["conditions"]
     stuck.append(condition("Progressing", "False", "ProgressDeadlineExceeded"))
     done = len(cluster.changes)
-    dry = release.play("--check", momalisa_image_tag="0.2.0")
-    assert dry.changed == ["Write the overlay", "Delete the previous migration", "Apply the manifests"]
+    dry = release.play("--check", momalisa_image_tag="0.2.0", momalisa_models=["atelier"])
+    assert dry.changed == ["Write the overlay", "Delete the previous Job", "Apply the manifests"]
     assert (dry.code, cluster.changes[done:]) == (0, []), dry.error
 
     cluster.controllers.rollout_observations = {"web": 4}
     secret = release.secret()
-    newer = release.play(momalisa_image_tag="0.2.0")
+    newer = release.play(momalisa_image_tag="0.2.0", momalisa_models=["atelier"])
     assert newer.code == 0, newer.error
     assert cluster.controllers.observations_left["web"] == 0
     changes = [(method, key.partition("/")[2]) for method, key in cluster.changes[done:]]
-    assert changes[:-2] == [
-        ("DELETE", "Job/migrate"),
-        *[("PATCH", f"Deployment/{name}") for name in ("frontend", "model", "web", "worker")],
-        ("POST", "Job/migrate"),
-        ("PATCH", "Gateway/momalisa"),
-        ("PATCH", "HTTPRoute/momalisa"),
+    applied = [key for method, key in changes if method != "DELETE" and "ConfigMap/" not in key]
+    assert changes[0] == ("DELETE", "Job/migrate")
+    assert applied == [
+        *[f"Deployment/{name}" for name in ("frontend", "model-atelier", "web", "worker")],
+        "Job/migrate",
+        "Gateway/momalisa",
+        "HTTPRoute/momalisa",
     ]
-    assert sorted(changes[-2:]) == [("DELETE", "ConfigMap/api-settings-old"), ("DELETE", "HTTPRoute/redirect")]
+    deleted = {key for method, key in changes[1:] if method == "DELETE"}
+    assert {key for key in deleted if "ConfigMap/api-settings-" not in key} == {
+        "HTTPRoute/redirect",
+        "Deployment/model",
+        *(f"{kind}/model-flux2-klein-4b" for kind in ("Deployment", "PodDisruptionBudget", "ScaledObject")),
+        "Job/fetch-flux2-klein-4b",
+    }
+    assert "ConfigMap/api-settings-old" in deleted
     assert release.secret() == secret
 
 

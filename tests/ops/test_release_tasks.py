@@ -28,9 +28,8 @@ class ReleaseTasks:
         steps = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}]
         (self._folder / "play.yml").write_text(yaml.safe_dump(steps))
         kubeconfig = str(self._folder / "cluster" / "kubeconfig")
-        return self._operator.play(
-            str(self._folder / "play.yml"), *arguments, k8s_release_kubeconfig=kubeconfig, **variables
-        )
+        given = {"k8s_release_kubeconfig": kubeconfig, "momalisa_recipes": []} | variables
+        return self._operator.play(str(self._folder / "play.yml"), *arguments, **given)
 
     def secret(self) -> dict[str, str]:
         data = self.cluster.objects["momalisa/Secret/momalisa-database"]["data"]

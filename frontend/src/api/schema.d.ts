@@ -309,11 +309,6 @@ export interface components {
              */
             license: string;
             /**
-             * Commercial
-             * @description Whether the licence allows commercial use; null if that is not known.
-             */
-            commercial?: boolean | null;
-            /**
              * Examples
              * @description Pairs of prompts that make good walks.
              * @default []

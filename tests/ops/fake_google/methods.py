@@ -129,6 +129,12 @@ def _update_cluster(cluster: Resources, body: Any) -> None:
     cluster[field[0].lower() + field[1:]] = value
 
 
+def _update_pool(pool: Resources, body: Any) -> None:
+    """Fields of the pool's nodes are in its config."""
+    for field, value in body.items():
+        (pool["config"] if field in pool["config"] else pool)[field] = value
+
+
 def _deploy(endpoint: Resources, body: Any) -> None:
     deployed = endpoint.setdefault("deployedModels", [])
     deployed.append(body["deployedModel"] | {"id": str(len(deployed) + 1)})
@@ -152,7 +158,7 @@ VERBS: dict[str, Callable[[Resources, Any], Any]] = {
     "secrets.addVersion": _add_version,  # type: ignore[dict-item]
     "services.enable": lambda resource, body: resource.update(state="ENABLED"),
     "clusters.update": _update_cluster,
-    "nodePools.update": lambda resource, body: resource.update(body),
+    "nodePools.update": _update_pool,
     "nodePools.setAutoscaling": lambda resource, body: resource.update(body),
     "nodePools.setManagement": lambda resource, body: resource.update(body),
     "disks.resize": lambda resource, body: resource.update(body),

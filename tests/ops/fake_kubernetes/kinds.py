@@ -14,8 +14,8 @@ ALWAYS = (
     *(("v1", name) for name in ("Event", "Namespace", "PersistentVolume", "Pod", "Secret")),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
 )
-CLUSTER_WIDE = {"Namespace", "PersistentVolume", "CustomResourceDefinition"}
-PLURALS = {"Gateway": "gateways", "Rules": "rules"}
+CLUSTER_WIDE = {"Namespace", "PersistentVolume", "ComputeClass", "CustomResourceDefinition"}
+PLURALS = {"Gateway": "gateways", "Rules": "rules", "ComputeClass": "computeclasses"}
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 

@@ -38,14 +38,15 @@ def connections_have_egress_and_ingress(manifests: list[Manifest]) -> Iterator[s
 
 
 def policies_match_pods(manifests: list[Manifest]) -> Iterator[str]:
-    """Policies select existing pods and ports that they listen on. PostgreSQL may be external."""
+    """Policies select existing pods and ports that they listen on. PostgreSQL may be external, and there need not be a
+    model whose weights are fetched."""
     listening = {labels(one)[PART]: set(ports(one).values()) for one in workloads(manifests)}
     for _, server, port in sorted(connections(manifests, "ingress") | connections(manifests, "egress")):
         if port not in listening.get(server, {port} if server == "postgres" else set()):
             yield f"a policy allows {server}:{port}, where nothing listens"
     for policy in of(manifests, "NetworkPolicy"):
         for part in parts(policy["spec"]["podSelector"]) if policy["spec"]["podSelector"] else ():
-            if part not in {*listening, "postgres"}:
+            if part not in {*listening, "postgres", "fetch"}:
                 yield f"{name(policy)} selects {part}, which does not exist"
 
 

@@ -8,6 +8,7 @@ const PACKAGES = {
   "gateway.networking.k8s.io": "gateway-api",
   "keda.sh": "keda",
   "networking.gke.io": "gke",
+  "cloud.google.com": "gke",
   "monitoring.coreos.com": "prometheus-operator",
 };
 const OPTIONS = { noEmit: true, strict: true, skipLibCheck: true, types: [], moduleDetection: ts.ModuleDetectionKind.Force };

@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).parents[3]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 K8S = REPOSITORY / "k8s"
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+RECIPES = sorted(path.stem for path in (REPOSITORY / "deployment" / "models").glob("*.yml"))
+WITHOUT_KEDA = "without-keda"
 SKIP = "MOMALISA_SKIP_KUSTOMIZE"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -48,14 +50,28 @@ def build(folder: Path) -> list[Manifest]:
     return [manifest for manifest in yaml.load_all(done.stdout, LOADER) if manifest]
 
 
-def build_with(folder: Path, components: Iterable[str]) -> list[Manifest]:
-    """The manifests of the base with these components. Writes a kustomization to the folder."""
+def recipe(name: str) -> Manifest:
+    """A recipe of a model."""
+    found: Manifest = yaml.safe_load((REPOSITORY / "deployment" / "models" / f"{name}.yml").read_text())
+    return found
+
+
+def nodes_for(models: Iterable[str]) -> list[str]:
+    """The components with the nodes that these models need."""
+    kinds = {recipe(name)["resources"]["gpu"] for name in models}
+    return sorted(f"nodes-{kind}" for kind in kinds if kind)
+
+
+def build_with(
+    folder: Path, components: Iterable[str], models: Iterable[str] = ("atelier",), onto: str = "base"
+) -> list[Manifest]:
+    """The manifests of a base or overlay with these components and models. Writes a kustomization to the folder."""
     k8s = os.path.relpath(K8S, folder)
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": "momalisa",
-        "resources": [f"{k8s}/base"],
+        "resources": [f"{k8s}/{onto}", *(f"{k8s}/models/{name}" for name in models)],
         "components": [f"{k8s}/components/{name}" for name in components],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

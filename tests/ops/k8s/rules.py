@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.ops.k8s import connection_rules, edge_rules, pod_rules, safety_rules, wiring_rules
+from tests.ops.k8s import connection_rules, edge_rules, model_rules, pod_rules, safety_rules, wiring_rules
 from tests.ops.k8s.kustomize import Manifest
 
 Rule = Callable[[list[Manifest]], Iterator[str]]
@@ -22,9 +22,13 @@ RULES: tuple[Rule, ...] = (
     wiring_rules.services_target_open_ports,
     wiring_rules.probes_and_scrapes_use_open_ports,
     wiring_rules.references_exist,
-    wiring_rules.all_services_use_one_model_card,
     wiring_rules.each_workload_has_one_scaler,
     wiring_rules.keda_queries_open_ports,
+    model_rules.pods_know_their_model,
+    model_rules.scalers_count_frames_of_their_model,
+    model_rules.the_api_allows_the_models,
+    model_rules.gpu_pods_have_nodes,
+    model_rules.weights_are_within_reach,
     edge_rules.edges_route_to_services,
     edge_rules.routes_and_policies_have_targets,
     edge_rules.health_checks_match_the_readiness_probe,

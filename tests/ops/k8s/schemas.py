@@ -15,7 +15,7 @@ from tests.ops.k8s.kustomize import REPOSITORY, Manifest
 HERE = Path(__file__).parent
 # The manifests need 1.30 for preStop sleep. GKE's release channels are newer than this version.
 KUBERNETES = "1.33"
-CUSTOM = ("gateway.networking.k8s.io", "keda.sh", "networking.gke.io", "monitoring.googleapis.com")
+CUSTOM = ("gateway.networking.k8s.io", "keda.sh", "networking.gke.io", "monitoring.googleapis.com", "cloud.google.com")
 
 
 def key(manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from tests.ops.k8s.kustomize import Manifest
-from tests.ops.k8s.manifests import containers, env, labels, name, of, pod, ports, selected, selects, workloads
+from tests.ops.k8s.manifests import containers, labels, name, of, pod, ports, selected, selects, workloads
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 REFERENCED = ("ServiceAccount", "ConfigMap", "PersistentVolumeClaim")
@@ -18,7 +18,8 @@ def selectors_match_pods(manifests: list[Manifest]) -> Iterator[str]:
         selector = manifest["spec"]["selector"]
         selector = {"matchLabels": selector} if manifest["kind"] == "Service" else selector
         found = selected(selector, manifests)
-        if not found or (len(found) != 1 and manifest["kind"] != "PodMonitoring"):
+        shared = manifest["kind"] == "PodMonitoring" or manifest["spec"].get("clusterIP") == "None"
+        if not found or (len(found) != 1 and not shared):
             yield f"{name(manifest)} selects {[name(one) for one in found] or 'nothing'}"
 
 
@@ -61,18 +62,6 @@ def _references(spec: Manifest) -> Iterator[tuple[str, str]]:
     for container in spec["containers"]:
         for source in container.get("envFrom", []):
             yield "ConfigMap", source["configMapRef"]["name"]
-
-
-def all_services_use_one_model_card(manifests: list[Manifest]) -> Iterator[str]:
-    cards = set()
-    for workload, container in containers(of(manifests, "Deployment")):
-        if path := env(container).get("MOMALISA_MODEL_CARD"):
-            folder, _, file = path.rpartition("/")
-            mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-            volume = next(one for one in pod(workload)["volumes"] if one["name"] == mounts.get(folder))
-            cards.add((volume["configMap"]["name"], file))
-    if len(cards) != 1:
-        yield f"the services use {len(cards)} model cards: {sorted(cards)}"
 
 
 def each_workload_has_one_scaler(manifests: list[Manifest]) -> Iterator[str]:
