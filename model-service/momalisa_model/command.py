@@ -17,11 +17,14 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command `momalisa-model [serve | card | tune]`.
+    """The command `momalisa-model [serve | card | tune | fetch]`.
 
     Exits with status 1 and a message if a setting or the model is wrong.
     """
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.command != "fetch" and (chosen.recipes or chosen.update or chosen.verify):
+        parser.error("RECIPE, --update and --verify are for fetch; other commands take MOMALISA_RECIPES")
     try:
         settings = Settings()
         _run(chosen, settings)
@@ -40,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(chosen: argparse.Namespace, settings: Settings) -> None:
     try:
         from momalisa_model.app import print_card, serve
+        from momalisa_model.fetch import fetch_recipes
         from momalisa_model.logs import configure_logs
         from momalisa_model.tune import tune
     except (ImportError, OSError, ValueError) as error:
@@ -48,6 +52,8 @@ def _run(chosen: argparse.Namespace, settings: Settings) -> None:
     configure_logs(settings.log_format)
     if chosen.command == "tune":
         tune(settings, chosen.memory)
+    elif chosen.command == "fetch":
+        fetch_recipes(settings, chosen.recipes, chosen.update, chosen.verify)
     else:
         (print_card if chosen.command == "card" else serve)(settings)
 
@@ -55,18 +61,27 @@ def _run(chosen: argparse.Namespace, settings: Settings) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="momalisa-model",
-        description="Render frames of a walk with one diffusion model on one device.",
+        description="Render frames of a walk with diffusion models on one device.",
         epilog="All settings are environment variables; docs/configuration.md lists them.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "card", "tune"],
+        choices=["serve", "card", "tune", "fetch"],
         default="serve",
         help="serve: run a replica (default). card: print a model card for the model in MODEL_ID. tune: print its card "
-        "with the micro-batch that is best on this device.",
+        "with the micro-batch that is best on this device. fetch: download models into MOMALISA_WEIGHTS, verify them, "
+        "and end.",
     )
+    parser.add_argument(
+        "recipes",
+        nargs="*",
+        metavar="RECIPE",
+        help="fetch: names or files of model recipes (default: MOMALISA_RECIPES)",
+    )
+    parser.add_argument("--update", action="store_true", help="fetch: take the newest commit of each branch")
+    parser.add_argument("--verify", action="store_true", help="fetch: hash what was fetched before, and replace damage")
     parser.add_argument(
         "--memory",
         type=share,

@@ -29,6 +29,17 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where downloads go: what messages call it, and the setting that moves it."""
+
+    name: str = "the hub's cache"
+    setting: str = "HF_HOME"
+
+
+_place = Place()
+
+
+@dataclass(frozen=True)
 class Download:
     """A large file: its address, its size in bytes, and its places in the hub's cache."""
 
@@ -49,6 +60,21 @@ class Download:
             with suppress(FileNotFoundError):
                 return path.stat().st_size
         return 0
+
+
+@contextmanager
+def downloading_into(cache: Path, setting: str) -> Iterator[None]:
+    """Use a folder in place of the hub's cache during the block, in the whole process.
+
+    setting: what messages name to move it.
+    """
+    global _place
+    before = constants.HF_HUB_CACHE, _place
+    constants.HF_HUB_CACHE, _place = str(cache), Place(setting, setting)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_CACHE, _place = before
 
 
 def fetch(model: str, revision: str | None, names: Sequence[str], report: Report = lambda _: None) -> Path:
@@ -171,11 +197,12 @@ def _in_words(error: Exception, model: str, revision: str, missing: int) -> str:
         return f"{model} has no revision {revision}. Set MODEL_REVISION to one of its branches, tags or commits."
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return (
-            f"The disk of the hub's cache is full: {model} needs {_amount(missing)} more, and {_amount(_free())} are "
-            "free. Free space, or set HF_HOME to a folder on a larger disk."
+            f"The disk of {_place.name} is full: {model} needs {_amount(missing)} more, and {_amount(_free())} are "
+            f"free. Free space, or set {_place.setting} to a folder on a larger disk."
         )
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-        return f"The hub's cache cannot be written ({error.strerror}). Set HF_HOME to a folder that can."
+        place = _place.name[0].upper() + _place.name[1:]
+        return f"{place} cannot be written ({error.strerror}). Set {_place.setting} to a folder that can."
     if constants.HF_HUB_OFFLINE:
         return f"The hub's cache lacks files of {model} at {revision}. Unset HF_HUB_OFFLINE to download them."
     return (

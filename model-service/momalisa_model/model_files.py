@@ -18,6 +18,7 @@ from huggingface_hub import get_cached_repo_tree
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from momalisa_model.families import FAMILIES, Family, class_of_family
+from momalisa_model.fetched import read_fetched
 from momalisa_model.hub import Report, fetch
 from momalisa_model.problems import UnsuitableModel
 
@@ -100,7 +101,8 @@ def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], t
     parts = parts_of(index, model)
     weights = _weights_of(parts, _names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
     variants = {part: variant for part, (variant, _) in weights.items()}
-    revision = folder_revision(folder)
+    fetched = read_fetched(folder)
+    revision = fetched.revision if fetched else folder_revision(folder)
     if wanted not in (None, revision):
         raise UnsuitableModel(
             f"{model} has the SHA-256 {revision}, but MODEL_REVISION is {wanted}. Change one of the two."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from momalisa_model.problems import UnsuitableModel
+from momalisa_model.fetched import DEFAULT_BRANCH, read_fetched
+from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import ModelSource, Settings, embedded_model
 from momalisa_model.wire import ModelCard
 
@@ -79,14 +80,24 @@ class ModelRecipe(_Strict):
 
 
 class RecipeSource(ModelSource):
-    """The model of a recipe, as one replica loads it."""
+    """The model of a recipe, as one replica loads it. home: the folder that it was fetched into, if it must be."""
 
     recipe: ModelRecipe
+    home: Path | None = None
 
     @property
     def name(self) -> str:
         """The recipe's name, which is also that in the card."""
         return self.recipe.name
+
+    def require_fetched(self) -> None:
+        """Raise DownloadFailed unless `home` has the recipe's model at its revision."""
+        if self.home is None:
+            return
+        record = read_fetched(self.home)
+        if not record or not record.fits(self.recipe.model_id, self.recipe.revision):
+            lacks = f"{self.recipe.model_id} at {self.recipe.revision or DEFAULT_BRANCH}"
+            raise DownloadFailed(f"MOMALISA_WEIGHTS lacks {lacks}. Run `momalisa-model fetch {self.name}`.")
 
     @property
     def card_fields(self) -> Mapping[str, Any]:
@@ -118,11 +129,13 @@ def only_source(settings: Settings) -> ModelSource:
 
 def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
     """How a replica with these settings loads a recipe's model. A setting for the precision wins over the recipe's."""
-    embedded = recipe.model_id == EMBEDDED
+    home = settings.weights / recipe.name if settings.weights and recipe.on_hub else None
+    own = embedded_model() if recipe.model_id == EMBEDDED else recipe.model_id
     return RecipeSource(
         recipe=recipe,
-        model_id=embedded_model() if embedded else recipe.model_id,
-        model_revision=recipe.revision,
+        home=home,
+        model_id=str(home or own),
+        model_revision=None if home else recipe.revision,
         model_card=settings.model_card,
         device=settings.device,
         dtype=(recipe.dtype or "auto") if settings.dtype == "auto" else settings.dtype,
@@ -131,7 +144,7 @@ def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
     )
 
 
-def read_recipes(names: list[str]) -> list[ModelRecipe]:
+def read_recipes(names: Sequence[str]) -> list[ModelRecipe]:
     """The recipes with these names or in these files. Raises UnsuitableModel; two of them may not have one name."""
     recipes: dict[str, ModelRecipe] = {}
     for recipe in map(read_recipe, names):

@@ -63,6 +63,9 @@ class ModelSource(BaseModel):
         """What messages call the model before it is loaded."""
         return self.model_id
 
+    def require_fetched(self) -> None:
+        """Raise DownloadFailed if the weights have to be fetched before a replica starts, and are not there."""
+
     @property
     def card_fields(self) -> Mapping[str, Any]:
         """Fields of the model's card that are known before it is loaded, beside those of the card file."""

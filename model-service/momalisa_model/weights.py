@@ -94,6 +94,7 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     UnsuitableModel if there are no weights, if they have another revision than MODEL_REVISION, if they are incomplete,
     or if their family is not in the table, and DownloadFailed if a further attempt may help.
     """
+    source.require_fetched()
     torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)

@@ -88,7 +88,8 @@ def test_no_arguments_and_no_environment_make_a_traceback(harmless, capsys):
     dice = random.Random(SEED)
     reached = 0
     for number in range(CASES):
-        arguments = dice.choice((["card"], ["card"], ["serve"], [], [dice.choice(STRANGE)], ["card", "serve"]))
+        fetch = ["fetch", *dice.choices(STRANGE, k=dice.randrange(2))]
+        arguments = dice.choice((["card"], ["card"], ["serve"], [], [dice.choice(STRANGE)], ["card", "serve"], fetch))
         environment = {dice.choice(VARIABLES): dice.choice(STRANGE) for _ in range(dice.randrange(3))}
         environment["MODEL_ID"] = environment.get("MODEL_ID", "file")
         code = outcome(arguments, environment)
@@ -104,8 +105,10 @@ def test_no_arguments_and_no_environment_make_a_traceback(harmless, capsys):
     [
         ({"MOMALISA_HOST": "\udcff"}, "MOMALISA_HOST: must be a host name or an address."),
         ({"MODEL_ID": "x" * 300}, "The folder in MODEL_ID does not exist."),
+        ({"MOMALISA_RECIPES": "atelier sd15"}, "A card is for one model."),
+        ({"MOMALISA_RECIPES": "sd16"}, "There is no model recipe sd16."),
     ],
-    ids=["host", "model"],
+    ids=["host", "model", "recipes", "recipe"],
 )
 def test_what_went_wrong_is_a_sentence(harmless, environment, sentence):
     assert f"momalisa-model: {sentence}" in str(outcome(["card"], environment))

@@ -109,7 +109,7 @@ class Hub:
         headers = {"X-Repo-Commit": commit}
         if not path.endswith(".safetensors"):
             data = (folder / path).read_bytes()
-            headers |= {"ETag": f'"{_sha1(data)}"'}
+            headers |= {"ETag": f'"{_git_hash(data)}"'}
             return Response(data, headers=headers, media_type="application/octet-stream")
         sha256 = _sha256(folder / path)
         self._weights[sha256] = folder / path
@@ -132,9 +132,9 @@ class Hub:
         with file.open("rb") as opened:
             opened.seek(first)
             yield opened.read(self.limit)
-            while self.stall:
-                await asyncio.sleep(0.01)
             rest = opened.read()
+            while self.stall and rest:
+                await asyncio.sleep(0.01)
             if self.limit is None or not rest:
                 yield rest
             else:
@@ -162,14 +162,14 @@ def _entry(folder: Path, path: str) -> dict[str, object]:
     file = folder / path
     size = file.stat().st_size
     if not path.endswith(".safetensors"):
-        return {"type": "file", "path": path, "size": size, "oid": _sha1(file.read_bytes())}
+        return {"type": "file", "path": path, "size": size, "oid": _git_hash(file.read_bytes())}
     sha256 = _sha256(file)
     stored = {"oid": sha256, "size": size, "pointerSize": 134}
     return {"type": "file", "path": path, "size": size, "oid": sha256[:40], "lfs": stored, "xetHash": sha256}
 
 
-def _sha1(data: bytes) -> str:
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _sha256(file: Path) -> str:
