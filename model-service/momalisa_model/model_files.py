@@ -37,6 +37,9 @@ SAFETY_CHECKER_PARTS = {
 # A tokenizer's class may have a name of any library version; the files decide what it does.
 ANY_TOKENIZER = ("AutoTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
 SMALL_FILES = ("json", "txt", "jinja", "model")
+CONVERT = (
+    """python -c "from diffusers import DiffusionPipeline as P; P.from_pretrained('OLD').save_pretrained('NEW')\""""
+)
 # model.safetensors, model.fp16.safetensors, and their shards, whose variant may be before or after the numbers.
 WEIGHTS = re.compile(
     r"(diffusion_pytorch_)?model(\.(?P<variant>\w+))?(-\d{5}-of-\d{5})?(\.(?P<late_variant>\w+))?\.safetensors"
@@ -216,6 +219,7 @@ def _weights_of(
 ) -> dict[str, tuple[str | None, list[str]]]:
     """For each network, the variant of its weights to load and the files of this variant, of the files with `names`."""
     networks = [part for part in parts if not part.startswith(("tokenizer", "feature_extractor"))]
+    names = list(names)
     found: dict[str, dict[str | None, list[str]]] = {part: {} for part in networks}
     for name in names:
         part, _, file = name.partition("/")
@@ -226,18 +230,24 @@ def _weights_of(
         # The safety checker always computes in float32.
         fitting = [one for one in VARIANTS[torch.float32 if part == "safety_checker" else dtype] if one in there]
         if not fitting:
-            raise UnsuitableModel(_without_weights(part, model, there))
+            pickled = any(name.startswith(f"{part}/") and name.endswith(".bin") for name in names)
+            raise UnsuitableModel(_without_weights(part, model, there, pickled))
         chosen[part] = (fitting[0], there[fitting[0]])
     return chosen
 
 
-def _without_weights(part: str, model: str, variants: Iterable[str | None]) -> str:
+def _without_weights(part: str, model: str, variants: Iterable[str | None], pickled: bool) -> str:
     others = ", ".join(map(str, variants))
     lack = f"no weights in safetensors{f' but those of the variant {others}' if others else ''}"
     if part == "safety_checker":
         return (
             f"{model} names a safety checker that has {lack}. Complete the model's files, or set safety_checker to "
             "[null, null] in its model_index.json to run without a checker."
+        )
+    if pickled and not variants:
+        return (
+            f"The {part} of {model} has its weights in .bin files only, which are not read. Convert the model OLD into "
+            f"the folder NEW, and set MODEL_ID to that: {CONVERT}"
         )
     return (
         f"The {part} of {model} has {lack}. Use a model whose weights are in safetensors, plain or as the variant fp16 "

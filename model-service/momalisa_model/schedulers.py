@@ -87,6 +87,9 @@ def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
     name: a key of SCHEDULERS. Samples are never clipped, whatever the class's default is: latents are not pixels.
     """
     settings = dict(config)
+    # A pipeline's constructor corrects the offset of old models; from_config would take the class's default again.
+    unset = [field for field in settings.get("_use_default_values", ()) if field != "steps_offset"]
+    settings["_use_default_values"] = unset
     if "clip_sample" in inspect.signature(SCHEDULERS[name]).parameters:
         settings["clip_sample"] = False
     if _draws_noise(settings):
