@@ -58,7 +58,7 @@ class ModelFiles:
 
     index: its model_index.json. kind: the class of its pipeline. parts: library and class of each part that is needed,
     except the scheduler. variants: which variant of its weights each network is loaded from; None stands for
-    the files without a variant.
+    the files without a variant. file: a single file with weights, and inside: the networks that are loaded from it.
     """
 
     folder: Path
@@ -67,6 +67,8 @@ class ModelFiles:
     index: Mapping[str, Any]
     parts: Mapping[str, tuple[str, str]]
     variants: Mapping[str, str | None]
+    file: Path | None = None
+    inside: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> str:
@@ -100,9 +102,9 @@ def find_files(
 
 def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
     model = folder_name(folder)
-    index = _read_index(folder, model)
+    index = read_index(folder, model)
     parts = parts_of(index, model)
-    weights = _weights_of(parts, _names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
+    weights = weights_of(parts, names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
     variants = {part: variant for part, (variant, _) in weights.items()}
     fetched = read_fetched(folder)
     revision = fetched.revision if fetched else folder_revision(folder)
@@ -115,28 +117,33 @@ def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], t
 
 def _on_hub(model: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], report: Report) -> ModelFiles:
     folder = fetch(model, wanted, [INDEX], report)
-    index, commit = _read_index(folder, model), folder.name  # so the hub's cache names its folders
+    index, commit = read_index(folder, model), folder.name  # so the hub's cache names its folders
     parts = parts_of(index, model)
-    weights = _weights_of(parts, _names_on_hub(folder, model), model, dtype_for(FAMILIES[index["_class_name"]]))
-    small = [f"{part}/*.{ending}" for part in (*parts, "scheduler") for ending in SMALL_FILES]
-    fetch(model, commit, [INDEX, *small, *(name for _, names in weights.values() for name in names)], report)
+    weights = weights_of(parts, names_on_hub(folder, model), model, dtype_for(FAMILIES[index["_class_name"]]))
+    fetch(model, commit, [*small_files(parts), *(name for _, names in weights.values() for name in names)], report)
     variants = {part: variant for part, (variant, _) in weights.items()}
     return ModelFiles(folder, model, commit, index, parts, variants)
 
 
-def _names_on_hub(folder: Path, model: str) -> list[str]:
+def small_files(parts: Iterable[str]) -> list[str]:
+    """Patterns of the index and of the small files of these parts."""
+    return [INDEX, *(f"{part}/*.{ending}" for part in (*parts, "scheduler") for ending in SMALL_FILES)]
+
+
+def names_on_hub(folder: Path, model: str) -> list[str]:
     """The paths of all files of a model at a commit, whether they are downloaded or not."""
     try:
         return [file.path for file in get_cached_repo_tree(model, revision=folder.name)]
     except CachedRepoTreeNotFoundError:  # there is no connection, and an older version has filled the cache
-        return _names_in(folder)
+        return names_in(folder)
 
 
-def _names_in(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
+    """The paths of all files in the subfolders."""
     return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
 
 
-def _read_index(folder: Path, model: str) -> dict[str, Any]:
+def read_index(folder: Path, model: str) -> dict[str, Any]:
     """The model_index.json of a folder. Refuses every model whose family is not in the table."""
     try:
         index = dict(json.loads((folder / INDEX).read_bytes()))
@@ -214,7 +221,7 @@ def has_safety_checker(index: Mapping[str, Any]) -> bool:
     return index.get("safety_checker") not in (None, [None, None])
 
 
-def _weights_of(
+def weights_of(
     parts: Mapping[str, tuple[str, str]], names: Iterable[str], model: str, dtype: torch.dtype
 ) -> dict[str, tuple[str | None, list[str]]]:
     """For each network, the variant of its weights to load and the files of this variant, of the files with `names`."""
@@ -246,8 +253,8 @@ def _without_weights(part: str, model: str, variants: Iterable[str | None], pick
         )
     if pickled and not variants:
         return (
-            f"The {part} of {model} has its weights in .bin files only, which are not read. Convert the model OLD into "
-            f"the folder NEW, and set MODEL_ID to that: {CONVERT}"
+            f"The {part} of {model} has its weights in .bin files, and only safetensors are read. Convert the model "
+            f"OLD into the folder NEW, and set MODEL_ID to that: {CONVERT}"
         )
     return (
         f"The {part} of {model} has {lack}. Use a model whose weights are in safetensors, plain or as the variant fp16 "
@@ -268,9 +275,13 @@ def folder_revision(folder: Path) -> str:
     each file adds its path, NUL, and the SHA-256 of its bytes.
     """
     inner = (path for kind in ("safetensors", *SMALL_FILES) for path in folder.glob(f"*/**/*.{kind}"))
-    named = sorted((path.relative_to(folder).as_posix(), path) for path in (folder / INDEX, *inner))
+    return digest_of((path.relative_to(folder).as_posix(), path) for path in (folder / INDEX, *inner))
+
+
+def digest_of(named: Iterable[tuple[str, Path]]) -> str:
+    """SHA-256 of files under these names, in the order of the names: see folder_revision."""
     whole = hashlib.sha256()
-    for name, path in named:
+    for name, path in sorted(named):
         if path.is_file() and not name.startswith("."):
             with path.open("rb") as file:
                 whole.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())

@@ -41,7 +41,7 @@ def load_network(kind: Any, folder: Path, model: str, dtype: torch.dtype, varian
     empty = [name for name, tensor in network.state_dict().items() if tensor.is_meta]
     missing = {*report["missing_keys"], *empty}
     unknown = {key for key in report["unexpected_keys"] if not UNUSED.match(key)}
-    wrong = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has the unknown {_listed(unknown)}"] * bool(unknown)
+    wrong = [f"lacks {listed(missing)}"] * bool(missing) + [f"has the unknown {listed(unknown)}"] * bool(unknown)
     if wrong:
         raise UnsuitableModel(
             f"{part} {' and '.join(wrong)}. Its weights and its config.json must be complete and of one model."
@@ -49,7 +49,7 @@ def load_network(kind: Any, folder: Path, model: str, dtype: torch.dtype, varian
     return network
 
 
-def _listed(keys: Iterable[str]) -> str:
+def listed(keys: Iterable[str]) -> str:
     """The number of keys, and the first ones."""
     ordered = sorted(keys)
     more = f" and {len(ordered) - NAMED} more" * (len(ordered) > NAMED)

@@ -23,13 +23,21 @@ class ModelSource(BaseModel):
     model_id: str = Field(
         default_factory=embedded_model,
         validation_alias=AliasChoices("MOMALISA_MODEL_ID", "MODEL_ID"),
-        description="A Hugging Face id (owner/name) or a folder in diffusers format. Unset: MOMALISA_RECIPES, else the "
-        "atelier.",
+        description="A Hugging Face id (owner/name) or a folder in diffusers format; or a single .safetensors file, by "
+        "its path or as owner/name/file.safetensors. Unset: MOMALISA_RECIPES, else the atelier.",
     )
     model_revision: str | None = Field(
         default=None,
         validation_alias=AliasChoices("MOMALISA_MODEL_REVISION", "MODEL_REVISION"),
-        description="A commit, branch or tag of the hub; for a folder, the SHA-256 that it must have. Unset: any.",
+        description="A commit, branch or tag of the hub; for a folder or a file, the revision that it must have. "
+        "Unset: any.",
+    )
+    # BaseModel has a model_config of its own.
+    model_configuration: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MOMALISA_MODEL_CONFIGURATION", "MODEL_CONFIG"),
+        description="For a single file: the folder or hub id (owner/name or owner/name@revision) in diffusers format "
+        "whose configurations and tokenizers are used.",
     )
     model_card: Path | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from typing import Any
 import diffusers
 import structlog
 import torch
+from safetensors.torch import load_file
 
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
 from momalisa_model.families import FAMILIES, POOLED, Family, prefix_of
@@ -23,6 +24,8 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.safety_checker import SafetyChecker, load_safety_checker
 from momalisa_model.schedulers import load_scheduler
 from momalisa_model.settings import ModelSource
+from momalisa_model.single_file import find_single_file, is_single_file
+from momalisa_model.single_file_networks import load_inside
 
 # A config.json may set any of these to null.
 READ_FIELDS = {
@@ -99,7 +102,11 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)
     dtype_for = partial(_dtype, source, device)
-    files = find_files(source.model_id, source.model_revision, dtype_for, report)
+    if is_single_file(source.model_id):
+        places = (source.model_id, source.model_configuration, source.model_revision)
+        files = find_single_file(*places, dtype_for, report)
+    else:
+        files = find_files(source.model_id, source.model_revision, dtype_for, report)
     dtype = dtype_for(files.family)
     torch.backends.cudnn.deterministic = True
     pipeline = _load_pipeline(files, dtype)
@@ -109,7 +116,8 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     checker = None
     if "safety_checker" in files.variants:
         checker = load_safety_checker(files.folder, files.model, files.variants["safety_checker"], device)
-    named = (files.model, files.revision, files.folder, files.variants)
+    # A card beside the configuration of a single file is that of another model.
+    named = (files.model, files.revision, files.file or files.folder, files.variants)
     return Weights(pipeline, *named, device, dtype, checker)
 
 
@@ -124,10 +132,13 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
     folder, model = files.folder, files.model
     own = files.index.get("scheduler")
     parts: dict[str, Any] = {"scheduler": load_scheduler(folder, own, model, files.family.schedulers)}
+    checkpoint = load_file(files.file) if files.file else {}
     for part in _loaded(files):
         kind = class_of(*files.parts[part])
-        if part in files.variants:
-            needed = _dtype_of(part, files.family, folder, dtype)
+        needed = _dtype_of(part, files.family, folder, dtype)
+        if part in files.inside:
+            parts[part] = load_inside(kind, checkpoint, files, part, needed)
+        elif part in files.variants:
             parts[part] = load_network(kind, folder / part, model, needed, files.variants[part])
         else:
             parts[part] = _load_tokenizer(kind, folder / part, model)

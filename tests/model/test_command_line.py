@@ -44,7 +44,7 @@ STRANGE = (
     *("0", "1", "-1", "1.5", "٣", "9" * 5000, "nan", "inf", "true", "auto", "cuda", "float16", "json", "http://[::1"),
 )
 VARIABLES = [f"MOMALISA_{name.upper()}" for name in Settings.model_fields]
-VARIABLES += ["MODEL_ID", "MODEL_REVISION", "AIP_HTTP_PORT", "AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"]
+VARIABLES += ["MODEL_ID", "MODEL_REVISION", "MODEL_CONFIG", "AIP_HTTP_PORT", "AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"]
 
 
 def refuse_download(*_: object, **__: object) -> NoReturn:

@@ -174,7 +174,7 @@ def test_weights_in_bin_files_are_refused_with_the_line_that_converts_them(folde
     name = "pytorch_model.bin" if part == "text_encoder" else "diffusion_pytorch_model.bin"
     torch.save(load_file(weights), folder / part / name)
     weights.unlink()
-    with pytest.raises(UnsuitableModel, match=f"The {part} of copy has its weights in .bin files only") as refused:
+    with pytest.raises(UnsuitableModel, match=f"The {part} of copy has its weights in .bin files") as refused:
         load(settings_for(str(folder)))
     _, code, _ = str(refused.value).split('"')
     exec(code.replace("OLD", str(folder)).replace("NEW", str(tmp_path / "new")))

@@ -50,14 +50,14 @@ def letters(end: bool = True, chat: bool = False, words: Sequence[str] = ()) -> 
     return made
 
 
-def clip(projected: bool) -> Any:
+def clip(projected: bool, width: int = WIDTH) -> Any:
     config = t.CLIPTextConfig(
         vocab_size=54,
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
+        hidden_size=width,
+        intermediate_size=width,
         num_hidden_layers=3,
         num_attention_heads=2,
-        projection_dim=WIDTH,
+        projection_dim=width,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
@@ -170,16 +170,17 @@ def lcm() -> Any:
     )
 
 
-def sdxl() -> Any:
+def sdxl(second: int = WIDTH) -> Any:
+    """second: the width of its second text encoder."""
     pooled = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
-    pooled |= {"projection_class_embeddings_input_dim": 6 * 8 + WIDTH, "use_linear_projection": True}
+    pooled |= {"projection_class_embeddings_input_dim": 6 * 8 + second, "use_linear_projection": True}
     return d.StableDiffusionXLPipeline(
         vae=kl(4, 2),
         text_encoder=clip(False),
-        text_encoder_2=clip(True),
+        text_encoder_2=clip(True, second),
         tokenizer=small_tokenizer(77),
         tokenizer_2=small_tokenizer(77),
-        unet=unet(2 * WIDTH, **pooled),
+        unet=unet(WIDTH + second, **pooled),
         scheduler=d.EulerDiscreteScheduler(steps_offset=1, timestep_spacing="leading"),
         add_watermarker=False,
     )
