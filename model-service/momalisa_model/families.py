@@ -71,6 +71,11 @@ class Family:
         """Whether the early blend and guidance in an interval are possible: one pass has both halves of the guidance."""
         return self.denoiser == "unet" and self.guided_above is not None
 
+    @property
+    def chunks(self) -> bool:
+        """Whether a prompt can be encoded in several chunks: text encoders are CLIPs, and there is no mask."""
+        return self.denoiser == "unet"
+
 
 _UNET: Mapping[str, Any] = {"denoiser": "unet", "half": torch.float16}
 _MASKED = (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK)

@@ -46,8 +46,8 @@ def load_model(source: ModelSource, report: Report = lambda _: None) -> LoadedMo
     weights = _load(source, report)
     card = read_card(weights, source)
     options = effective(card.device, weights.device)
-    parts = made_of(weights, card.micro_batch, options)
-    sampler = Sampler(weights, card.micro_batch, options.deep_cache)
+    parts = made_of(weights, card.micro_batch, options, card.prompt_chunks)
+    sampler = Sampler(weights, card.micro_batch, options.deep_cache, card.prompt_chunks)
     with _explained(weights, "it", "MOMALISA_DTYPE to a half precision, or `device.offload` in the model card"):
         place(weights.pipeline, options, weights.device)
     size = f"{card.micro_batch} pictures of {card.width} x {card.height} pixels"

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from momalisa_model.families import denoiser_of, usual_settings
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.prompt_chunks import token_limit
 from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
 from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights
@@ -55,13 +56,19 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
         "schedulers": list(dict.fromkeys([own, *weights.family.schedulers])),
         "model": weights.model,
     }
-    fixed = {**overrides, "revision": weights.revision, "token_limit": weights.token_limit}
+    fixed = {**overrides, "revision": weights.revision, "token_limit": _token_limit(weights, overrides)}
     card = _card_from({**derived, **fixed})
     if "schedulers" not in overrides:
         works = working(card.schedulers, weights.pipeline.scheduler.config, _steps(card))
         default = own if own in works else next(iter(works), own)
         card = _card_from({**derived, "scheduler": default, "schedulers": works, **fixed})
     return _checked(card, weights, tried="schedulers" not in overrides)
+
+
+def _token_limit(weights: Weights, fields: Mapping[str, Any]) -> int:
+    """The token limit for the prompt_chunks among the fields of a card, which may be invalid."""
+    chunks = fields.get("prompt_chunks", 1)
+    return token_limit(weights, chunks if isinstance(chunks, int) else 1)
 
 
 def _largest_steps(weights: Weights) -> int:
@@ -188,8 +195,10 @@ def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
         yield f"allows unknown schedulers ({', '.join(sorted(unknown))}); known are {', '.join(SCHEDULERS)}"
     if card.size_multiple % (needed := math.lcm(weights.vae_scale_factor, weights.family.multiple)):
         yield f"has a size_multiple of {card.size_multiple}, which must be a multiple of {needed}"
-    if card.token_limit != weights.token_limit:
-        yield f"has a token_limit of {card.token_limit}, but that of the text encoder is {weights.token_limit}"
+    if card.prompt_chunks > 1 and not weights.family.chunks:
+        yield f"has prompt_chunks, which models of the family {weights.family.name} do not have"
+    if card.token_limit != (limit := token_limit(weights, card.prompt_chunks)):
+        yield f"has a token_limit of {card.token_limit}, but that of the text encoder is {limit}"
     if card.guidance_interval and not weights.family.blends:
         yield f"has a guidance_interval, which models of the family {weights.family.name} do not have"
     if card.max_steps > weights.train_timesteps:
@@ -207,7 +216,9 @@ def _steps(card: ModelCard) -> tuple[int, int]:
     return card.num_inference_steps, card.max_steps
 
 
-def made_of(weights: Weights, micro_batch: int, options: DeviceOptions = NO_OPTIONS) -> dict[str, str | int]:
+def made_of(
+    weights: Weights, micro_batch: int, options: DeviceOptions = NO_OPTIONS, prompt_chunks: int = 1
+) -> dict[str, str | int]:
     """Everything except the recipe that decides the bytes of a frame: the input of `fingerprint`."""
     on_cpu = weights.device.type == "cpu"
     return {
@@ -223,6 +234,7 @@ def made_of(weights: Weights, micro_batch: int, options: DeviceOptions = NO_OPTI
         "processor": _processor() if on_cpu else _accelerator(weights.device),
         **_variants(weights),
         **_options(options),
+        **({"prompt_chunks": prompt_chunks} if prompt_chunks > 1 else {}),
     }
 
 

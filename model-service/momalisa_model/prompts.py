@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from momalisa_model.families import EMBEDS, MASK_OF_EMBEDS, is_guided, prefix_of
+from momalisa_model.prompt_chunks import chunks_needed, pipelines_for_chunks, token_limit
 from momalisa_model.weights import Weights
 from momalisa_model.wire import Recipe, Truncated
 
@@ -40,8 +41,9 @@ class Leg:
 class PromptEncoder:
     """Encodes prompts, each alone, so that one cannot change another's embedding. Keeps the last ones' embeddings."""
 
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
+    def __init__(self, weights: Weights, chunks: int = 1) -> None:
+        """chunks: the most that a prompt is encoded in: see the card's prompt_chunks."""
+        self._weights, self._chunks = weights, chunks
         self._encode = lru_cache(KEPT_PROMPTS)(partial(_encode, weights))
         self._negative = lru_cache(KEPT_PROMPTS)(partial(_encode_negative, weights))
         # A tokenizer must not be used by two threads at once.
@@ -50,11 +52,14 @@ class PromptEncoder:
     def leg(self, recipe: Recipe) -> Leg:
         """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
         prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
+        stops = [recipe.start, recipe.end]
         with self._lock:
-            start, end = (self._encode(prompt) for prompt in filled(self._weights, recipe.start, recipe.end))
             guided = is_guided(self._weights.pipeline, recipe.guidance_scale)
-            negative = self._negative(recipe.negative_prompt) if guided else {}
-            warnings = [_truncated(self._weights, name, prompt) for name, prompt in prompts.items()]
+            chunks = chunks_needed(self._weights, list(prompts.values()) if guided else stops, self._chunks)
+            start, end = (self._encode(prompt, chunks) for prompt in filled(self._weights, *stops))
+            negative = self._negative(recipe.negative_prompt, chunks) if guided else {}
+            limit = token_limit(self._weights, self._chunks)
+            warnings = [_truncated(self._weights, name, prompt, limit) for name, prompt in prompts.items()]
         return Leg(start, end, negative, tuple(warning for warning in warnings if warning))
 
 
@@ -88,24 +93,36 @@ def _tokens(weights: Weights, prompt: str) -> int:
     return len(weights.tokenizer(prefix_of(pipeline) + prompt).input_ids) - weights.prefix_tokens
 
 
-def _encode(weights: Weights, prompt: str) -> Embeddings:
+def _encode(weights: Weights, prompt: str, chunks: int) -> Embeddings:
     """One prompt, as the stock pipeline's `__call__` would encode it."""
-    return {name: value for name, value in _encoded(weights, prompt).items() if not name.startswith("negative")}
+    encoded = _encoded(weights, prompt, chunks)
+    return {name: value for name, value in encoded.items() if not name.startswith("negative")}
 
 
-def _encode_negative(weights: Weights, prompt: str) -> Embeddings:
+def _encode_negative(weights: Weights, prompt: str, chunks: int) -> Embeddings:
     """The negative prompt; an empty one is what the stock pipeline uses where none is given."""
     if not weights.family.halves:
-        return {f"negative_{name}": value for name, value in _encode(weights, prompt).items()}
+        return {f"negative_{name}": value for name, value in _encode(weights, prompt, chunks).items()}
     default = inspect.signature(weights.pipeline.__call__).parameters["negative_prompt"].default
-    both = _encoded(weights, "", do_classifier_free_guidance=True, negative_prompt=prompt or default)
+    both = _encoded(weights, "", chunks, do_classifier_free_guidance=True, negative_prompt=prompt or default)
     return {name: value for name, value in both.items() if name.startswith("negative")}
 
 
+def _encoded(weights: Weights, prompt: str, chunks: int, **more: Any) -> dict[str, Tensor]:
+    """What encode_prompt returns for one prompt, by name, without the batch dimension, on the CPU.
+
+    Embeddings of several chunks are put one after another; the pooled one is that of the first chunk.
+    """
+    pipelines = pipelines_for_chunks(weights.pipeline, chunks)
+    first, *others = (_encoded_once(weights, pipeline, prompt, **more) for pipeline in pipelines)
+    for other in others:
+        first |= {name: torch.cat([value, other[name]]) for name, value in first.items() if "pooled" not in name}
+    return first
+
+
 @torch.inference_mode()
-def _encoded(weights: Weights, prompt: str, **more: Any) -> dict[str, Tensor]:
-    """What encode_prompt returns for one prompt, by name, without the batch dimension, on the CPU."""
-    pipeline, returns = weights.pipeline, weights.family.returns
+def _encoded_once(weights: Weights, pipeline: Any, prompt: str, **more: Any) -> dict[str, Tensor]:
+    returns = weights.family.returns
     takes = inspect.signature(pipeline.encode_prompt).parameters
     options: dict[str, Any] = {"device": weights.device, "num_images_per_prompt": 1, "prompt_2": None, "prompt_3": None}
     options |= {"do_classifier_free_guidance": False, **_options(pipeline), **more}
@@ -128,11 +145,11 @@ def _options(pipeline: Any) -> dict[str, Any]:
     return {name: of_call[name].default for name in names if name in of_call}
 
 
-def _truncated(weights: Weights, name: str, prompt: str) -> Truncated | None:
-    """A warning if the prompt is longer than the text encoder's limit."""
+def _truncated(weights: Weights, name: str, prompt: str, limit: int) -> Truncated | None:
+    """A warning if the prompt is longer than the limit in tokens, begin and end included."""
     tokenizer = weights.tokenizer
     whole = tokenizer(prompt, add_special_tokens=False).input_ids
-    room = weights.token_limit - len(tokenizer("").input_ids)
+    room = limit - len(tokenizer("").input_ids)
     if len(whole) <= room:
         return None
     detail = f"The model reads {room} tokens of a prompt; this one has {len(whole)}. Shorten it."

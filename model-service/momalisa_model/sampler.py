@@ -39,16 +39,16 @@ class Frame:
 class Sampler:
     """Renders frames with one set of weights, always `micro_batch` at a time.
 
-    deep_cache: as in the card's device options. features, batch_invariant: those of ModelAnswer, after `warm_up`.
+    deep_cache, prompt_chunks: as in the card. features, batch_invariant: those of ModelAnswer, after `warm_up`.
     """
 
-    def __init__(self, weights: Weights, micro_batch: int, deep_cache: int = 1) -> None:
+    def __init__(self, weights: Weights, micro_batch: int, deep_cache: int = 1, prompt_chunks: int = 1) -> None:
         self.weights = weights
         self._micro_batch, self._deep_cache = micro_batch, deep_cache
         self._threads = torch.get_num_threads()
         self.features: tuple[str, ...] = (EARLY_BLEND,) if weights.family.blends else ()
         self.batch_invariant = True
-        self._encoder = PromptEncoder(weights)
+        self._encoder = PromptEncoder(weights, prompt_chunks)
 
     def encode(self, recipe: Recipe) -> Leg:
         """Encode a recipe's prompts, in any thread. Prompts that were encoded lately are not encoded again."""

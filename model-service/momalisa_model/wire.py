@@ -182,6 +182,14 @@ class ModelCard(Wire):
     schedulers: tuple[str, ...] = Field(
         min_length=1, strict=False, description="Schedulers that a recipe can name.", examples=[["UniPC", "Euler"]]
     )
+    prompt_chunks: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        exclude_if=lambda chunks: chunks == 1,
+        description="For Stable Diffusion, LCM and SDXL: how many times 75 tokens of a prompt are read.",
+        examples=[1],
+    )
     token_limit: int = Field(ge=1, description="Most tokens of a prompt, begin and end included.", examples=[32])
     device: DeviceOptions = Field(default=DeviceOptions(), description="How replicas use their device.")
     about: About = Field(default=About(), description="Information for people.")

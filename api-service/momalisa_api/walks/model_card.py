@@ -45,6 +45,7 @@ class ModelCard(BaseModel):
     negative_prompt: str = Field(description="Default negative prompt.", examples=[""])
     scheduler: str = Field(description="Default scheduler.", examples=["UniPC"])
     schedulers: tuple[str, ...] = Field(description="Schedulers that a walk can use.", examples=[["UniPC", "Euler"]])
+    prompt_chunks: int = Field(1, ge=1, description="How many times 75 tokens of a prompt are read.", examples=[1])
     token_limit: int = Field(description="Most tokens of a prompt, begin and end included.", examples=[32])
     about: About = Field(About(), description="Information for people.")
 

@@ -480,6 +480,13 @@ export interface components {
              */
             schedulers: string[];
             /**
+             * Prompt Chunks
+             * @description How many times 75 tokens of a prompt are read.
+             * @default 1
+             * @example 1
+             */
+            prompt_chunks: number;
+            /**
              * Token Limit
              * @description Most tokens of a prompt, begin and end included.
              * @example 32
