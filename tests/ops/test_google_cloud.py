@@ -18,6 +18,11 @@ from tests.ops.playbooks import DEPLOYMENT, Operator, google_operator
 
 CLUSTER = f"v1/projects/{PROJECT}/locations/us-central1-a/clusters/momalisa"
 VERTEX = f"v1/projects/{PROJECT}/locations/us-central1"
+CPU_RECIPES = [
+    {"name": name, "model_id": model, "license": "free", "commercial": True}
+    | {"resources": {"gpu": None, "memory_gib": memory, "cpus": cpus}}
+    for name, model, memory, cpus in (("atelier", "atelier", 2, 1), ("sd15", "owner/sd15", 8, 2))
+]
 COMPUTE = f"compute/v1/projects/{PROJECT}"
 # Tags of what the fake does not support: images need a Docker engine, a release needs a Kubernetes API.
 WITHOUT = ("--skip-tags", "build,push,release,overlay,services")
@@ -32,8 +37,10 @@ EXISTING = KEPT | {
     CLUSTER,
     f"{CLUSTER}/nodePools/gpu",
     f"{VERTEX}/endpoints/momalisa",
-    f"{VERTEX}/models/momalisa-0-1-0",
+    f"{VERTEX}/models/momalisa-0-1-0-flux2-klein-4b",
     f"{VERTEX}/repositories/momalisa",
+    f"{VERTEX.replace('v1', 'v2', 1)}/services/momalisa",
+    f"{VERTEX.replace('v1', 'v2', 1)}/jobs/momalisa-migrate",
     f"v1/projects/{PROJECT}/instances/momalisa",
     f"v1/projects/{PROJECT}/secrets/momalisa-database",
     f"v1/projects/{PROJECT}/serviceAccounts/momalisa-node@{PROJECT}.iam.gserviceaccount.com",
@@ -246,7 +253,61 @@ def test_a_vertex_endpoint_is_dedicated_and_deploys_a_new_image(google: FakeGoog
     newer = operator.play("deploy-vertex-endpoint.yml", momalisa_image_tag="0.2.0")
     assert newer.changed == ["Upload the model", "Deploy the model", "Undeploy other models"], newer.error
     (deployed,) = google.resources[f"{VERTEX}/endpoints/momalisa"]["deployedModels"]
-    assert deployed["model"].endswith("/models/momalisa-0-2-0")
+    assert deployed["model"].endswith("/models/momalisa-0-2-0-flux2-klein-4b")
+    assert deployed["dedicatedResources"]["machineSpec"]["acceleratorType"] == "NVIDIA_L4"
+    container = bodies(google, "aiplatform.projects.locations.models.upload")[-1]["model"]["containerSpec"]
+    assert {"name": "MOMALISA_RECIPES", "value": "flux2-klein-4b"} in container["env"]
+    check_use_of_vertex(google, operator)
+
+
+def check_use_of_vertex(google: FakeGoogleCloud, operator: Operator) -> None:
+    """The api of a cluster gets the endpoint's address, and may call it."""
+    folder = operator.folder / "overlay"
+    options = {"momalisa_replicas_vertex": True, "momalisa_models": "atelier", "k8s_release_folder": str(folder)}
+    played = operator.play(
+        "deploy-k8s-cluster.yml", "--tags", "accounts,overlay", momalisa_database="in-cluster", **options
+    )
+    assert played.code == 0, played.error
+    granted = {one["role"]: one["members"] for one in google.policies[f"v3/projects/{PROJECT}"]["bindings"]}
+    assert granted["roles/aiplatform.user"][0].endswith("/subject/ns/momalisa/sa/api")
+    overlay = (folder / "kustomization.yaml").read_text()
+    address = f"vertex+https://e.prediction.vertexai.goog/{VERTEX}/endpoints/momalisa#4"
+    assert f"MOMALISA_REPLICAS=dns+http://model:8100 {address}" in overlay
+    assert "MOMALISA_MODELS=atelier flux2-klein-4b" in overlay
+
+
+def test_cloud_run_gets_a_service_with_all_models(google: FakeGoogleCloud, operator: Operator) -> None:
+    """The migration and the weights come before the service, and again only if something changes."""
+    options = {"momalisa_models": "atelier sd15", "momalisa_recipes": CPU_RECIPES}
+    first = operator.play("deploy-cloud-run.yml", "--skip-tags", "services", **options)
+    assert first.code == 0, first.error
+    assert "MoMALisa is at https://momalisa-fake.a.run.app" in first.text
+    migrate, fetch = bodies(google, "run.projects.locations.jobs.create")
+    assert migrate["template"]["template"]["containers"][0]["command"] == ["momalisa", "migrate"]
+    assert fetch["template"]["template"]["containers"][0]["command"] == ["momalisa-model", "fetch", "sd15"]
+    (service,) = bodies(google, "run.projects.locations.services.create")
+    frontend, api, model = service["template"]["containers"]
+    assert [one["name"] for one in (frontend, api, model) if "ports" in one] == ["frontend"]
+    assert all(one["resources"]["cpuIdle"] is False for one in (frontend, api, model))
+    assert service["template"]["scaling"]["minInstanceCount"] == 1
+    settings = {one["name"]: one.get("value") for one in api["env"]}
+    assert settings["MOMALISA_DATABASE_URL"] == "postgresql://momalisa@10.0.0.9/momalisa"
+    assert (settings["MOMALISA_MODELS"], settings["PGPASSWORD"]) == ("atelier sd15", None)
+    assert model["resources"]["limits"] == {"cpu": "2", "memory": "10Gi"}
+
+    again = operator.play("deploy-cloud-run.yml", "--skip-tags", "services", **options)
+    assert (again.code, again.changed) == (0, []), again.error
+    tags = ("--tags", "always,database,run")
+    newer = operator.play("deploy-cloud-run.yml", *tags, momalisa_image_tag="0.2.0", **options)
+    changed = ["Run the migration and fetch the weights"] * 2 + ["Create or delete the service"]
+    assert newer.changed == changed, newer.error
+    on_gpu = operator.play("deploy-cloud-run.yml", *tags, momalisa_models="flux2-klein-4b")
+    assert on_gpu.code == 0, on_gpu.error
+    (service,) = [one for path, one in google.resources.items() if path.endswith("/services/momalisa")]
+    assert service["template"]["nodeSelector"] == {"accelerator": "nvidia-l4"}
+    assert service["template"]["containers"][2]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    removed = operator.play("deploy-cloud-run.yml", "--tags", "run", momalisa_state="absent")
+    assert removed.changed == changed, removed.error
 
 
 def test_a_teardown_asks_first_and_keeps_the_data(google: FakeGoogleCloud, operator: Operator) -> None:

@@ -45,7 +45,7 @@ def action(call: Any, resources: Resources) -> Action | str:
 def operation(call: Any, number: int) -> dict[str, Any]:
     """A new long-running operation, in the format of the API that starts it."""
     name = f"operation-{number}"
-    scope = re.match(r"(?:\w+/)?v1/projects/[^/]+(?:/(?:locations|zones|regions)/[^/]+|/global)?", call.path)
+    scope = re.match(r"(?:\w+/)?v[12]/projects/[^/]+(?:/(?:locations|zones|regions)/[^/]+|/global)?", call.path)
     home = scope[0] if scope else "v1"
     if call.service == "container":
         link = f"https://container.googleapis.com/{home}/operations/{name}"
@@ -175,6 +175,7 @@ OUTPUT_FIELDS: dict[tuple[str, str, str], Callable[[str], Any]] = {
     ("compute", "addresses", "address"): lambda path: "10.0.0.9" if path.endswith("-database") else "192.0.2.20",
     ("sqladmin", "instances", "pscServiceAttachmentLink"): lambda path: "projects/t/regions/r/serviceAttachments/a",
     ("aiplatform", "endpoints", "dedicatedEndpointDns"): lambda path: "e.prediction.vertexai.goog",
+    ("run", "services", "uri"): lambda path: "https://momalisa-fake.a.run.app",
     ("storage", "b", "location"): lambda path: "US-CENTRAL1",
     ("artifactregistry", "repositories", "name"): lambda path: path[3:],
 }
