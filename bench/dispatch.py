@@ -37,9 +37,8 @@ from momalisa_api import app as assembler
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
-from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.support.factories import CARD, frames_of, spec, write_card
+from tests.support.factories import CARD, MemoryModels, frames_of, spec, write_card
 
 REPLICAS, SHARDS, SHARD_S, ROUNDS = 8, 48, 0.4, 3
 WALK = spec(frames=SHARDS * 4)
@@ -83,7 +82,7 @@ async def api_fleet(sleepers: list[Sleeper], shards: list[Shard]) -> float:
         fleet = Fleet(
             " ".join(sleeper.url for sleeper in sleepers),
             client,
-            ModelCard.model_validate(CARD),
+            MemoryModels(),
             Metrics(),
             refresh_s=1,
             shard_tries=5,
@@ -205,7 +204,9 @@ async def watch_all(client: httpx.AsyncClient, case: Case) -> Times:
 
 
 async def awake(client: httpx.AsyncClient, count: int) -> None:
-    while f"momalisa_replicas_awake {float(count)}" not in (await client.get("/metrics")).text:
+    while (
+        f'momalisa_replicas_awake{{model="{CARD["model"]}"}} {float(count)}' not in (await client.get("/metrics")).text
+    ):
         await anyio.sleep(0.05)
 
 

@@ -33,7 +33,7 @@ from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, with_growth
 from momalisa_api.walks.spec import Frame, Shard, WalkSpec, plan_shards
-from tests.support.factories import spec
+from tests.support.factories import KEY, spec
 
 MICRO_BATCH: Final = 8
 SHARD_S, SPREAD = 1.0, 0.1
@@ -99,15 +99,15 @@ class Simulation:
     async def _plan(self, walk: SimulatedWalk, fleet: Fleet) -> None:
         """As Studio._plan does it."""
         await anyio.sleep(2 * CATALOGUE_S + BUCKET_S)
-        await fleet.wait_awake()
+        await fleet.wait_awake(KEY)
         unfinished = [other for other in self.walks if other.done < 0]
         if walk.fingerprint is None:
             load = dict[str, int]()
             for other in unfinished:
                 if other.fingerprint:
                     load[other.fingerprint] = load.get(other.fingerprint, 0) + FRAMES
-            walk.fingerprint = fleet.fingerprint_for(FRAMES, load)
-        capacity = Capacity(MICRO_BATCH, fleet.size, len(unfinished))
+            walk.fingerprint = fleet.holders(KEY).fingerprint_for(FRAMES, load)
+        capacity = Capacity(MICRO_BATCH, fleet.holders(KEY).size, len(unfinished))
         layout = with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
         while not layout.settled and walk.stored.issuperset(layout.frames(walk.spec)):
             layout = next_layout(walk.spec, layout, partial(_seen, walk.spec.id))

@@ -17,7 +17,7 @@ CARD = ROOT / "model-service" / "atelier" / "weights" / "card.json"
 
 
 def api_document() -> dict[str, Any]:
-    return create_api(ApiSettings(model_card=CARD)).openapi()
+    return create_api(ApiSettings()).openapi()
 
 
 def model_document() -> dict[str, Any]:

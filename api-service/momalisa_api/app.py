@@ -29,6 +29,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.progress import Progress
@@ -36,6 +37,7 @@ from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.models import ANY
 from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
@@ -44,7 +46,7 @@ from momalisa_api.web.middleware import BodyLimit, HeadAsGet
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
-from momalisa_api.web.routes import gallery, health, media, page_meta, walks
+from momalisa_api.web.routes import gallery, health, media, models, page_meta, walks
 from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
@@ -58,14 +60,24 @@ DOCS_PATH = "/api/docs"
 MakeClient = Callable[..., httpx.AsyncClient]
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read a model card. Raises SystemExit, with what to do, if the file is missing or wrong."""
+def read_card(settings: StoreSettings) -> ModelCard | None:
+    """Read the model card, if there is a file. Raises SystemExit, with what to do, if it is missing or wrong."""
+    if not (path := settings.model_card):
+        return None
     try:
         return ModelCard.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise SystemExit(
-            f"No model card at {path}: {error}\nSet MOMALISA_MODEL_CARD to one; `momalisa-model card` prints a model's."
+            f"No model card at {path}: {error}\nSet MOMALISA_MODEL_CARD to one (`momalisa-model card` prints a "
+            "model's), or unset it: replicas bring their cards."
         ) from error
+
+
+def registry_of(
+    settings: StoreSettings, engine: AsyncEngine, card: ModelCard | None, kept_s: float = 0
+) -> ModelRegistry:
+    """The registry of models as the settings restrict it. card: of the file, if there is one; kept_s: see there."""
+    return ModelRegistry(engine, settings.named_models or ((card.model,) if card else (ANY,)), card, kept_s)
 
 
 def open_bucket(settings: StoreSettings) -> Bucket:
@@ -89,7 +101,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
 
     make_client: makes the HTTP client that talks to replicas, from httpx's own arguments.
     """
-    card = read_card(settings.model_card)
+    card = read_card(settings)
     blocklist = Blocklist.read(settings.blocklist)
     bucket = open_bucket(settings)
     mounts = proxies_of(settings.replicas)
@@ -106,15 +118,19 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         ):
             await _report_unwritable(bucket, settings.bucket)
             owners = Owners(engine, await read_secret(engine))
+            registry = registry_of(settings, engine, card, settings.refresh_s)
+            await registry.start()
             metrics = Metrics()
-            parts = _web_parts(settings, card, blocklist, bucket, engine, queue, listener, metrics, owners)
+            parts = _web_parts(settings, registry, blocklist, bucket, engine, queue, listener, metrics, owners)
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
-                worker = _make_worker(settings, card, bucket, client, engine, queue, listener, metrics, *shared)
+                worker = _make_worker(
+                    settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared
+                )
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
-                views = WalkViews(card, parts[WorkerRegistry], parts[FairQueue])
+                views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
                 tasks.start_soon(_run_or_stop, listener.run)
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 if worker:
@@ -135,7 +151,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         lifespan=lifespan,
     )
     _add_routes(app, settings)
-    openapi.finish_document(app, limits(card, settings))
+    openapi.finish_document(app, limits(settings))
     return app
 
 
@@ -153,7 +169,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for router in (page_meta.router, walks.router, gallery.router, media.router):
+        for router in (page_meta.router, walks.router, gallery.router, models.router, media.router):
             app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
@@ -172,7 +188,7 @@ def _add_gallery(app: FastAPI, folder: Path | None) -> None:
 
 def _web_parts(
     settings: Settings,
-    card: ModelCard,
+    models: ModelRegistry,
     blocklist: Blocklist,
     bucket: Bucket,
     engine: AsyncEngine,
@@ -185,7 +201,7 @@ def _web_parts(
     catalogue = Catalogue(engine)
     return {
         Settings: settings,
-        ModelCard: card,
+        ModelRegistry: models,
         Bucket: bucket,
         Catalogue: catalogue,
         RecentWalks: RecentWalks(catalogue),
@@ -195,7 +211,7 @@ def _web_parts(
         WorkerRegistry: WorkerRegistry(engine),
         Owners: owners,
         Metrics: metrics,
-        Intake: Intake(card, catalogue, Quotas(settings), bucket, queue),
+        Intake: Intake(models, catalogue, Quotas(settings), bucket, queue),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }
@@ -203,7 +219,8 @@ def _web_parts(
 
 def _make_worker(
     settings: Settings,
-    card: ModelCard,
+    models: ModelRegistry,
+    card: ModelCard | None,
     bucket: Bucket,
     client: httpx.AsyncClient,
     engine: AsyncEngine,
@@ -217,17 +234,19 @@ def _make_worker(
     fleet = Fleet(
         settings.replicas,
         client,
-        card,
+        models,
         metrics,
         refresh_s=settings.refresh_s,
         shard_tries=settings.shard_tries,
         backups=settings.backup_shards,
+        endpoint_card=card,
     )
     return Worker(
-        Studio(card, catalogue, progress, bucket, queue, fleet),
+        Studio(models, catalogue, progress, bucket, queue, fleet),
         catalogue,
         progress,
         registry,
+        models,
         queue,
         fleet,
         metrics,

@@ -22,8 +22,12 @@ class Metrics:
         self.shards_lost = Counter("momalisa_shards_lost", "Failed attempts at a shard", registry=registry)
         self.backups = Counter("momalisa_backups", "Late shards that a second replica rendered too", registry=registry)
         self.takeovers = Counter("momalisa_takeovers", "Jobs taken over from a lost worker", registry=registry)
-        self._awake = Gauge("momalisa_replicas_awake", "Replicas that can render", registry=registry)
-        self._pending = Gauge("momalisa_frames_pending", "Frames that unfinished walks still need", registry=registry)
+        self._awake = Gauge(
+            "momalisa_replicas_awake", "Replicas that can render, by model", ["model"], registry=registry
+        )
+        self._pending = Gauge(
+            "momalisa_frames_pending", "Frames that unfinished walks still need, by model", ["model"], registry=registry
+        )
         self._unreadable = Gauge(
             "momalisa_walks_unreadable",
             "Walks in the catalogue that this release cannot read, as far as this process has met them",
@@ -31,10 +35,22 @@ class Metrics:
         )
         self._walks = Gauge("momalisa_walks", "Walks by state", ["state"], registry=registry)
 
-    def scrape(self, *, replicas_awake: int, frames_pending: int, unreadable: int, walks: Mapping[Any, int]) -> bytes:
-        """The text that Prometheus reads. walks: how many walks are in each state."""
-        self._awake.set(replicas_awake)
-        self._pending.set(frames_pending)
+    def scrape(
+        self,
+        *,
+        replicas_awake: Mapping[str, int],
+        frames_pending: Mapping[str, int],
+        unreadable: int,
+        walks: Mapping[Any, int],
+    ) -> bytes:
+        """The text that Prometheus reads.
+
+        replicas_awake, frames_pending: by model; walks: how many walks are in each state.
+        """
+        for gauge, values in ((self._awake, replicas_awake), (self._pending, frames_pending)):
+            gauge.clear()
+            for model, value in values.items():
+                gauge.labels(model).set(value)
         self._unreadable.set(unreadable)
         for state, count in walks.items():
             self._walks.labels(state).set(count)

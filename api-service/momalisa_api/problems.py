@@ -80,6 +80,13 @@ class WalkUnfinished(Problem):
     headers = MappingProxyType({"Retry-After": str(retry_after_s)})
 
 
+class Starting(Problem):
+    """No replica has told yet what it renders, so that no request can be completed."""
+
+    status, slug, title = 503, "starting", "No model known yet"
+    headers = MappingProxyType({"Retry-After": "10"})
+
+
 class QueueFull(Problem):
     status, slug, title = 503, "queue-full", "Queue full"
 

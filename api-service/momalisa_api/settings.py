@@ -30,6 +30,17 @@ class StoreSettings(BaseSettings):
         description="Database of the catalogue: sqlite:///FILE, or postgresql://USER@HOST/NAME.",
     )
 
+    model_card: Path | None = Field(
+        None,
+        description="Path of a model card file: replicas of its model must have the same card. Unset: replicas bring "
+        "their cards.",
+    )
+    models: str | None = Field(
+        None,
+        description="Names of the models that are allowed, separated by spaces or commas; * stands for all that the "
+        "replicas bring. Unset: *, or the model of the card file alone if there is one.",
+    )
+
     @field_validator("bucket")
     @classmethod
     def _is_a_place(cls, value: str) -> str:
@@ -46,6 +57,18 @@ class StoreSettings(BaseSettings):
             connect_arguments(value)
         elif not SQLITE_FILE.fullmatch(value):
             raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST/NAME")
+        return value
+
+    @property
+    def named_models(self) -> tuple[str, ...] | None:
+        """The allowed models; None if they are not set."""
+        return tuple(self.models.replace(",", " ").split()) if self.models is not None else None
+
+    @field_validator("models")
+    @classmethod
+    def _names_models(cls, value: str | None) -> str | None:
+        if value is not None and not value.replace(",", " ").split():
+            raise ValueError("must name at least one model, or *")
         return value
 
 
@@ -84,7 +107,6 @@ class Settings(StoreSettings):
         gt=0,
         le=DAY_S,
     )
-    model_card: Path = Field(description="Path of the model card file, the same as on the replicas.")
     replicas: str = Field(
         "http://127.0.0.1:8101 http://127.0.0.1:8102",
         description="Addresses of the replicas, separated by spaces. dns+http://NAME:PORT stands for every address of "
@@ -107,7 +129,7 @@ class Settings(StoreSettings):
     )
     max_shards_in_flight: int = Field(
         128,
-        description="Maximum shards that a worker processes at a time: waiting, rendered or being stored.",
+        description="Maximum shards of a model that a worker processes at a time: waiting, rendered or being stored.",
         ge=2,
     )
     blocklist: Path | None = Field(

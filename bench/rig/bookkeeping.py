@@ -22,6 +22,7 @@ from PIL import Image
 from momalisa_api.fleet.replica import Replica, read_frame
 from momalisa_api.metrics import Metrics
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, open_queue
@@ -70,10 +71,13 @@ async def _measure(url: str) -> str:
     async with opened(url) as engine, open_queue(engine, (listener := Listener(engine)), lease_s=30) as queue:
         catalogue, progress, bucket = Catalogue(engine), Progress(engine), _Dictionary()
         fleet = SimulatedFleet([SimulatedReplica(f"http://r{number}", 0, 0) for number in range(REPLICAS)])
-        studio = Studio(card, catalogue, progress, bucket, queue, fleet)  # type: ignore[arg-type]
+        models = ModelRegistry(engine, fixed=card)
+        studio = Studio(models, catalogue, progress, bucket, queue, fleet)  # type: ignore[arg-type]
         metrics, registry = Metrics(), WorkerRegistry(engine)
         options: dict[str, Any] = {"max_shards_in_flight": IN_FLIGHT, "reconcile_s": 3600, "poll_s": 1}
-        worker = Worker(studio, catalogue, progress, registry, queue, fleet, metrics, WalkChanges(listener), **options)
+        worker = Worker(
+            studio, catalogue, progress, registry, models, queue, fleet, metrics, WalkChanges(listener), **options
+        )
         walks = [
             (await catalogue.request(spec((f"walk {n}", "an end"), FRAMES), f"owner {n}"))[0] for n in range(WALKS)
         ]
@@ -98,7 +102,7 @@ async def _measure(url: str) -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listener.run)
             tasks.start_soon(fleet.run)
-            tasks.start_soon(queue.run, {Kind.RENDER: render}, IN_FLIGHT)
+            tasks.start_soon(queue.run, {Kind.RENDER: render}, IN_FLIGHT, card.model)
             tasks.start_soon(queue.run, handlers, 4)
             for walk in walks:
                 await queue.put([Job(Kind.PLAN, walk.id, walk.plans)], walk.tag)
@@ -111,7 +115,7 @@ async def _measure(url: str) -> str:
     return (
         f"bookkeeping of {shards} shards of {MICRO_BATCH} on PostgreSQL: {shards / took_s:.0f} shards/s\n"
         f"of a core: a shard costs the worker {own_ms:.1f} ms and PostgreSQL {postgres_ms:.1f} ms; reading a frame of "
-        f"{SIDE_PX} pixels {_reading_ms():.1f} ms; a check of an idle replica {await _check_ms(card):.1f} ms"
+        f"{SIDE_PX} pixels {_reading_ms():.1f} ms; a check of an idle replica {await _check_ms():.1f} ms"
     )
 
 
@@ -148,7 +152,7 @@ class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        body = json.dumps({"card": CARD, "fingerprint": "a"}).encode()
+        body = json.dumps({"models": [{"card": CARD, "fingerprint": "a"}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -158,16 +162,16 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
-async def _check_ms(card: ModelCard) -> float:
+async def _check_ms() -> float:
     """CPU time of this thread for one check of a replica over HTTP, in milliseconds."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     async with httpx.AsyncClient(trust_env=False) as client:
-        replica = Replica(f"http://127.0.0.1:{server.server_port}", client, card)
-        await replica.is_fit()
+        replica = Replica(f"http://127.0.0.1:{server.server_port}", client)
+        await replica.models()
         began = time.thread_time()
         for _ in range(CHECKS):
-            await replica.is_fit()
+            await replica.models()
         took_s = time.thread_time() - began
     server.shutdown()
     return 1000 * took_s / CHECKS

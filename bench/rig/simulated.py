@@ -11,10 +11,12 @@ from typing import Any, Final
 import anyio
 
 from momalisa_api.fleet.fleet import Fleet
-from momalisa_api.fleet.wire import Head, RenderedFrame
+from momalisa_api.fleet.wire import Head, ModelAnswer, RenderedFrame
 from momalisa_api.metrics import Metrics
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import Point
 from momalisa_api.walks.spec import Recipe
+from tests.support.factories import CARD, MemoryModels
 
 REFRESH_S: Final = 2.0
 STEEP_PLACES: Final = 3
@@ -33,11 +35,8 @@ class SimulatedReplica:
     device: anyio.Lock = field(default_factory=anyio.Lock)
     busy_s: float = 0.0
 
-    async def is_fit(self) -> bool:
-        return True
-
-    def can_render(self, recipe: Recipe) -> bool:
-        return True
+    async def models(self) -> tuple[ModelAnswer, ...]:
+        return (ModelAnswer(card=ModelCard.model_validate(CARD), fingerprint=self.fingerprint, features=self.features),)
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         async with self.device:
@@ -55,9 +54,9 @@ class SimulatedFleet(Fleet):
     def __init__(self, replicas: list[SimulatedReplica], *, backups: bool = True) -> None:
         self._replicas = {replica.url: replica for replica in replicas}
         nothing: Any = None
-        super().__init__(
-            " ".join(self._replicas), nothing, nothing, Metrics(), refresh_s=REFRESH_S, shard_tries=5, backups=backups
-        )
+        addresses, models = " ".join(self._replicas), MemoryModels()
+        options: dict[str, Any] = {"refresh_s": REFRESH_S, "shard_tries": 5, "backups": backups}
+        super().__init__(addresses, nothing, models, Metrics(), **options)
 
     def _replica_at(self, url: str) -> Any:
         return self._replicas[url]

@@ -40,7 +40,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def emptied(postgres: str) -> str:
     """The shared PostgreSQL without the rows of other tests."""
     async with opened(postgres) as engine, engine.begin() as connection:
-        for table in ("claims", "workers", "asks", "landings", "walks", "pgqueuer"):
+        for table in ("claims", "workers", "asks", "landings", "walks", "models", "pgqueuer"):
             await connection.execute(text(f"DELETE FROM {table}"))
     return postgres
 

@@ -16,6 +16,7 @@ from momalisa_api.fleet.replica import ReplicaLost
 from momalisa_api.metrics import Metrics
 from momalisa_api.store.queue import Job, Kind
 from momalisa_api.work.worker import LONGEST_TROUBLE_PAUSE_S, Worker
+from tests.support.factories import spec
 
 pytestmark = pytest.mark.anyio
 MANY = 5000
@@ -90,7 +91,7 @@ async def test_a_replica_that_loses_thousands_of_shards_pauses_no_longer_than_th
     async with fleet.client() as client:
         options: dict[str, Any] = {"refresh_s": 1, "shard_tries": MANY + 1, "backups": False}
         dispatcher = Fleet("http://replica-1", client, SimpleNamespace(), Metrics(), **options)  # type: ignore[arg-type]
-        task = ShardTask(SimpleNamespace(), {0.0}, send)  # type: ignore[arg-type]
+        task = ShardTask(spec().recipes(0)[0], {0.0}, send)
         pauses_s = [dispatcher._lose(slot, task, ReplicaLost("out of memory")) for _ in range(MANY)]
     receive.close()
     send.close()
@@ -100,7 +101,7 @@ async def test_a_replica_that_loses_thousands_of_shards_pauses_no_longer_than_th
 
 async def test_a_walk_that_meets_thousands_of_troubles_is_retried_within_the_limit():
     """Trouble 1,752, after some 45 minutes without the bucket, once ended the job silently."""
-    worker = Worker(*[SimpleNamespace()] * 8, max_shards_in_flight=2, reconcile_s=1, poll_s=1)  # type: ignore[arg-type]
+    worker = Worker(*[SimpleNamespace()] * 9, max_shards_in_flight=2, reconcile_s=1, poll_s=1)  # type: ignore[arg-type]
     pauses_s = [worker._pause_s(Job(Kind.RENDER, "5" * 32, 1)) for _ in range(MANY)]
     assert pauses_s[:3] == [1.0, 1.5, 2.25]
     assert pauses_s[-1] == max(pauses_s) == LONGEST_TROUBLE_PAUSE_S

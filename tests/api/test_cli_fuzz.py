@@ -79,13 +79,14 @@ OTHERS = (
 )
 WALK_OPTIONS = (
     *("--frames", "--seed", "--spacing", "--effort", "--steps", "--guidance-scale", "--negative-prompt", "--width"),
-    *("--height", "--scheduler", "--frame-ms", "--out", "--url", "--json", "--local"),
+    *("--height", "--model", "--scheduler", "--frame-ms", "--out", "--url", "--json", "--local"),
 )
 OPTIONS = {
     "serve": ("--role",),
     "migrate": (),
     "up": ("--replicas", "--first-port"),
     "keys": ("add", "remove"),
+    "models": ("list", "default", "retire", "--undo"),
     "hide": (),
     "purge": (),
     "walk": WALK_OPTIONS,
@@ -105,6 +106,7 @@ PLAUSIBLE = {
     "--negative-prompt": "ü",
     "--width": "64",
     "--height": "64",
+    "--model": "test-model",
     "--scheduler": "DDIM",
     "--frame-ms": "50",
     "--out": "film.mp4",

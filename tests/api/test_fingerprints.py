@@ -19,7 +19,7 @@ from momalisa_api.cli.purge import purge_walk
 from momalisa_api.fleet.dispatch import HANGING_FACTOR, ReplicaSlot, ShardQueue, ShardTask
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import Replica
-from momalisa_api.fleet.wire import RenderedFrame
+from momalisa_api.fleet.wire import ModelAnswer, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.catalogue import Catalogue
@@ -28,7 +28,17 @@ from momalisa_api.store.schema import opened
 from momalisa_api.walks.fingerprints import MIXED
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Shard, plan_shards
-from tests.support.factories import CARD, FakeFleet, ended, frames_of, running, spec, until_first_frame
+from tests.support.factories import (
+    CARD,
+    KEY,
+    FakeFleet,
+    MemoryModels,
+    ended,
+    frames_of,
+    running,
+    spec,
+    until_first_frame,
+)
 
 pytestmark = pytest.mark.anyio
 A, B = "a" * 16, "b" * 16
@@ -42,11 +52,11 @@ async def dispatching(fleet: FakeFleet, awake: int, **options: Any) -> AsyncIter
     """A fleet of fake replicas, once this many can take work."""
     settings: dict[str, Any] = {"refresh_s": 0.05, "shard_tries": 4, "backups": False, **options}
     async with fleet.client() as client, anyio.create_task_group() as tasks:
-        replicas = Fleet(fleet.addresses, client, ModelCard.model_validate(CARD), Metrics(), **settings)
+        replicas = Fleet(fleet.addresses, client, MemoryModels(), Metrics(), **settings)
         tasks.start_soon(replicas.run)
         with anyio.fail_after(10):
             while replicas.awake < awake:
-                await replicas.wait_awake()
+                await replicas.wait_awake(KEY)
                 await anyio.sleep(0.01)
         yield replicas
         tasks.cancel_scope.cancel()
@@ -225,7 +235,7 @@ async def test_a_replica_whose_fingerprint_is_no_word_gets_no_work(fleet):
 async def test_replicas_with_another_fingerprint_take_over_only_runs_that_hang(slot_of, times_as_long, helps):
     """A late run is common on a busy machine, and its frames will still come. A run that hangs would take minutes."""
     holder, idle = slot(A, shard_s=1.0), slot(slot_of, shard_s=1.0)
-    queue = ShardQueue(lambda: (holder, idle), Metrics(), backups=True, first_guess_s=1)
+    queue = ShardQueue(lambda: (holder, idle), Metrics(), backups=True, first_guess_s=1, first_left_out_s=1)
     with queued(queue) as task:
         assert await queue.next_for(holder, 0.01) is task
         queue.begin(task, holder).started -= times_as_long
@@ -235,7 +245,7 @@ async def test_replicas_with_another_fingerprint_take_over_only_runs_that_hang(s
 async def test_a_run_that_hangs_is_left_to_a_replica_of_its_own_fingerprint(fleet):
     """It comes as soon as that one is idle."""
     holder, alike, idle = slot(A, shard_s=1.0), slot(A, shard_s=1.0), slot(B, shard_s=1.0)
-    queue = ShardQueue(lambda: (holder, alike, idle), Metrics(), backups=True, first_guess_s=1)
+    queue = ShardQueue(lambda: (holder, alike, idle), Metrics(), backups=True, first_guess_s=1, first_left_out_s=1)
     with queued(queue) as task:
         assert await queue.next_for(holder, 0.01) is task
         queue.begin(task, holder).started -= 2 * HANGING_FACTOR
@@ -245,9 +255,9 @@ async def test_a_run_that_hangs_is_left_to_a_replica_of_its_own_fingerprint(flee
 
 def slot(fingerprint: str, shard_s: float) -> ReplicaSlot:
     nobody: Any = None
-    replica = Replica("http://replica", nobody, ModelCard.model_validate(CARD))
-    replica.fingerprint = fingerprint
-    return ReplicaSlot(replica, fit=True, shard_s=shard_s)
+    made = ReplicaSlot(Replica("http://replica", nobody), fit=True, shard_s={KEY: shard_s})
+    made.hold({KEY: ModelAnswer(card=ModelCard.model_validate(CARD), fingerprint=fingerprint)})
+    return made
 
 
 @contextmanager
@@ -276,7 +286,7 @@ async def test_of_two_workers_that_choose_a_fingerprint_at_once_one_decides(reco
     catalogue, progress = recorded
     assert (await catalogue.get(WALK.id)).fingerprint is None
     assert [await progress.keep_to(WALK.id, name) for name in (B, A)] == [B, B]
-    assert await progress.frames_by_fingerprint() == {B: WALK.frames}
+    assert await progress.frames_by_fingerprint(WALK.model) == {B: WALK.frames}
 
 
 async def test_a_walk_keeps_to_what_rendered_it_and_not_to_what_it_should_have_kept_to(recorded):

@@ -13,10 +13,9 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import Replica
 from momalisa_api.fleet.wire import EARLY_BLEND, RenderedFrame
 from momalisa_api.metrics import Metrics
-from momalisa_api.problems import WalkFailed
-from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.walks.spec import Frame, Shard, plan_shards
-from tests.support.factories import CARD, FakeFleet, frames_of, painted, spec
+from tests.support.factories import CARD, KEY, FakeFleet, MemoryModels, frames_of, painted, spec
 
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
@@ -29,7 +28,7 @@ OUT_OF_MEMORY = {"content": HEAD + b'{"problem": {"status": 507, "detail": "too 
 async def dispatching(fleet: FakeFleet, addresses: str | None = None, **options: Any) -> AsyncIterator[Fleet]:
     settings: dict[str, Any] = {"refresh_s": 0.05, "shard_tries": 3, "backups": False, **options}
     async with fleet.client() as client, anyio.create_task_group() as tasks:
-        replicas = Fleet(addresses or fleet.addresses, client, ModelCard.model_validate(CARD), Metrics(), **settings)
+        replicas = Fleet(addresses or fleet.addresses, client, MemoryModels(), Metrics(), **settings)
         tasks.start_soon(replicas.run)
         yield replicas
         tasks.cancel_scope.cancel()
@@ -134,11 +133,11 @@ async def test_a_recipe_with_the_early_blend_goes_only_to_replicas_that_offer_it
     shards = plan_shards(WALK.id, [Frame(WALK.recipes(0, "early")[0], fraction) for fraction in ALL], 4)
     async with dispatching(fleet, backups=True, first_guess_s=0.01) as replicas:
         await awake(replicas, 2)
-        assert replicas.features == frozenset()
+        assert replicas.holders(KEY).features == frozenset()
         assert await collect_all(replicas, shards) == ALL
         old.reachable = False
         await until(lambda: replicas.awake == 1)
-        assert replicas.features == {EARLY_BLEND}
+        assert replicas.holders(KEY).features == {EARLY_BLEND}
     assert not old.render_calls
     assert len(new.render_calls) == len(shards)
 
@@ -193,16 +192,17 @@ async def test_a_shard_that_kills_every_replica_fails_after_its_tries(fleet):
             await collect(replicas, SHARDS[0])
 
 
-async def test_a_walk_of_another_model_fails_and_holds_up_no_other(fleet):
-    """A 409 is about the recipe. The replica is there, and renders the next shard in the queue."""
-    fleet.add()
+async def test_a_shard_of_a_model_that_is_not_served_goes_to_no_replica_and_holds_up_no_other(fleet):
+    """A replica would refuse it, and would be idle meanwhile."""
+    replica = fleet.add()
     other = spec(frames=4, model="another model")
     async with dispatching(fleet) as replicas:
         await awake(replicas, 1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(collect_all, replicas)
-            with pytest.raises(WalkFailed, match="409: the loaded model is test-model"):
+            with pytest.raises(Unavailable, match="no replica has the model another model"):
                 await collect(replicas, plan_shards(other.id, frames_of(other), 4)[0])
+    assert replica.refusals == 0
 
 
 @pytest.mark.parametrize("status", [401, 404, 405, 409])
@@ -267,23 +267,16 @@ async def test_a_replica_that_was_left_out_is_tried_again(fleet):
         await awake(replicas, 2)
 
 
-async def test_a_replica_that_is_left_out_during_its_check_stays_so(fleet, monkeypatch):
+async def test_a_replica_that_is_left_out_stays_so_while_its_checks_find_it_ready(fleet):
     """Otherwise shards that the other replicas have lost would wait for it, for minutes."""
-    fleet.add()
+    broken = fleet.add(refusal=(500, "an illegal memory access"))
+    fleet.add(frame_s=0.01)
     async with dispatching(fleet, first_left_out_s=3600) as replicas:
-        await awake(replicas, 1)
-        [slot] = replicas._slots.values()
-
-        async def is_fit() -> bool:
-            slot.fit, slot.left_out = False, True
-            return True
-
-        monkeypatch.setattr(slot.replica, "is_fit", is_fit)
-        with anyio.fail_after(10):
-            while not slot.left_out:
-                await anyio.sleep(0.01)
-        await anyio.sleep(0.1)
-        assert replicas.awake == 0
+        await awake(replicas, 2)
+        await collect_all(replicas, SHARDS * 2)
+        checks = broken.readiness_checks
+        await until(lambda: broken.readiness_checks > checks + 2)
+        assert replicas.awake == 1
 
 
 async def test_a_walk_that_no_replica_can_render_leaves_none_out(fleet):
@@ -325,7 +318,7 @@ async def test_frames_are_read_in_threads(fleet):
     readers = anyio.CapacityLimiter(1)
     came: list[object] = []
     async with fleet.client() as client:
-        replica = Replica("http://replica-1", client, ModelCard.model_validate(CARD), readers)
+        replica = Replica("http://replica-1", client, readers)
 
         async def render() -> None:
             came.extend([line async for line in replica.render(SHARDS[0].recipe, SHARDS[0].fractions)])

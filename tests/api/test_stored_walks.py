@@ -232,7 +232,7 @@ async def test_the_autoscaler_keeps_no_replica_for_an_unreadable_walk(engine, co
     async with engine.begin() as connection:
         await damage(connection, bad.id, **columns)
     assert [walk.spec.frames async for walk in catalogue.open_walks()] == [5]
-    assert await FairQueue(engine).frames_pending() == 5
+    assert await FairQueue(engine).frames_pending() == {spec().model: 5}
 
 
 async def test_an_unreadable_walk_is_replaced_when_it_is_requested_again(engine):

@@ -17,6 +17,7 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Kind, open_queue
@@ -174,15 +175,16 @@ async def studios(
     folder: Path, fleet: FakeFleet
 ) -> AsyncIterator[tuple[Catalogue, Callable[[], Studio], CountingBucket]]:
     """A catalogue, a function that starts another worker's studio, and the bucket of all of them."""
-    card, bucket = ModelCard.model_validate(CARD), CountingBucket(folder / "bucket")
+    bucket = CountingBucket(folder / "bucket")
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(opened(f"sqlite:///{folder}/catalogue.sqlite"))
         client = await stack.enter_async_context(fleet.client())
         queue = await stack.enter_async_context(open_queue(engine, Listener(engine), lease_s=10))
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        replicas = Fleet(fleet.addresses, client, card, Metrics(), refresh_s=1, shard_tries=5, backups=False)
+        models = ModelRegistry(engine, fixed=ModelCard.model_validate(CARD))
+        replicas = Fleet(fleet.addresses, client, models, Metrics(), refresh_s=1, shard_tries=5, backups=False)
         tasks.start_soon(replicas.run)
-        parts = (card, Catalogue(engine), Progress(engine), bucket, queue, replicas)
+        parts = (models, Catalogue(engine), Progress(engine), bucket, queue, replicas)
         yield parts[1], lambda: Studio(*parts), bucket
         tasks.cancel_scope.cancel()
 

@@ -489,7 +489,7 @@ async def test_a_page_of_many_walks_needs_as_many_queries_as_a_page_of_one(setti
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         # The worker sends queries too, but not these.
-        if "replicas_awake), " in statement or " OVER (" in statement or "walks.number DESC" in statement:
+        if "FROM workers" in statement or " OVER (" in statement or "walks.number DESC" in statement:
             queries.append(statement)
 
     async with running(settings, fleet) as client:
@@ -561,11 +561,11 @@ async def test_metrics_count_the_pending_frames(settings, fleet):
 
     async with running(settings, fleet) as client:
         walk = (await client.post("/api/v1/walks", json=REQUEST)).json()
-        assert await value(client, "momalisa_frames_pending") == 9
+        assert await value(client, 'momalisa_frames_pending{model="test-model"}') == 9
         assert await value(client, 'momalisa_walks{state="waiting"}') == 1
-        assert await value(client, "momalisa_replicas_awake") == 0
+        assert await value(client, 'momalisa_replicas_awake{model="test-model"}') == 0
         replica.ready = True
         await ended(client, walk)
-        assert await value(client, "momalisa_frames_pending") == 0
+        assert await value(client, 'momalisa_frames_pending{model="test-model"}') == 0
         assert await value(client, 'momalisa_walks{state="done"}') == 1
         assert await value(client, "momalisa_shard_seconds_count") == 3

@@ -18,12 +18,13 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import claims
-from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.store.workers import FleetStatus, FleetStatuses, WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.work.studio import UPGRADE, Studio
 from momalisa_api.work.worker import MAX_TRIES
@@ -73,10 +74,10 @@ async def test_a_worker_that_reports_again_was_not_lost(known):
     catalogue, registry = known
     await registry.claim("job", spec().id, "silent")
     await registry.claim("job", spec().id, "next")
-    await registry.report("next", FleetStatus(1, None))
+    await registry.report("next", 1, {})
     assert (await catalogue.get(spec().id)).tries == 1
-    await registry.report("silent", FleetStatus(1, None))
-    await registry.report("silent", FleetStatus(1, None))
+    await registry.report("silent", 1, {})
+    await registry.report("silent", 1, {})
     assert (await catalogue.get(spec().id)).tries == 0
 
 
@@ -104,12 +105,13 @@ async def test_a_stored_frame_resets_the_tries_of_a_walk(known, progress):
 async def test_every_process_reads_the_fleet_status_of_the_workers(known):
     """A web process calls no replica, but shows how many are awake."""
     _, registry = known
-    assert await registry.fleet_status() == FleetStatus(0, None)
-    await registry.report("one", FleetStatus(3, 2.0))
-    await registry.report("two", FleetStatus(2, 4.0))
-    assert await registry.fleet_status() == FleetStatus(3, 3.0)
+    assert (await registry.fleet_status()).of("a") == FleetStatus(0, None)
+    await registry.report("one", 4, {"a": FleetStatus(3, 2.0), "b": FleetStatus(2, None)})
+    await registry.report("two", 2, {"a": FleetStatus(2, 4.0)})
+    status = await registry.fleet_status()
+    assert (status.awake, status.of("a"), status.of("b")) == (4, FleetStatus(3, 3.0), FleetStatus(2, None))
     await registry.leave("one")
-    assert await registry.fleet_status() == FleetStatus(2, 4.0)
+    assert await registry.fleet_status() == FleetStatuses(2, {"a": FleetStatus(2, 4.0)})
 
 
 async def test_a_walk_that_kills_one_worker_after_another_fails(settings, fleet):
@@ -254,15 +256,16 @@ async def test_while_the_model_changes_a_walk_waits_for_a_worker_with_its_model(
     card = ModelCard.model_validate(CARD)
     async with opened(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine, httpx.AsyncClient() as client:
         catalogue, progress = Catalogue(engine), Progress(engine)
-        fleet = Fleet("http://nowhere", client, card, Metrics(), refresh_s=1, shard_tries=1, backups=False)
+        models = ModelRegistry(engine, [card.model], card)
+        fleet = Fleet("http://nowhere", client, models, Metrics(), refresh_s=1, shard_tries=1, backups=False)
         async with open_queue(engine, Listener(engine), lease_s=10) as queue:
-            parts = (card, catalogue, progress, FolderBucket(tmp_path / "bucket"), queue, fleet)
+            parts = (models, catalogue, progress, FolderBucket(tmp_path / "bucket"), queue, fleet)
             older = Studio(*parts)
             walk, _ = await catalogue.request(spec(model="next-model"), "somebody")
             newer = Studio(*parts)
             await older.do(Job(Kind.PLAN, walk.id, 0), walk, anyio.lowlevel.checkpoint)
             walk, shard = await catalogue.get(walk.id), Job(Kind.RENDER, walk.id, 1)
-            with pytest.raises(Unavailable, match="renders with test-model, not with next-model"):
+            with pytest.raises(Unavailable, match="has no replica of next-model"):
                 await older.do(shard, walk, anyio.lowlevel.checkpoint)
             with pytest.raises(WalkFailed, match="not served any more"):
                 await newer.do(shard, walk, anyio.lowlevel.checkpoint)

@@ -48,11 +48,10 @@ def test_the_next_name_of_a_setting_counts_if_the_first_is_empty(environment):
 
 def test_up_ignores_empty_variables(environment):
     """It passes its own choices to the services, and an empty variable does not undo them."""
-    for name in ("MOMALISA_MODEL_CARD", "MOMALISA_REPLICAS", "MOMALISA_THREADS"):
+    for name in ("MOMALISA_REPLICAS", "MOMALISA_THREADS"):
         environment.setenv(name, "")
     passed = up._environment([8101, 8102])
     assert passed["MOMALISA_REPLICAS"] == "http://127.0.0.1:8101 http://127.0.0.1:8102"
-    assert passed["MOMALISA_MODEL_CARD"].endswith("card.json")
     assert int(passed["MOMALISA_THREADS"]) >= 1
 
 

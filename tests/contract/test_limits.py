@@ -1,4 +1,7 @@
-"""Every limit that a service enforces stands in its OpenAPI document: what is valid by the document is accepted."""
+"""Every limit that a service enforces stands in its OpenAPI document: what is valid by the document is accepted.
+
+But for those of a model, which its card has: a document has the widest that the contract allows.
+"""
 
 import json
 from collections.abc import Callable
@@ -18,9 +21,12 @@ from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
 from momalisa_model.app import create_app as create_model
 from momalisa_model.settings import Settings as ModelSettings
+from momalisa_model.wire import ModelCard as CardOfReplicas
 from momalisa_model.wire import RenderRequest
 from tests.support.factories import CARD, write_card
 
+# A card with all that the model contract allows.
+WIDEST = {**CARD, "min_size": 8, "max_size": 8192, "size_multiple": 1, "max_steps": 1000}
 generated = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -39,7 +45,8 @@ def cases(document: dict[str, Any], path: str, method: str) -> Any:
 def check_stops(request: WalkQuery | WalkRequest, api: ApiSettings) -> None:
     """Complete a request. JSON Schema cannot say that a walk has a frame for each stop."""
     assume(request.frames >= len(request.named_stops))
-    complete(request, request.named_stops, ModelCard.model_validate(CARD), api)
+    schedulers = [request.scheduler or WIDEST["scheduler"]]
+    complete(request, request.named_stops, ModelCard.model_validate({**WIDEST, "schedulers": schedulers}), api)
 
 
 def accept(sent: dict[str, Any], api: ApiSettings) -> None:
@@ -77,6 +84,17 @@ def test_a_get_that_is_valid_by_the_document_is_accepted(api):
     hold()
 
 
+def test_the_widest_limits_of_a_card_are_those_of_the_document(api):
+    """A walk that a model could render must be valid by the document."""
+    CardOfReplicas.model_validate_json(json.dumps(WIDEST))
+    for field, beyond in (("min_size", 7), ("max_size", 8193), ("max_steps", 1001)):
+        with pytest.raises(ValueError, match=field):
+            CardOfReplicas.model_validate_json(json.dumps({**WIDEST, field: beyond}))
+    fields = create_api(api).openapi()["components"]["schemas"]["WalkRequest"]["properties"]
+    [width, _], [steps, _] = fields["width"]["anyOf"], fields["steps"]["anyOf"]
+    assert (width["minimum"], width["maximum"], steps["maximum"]) == (8, 8192, 1000)
+
+
 def test_a_shard_that_is_valid_by_the_document_is_accepted():
     """Only the limits of the model's card are not in the document: the model may not be loaded yet."""
     document = create_model(ModelSettings(max_fractions=7)).openapi()
@@ -100,13 +118,14 @@ def test_a_shard_that_is_valid_by_the_document_is_accepted():
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("width", [0, 8, 33, 520]),
-        ("steps", [0, 51]),
+        ("width", [0, 7, 8193]),
+        ("steps", [0, 1001]),
+        ("model", ["", "x" * 501]),
         ("frames", [1, 31]),
         ("guidance_scale", [-0.1, 50.1]),
         ("seed", [-1, 2**32, "Auto"]),
         ("frame_ms", [19, 2001]),
-        ("scheduler", ["Euler"]),
+        ("scheduler", ["", "x" * 101]),
         ("start", ["", " \n", "x" * 21, "nul\0"]),
         ("stops", [["a"], ["a"] * 4, ["a", ""]]),
     ],

@@ -45,6 +45,7 @@ OPERATIONS = [
     ("GET", "/metrics"),
     ("GET", "/api/v1/walk"),
     ("GET", "/api/v1/model"),
+    ("GET", "/api/v1/models"),
     ("GET", "/api/v1/walks"),
     ("POST", "/api/v1/walks"),
     ("GET", "/api/v1/walks/{walk_id}"),

@@ -26,6 +26,7 @@ OPERATIONS = {
         "get_probe": "GET /api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
         "get_frames_zip": "GET /api/v1/walks/{walk_id}/frames.zip",
         "get_film_file": "GET /api/v1/walks/{walk_id}/{name}",
+        "list_models": "GET /api/v1/models",
         "get_model": "GET /api/v1/model",
         "get_health": "GET /healthz",
         "get_readiness": "GET /readyz",

@@ -15,10 +15,12 @@ from PIL import Image
 
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
+from momalisa_api.walks.model_card import ModelCard, ModelKey
+from momalisa_api.walks.models import Models, RegisteredModel
 from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.spec import Frame, WalkSpec
 
-CARD = {
+CARD: dict[str, Any] = {
     "model": "test-model",
     "revision": "1",
     "micro_batch": 4,
@@ -36,6 +38,24 @@ CARD = {
     "token_limit": 20,
     "about": {"title": "Test model", "examples": [["a red star", "a blue wave"]]},
 }
+
+
+KEY = ModelKey(CARD["model"], CARD["revision"])
+
+
+class MemoryModels:
+    """A registry of models without a catalogue."""
+
+    def __init__(self, *cards: dict[str, Any]) -> None:
+        self._cards = {card["model"]: ModelCard.model_validate(card) for card in cards or (CARD,)}
+
+    @property
+    def known(self) -> Models:
+        return Models(map(RegisteredModel, self._cards.values()))
+
+    async def register(self, card: ModelCard, instead_of: ModelCard | None = None) -> None:
+        if self._cards.setdefault(card.model, card) == instead_of:
+            self._cards[card.model] = card
 
 
 def painted(recipe: dict[str, Any], fraction: float) -> bytes:
@@ -71,6 +91,8 @@ class FakeReplica:
     """One fake replica. Every attribute can be changed while it runs."""
 
     card: dict[str, Any] = field(default_factory=lambda: dict(CARD))
+    others: tuple[dict[str, Any], ...] = ()
+    of_last_release: bool = False
     fingerprint: str = "0" * 16
     features: tuple[str, ...] = ()
     ready: bool = True
@@ -101,12 +123,16 @@ class FakeReplica:
                 self.readiness_checks += 1
                 return httpx.Response(200 if self.ready else 503, text=self.reason)
             case "/v1/model":
-                features = {"features": self.features} if self.features else {}
-                answer = {"card": self.card, "fingerprint": self.fingerprint, "made_of": {}, **features}
-                return httpx.Response(200, json=answer)
+                return httpx.Response(200, json=self._model(self.card))
+            case "/v1/models" if not self.of_last_release:
+                return httpx.Response(200, json={"models": [self._model(card) for card in (self.card, *self.others)]})
             case "/v1/render":
                 return self._render(json.loads(request.content))
         return httpx.Response(404)
+
+    def _model(self, card: dict[str, Any]) -> dict[str, Any]:
+        features = {"features": self.features} if self.features else {}
+        return {"card": card, "fingerprint": self.fingerprint, "made_of": {}, **features}
 
     def _render(self, body: dict[str, Any]) -> httpx.Response:
         if self.busy_answers:
@@ -114,7 +140,8 @@ class FakeReplica:
             return httpx.Response(503, headers={"Retry-After": "0"}, json={"detail": "the queue is full"})
         recipe = body["recipe"]
         refusal = self.refusal
-        if (recipe["model"], recipe["revision"]) != (self.card["model"], self.card["revision"]):
+        loaded = [(card["model"], card["revision"]) for card in (self.card, *self.others)]
+        if (recipe["model"], recipe["revision"]) not in loaded:
             refusal = 409, f"the loaded model is {self.card['model']}"
         if any(map(self.refuses, body["fractions"])):
             refusal = 422, "the fraction is not accepted"

@@ -23,11 +23,11 @@ WALK = {
     "replicas_awake": 1,
     "seconds_left": None,
 }
-MODEL = {"card": {"model": "test-model", "revision": "1"}, "replicas": {"awake": 1}}
+MODELS = {"models": [{"card": {"model": "test-model", "revision": "1"}, "replicas": {"awake": 1}}]}
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers a request for a walk, for the model, and for a film."""
+    """Answers a request for a walk, for the models, and for a film."""
 
     answer: bytes
     wants_cookie: bool
@@ -42,7 +42,7 @@ class Answers(BaseHTTPRequestHandler):
             self._send(self.answer)
 
     def do_GET(self) -> None:
-        self._send(json.dumps(MODEL).encode() if self.path.endswith("/model") else b"a film")
+        self._send(json.dumps(MODELS).encode() if self.path.endswith("/models") else b"a film")
 
     def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

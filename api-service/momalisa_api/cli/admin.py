@@ -33,7 +33,7 @@ def run_server(role: str | None) -> int:
         with suppress(KeyboardInterrupt):
             server.serve(settings)
 
-    return _exit_code_of(serve)
+    return exit_code_of(serve)
 
 
 def migrate_database() -> int:
@@ -48,7 +48,7 @@ def migrate_database() -> int:
             await engine.dispose()
         print("The database schema is up to date.")
 
-    return _exit_code_of(lambda: asyncio.run(migrate()))
+    return exit_code_of(lambda: asyncio.run(migrate()))
 
 
 def change_keys(action: str, name: str) -> int:
@@ -66,7 +66,7 @@ def change_keys(action: str, name: str) -> int:
             else:
                 raise CommandError(f"There is no key named {name!r}.", 2)
 
-    return _exit_code_of(lambda: asyncio.run(change()))
+    return exit_code_of(lambda: asyncio.run(change()))
 
 
 def hide_walk(walk_id: str) -> int:
@@ -77,7 +77,7 @@ def hide_walk(walk_id: str) -> int:
             await Gallery(engine).hide(walk_id)
         print("The walk is no longer in the gallery. Its URL still works.")
 
-    return _exit_code_of(lambda: asyncio.run(hide()))
+    return exit_code_of(lambda: asyncio.run(hide()))
 
 
 def delete_walk(walk_id: str) -> int:
@@ -89,11 +89,11 @@ def delete_walk(walk_id: str) -> int:
             count = await purge_walk(Catalogue(engine), bucket, walk_id)
         print(f"Walk deleted, with {count} files.")
 
-    return _exit_code_of(lambda: asyncio.run(delete()))
+    return exit_code_of(lambda: asyncio.run(delete()))
 
 
-def _exit_code_of(command: Callable[[], None]) -> int:
-    """Expected errors become sentences on standard error: 1 where a retry may help, 2 for invalid input."""
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Run a command. Expected errors are printed as sentences: 1 where a retry may help, 2 for invalid input."""
     try:
         command()
     except ValidationError as error:

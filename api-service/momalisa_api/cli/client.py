@@ -1,6 +1,7 @@
 """`momalisa walk`: requests a walk from a server, shows its progress, saves the film."""
 
 import math
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -59,16 +60,17 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
 def check_model(url: str, model: str, revision: str) -> None:
     """Raises WalkError if a server renders with other weights than these: their pictures would differ."""
     with _connect(url) as client:
-        answer = _call(client, "GET", "/api/v1/model")
+        answer = _call(client, "GET", "/api/v1/models")
     try:
-        card = answer.json()["card"]
-        loaded = (card["model"], card["revision"])
+        cards = [offered["card"] for offered in answer.json()["models"]]
+        loaded = [(card["model"], card["revision"]) for card in cards]
     except (ValueError, KeyError, TypeError) as error:
         raise WalkError(f"The server at {url} is not a MoMALisa server, or one of another version.", 3) from error
-    if loaded != (model, revision):
+    if (model, revision) not in loaded:
+        renders = ", or ".join(f"{name} at revision {one}" for name, one in loaded) or "no model yet"
         raise WalkError(
-            f"The film was made with {model} at revision {revision}, but the server at {url} renders with {loaded[0]} "
-            f"at revision {loaded[1]}. Use a server with the film's model, or begin a new walk from its --show.",
+            f"The film was made with {model} at revision {revision}, but the server at {url} renders with {renders}. "
+            "Use a server with the film's model, or begin a new walk from its --show.",
             2,
         )
 
@@ -106,7 +108,7 @@ def _smoothness(smoothness: dict[str, Any] | None) -> str:
 def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
     """Show the progress of a walk until it is done. Raises WalkError if it failed or was cancelled."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=_console()) as bar:
         task = bar.add_task("", total=walk["spec"]["frames"], left="")
         while True:
             bar.update(task, completed=_completed(walk), description=_state(walk), left=_time_left(walk))
@@ -119,6 +121,14 @@ def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
     if walk["state"] != "done":
         raise WalkError(walk["error"] or "The walk was cancelled.", 1)
     return walk
+
+
+def _console() -> Console:
+    """Standard error. rich would fail at a width or height that consists of other digits than 0 to 9."""
+    for name in ("COLUMNS", "LINES"):
+        if not os.environ.get(name, "").isascii():
+            del os.environ[name]
+    return Console(stderr=True)
 
 
 def _state(walk: WalkJson) -> str:

@@ -111,6 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("action", choices=["add", "remove"])
     keys.add_argument("name", type=argument_types.text, help="name of the key's owner")
     keys.set_defaults(run=_keys)
+    models = commands.add_parser("models", help="list the models, choose the default, retire a model")
+    actions = models.add_subparsers(required=True, metavar="ACTION", dest="action")
+    actions.add_parser("list", help="print the registered models, the default first")
+    default = actions.add_parser("default", help="make a model the default of requests that name none")
+    retire = actions.add_parser("retire", help="have no new walks use a model; existing walks stay")
+    retire.add_argument("--undo", action="store_true", help="let new walks use the model again")
+    for action in (default, retire):
+        action.add_argument("name", type=argument_types.text, help="the model's name")
+    models.set_defaults(run=_models)
     hide = commands.add_parser("hide", help="remove a walk from the public gallery; its URL still works")
     hide.add_argument("walk", type=argument_types.text, help="the walk's id")
     hide.set_defaults(run=_hide)
@@ -143,6 +152,7 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         metavar="PROMPT",
         help="two or more prompts, in the order of the walk",
     )
+    walk.add_argument("--model", type=argument_types.text, help="name of the model (default: the server's default)")
     walk.add_argument(
         "--frames",
         type=argument_types.whole_number,
@@ -230,6 +240,18 @@ def _keys(options: argparse.Namespace) -> int:
     from momalisa_api.cli import admin
 
     return admin.change_keys(options.action, options.name)
+
+
+def _models(options: argparse.Namespace) -> int:
+    from momalisa_api.cli import models
+
+    match options.action:
+        case "list":
+            return models.print_models()
+        case "default":
+            return models.choose_default(options.name)
+        case _:
+            return models.retire_model(options.name, undo=options.undo)
 
 
 def _hide(options: argparse.Namespace) -> int:

@@ -26,7 +26,6 @@ from momalisa_api.cli.errors import CommandError
 from momalisa_api.cli.gpus import usable_gpus
 from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 
-MODEL_CARD = Path(__file__).parents[3] / "model-service" / "atelier" / "weights" / "card.json"
 GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
 REPLICAS_WITHOUT_GPU = 2
 READY_S = 300
@@ -128,7 +127,7 @@ def _devices() -> list[dict[str, str]]:
 
 
 def _environment(ports: list[int]) -> dict[str, str]:
-    """Variables of all processes: this environment, the model card, an equal share of the cores for each replica."""
+    """Variables of all processes: this environment, the addresses, an equal share of the cores for each replica."""
     scripts = str(Path(sys.executable).parent)
     share = max(1, (os.cpu_count() or 1) // len(ports))
     # A power of two: with other counts, a frame's last bits depend on its position in the batch.
@@ -137,7 +136,6 @@ def _environment(ports: list[int]) -> dict[str, str]:
     built = {"MOMALISA_GALLERY": str(GALLERY)} if (GALLERY / "index.html").is_file() else {}
     return {
         **built,
-        "MOMALISA_MODEL_CARD": str(MODEL_CARD),
         "MOMALISA_REPLICAS": " ".join(f"http://{LOOPBACK}:{port}" for port in ports),
         "MOMALISA_THREADS": str(threads),
         "MOMALISA_LOG_FORMAT": "console",

@@ -4,6 +4,7 @@ from typing import Final
 
 OF_COMMAND: Final = (
     "stops",
+    "model",
     "frames",
     "seed",
     "spacing",

@@ -6,7 +6,7 @@ either copy is correct.
 """
 
 import socket
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,7 +17,9 @@ import structlog
 
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet import vertex
-from momalisa_api.fleet.dispatch import MAX_BLAMED, RenderEvent, ReplicaSlot, ShardQueue, ShardTask
+from momalisa_api.fleet.admission import Admission, Registry
+from momalisa_api.fleet.dispatch import RenderEvent, ReplicaSlot, ShardQueue, ShardTask
+from momalisa_api.fleet.holders import FIRST_GUESS_S, Holders
 from momalisa_api.fleet.replica import (
     READERS,
     Replica,
@@ -25,17 +27,17 @@ from momalisa_api.fleet.replica import (
     ReplicaLost,
     ReplicaOutOfMemory,
     ReplicaUnavailable,
+    ReplicaUnfit,
 )
 from momalisa_api.fleet.wire import Head
 from momalisa_api.metrics import Metrics
-from momalisa_api.problems import Problem, WalkFailed
-from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.problems import Problem, Unavailable, WalkFailed
+from momalisa_api.walks.model_card import ModelCard, ModelKey
 from momalisa_api.walks.spec import Shard
 
 log = structlog.get_logger()
 
 DNS_PREFIX: Final = "dns+"
-FIRST_GUESS_S: Final = 10.0
 # Idle replicas that are fit are checked at most once in this time, all together: the checks of a thousand would take
 # more than a core. One that is gone is noticed when it gets a shard, too.
 CHECK_OF_ONE_S: Final = 0.02
@@ -43,7 +45,8 @@ FIRST_LOSS_PAUSE_S: Final = 0.25
 LONGEST_LOSS_PAUSE_S: Final = 30.0
 # A broken replica gets another shard after this pause, which doubles with each shard that it loses.
 FIRST_LEFT_OUT_S: Final = 10.0
-LONGEST_LEFT_OUT_S: Final = 300.0
+# A model keeps its card for so many intervals of checks while its replicas do not answer.
+HOLD_CHECKS: Final = 3
 # A shard that two replicas have no memory for fits on no other: they are alike.
 MAX_OUT_OF_MEMORY: Final = 2
 
@@ -55,7 +58,7 @@ class Fleet:
         self,
         addresses: str,
         client: httpx.AsyncClient,
-        card: ModelCard,
+        registry: Registry,
         metrics: Metrics,
         *,
         refresh_s: float,
@@ -64,71 +67,60 @@ class Fleet:
         first_guess_s: float = FIRST_GUESS_S,
         first_left_out_s: float = FIRST_LEFT_OUT_S,
         token: vertex.Token | None = None,
+        endpoint_card: ModelCard | None = None,
     ) -> None:
         """addresses: URLs separated by spaces; dns+http://NAME:PORT stands for all addresses of a name,
         vertex+https://… for an endpoint of Vertex AI. refresh_s: seconds between two checks of addresses and replicas.
         shard_tries: failed attempts at a shard before it fails. backups: whether late shards are rendered twice.
         first_guess_s: expected seconds per shard before any was measured. first_left_out_s: how long a broken replica
         gets no shards at first. token: returns access tokens for Vertex AI;
-        by default those of this process's own Google account.
+        by default those of this process's own Google account. endpoint_card: of the model behind endpoints.
         """
         self._addresses = addresses.split()
         self._client = client
-        self._card = card
+        self._registry = registry
+        self._endpoint_card = endpoint_card
         self._metrics = metrics
         self._refresh_s = refresh_s
         self._shard_tries = shard_tries
-        self._first_left_out_s = first_left_out_s
         self._readers = anyio.CapacityLimiter(READERS)
         self._token = token or vertex.GoogleToken()
         self._slots: dict[str, ReplicaSlot] = {}
-        self._queue = ShardQueue(self._fit, metrics, backups=backups, first_guess_s=first_guess_s)
+        self._logged: dict[str, str] = {}
+        self._admission = Admission(registry, self._slots.values, HOLD_CHECKS * refresh_s)
+        self._queue = ShardQueue(
+            self._fit, metrics, backups=backups, first_guess_s=first_guess_s, first_left_out_s=first_left_out_s
+        )
 
     @property
     def awake(self) -> int:
         """How many replicas can take work."""
         return len(self._fit())
 
-    @property
-    def size(self) -> int:
-        """How many replicas there are, with those that start or restart, and are awake in a moment."""
-        return len(self._slots)
+    def holders(self, key: ModelKey) -> Holders:
+        """The replicas of a model, with those that have not told yet what they hold."""
+        return Holders(key, [slot for slot in self._slots.values() if key in slot.models or not slot.models])
 
-    @property
-    def features(self) -> frozenset[str]:
-        """What all replicas that can take work can render beyond the first release of the contract."""
-        offered = [frozenset(slot.replica.features) for slot in self._fit()]
-        return frozenset.intersection(*offered) if offered else frozenset()
+    def by_name(self) -> Mapping[str, Holders]:
+        """The replicas of each model that replicas hold, by its name."""
+        found = [self.holders(key) for key in {key for slot in self._slots.values() for key in slot.models}]
+        # While its revision changes, a model has two: that which is awake counts.
+        return {one.key.model: one for one in sorted(found, key=lambda one: one.awake)}
 
-    @property
-    def shard_s(self) -> float | None:
-        """Seconds that a shard takes at present, averaged over the fleet; None before the first."""
-        measured = [slot.shard_s for slot in self._slots.values() if slot.shard_s is not None]
-        return sum(measured) / len(measured) if measured else None
+    def serves(self, key: ModelKey) -> bool:
+        """Whether walks of a model are rendered here: now, or when a replica of it is awake."""
+        return self._registry.known.awaits(key) or any(slot.offers(key) for slot in self._slots.values())
 
-    @property
-    def fingerprints(self) -> frozenset[str]:
-        """The fingerprints of the replicas that can take work."""
-        return frozenset(slot.replica.fingerprint for slot in self._fit())
-
-    async def wait_awake(self) -> None:
-        """Wait until a replica can take work."""
-        await self._queue.wait_for_fit()
-
-    def fingerprint_for(self, frames: int, load: Mapping[str, int], among: Collection[str] = ()) -> str | None:
-        """The fingerprint whose replicas will finish a new walk first, or None while no replica is awake.
-
-        frames: of the walk; load: frames of other unfinished walks by fingerprint; among: fingerprints to prefer.
-        """
-        guess_s, speeds = self.shard_s or FIRST_GUESS_S, dict[str, float]()
-        for slot in self._fit():
-            fingerprint = slot.replica.fingerprint
-            speeds[fingerprint] = speeds.get(fingerprint, 0.0) + 1 / (slot.shard_s or guess_s)
-        awake = speeds.keys() & {*among} or speeds.keys()
-        return min(awake, key=lambda kind: ((load.get(kind, 0) + frames) / speeds[kind], kind), default=None)
+    async def wait_awake(self, key: ModelKey) -> None:
+        """Wait until a replica of a model can take work. Raises Unavailable if the model is not served any more."""
+        while not any(slot.offers(key) for slot in self._slots.values()):
+            if not self.serves(key):
+                raise _not_served(key)
+            with anyio.move_on_after(self._refresh_s):
+                await self._queue.wait_for_change()
 
     def _fit(self) -> list[ReplicaSlot]:
-        return [slot for slot in self._slots.values() if slot.fit]
+        return [slot for slot in self._slots.values() if slot.awake]
 
     async def run(self) -> None:
         """Serve one slot per replica until cancelled. Addresses are resolved again every `refresh_s`."""
@@ -140,14 +132,17 @@ class Fleet:
                     tasks.start_soon(self._serve, slot)
                 for url in self._slots.keys() - urls:
                     self._slots.pop(url).scope.cancel()
+                    self._logged.pop(url, None)
                     self._queue.fit_changed()
+                self._queue.end_waiting(lambda key: not self.serves(key), _not_served)
                 await anyio.sleep(self._refresh_s)
 
     async def render(self, shard: Shard, tag: int = 0, fingerprint: str | None = None) -> AsyncGenerator[RenderEvent]:
         """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
         fingerprint: only replicas that have it render the shard while one of them is awake; None: all do.
-        Waits while no replica is awake. Raises WalkFailed if no replica can render the shard.
+        Waits while no replica of its model is awake. Raises WalkFailed if no replica can render the shard, and
+        Unavailable if its model is not served any more.
         Closing the iterator cancels the shard.
         """
         send, receive = anyio.create_memory_object_stream[RenderEvent](0)
@@ -164,8 +159,8 @@ class Fleet:
 
     def _replica_at(self, url: str) -> Replica:
         if url.startswith(vertex.PREFIX):
-            return vertex.VertexReplica(url, self._client, self._card, self._token, readers=self._readers)
-        return Replica(url, self._client, self._card, self._readers)
+            return vertex.VertexReplica(url, self._client, self._endpoint_card, self._token, readers=self._readers)
+        return Replica(url, self._client, self._readers)
 
     async def _resolve(self) -> set[str]:
         """The URLs of all replicas. While a name cannot be resolved, its last addresses stay."""
@@ -190,38 +185,48 @@ class Fleet:
         """Check whether a replica is fit, give it a task, repeat."""
         with slot.scope:
             while True:
-                if slot.left_out:
-                    await self._leave_out(slot)
-                if anyio.current_time() - slot.checked_at > max(self._refresh_s, slot.fit * CHECK_OF_ONE_S * self.size):
-                    fit = await self._check(slot)
-                    # Another replica may have rendered what this one lost meanwhile.
-                    self._set_fit(slot, fit and not slot.left_out)
+                often_s = slot.fit * CHECK_OF_ONE_S * len(self._slots)
+                if anyio.current_time() - slot.checked_at > max(self._refresh_s, often_s):
+                    self._set_fit(slot, await self._check(slot))
                 if not slot.fit:
                     await anyio.sleep(self._refresh_s)
                 elif task := await self._queue.next_for(slot, self._refresh_s):
                     await self._work(slot, task)
 
     def _set_fit(self, slot: ReplicaSlot, fit: bool) -> None:
-        changed = slot.fit is not fit
-        slot.fit, slot.checked_at = fit, anyio.current_time()
+        changed, now = slot.fit is not fit, anyio.current_time()
+        if slot.fit or fit:
+            slot.fit_at = now
+        slot.fit, slot.checked_at = fit, now
         if changed:
             # Others may take tasks that were this one's, or wait for it.
             self._queue.fit_changed()
 
-    async def _leave_out(self, slot: ReplicaSlot) -> None:
-        """Give a replica that loses every shard nothing for a while, longer each time until it renders one."""
-        pause_s = delay_s(slot.blamed - MAX_BLAMED + 1, self._first_left_out_s, LONGEST_LEFT_OUT_S)
-        log.warning("replica left out: others render the shards that it loses", url=slot.replica.url, pause_s=pause_s)
-        await anyio.sleep(pause_s)
-        slot.left_out, slot.checked_at = False, float("-inf")
-
     async def _check(self, slot: ReplicaSlot) -> bool:
+        """Find out whether a replica is fit, and which models it may render."""
         try:
-            return await slot.replica.is_fit()
+            models, reasons = await self._admission.admit(slot, await slot.replica.models())
+            if models != slot.models:
+                slot.hold(models)
+                self._queue.fit_changed()
+        except ReplicaUnfit as unfit:
+            # What it held counts until it answers again.
+            models, reasons = {}, [str(unfit)]
+        except Unavailable as unavailable:
+            models, reasons = {}, [f"its model cannot be registered: {unavailable}"]
         except Exception:
             # One unreadable answer must not end the fleet.
             log.exception("check of a replica failed", url=slot.replica.url)
-            return False
+            models, reasons = {}, ["its check failed"]
+        slot.told = True
+        self._log_fitness(slot.replica.url, fit=bool(models), reason="; ".join(reasons))
+        return bool(models)
+
+    def _log_fitness(self, url: str, *, fit: bool, reason: str) -> None:
+        """Log every change."""
+        if reason != self._logged.get(url):
+            self._logged[url] = reason
+            log.info("replica is fit" if fit else "replica is unfit", url=url, reason=reason)
 
     async def _work(self, slot: ReplicaSlot, task: ShardTask) -> None:
         """Have one replica render what a task lacks. Whatever the outcome, the task is settled."""
@@ -232,7 +237,7 @@ class Fleet:
                 await self._pass_on(slot, task)
                 slot.checked_at = anyio.current_time()
                 if not task.over:
-                    slot.finished(slot.checked_at - run.started)
+                    slot.finished(task.key, slot.checked_at - run.started)
                     self._metrics.shard_seconds.observe(slot.checked_at - run.started)
         except ReplicaBusy as busy:
             pause_s = busy.pause_s
@@ -254,12 +259,11 @@ class Fleet:
         Raises what Replica.render raises, ReplicaLost for an answer that lacks frames, and ReplicaBusy if another
         replica should render the task because this one was started again with another fingerprint.
         """
-        before = slot.replica.fingerprint
         try:
             async with aclosing(slot.replica.render(task.recipe, tuple(sorted(task.lacking)))) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
-                        if line.fingerprint != before and not self._queue.suits(task, slot):
+                        if self._renew(slot, task.key, line.fingerprint) and not self._queue.suits(task, slot):
                             raise ReplicaBusy(0)
                         await task.events.send(line)
                     elif line.fraction in task.lacking:
@@ -270,6 +274,13 @@ class Fleet:
             return
         if task.lacking and len(task.runs) == 1:
             raise ReplicaLost("the answer ended before its last frame")
+
+    def _renew(self, slot: ReplicaSlot, key: ModelKey, fingerprint: str) -> bool:
+        """Record the fingerprint in an answer. Returns whether it is another one than the replica told before."""
+        if key not in slot.models or slot.fingerprint(key) == fingerprint:
+            return False
+        slot.hold({**slot.models, key: slot.models[key].model_copy(update={"fingerprint": fingerprint})})
+        return True
 
     def _lose(self, slot: ReplicaSlot, task: ShardTask, loss: Exception) -> float:
         """Record that a replica failed a task; after `shard_tries` failures, or one that is final, the task fails.
@@ -293,6 +304,10 @@ class Fleet:
         elif len(task.losses) >= self._shard_tries:
             task.end(WalkFailed(f"{len(task.losses)} tries at these frames failed, the last of them with: {loss}"))
         return delay_s(slot.losses_in_a_row, FIRST_LOSS_PAUSE_S, LONGEST_LOSS_PAUSE_S)
+
+
+def _not_served(key: ModelKey) -> Unavailable:
+    return Unavailable(f"no replica has the model {key.model} ({key.revision[:12]}), and none is expected")
 
 
 def _host(address: str) -> str:

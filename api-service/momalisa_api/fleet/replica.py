@@ -8,28 +8,24 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 import httpx
-import structlog
 from PIL import Image
 from pydantic import ValidationError
 
 from momalisa_api.fleet.wire import (
-    EARLY_BLEND,
     MODEL_PATH,
+    MODELS_PATH,
     READY_PATH,
     RENDER_PATH,
     Head,
     ModelAnswer,
+    ModelsAnswer,
     RenderedFrame,
     RenderProblem,
     read_line,
     render_request,
 )
 from momalisa_api.problems import WalkFailed
-from momalisa_api.walks.fingerprints import UNKNOWN
-from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
-
-log = structlog.get_logger()
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -41,6 +37,10 @@ LONGEST_BUSY_PAUSE_S: Final = 30.0
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 # Threads that read frames, for all replicas: each competes with the event loop for Python's lock.
 READERS: Final = 2
+
+
+class ReplicaUnfit(Exception):
+    """The replica can take no work at present. str(unfit) says why."""
 
 
 class ReplicaBusy(Exception):
@@ -64,48 +64,29 @@ class ReplicaOutOfMemory(ReplicaLost):
 
 
 class Replica:
-    """One model-service at one address."""
+    """One model-service at one address. It may hold several models, and renders one shard at a time."""
 
-    def __init__(
-        self, url: str, client: httpx.AsyncClient, card: ModelCard, readers: anyio.CapacityLimiter | None = None
-    ) -> None:
+    def __init__(self, url: str, client: httpx.AsyncClient, readers: anyio.CapacityLimiter | None = None) -> None:
         """readers: limits the threads that read frames, together with other replicas."""
         self.url = url
         self._client = client
-        self._card = card
         self._readers = readers or anyio.CapacityLimiter(READERS)
-        self._logged: str | None = None
-        # As the replica told them last. features: what it renders beyond the first release of the contract.
-        self.fingerprint = UNKNOWN
-        self.features: tuple[str, ...] = ()
 
-    async def is_fit(self) -> bool:
-        """Whether the replica is ready and has the model card that this API has. Logs every change."""
-        return self._log_fitness(await self._reason_unfit())
-
-    def _log_fitness(self, reason: str) -> bool:
-        if reason != self._logged:
-            self._logged = reason
-            log.info("replica is unfit" if reason else "replica is fit", url=self.url, reason=reason)
-        return not reason
-
-    async def _reason_unfit(self) -> str:
+    async def models(self) -> tuple[ModelAnswer, ...]:
+        """The models that the replica has loaded and is ready to render with. Raises ReplicaUnfit."""
         try:
             ready = await self._client.get(self.url + READY_PATH, timeout=PROBE_TIMEOUT_S)
             if ready.status_code != 200:
-                return f"not ready: {_detail(ready)}"
+                raise ReplicaUnfit(f"not ready: {_detail(ready)}")
+            answer = await self._client.get(self.url + MODELS_PATH, timeout=PROBE_TIMEOUT_S)
+            if answer.status_code != 404:
+                return ModelsAnswer.model_validate_json(answer.raise_for_status().content).models
             answer = await self._client.get(self.url + MODEL_PATH, timeout=PROBE_TIMEOUT_S)
-            model = ModelAnswer.model_validate_json(answer.raise_for_status().content)
-        except httpx.TransportError:
-            return "unreachable"
-        except (httpx.HTTPError, ValidationError):
-            return "its answer does not follow the model contract"
-        self.fingerprint, self.features, card = model.fingerprint, model.features, model.card
-        return "" if card.agrees_with(self._card) else f"has another model card: {card.model} at {card.revision}"
-
-    def can_render(self, recipe: Recipe) -> bool:
-        """Whether the replica understands the recipe. Older replicas, and endpoints, have no features."""
-        return recipe.blend == "embeddings" or EARLY_BLEND in self.features
+            return (ModelAnswer.model_validate_json(answer.raise_for_status().content),)
+        except httpx.TransportError as error:
+            raise ReplicaUnfit("unreachable") from error
+        except (httpx.HTTPError, ValidationError) as error:
+            raise ReplicaUnfit("its answer does not follow the model contract") from error
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         """The head of the answer, then each frame when it is ready. Closing the iterator cancels the rendering.
@@ -141,8 +122,7 @@ class Replica:
             if isinstance(line, RenderProblem):
                 problem = line.problem
                 raise _problem(_status_of(problem), str(problem.get("detail", problem)))
-            if isinstance(line, Head):
-                head, self.fingerprint = True, line.fingerprint
+            head = head or isinstance(line, Head)
             yield line
 
     async def in_thread(self, read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:

@@ -16,10 +16,12 @@ from momalisa_api.fleet.replica import (
     Replica,
     ReplicaLost,
     ReplicaUnavailable,
+    ReplicaUnfit,
     check_picture,
     refusal,
 )
-from momalisa_api.fleet.wire import Head, RenderedFrame, RenderProblem, read_line, render_request
+from momalisa_api.fleet.wire import Head, ModelAnswer, RenderedFrame, RenderProblem, read_line, render_request
+from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
@@ -72,14 +74,14 @@ class VertexReplica(Replica):
     """One call at a time to an endpoint, which distributes calls to its own replicas.
 
     An endpoint returns neither its model card, its fingerprint nor warnings about truncated prompts, and refuses
-    recipes of other weights.
+    recipes of other weights. So it needs the card of a file.
     """
 
     def __init__(
         self,
         address: str,
         client: httpx.AsyncClient,
-        card: ModelCard,
+        card: ModelCard | None,
         token: Token,
         *,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
@@ -87,20 +89,24 @@ class VertexReplica(Replica):
     ) -> None:
         """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored.
 
+        card: of the model behind the endpoint.
         max_answer_bytes: the size of an answer that the endpoint can send.
         """
-        super().__init__(address, client, card, readers)
+        super().__init__(address, client, readers)
+        self._card = card
         self._predict_url = urldefrag(address.removeprefix(PREFIX)).url + ":predict"
         self._token = token
         self._max_answer_bytes = max_answer_bytes
 
-    async def is_fit(self) -> bool:
-        """Whether there is a token for calls. Logs every change."""
+    async def models(self) -> tuple[ModelAnswer, ...]:
+        """The model of the card, if there is a token for calls. Raises ReplicaUnfit."""
+        if self._card is None:
+            raise ReplicaUnfit("an endpoint of Vertex AI does not tell its model card: set MOMALISA_MODEL_CARD")
         try:
             await self._token()
         except ReplicaUnavailable as unavailable:
-            return self._log_fitness(str(unavailable))
-        return self._log_fitness("")
+            raise ReplicaUnfit(str(unavailable)) from unavailable
+        return (ModelAnswer(card=self._card, fingerprint=UNKNOWN),)
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         """A head, then the frames, as many per call as fit into an answer.
@@ -111,7 +117,7 @@ class VertexReplica(Replica):
         for first in range(0, len(fractions), size):
             frames = await self._predict(recipe, fractions[first : first + size])
             if not first:
-                yield Head(model=recipe.model, revision=recipe.revision, fingerprint=self.fingerprint)
+                yield Head(model=recipe.model, revision=recipe.revision, fingerprint=UNKNOWN)
             for frame in frames:
                 yield frame
 

@@ -3,12 +3,14 @@
 import base64
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 
 RENDER_PATH = "/v1/render"
+MODELS_PATH = "/v1/models"
+# For replicas of the last release, which hold one model.
 MODEL_PATH = "/v1/model"
 READY_PATH = "/readyz"
 # It becomes a part of a key in the bucket. An endpoint of Vertex AI tells none.
@@ -18,11 +20,23 @@ EARLY_BLEND = "early_blend"
 
 
 class ModelAnswer(BaseModel):
-    """GET /v1/model: the model that a replica has loaded."""
+    """GET /v1/model: a model that a replica has loaded. features: beyond the first release of the contract."""
+
+    model_config = ConfigDict(frozen=True)
 
     card: ModelCard
     fingerprint: Fingerprint
     features: tuple[str, ...] = ()
+
+    def can_render(self, recipe: Recipe) -> bool:
+        """Whether the replica understands a recipe of this model. Older replicas, and endpoints, have no features."""
+        return recipe.blend == "embeddings" or EARLY_BLEND in self.features
+
+
+class ModelsAnswer(BaseModel):
+    """GET /v1/models: all models that a replica has loaded."""
+
+    models: tuple[ModelAnswer, ...]
 
 
 class Truncated(BaseModel):

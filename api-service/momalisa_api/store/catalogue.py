@@ -82,7 +82,7 @@ class Catalogue:
             if not known:
                 if admission:
                     await admission(connection, owner, pictures)
-                tag = await next_tag(connection, owner)
+                tag = await next_tag(connection, owner, spec.model)
                 await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
             await connection.execute(again)
@@ -142,9 +142,9 @@ class Catalogue:
                 if walk_id in found:
                     yield found[walk_id]
 
-    async def count_open(self) -> int:
-        """The number of unfinished walks."""
-        query = select(func.count()).where(walks.c.state.in_(OPEN))
+    async def count_open(self, model: str) -> int:
+        """The number of unfinished walks of a model."""
+        query = select(func.count()).where(walks.c.state.in_(OPEN), walks.c.model == model)
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
@@ -177,7 +177,7 @@ class Catalogue:
             await one_at_a_time(connection)
             if admission:
                 await admission(connection, owner, most_pictures(walk.spec))
-            tag = await next_tag(connection, owner)
+            tag = await next_tag(connection, owner, walk.spec.model)
             started = await connection.execute(
                 same.values(**restarted, tag=tag, revision=walks.c.revision + 1, **changes)
             )

@@ -56,26 +56,28 @@ class FairQueue:
             found = {State(state): count for state, count in await connection.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
-    async def frames_pending(self) -> int:
-        """The number of frames that unfinished walks still need.
+    async def frames_pending(self) -> dict[str, int]:
+        """The number of frames that unfinished walks still need, by model: of models that have such walks.
 
         Without walks of newer releases, and others that this process could not read: nothing renders them, and the
         autoscaler would keep replicas for ever.
         """
         readable = (walks.c.spec_version <= SPEC_VERSION) & walks.c.id.not_in(list(unreadable_of(self._engine)))
-        query = select(func.coalesce(func.sum(MISSING), 0)).where(walks.c.state.in_(OPEN), readable)
+        open_walks = walks.c.state.in_(OPEN) & walks.c.model.is_not(None)
+        query = select(walks.c.model, func.sum(MISSING)).where(open_walks, readable)
         async with transaction(self._engine) as connection:
-            return int(await connection.scalar(query) or 0)
+            return {name: int(frames) for name, frames in await connection.execute(query.group_by(walks.c.model))}
 
     async def positions(self, walk_ids: Sequence[str]) -> dict[str, AheadInQueue]:
-        """What is before each of these walks, for the unfinished ones. One query, however many they are."""
+        """What of the same model is before each of these walks, for the unfinished ones. One query for all."""
         if not walk_ids:
             return {}
         waits = case((walks.c.state == State.WAITING, 1), else_=0)
 
         def over(value: ColumnElement[int], first: int | None, last: int | None) -> ColumnElement[int]:
-            """A sum over neighbours in the order of the queue, in which replicas take shards."""
-            total = func.sum(value).over(order_by=(walks.c.tag, walks.c.number), rows=(first, last))
+            """A sum over neighbours in the order of the queue, in which replicas of a model take shards."""
+            order = (walks.c.tag, walks.c.number)
+            total = func.sum(value).over(partition_by=walks.c.model, order_by=order, rows=(first, last))
             return func.coalesce(total, 0)
 
         before, after = (None, -1), (1, None)
@@ -90,19 +92,22 @@ class FairQueue:
             return {walk_id: AheadInQueue(*map(int, counts)) for walk_id, *counts in found}
 
 
-async def next_tag(connection: AsyncConnection, owner: str) -> int:
+async def next_tag(connection: AsyncConnection, owner: str, model: str) -> int:
     """The tag of an owner's next walk, in frames: the current time, or after all of the owner's queued walks.
 
     Start-time fair queueing (Goyal, Vin and Cheng, 1996): the current time is the latest tag that has started, so that
-    a new owner comes before the second walk of an owner who requested twenty.
+    a new owner comes before the second walk of an owner who requested twenty. Each model has its own time and its own
+    queue. A model without unfinished walks begins at the time of the others: replicas that hold two models take the
+    lowest tag of both.
     """
     begun = select(func.max(walks.c.tag)).where(walks.c.state.in_([State.RENDERING, State.FILMING]))
     first = select(func.min(walks.c.tag)).where(walks.c.state == State.WAITING)
+    same = walks.c.model == model
     theirs = select(func.max(walks.c.tag + walks.c.frames)).select_from(asks.join(walks, asks.c.walk_id == walks.c.id))
-    now = await connection.scalar(begun)
-    if now is None:
-        now = await connection.scalar(first)
-    after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN)))
+    now: int | None = None
+    for clock in (begun.where(same), first.where(same), begun, first):
+        now = await connection.scalar(clock) if now is None else now
+    after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN), same))
     return max(int(now or 0), int(after or 0))
 
 

@@ -35,12 +35,14 @@ class Gallery:
         limit: int = 24,
         owner: str | None = None,
         *,
+        model: str | None = None,
         hidden: bool = False,
     ) -> Page:
         """Listed walks whose stops contain the words of `q`, newest first, starting below the cursor `before`.
 
         The public list has no failed and no cancelled walks.
-        owner: all walks that this owner requested instead, listed or not; hidden: include hidden walks.
+        owner: all walks that this owner requested instead, listed or not; model: only walks of this model; hidden:
+        include hidden walks.
         """
         query = select(walks)
         if owner and await self._has_few(owner):
@@ -52,6 +54,8 @@ class Gallery:
             query = query.where(walks.c.state.not_in([State.FAILED, State.CANCELLED]))
         if not hidden:
             query = query.where(walks.c.hidden.is_(False))
+        if model is not None:
+            query = query.where(walks.c.model == model)
         for word in searchable(q).split():
             query = query.where(walks.c.stops.contains(word, autoescape=True))
         async with transaction(self._engine) as connection:

@@ -137,10 +137,10 @@ class Progress:
             }
             await connection.execute(update(walks).where(same).values(**changes, revision=walks.c.revision + 1))
 
-    async def frames_by_fingerprint(self) -> dict[str, int]:
-        """The number of frames of all unfinished walks that keep to each fingerprint."""
+    async def frames_by_fingerprint(self, model: str) -> dict[str, int]:
+        """The number of frames of all unfinished walks of a model that keep to each fingerprint."""
         query = select(walks.c.fingerprint, func.sum(walks.c.frames)).group_by(walks.c.fingerprint)
-        kept = walks.c.state.in_(OPEN) & walks.c.fingerprint.is_not(None)
+        kept = walks.c.state.in_(OPEN) & walks.c.fingerprint.is_not(None) & (walks.c.model == model)
         async with transaction(self._engine) as connection:
             return {row[0]: int(row[1]) for row in await connection.execute(query.where(kept))}
 

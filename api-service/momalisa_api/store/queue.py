@@ -49,17 +49,26 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One step of a walk. plan: the number of the walk's plan; shard: the number of the shard in that plan."""
+    """One step of a walk.
+
+    plan: the number of the walk's plan; shard: the number of the shard in that plan; model: of a shard, else empty.
+    """
 
     kind: Kind
     walk_id: str
     plan: int
     shard: int = 0
+    model: str = ""
 
     @property
     def key(self) -> str:
         """The queue never holds two jobs with the same key."""
         return f"{self.kind}/{self.walk_id}/{self.plan}/{self.shard}"
+
+    @property
+    def entrypoint(self) -> str:
+        """The queue that the job is in. Each model has one for its shards."""
+        return entrypoint_of(self.kind, self.model)
 
     def to_bytes(self) -> bytes:
         """The job as the queue stores it."""
@@ -69,7 +78,14 @@ class Job:
     def from_bytes(cls, payload: bytes) -> Self:
         """The inverse of to_bytes."""
         content = loads(payload)
-        return cls(Kind(content["kind"]), content["walk_id"], content["plan"], content["shard"])
+        # Jobs of the last release have no model.
+        model = content.get("model", "")
+        return cls(Kind(content["kind"]), content["walk_id"], content["plan"], content["shard"], model)
+
+
+def entrypoint_of(kind: Kind, model: str = "") -> str:
+    """pgqueuer's name of the queue for jobs of a kind: shards of each model, so that none waits for another model."""
+    return f"{kind} {model}" if model else str(kind)
 
 
 class RetryLater(RetryRequested):
@@ -98,6 +114,7 @@ class Queue:
         self._lease = timedelta(seconds=lease_s)
         self._poll = timedelta(seconds=poll_s)
         self._ending = asyncio.Event()
+        self._entrypoints = set(map(str, Kind))
 
     async def put(self, jobs: Iterable[Job], tag: int) -> None:
         """Queue jobs, except those that are in the queue or in progress. tag: position in the queue, the lowest first.
@@ -108,23 +125,26 @@ class Queue:
         if not new:
             return
         await self._enqueuer.enqueue(
-            [str(job.kind) for job in new],
+            [job.entrypoint for job in new],
             [job.to_bytes() for job in new],
             [max(LOWEST_PRIORITY, -tag)] * len(new),
             dedupe_key=[job.key for job in new],
             on_conflict="skip",
         )
 
-    async def run(self, handlers: Mapping[Kind, Handler], max_in_flight: int) -> None:
+    async def run(self, handlers: Mapping[Kind, Handler], max_in_flight: int, model: str = "") -> None:
         """Do jobs of these kinds, at most `max_in_flight` (at least 2) at a time, until `end`.
 
-        A handler may raise RetryLater. After any other exception pgqueuer logs it and deletes the job.
+        model: of the shards; empty for jobs without one. A handler may raise RetryLater. After any other exception
+        pgqueuer logs it and deletes the job.
         """
+        entrypoints = {entrypoint_of(kind, model): handle for kind, handle in handlers.items()}
+        self._entrypoints.update(entrypoints)
         failures = 0
         while not self._ending.is_set():
             began = anyio.current_time()
             try:
-                await self._run_once(handlers, max(2, max_in_flight))
+                await self._run_once(entrypoints, max(2, max_in_flight))
             # For test_a_runner_that_fails_is_restarted (tests/api/test_queue.py).
             except Exception:
                 failures = 1 if anyio.current_time() - began > LONGEST_RESTART_S else failures + 1
@@ -139,19 +159,19 @@ class Queue:
 
     async def prune(self) -> None:
         """Delete pgqueuer's own log and statistics: nothing reads them, and they would grow for ever."""
-        kinds = [str(kind) for kind in Kind]
-        await self._enqueuer.clear_queue_log(kinds)
-        await self._enqueuer.clear_statistics_log(kinds)
+        names = sorted(self._entrypoints)
+        await self._enqueuer.clear_queue_log(names)
+        await self._enqueuer.clear_statistics_log(names)
 
     async def log_length(self) -> int:
         """Rows in pgqueuer's own log."""
         return await self._enqueuer.unaggregated_log_count()
 
-    async def _run_once(self, handlers: Mapping[Kind, Handler], max_in_flight: int) -> None:
+    async def _run_once(self, handlers: Mapping[str, Handler], max_in_flight: int) -> None:
         runner = QueueManager(self._make_queries())
         runner.shutdown = self._ending
-        for kind, handle in handlers.items():
-            runner.entrypoint(str(kind))(_entrypoint(handle))
+        for name, handle in handlers.items():
+            runner.entrypoint(name)(_entrypoint(handle))
         await runner.run(
             dequeue_timeout=self._poll,
             # pgqueuer requires room for two batches.

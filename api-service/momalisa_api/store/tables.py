@@ -5,6 +5,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -25,6 +26,7 @@ walks = Table(
     Column("id", String(32), nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
     Column("spec_version", Integer, nullable=False, server_default="1", doc="The SPEC_VERSION that wrote `spec`."),
+    Column("model", Text, Computed("spec ->> 'model'"), doc="The model of `spec`."),
     Column("stops", Text, nullable=False, doc="All stops, as `searchable` makes them, for the gallery's search."),
     Column(
         "frames", Integer, nullable=False, doc="Pictures that the walk may render, with those that its film leaves out."
@@ -64,6 +66,7 @@ walks = Table(
     ),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("walks_open", "state", "tag", "number"),
+    Index("walks_of_model", "model", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -121,5 +124,22 @@ workers = Table(
     Column("id", String(32), primary_key=True),
     Column("replicas_awake", Integer, nullable=False),
     Column("shard_s", Float),
+    Column(
+        "models",
+        JSON(none_as_null=True),
+        doc="For each model the replicas awake and the seconds per shard; null from workers of the last release.",
+    ),
     Column("seen_at", DateTime(timezone=True), nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("card", JSON, nullable=False, doc="The current model card, with the current revision."),
+    Column("registered_at", DateTime(timezone=True), nullable=False, doc="When a replica or a file first brought it."),
+    Column("retired", Boolean, nullable=False, doc="New walks cannot use it."),
+    Column("is_default", Boolean, nullable=False, doc="An operator made it the default; true for one row at most."),
+    Column("seen_at", DateTime(timezone=True), doc="When a replica of it was last awake; null before the first one."),
+    Column("shard_s", Float, doc="Seconds that a shard took last; null before the first."),
 )

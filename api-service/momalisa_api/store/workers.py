@@ -1,9 +1,11 @@
 """The worker registry: which worker has claimed which job, and how many replicas the workers see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from statistics import fmean
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
@@ -15,10 +17,27 @@ GONE_AFTER = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The replicas as workers see them: how many are awake, and the seconds a shard takes (None before the first)."""
+    """The replicas of a model as workers see them: how many are awake, and the seconds a shard takes.
 
-    awake: int
-    shard_s: float | None
+    shard_s: None before the first shard.
+    """
+
+    awake: int = 0
+    shard_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatuses:
+    """The replicas of all models. awake: how many there are, those that hold several models counted once."""
+
+    awake: int = 0
+    models: Mapping[str, FleetStatus] = field(default_factory=dict)
+    # What workers of the last release see, while there are no others: they serve one model, and do not name it.
+    unnamed: FleetStatus = FleetStatus()
+
+    def of(self, model: str) -> FleetStatus:
+        """The replicas of one model."""
+        return self.models.get(model, self.unnamed)
 
 
 class WorkerRegistry:
@@ -55,10 +74,17 @@ class WorkerRegistry:
         async with transaction(self._engine) as connection:
             await connection.execute(delete(claims).where(claims.c.job == job, claims.c.worker == worker))
 
-    async def report(self, worker: str, status: FleetStatus) -> None:
-        """Record that a worker is alive, and the replicas that it sees."""
+    async def report(self, worker: str, awake: int, models: Mapping[str, FleetStatus]) -> None:
+        """Record that a worker is alive, and the replicas that it sees. awake: of all models."""
         now = datetime.now(UTC)
-        row = {"replicas_awake": status.awake, "shard_s": status.shard_s, "seen_at": now}
+        speeds = [status.shard_s for status in models.values() if status.shard_s is not None]
+        row = {
+            "replicas_awake": awake,
+            # For processes of the last release.
+            "shard_s": fmean(speeds) if speeds else None,
+            "models": {name: asdict(status) for name, status in models.items()},
+            "seen_at": now,
+        }
         async with transaction(self._engine) as connection:
             await connection.execute(delete(workers).where(workers.c.seen_at < now - GONE_AFTER))
             seen = insert_into(self._engine, workers).values({"id": worker, **row})
@@ -77,10 +103,21 @@ class WorkerRegistry:
         async with transaction(self._engine) as connection:
             await connection.execute(delete(workers).where(workers.c.id == worker))
 
-    async def fleet_status(self) -> FleetStatus:
+    async def fleet_status(self) -> FleetStatuses:
         """The replicas as the living workers see them. Each worker sees all replicas."""
-        alive = workers.c.seen_at >= datetime.now(UTC) - GONE_AFTER
-        query = select(func.coalesce(func.max(workers.c.replicas_awake), 0), func.avg(workers.c.shard_s)).where(alive)
+        query = select(workers).where(workers.c.seen_at >= datetime.now(UTC) - GONE_AFTER)
         async with transaction(self._engine) as connection:
-            awake, shard_s = (await connection.execute(query)).one()
-        return FleetStatus(int(awake), None if shard_s is None else float(shard_s))
+            rows = (await connection.execute(query)).all()
+        reports = [{name: FleetStatus(**status) for name, status in row.models.items()} for row in rows if row.models]
+        named = {
+            name: _together([report[name] for report in reports if name in report]) for name in set().union(*reports)
+        }
+        old = [FleetStatus(row.replicas_awake, row.shard_s) for row in rows if row.models is None]
+        unnamed = FleetStatus() if len(old) < len(rows) else _together(old)
+        return FleetStatuses(max((row.replicas_awake for row in rows), default=0), named, unnamed)
+
+
+def _together(seen: Sequence[FleetStatus]) -> FleetStatus:
+    """What several workers see: the most replicas, and their mean time for a shard."""
+    speeds = [status.shard_s for status in seen if status.shard_s is not None]
+    return FleetStatus(max((status.awake for status in seen), default=0), fmean(speeds) if speeds else None)

@@ -1,6 +1,15 @@
 """The model card: what a deployment renders with."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelKey(NamedTuple):
+    """Identifies the weights that render a frame."""
+
+    model: str
+    revision: str
 
 
 class About(BaseModel):
@@ -48,6 +57,11 @@ class ModelCard(BaseModel):
     prompt_chunks: int = Field(1, ge=1, description="How many times 75 tokens of a prompt are read.", examples=[1])
     token_limit: int = Field(description="Most tokens of a prompt, begin and end included.", examples=[32])
     about: About = Field(About(), description="Information for people.")
+
+    @property
+    def key(self) -> ModelKey:
+        """Identifies the model's weights."""
+        return ModelKey(self.model, self.revision)
 
     def agrees_with(self, other: "ModelCard") -> bool:
         """Whether two cards promise the same pictures; their `about` may differ."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from momalisa_api.walks.model_card import ModelKey
+
 
 def _digest(content: Any) -> str:
     """32 hex digits that identify a JSON value, independent of the order of its keys."""
@@ -60,6 +62,11 @@ class RenderSettings(BaseModel):
     def id(self) -> str:
         """32 hex digits: equal contents have equal ids, on every deployment."""
         return _digest(self.content)
+
+    @property
+    def model_key(self) -> ModelKey:
+        """The weights that render it."""
+        return ModelKey(self.model, self.revision)
 
     @property
     def content(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from functools import partial
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from momalisa_api.problems import BucketUnavailable, Unavailable
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Admission, Catalogue
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.queue import Job, Kind, Queue
-from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.quotas import Quotas
@@ -20,8 +21,10 @@ log = structlog.get_logger()
 class Intake:
     """Accepts requests for walks. An accepted walk is finished, whatever happens to this process."""
 
-    def __init__(self, card: ModelCard, catalogue: Catalogue, quotas: Quotas, bucket: Bucket, queue: Queue) -> None:
-        self._card = card
+    def __init__(
+        self, models: ModelRegistry, catalogue: Catalogue, quotas: Quotas, bucket: Bucket, queue: Queue
+    ) -> None:
+        self._models = models
         self._catalogue = catalogue
         self._quotas = quotas
         self._bucket = bucket
@@ -36,15 +39,16 @@ class Intake:
         listed: whether the gallery may show the walk; None leaves that unchanged, and a new walk is listed.
         again: whether to restart a walk that failed, was cancelled, or lost frames or films.
 
-        Raises QueueFull, QuotaExceeded, Unavailable.
+        Raises QueueFull, QuotaExceeded, Unavailable, and Invalid for a new walk of a model that is retired.
         """
         try:
             await self._bucket.check_writable()
         except BucketUnavailable:
             if not await self._catalogue.knows(spec.id):
                 raise
-        warnings = unknown_words(spec, self._card)
-        admission = partial(self._quotas.check, known=known)
+        model = (await self._models.current()).get(spec.model)
+        warnings = unknown_words(spec, model.card) if model else ()
+        admission = partial(self._admit, spec.model, known=known)
         walk, started = await self._catalogue.request(
             spec, owner, listed=listed, warnings=warnings, admission=admission
         )
@@ -62,6 +66,11 @@ class Intake:
         """
         await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
+
+    async def _admit(self, model: str, connection: AsyncConnection, owner: str, frames: int, *, known: bool) -> None:
+        """Check that an owner may start a walk with a model. Raises what Quotas.check raises, and Invalid."""
+        self._models.known.check_offered(model)
+        await self._quotas.check(connection, owner, frames, known=known)
 
     async def _restart(self, walk: Walk, owner: str, admission: Admission) -> bool:
         if walk.state in (State.FAILED, State.CANCELLED):

@@ -22,7 +22,10 @@ report each frame and film as soon as it is ready. The same request always gets 
 **Owners.** A walk belongs to everyone who requested it, identified by an API key or by the cookie that the first POST \
 sets.
 
-**Limits.** The limits in this document are those of the server that it comes from: of its settings and its model.
+**Models.** A server can have several models: `GET /api/v1/models` lists them, and `model` in a request chooses one.
+
+**Limits.** The limits in this document are those of the server's settings. Each model has its own limits for sizes, \
+steps and schedulers: its card has them, and those in this document are the widest that a model can have.
 
 **Errors.** Every error is `application/problem+json` (RFC 9457). Its `type` identifies the problem, and its `detail` \
 says what is wrong and what to do.
@@ -34,7 +37,8 @@ WALK_PATH: Final = "/api/v1/walk"
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "walks", "description": "Start a walk, follow it, withdraw or list it."},
     {"name": "pictures", "description": "Frames and films of a walk."},
-    {"name": "gallery", "description": "The listed walks, and the model that renders them."},
+    {"name": "gallery", "description": "The listed walks."},
+    {"name": "models", "description": "The models that render walks, and their limits."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},
 ]
 

@@ -24,6 +24,12 @@ from momalisa_api.walks.spec import AUTO, Effort, Spacing, WalkSpec
 
 MAX_WAIT_S = 25
 MAX_WORDS_SHOWN = 12
+# The widest limits of the model contract: those of a model are in its card.
+MAX_MODEL_CHARS: Final = 500
+MIN_SIDE_PX: Final = 8
+MAX_SIDE_PX: Final = 8192
+MOST_STEPS: Final = 1000
+MAX_SCHEDULER_CHARS: Final = 100
 # What `_text_only` and `_canonical` leave of a prompt, as JSON Schema: no NUL; and something that is not white space.
 WITHOUT_NUL: Final = r"^[^\u0000]*$"
 NOT_BLANK: Final = r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$"
@@ -88,6 +94,11 @@ class WalkOptions(BaseModel):
         None,
         description="How much is rendered to make an even walk more even: fast, balanced or best; ignored for other "
         "spacings. Omitted: the deployment's default.",
+    )
+    model: Annotated[Prompt, Field(min_length=1, max_length=MAX_MODEL_CHARS)] | None = Field(
+        None,
+        description="Name of the model: one of `GET /api/v1/models`. Omitted: the deployment's default.",
+        examples=["atelier"],
     )
     seed: Seed = Field(
         0,
@@ -170,7 +181,7 @@ class WalkRequest(WalkOptions):
 
 
 def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, settings: Settings) -> WalkSpec:
-    """The canonical spec of a request on this deployment. Raises Invalid, which names every invalid field."""
+    """The canonical spec of a request, for the model of a card. Raises Invalid, which names every invalid field."""
     spec = WalkSpec(
         stops=tuple(_canonical(stop) for stop in stops),
         frames=options.frames,
@@ -198,14 +209,15 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
     return spec
 
 
-def limits(card: ModelCard, settings: Settings) -> dict[str, dict[str, Any]]:
-    """The limits that `complete` adds to those of the request's fields, by field, as keywords of JSON Schema.
+def limits(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The limits of a request's fields on this deployment, by field, as keywords of JSON Schema.
 
-    What JSON Schema cannot say is missing: a walk has at least one frame for each stop.
+    Each model has its own sizes, steps and schedulers, so that those here are the widest of the model contract. What
+    JSON Schema cannot say is missing: a walk has at least one frame for each stop.
     """
     prompt = {"pattern": NOT_BLANK, "maxLength": settings.max_prompt_chars}
     stops = {"minItems": 2, "maxItems": settings.max_stops, "items": prompt}
-    side = {"minimum": card.min_size, "maximum": card.max_size, "multipleOf": card.size_multiple}
+    side = {"minimum": MIN_SIDE_PX, "maximum": MAX_SIDE_PX}
     return {
         "start": prompt,
         "end": prompt,
@@ -215,8 +227,8 @@ def limits(card: ModelCard, settings: Settings) -> dict[str, dict[str, Any]]:
         "frames": {"maximum": settings.max_frames},
         "width": side,
         "height": side,
-        "steps": {"maximum": card.max_steps},
-        "scheduler": {"enum": list(card.schedulers)},
+        "steps": {"maximum": MOST_STEPS},
+        "scheduler": {"minLength": 1, "maxLength": MAX_SCHEDULER_CHARS},
     }
 
 
@@ -265,9 +277,9 @@ def _number_errors(spec: WalkSpec, card: ModelCard, settings: Settings) -> list[
         size = getattr(spec, side)
         if not card.min_size <= size <= card.max_size or size % card.size_multiple:
             allowed = f"{card.min_size} to {card.max_size} in steps of {card.size_multiple}"
-            errors.append((side, f"must be {allowed} pixels, not {size}"))
+            errors.append((side, f"must be {allowed} pixels with {card.model}, not {size}"))
     if spec.steps > card.max_steps:
-        errors.append(("steps", f"must be 1 to {card.max_steps}, not {spec.steps}"))
+        errors.append(("steps", f"must be 1 to {card.max_steps} with {card.model}, not {spec.steps}"))
     if spec.scheduler not in card.schedulers:
-        errors.append(("scheduler", f"must be one of {', '.join(card.schedulers)}"))
+        errors.append(("scheduler", f"must be one of {', '.join(card.schedulers)} with {card.model}"))
     return errors

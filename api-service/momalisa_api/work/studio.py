@@ -25,11 +25,11 @@ from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
 from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprints_of, new_marks
 from momalisa_api.walks.growth import Capacity, choose_growth
-from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rescue import can_rescue
 from momalisa_api.walks.rounds import Layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.spec import Frame, Recipe, Shard, WalkSpec, plan_shards
@@ -58,14 +58,14 @@ class Studio:
 
     def __init__(
         self,
-        card: ModelCard,
+        models: ModelRegistry,
         catalogue: Catalogue,
         progress: Progress,
         bucket: Bucket,
         queue: Queue,
         fleet: Fleet,
     ) -> None:
-        self._card = card
+        self._models = models
         self._catalogue = catalogue
         self._progress = progress
         self._bucket = bucket
@@ -142,7 +142,7 @@ class Studio:
         indices = _indices(frames)
         shards = [
             [number for fraction in shard.fractions for number in indices[Frame(shard.recipe, fraction)]]
-            for shard in plan_shards(walk.id, missing, self._card.micro_batch)
+            for shard in plan_shards(walk.id, missing, self._models.known.micro_batch(walk.spec.model))
         ]
         if await self._progress.plan(walk, layout, stored, shards):
             found = {"frames": len(frames), "missing": len(missing), "shards": len(shards)}
@@ -173,18 +173,21 @@ class Studio:
     async def _with_growth(self, walk: Walk) -> Layout:
         """The walk's layout, with the number of further rounds and their sizes: decided once, from what is idle now.
 
-        All replicas count: one that restarts must not change the pictures of the walk.
+        All replicas of its model count: one that restarts must not change the pictures of the walk.
         """
         if walk.layout.settled or walk.layout.growth or walk.spec.spacing != "even":
             return walk.layout
-        capacity = Capacity(self._card.micro_batch, max(1, self._fleet.size), await self._catalogue.count_open())
+        model, replicas = walk.spec.model, self._fleet.holders(walk.spec.model_key).size
+        open_walks = await self._catalogue.count_open(model)
+        capacity = Capacity(self._models.known.micro_batch(model), max(1, replicas), open_walks)
         return with_growth(walk.spec, walk.layout, choose_growth(walk.spec.effort, walk.spec.legs, capacity))
 
     def _with_rescue(self, spec: WalkSpec, layout: Layout) -> Layout:
         """The layout, with whether legs that jump are rendered again: decided once, when a replica is awake."""
-        if layout.settled or layout.rescue is not None or not self._fleet.awake:
+        holders = self._fleet.holders(spec.model_key)
+        if layout.settled or layout.rescue is not None or not holders.awake:
             return layout
-        rescue = can_rescue(spec) and EARLY_BLEND in self._fleet.features
+        rescue = can_rescue(spec) and EARLY_BLEND in holders.features
         return layout.model_copy(update={"rescue": rescue})
 
     async def _after(self, walk: Walk, layout: Layout) -> Layout:
@@ -209,7 +212,7 @@ class Studio:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
         self._check_model(walk)
-        await self._fleet.wait_awake()
+        await self._fleet.wait_awake(walk.spec.model_key)
         kept = await self._kept(walk, walk.fingerprints)
         answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept)
         # The replica gets its next shard while the frames of this one are being stored, also if it fails at the rest.
@@ -239,24 +242,32 @@ class Studio:
         """
         if walk.fingerprint is not None:
             return walk.fingerprint
-        load = await self._progress.frames_by_fingerprint() if len(self._fleet.fingerprints) > 1 else {}
-        best = self._fleet.fingerprint_for(walk.spec.frames, load, among)
+        holders = self._fleet.holders(walk.spec.model_key)
+        several = len(holders.fingerprints) > 1
+        load = await self._progress.frames_by_fingerprint(walk.spec.model) if several else {}
+        best = holders.fingerprint_for(walk.spec.frames, load, among)
         return None if best is None else await self._progress.keep_to(walk.id, best)
 
     def _check_model(self, walk: Walk) -> None:
-        """Raise WalkFailed for a walk of a model that is not served any more.
+        """Raise WalkFailed for a walk of a model, or of a revision, that is not served any more.
 
-        While an upgrade changes the model, walks that are newer than this process belong to newer workers: they raise
-        Unavailable for a while, so that their jobs go back into the queue.
+        While an upgrade changes the model, walks that are newer than this process belong to newer workers, and replicas
+        may not have told yet what they hold: such walks raise Unavailable for a while, so that their jobs go back into
+        the queue.
         """
-        card, spec = self._card, walk.spec
-        if (spec.model, spec.revision) == (card.model, card.revision):
+        spec, models, now = walk.spec, self._models.known, datetime.now(UTC)
+        if self._fleet.serves(spec.model_key):
             return
-        if walk.created_at > self._started_at and datetime.now(UTC) - walk.created_at < UPGRADE:
-            raise Unavailable(f"this worker renders with {card.model}, not with {spec.model}")
+        newer = walk.created_at > self._started_at and now - walk.created_at < UPGRADE
+        unknown = not models.get(spec.model) and models.allows(spec.model) and now - self._started_at < UPGRADE
+        if newer or unknown:
+            raise Unavailable(f"this worker has no replica of {spec.model} ({spec.revision[:12]})")
+        instead = models.get(spec.model) if models.allows(spec.model) else models.default
+        again = "Request the walk again with another model."
+        if instead:
+            again = f"Request the walk again to make it with {instead.name} ({instead.card.revision[:12]})."
         raise WalkFailed(
-            f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. Request the "
-            f"walk again to make it with {card.model} ({card.revision[:12]})."
+            f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. {again}"
         )
 
     async def _held(self, walk_id: str, recipe: Recipe, held: frozenset[str]) -> frozenset[str]:
@@ -350,7 +361,7 @@ def missing_jobs(walk: Walk) -> list[Job]:
     if walk.plan is None:
         return [Job(Kind.PLAN, walk.id, walk.plans)]
     missing = [number for number, frames in enumerate(walk.plan) if not walk.stored.issuperset(frames)]
-    shards = [Job(Kind.RENDER, walk.id, walk.plans, number) for number in missing]
+    shards = [Job(Kind.RENDER, walk.id, walk.plans, number, walk.spec.model) for number in missing]
     return shards or [Job(Kind.FILM if walk.layout.settled else Kind.MEASURE, walk.id, walk.plans)]
 
 

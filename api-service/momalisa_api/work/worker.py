@@ -10,6 +10,7 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.abc import TaskGroup
 
 from momalisa_api.backoff import delay_s, repeat_forever, retry_forever
 from momalisa_api.films import films
@@ -17,6 +18,7 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Gone, Problem, Unavailable, WalkFailed, WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import WalkChanges
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue, RetryLater
@@ -52,6 +54,7 @@ class Worker:
         catalogue: Catalogue,
         progress: Progress,
         registry: WorkerRegistry,
+        models: ModelRegistry,
         queue: Queue,
         fleet: Fleet,
         metrics: Metrics,
@@ -61,15 +64,15 @@ class Worker:
         reconcile_s: float,
         poll_s: float,
     ) -> None:
-        """max_shards_in_flight: shards in progress at a time; reconcile_s: seconds between two checks for lost jobs.
-
-        poll_s: seconds between two checks for jobs that are outdated, while no notification arrives.
+        """max_shards_in_flight: shards of a model in progress at a time; reconcile_s: seconds between two checks for
+        lost jobs; poll_s: between two checks for jobs that are outdated, while no notification arrives.
         """
         self.id = uuid4().hex
         self._studio = studio
         self._catalogue = catalogue
         self._progress = progress
         self._registry = registry
+        self._models = models
         self._queue = queue
         self._fleet = fleet
         self._metrics = metrics
@@ -81,7 +84,9 @@ class Worker:
         self._stopping = False
         self._stopped = anyio.Event()
         self._troubles: dict[str, int] = {}
-        self._reported: FleetStatus | None = None
+        self._runners: TaskGroup | None = None
+        self._rendered = set[str]()
+        self._reported: tuple[int, dict[str, FleetStatus]] | None = None
         self._reported_at = float("-inf")
 
     async def run(self) -> None:
@@ -94,6 +99,7 @@ class Worker:
                 ("reconcile", self._reconcile, self._reconcile_s),
                 ("drop outdated jobs", self._drop_outdated, DROP_OUTDATED_S),
                 ("report", self._report, REPORT_CHECK_S),
+                ("read the models", self._read_models, self._models.kept_s),
                 ("prune the queue's log", self._queue.prune, PRUNE_S),
             ):
                 failed = partial(_log_failure, name)
@@ -101,15 +107,30 @@ class Worker:
                     partial(repeat_forever, act, every_s, longest_s=LONGEST_PAUSE_IN_OUTAGE_S, failed=failed)
                 )
             tasks.start_soon(self._fleet.run)
-            async with anyio.create_task_group() as runners:
-                for kinds, most in (
-                    ((Kind.RENDER,), self._max_shards_in_flight),
-                    ((Kind.PLAN, Kind.MEASURE), MAX_PLANS_IN_FLIGHT),
-                    ((Kind.FILM,), MAX_FILMS_IN_FLIGHT),
-                ):
-                    runners.start_soon(self._queue.run, dict.fromkeys(kinds, self._do), most)
+            try:
+                async with anyio.create_task_group() as self._runners:
+                    self._run_queue(self._runners)
+            finally:
+                self._runners = None
             tasks.cancel_scope.cancel()
         self._stopped.set()
+
+    def _run_queue(self, runners: TaskGroup) -> None:
+        """Take jobs of all kinds; `_render_shards_of` adds the shards of each model."""
+        for kinds, most in (
+            # Shards that processes of the last release have queued.
+            ((Kind.RENDER,), self._max_shards_in_flight),
+            ((Kind.PLAN, Kind.MEASURE), MAX_PLANS_IN_FLIGHT),
+            ((Kind.FILM,), MAX_FILMS_IN_FLIGHT),
+        ):
+            runners.start_soon(self._queue.run, dict.fromkeys(kinds, self._do), most)
+
+    def _render_shards_of(self, model: str) -> None:
+        """Take shards of a model, too. Each has its own number in flight: slow ones must not hold up other models."""
+        if self._runners and not self._stopping and model not in self._rendered:
+            self._rendered.add(model)
+            handlers = {Kind.RENDER: self._do}
+            self._runners.start_soon(self._queue.run, handlers, self._max_shards_in_flight, model)
 
     def stop(self) -> None:
         """Take no more jobs, and return those in progress to the queue at once, for other workers."""
@@ -148,6 +169,7 @@ class Worker:
         walk = await self._catalogue.get(job.walk_id)
         if not _is_due(job, walk):
             return
+        self._render_shards_of(walk.spec.model)
         claim = _Claim()
         try:
             await self._studio.do(job, walk, partial(self._begin, job, claim))
@@ -212,14 +234,24 @@ class Worker:
     async def _reconcile(self) -> None:
         """Queue the jobs that open walks lack and the queue has lost; after an embedded start that is all of them."""
         async for walk in self._catalogue.open_walks():
+            self._render_shards_of(walk.spec.model)
             await self._studio.enqueue_jobs(walk)
 
     async def _report(self) -> None:
         """Report the state of the fleet to other processes, when it changes and every `REPORT_S` seconds."""
-        status = FleetStatus(self._fleet.awake, self._fleet.shard_s)
+        models = {name: FleetStatus(found.awake, found.shard_s) for name, found in self._fleet.by_name().items()}
+        status = self._fleet.awake, models
         if status != self._reported or anyio.current_time() - self._reported_at > REPORT_S:
-            await self._registry.report(self.id, status)
+            await self._registry.report(self.id, *status)
             self._reported, self._reported_at = status, anyio.current_time()
+            for name, found in models.items():
+                if found.awake:
+                    await self._models.note_awake(name, found.shard_s)
+
+    async def _read_models(self) -> None:
+        """Read the registry of models, and take shards of new ones."""
+        for name in (await self._models.refresh()).names:
+            self._render_shards_of(name)
 
 
 @dataclass

@@ -118,6 +118,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the models
+         * @description List the models that walks can use. Empty until the first replica has started.
+         */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/model": {
         parameters: {
             query?: never;
@@ -126,8 +146,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get the model
-         * @description Get the model card: what the model is, what it paints well, and its limits.
+         * Get the default model
+         * @description Get the card of the default model: what it is, what it paints well, and its limits.
          */
         get: operations["get_model"];
         put?: never;
@@ -270,7 +290,7 @@ export interface paths {
         };
         /**
          * Get metrics for Prometheus
-         * @description Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures.
+         * @description Get metrics: pending frames by model (for autoscaling), walks by state, seconds per shard, failures.
          */
         get: operations["get_metrics"];
         put?: never;
@@ -507,7 +527,7 @@ export interface components {
         };
         /**
          * ModelResource
-         * @description The model of this deployment and its replicas.
+         * @description The default model of this deployment and its replicas.
          */
         ModelResource: {
             /** @description The model card. */
@@ -520,6 +540,53 @@ export interface components {
             effort: "fast" | "balanced" | "best";
             /** @description The replicas that render with the model. */
             replicas: components["schemas"]["ReplicasResource"];
+        };
+        /**
+         * ModelsResource
+         * @description The models of this deployment, the default first.
+         */
+        ModelsResource: {
+            /**
+             * Models
+             * @description The models that new walks can use.
+             */
+            models: components["schemas"]["OfferedModel"][];
+            /**
+             * Effort
+             * @description The effort for even walks whose request does not say it.
+             * @enum {string}
+             */
+            effort: "fast" | "balanced" | "best";
+        };
+        /**
+         * OfferedModel
+         * @description A model that walks can use.
+         */
+        OfferedModel: {
+            /**
+             * Name
+             * @description The model's name, for `model` in a request.
+             */
+            name: string;
+            /**
+             * Default
+             * @description Whether requests that name no model get this one.
+             */
+            default: boolean;
+            /**
+             * License
+             * @description The licence of the weights; empty if it is not known.
+             */
+            license: string;
+            /** @description The model card, with the limits of its walks. */
+            card: components["schemas"]["ModelCard"];
+            /** @description The replicas that render with the model. */
+            replicas: components["schemas"]["ReplicasResource"];
+            /**
+             * Frame Seconds
+             * @description Seconds that a replica takes for a frame, as last measured; null before the first walk.
+             */
+            frame_seconds: number | null;
         };
         /**
          * ProbeResource
@@ -539,7 +606,7 @@ export interface components {
         };
         /**
          * ReplicasResource
-         * @description The replicas of this deployment.
+         * @description The replicas of a model.
          */
         ReplicasResource: {
             /**
@@ -645,6 +712,12 @@ export interface components {
              */
             effort?: ("fast" | "balanced" | "best") | null;
             /**
+             * Model
+             * @description Name of the model: one of `GET /api/v1/models`. Omitted: the deployment's default.
+             * @example atelier
+             */
+            model?: string | null;
+            /**
              * Seed
              * @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp.
              * @default 0
@@ -680,7 +753,7 @@ export interface components {
              * Scheduler
              * @description Scheduler: one of those in the model card.
              */
-            scheduler?: ("UniPC" | "DDIM" | "DPMSolverMultistep" | "Euler" | "Heun") | null;
+            scheduler?: string | null;
             /**
              * Frame Ms
              * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
@@ -834,12 +907,12 @@ export interface components {
             error: string | null;
             /**
              * Queue Position
-             * @description Position in the queue, 1 for the next walk; null once rendering has started.
+             * @description Position in the queue of its model, 1 for the next walk; null once rendering has started.
              */
             queue_position: number | null;
             /**
              * Replicas Awake
-             * @description Number of replicas that can render; with 0 the walk waits until one starts.
+             * @description Number of replicas that can render its model; with 0 the walk waits until one starts.
              */
             replicas_awake: number;
             /**
@@ -1013,6 +1086,8 @@ export interface operations {
                 spacing?: "even" | "uniform" | "ease";
                 /** @description How much is rendered to make an even walk more even: fast, balanced or best; ignored for other spacings. Omitted: the deployment's default. */
                 effort?: ("fast" | "balanced" | "best") | null;
+                /** @description Name of the model: one of `GET /api/v1/models`. Omitted: the deployment's default. */
+                model?: string | null;
                 /** @description Seed of the noise that every frame starts from; auto chooses one whose walk is even and sharp. */
                 seed?: number | "auto";
                 /** @description What the pictures should not show. */
@@ -1026,7 +1101,7 @@ export interface operations {
                 /** @description How closely a frame follows its prompt; 1 or less switches guidance off. */
                 guidance_scale?: number | null;
                 /** @description Scheduler: one of those in the model card. */
-                scheduler?: ("UniPC" | "DDIM" | "DPMSolverMultistep" | "Euler" | "Heun") | null;
+                scheduler?: string | null;
                 /** @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms. */
                 frame_ms?: number;
                 /** @description Whether the GIF plays back to the start. */
@@ -1163,7 +1238,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk not finished yet. Queue full. Image storage unavailable. Walk database unavailable */
+            /** @description Walk not finished yet. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1183,6 +1258,8 @@ export interface operations {
                 before?: number | null;
                 /** @description me: only your own walks, listed or not. */
                 owner?: "me" | null;
+                /** @description Name of a model: only its walks. */
+                model?: string | null;
                 /** @description Number of walks per page. */
                 limit?: number;
             };
@@ -1310,7 +1387,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Queue full. Image storage unavailable. Walk database unavailable */
+            /** @description Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1686,6 +1763,35 @@ export interface operations {
             };
         };
     };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsResource"];
+                };
+            };
+            /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     get_model: {
         parameters: {
             query?: never;
@@ -1702,6 +1808,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelResource"];
+                };
+            };
+            /** @description No model known yet. Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
         };

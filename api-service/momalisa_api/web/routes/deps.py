@@ -12,9 +12,10 @@ from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.workers import WorkerRegistry
-from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.models import Models
 from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
@@ -46,7 +47,7 @@ def _dependency(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
 
 
 SettingsDep = Annotated[Settings, Depends(_dependency(Settings))]
-CardDep = Annotated[ModelCard, Depends(_dependency(ModelCard))]
+RegistryDep = Annotated[ModelRegistry, Depends(_dependency(ModelRegistry))]
 CatalogueDep = Annotated[Catalogue, Depends(_dependency(Catalogue))]
 GalleryDep = Annotated[Gallery, Depends(_dependency(Gallery))]
 FairQueueDep = Annotated[FairQueue, Depends(_dependency(FairQueue))]
@@ -58,6 +59,13 @@ LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
 MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]
 BlocklistDep = Annotated[Blocklist, Depends(_dependency(Blocklist))]
+
+
+async def _models(registry: RegistryDep) -> Models:
+    return await registry.current()
+
+
+ModelsDep = Annotated[Models, Depends(_models)]
 
 WalkId = Annotated[str, Path(description="The walk's id: a hash of its spec.", pattern="^[0-9a-f]{32}$")]
 

@@ -5,7 +5,15 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from momalisa_api.problems import BucketUnavailable, CatalogueUnavailable, Stopping
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.deps import BucketDep, CatalogueDep, FairQueueDep, LiveUpdatesDep, MetricsDep, WorkersDep
+from momalisa_api.web.routes.deps import (
+    BucketDep,
+    CatalogueDep,
+    FairQueueDep,
+    LiveUpdatesDep,
+    MetricsDep,
+    ModelsDep,
+    WorkersDep,
+)
 
 router = APIRouter(tags=["health"])
 
@@ -41,12 +49,16 @@ async def get_readiness(live: LiveUpdatesDep, bucket: BucketDep) -> Response:
     responses=documented(CatalogueUnavailable),
 )
 async def get_metrics(
-    metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep, catalogue: CatalogueDep
+    metrics: MetricsDep, workers: WorkersDep, fair_queue: FairQueueDep, catalogue: CatalogueDep, models: ModelsDep
 ) -> Response:
-    """Get metrics: pending frames (for autoscaling), walks by state, seconds per shard, failures."""
+    """Get metrics: pending frames by model (for autoscaling), walks by state, seconds per shard, failures."""
+    status, pending = await workers.fleet_status(), await fair_queue.frames_pending()
+    names = {*models.names, *pending}
+    # One frame is pending for a model that no replica has brought yet: a replica must start once to bring its card.
+    pending |= {name: max(1, pending.get(name, 0)) for name in models.unseen}
     text = metrics.scrape(
-        replicas_awake=(await workers.fleet_status()).awake,
-        frames_pending=await fair_queue.frames_pending(),
+        replicas_awake={name: status.of(name).awake for name in names},
+        frames_pending={name: pending.get(name, 0) for name in names},
         unreadable=await catalogue.count_unreadable(),
         walks=await fair_queue.counts(),
     )

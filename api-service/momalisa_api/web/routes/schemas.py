@@ -10,15 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
+from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.walks.forecast import pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
-from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.models import Models
 from momalisa_api.walks.rounds import nearest, with_growth
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.routes.deps import CardDep, FairQueueDep, WorkersDep
+from momalisa_api.web.routes.deps import FairQueueDep, RegistryDep, WorkersDep
 
 NO_REPLICA = "No replica is running. Starting one takes a few minutes; the walk starts after that."
 
@@ -101,10 +102,10 @@ class WalkResource(BaseModel):
     smoothness: Smoothness | None = Field(description="How evenly the walk moves; null until it is done.")
     error: str | None = Field(description="Why the walk failed, and what to do; null otherwise.")
     queue_position: int | None = Field(
-        description="Position in the queue, 1 for the next walk; null once rendering has started."
+        description="Position in the queue of its model, 1 for the next walk; null once rendering has started."
     )
     replicas_awake: int = Field(
-        description="Number of replicas that can render; with 0 the walk waits until one starts."
+        description="Number of replicas that can render its model; with 0 the walk waits until one starts."
     )
     seconds_left: float | None = Field(
         description="Estimated seconds until the last frame, from the rounds left and recent shards; null when unknown."
@@ -137,19 +138,11 @@ class GalleryPage(BaseModel):
     next: str | None = Field(description="URL of the next page; null on the last page.")
 
 
-class ReplicasResource(BaseModel):
-    """The replicas of this deployment."""
-
-    awake: int | None = Field(
-        description="Number of replicas that can render; null while the walk database is unavailable."
-    )
-
-
 class WalkViews:
     """Shows walks as resources: a snapshot, and what changes without the walk: its place, the fleet, the time left."""
 
-    def __init__(self, card: ModelCard, workers: WorkerRegistry, fair_queue: FairQueue) -> None:
-        self._micro_batch = card.micro_batch
+    def __init__(self, models: ModelRegistry, workers: WorkerRegistry, fair_queue: FairQueue) -> None:
+        self._models = models
         self._workers = workers
         self._fair_queue = fair_queue
 
@@ -160,20 +153,20 @@ class WalkViews:
 
     async def show_all(self, walks: Sequence[Walk]) -> list[WalkResource]:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
-        fleet = await self._workers.fleet_status()
+        fleet, models = await self._workers.fleet_status(), await self._models.current()
         unfinished = [walk.id for walk in walks if walk.state in (State.WAITING, State.RENDERING)]
         ahead = await self._fair_queue.positions(unfinished)
-        return [_shown(walk, ahead.get(walk.id), fleet, self._micro_batch) for walk in walks]
+        return [_shown(walk, ahead.get(walk.id), fleet.of(walk.spec.model), models) for walk in walks]
 
 
-async def _views(card: CardDep, workers: WorkersDep, fair_queue: FairQueueDep) -> WalkViews:
-    return WalkViews(card, workers, fair_queue)
+async def _views(models: RegistryDep, workers: WorkersDep, fair_queue: FairQueueDep) -> WalkViews:
+    return WalkViews(models, workers, fair_queue)
 
 
 WalkViewsDep = Annotated[WalkViews, Depends(_views)]
 
 
-def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> WalkResource:
+def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: Models) -> WalkResource:
     number, rounds = round_of(walk.spec, walk.layout) if walk.planned else (None, None)
     return WalkResource(
         id=walk.id,
@@ -193,7 +186,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_bat
         error=walk.error,
         queue_position=ahead.walks + 1 if ahead and walk.state is State.WAITING else None,
         replicas_awake=fleet.awake,
-        seconds_left=seconds_left(walk, ahead, fleet, micro_batch),
+        seconds_left=seconds_left(walk, ahead, fleet, models.micro_batch(walk.spec.model)),
         message=None if walk.ended or fleet.awake else NO_REPLICA,
         created_at=walk.created_at,
     )
@@ -215,7 +208,7 @@ def walk_url(walk_id: str) -> str:
 
 
 def seconds_left(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, micro_batch: int) -> float | None:
-    """Estimate the seconds until the last frame.
+    """Estimate the seconds until the last frame. fleet: the replicas of the walk's model.
 
     Replicas first render what is ahead in the fair queue. They share the shards of a round; the next one waits for it.
     Each round waits for shards of later walks, which replicas began while they had no others.

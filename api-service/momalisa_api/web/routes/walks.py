@@ -21,6 +21,7 @@ from momalisa_api.problems import (
     QueueFull,
     QuotaExceeded,
     RangeUnsatisfiable,
+    Starting,
     UnknownKey,
     WalkCancelled,
     WalkFailed,
@@ -37,12 +38,12 @@ from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
     BlocklistDep,
     BucketDep,
-    CardDep,
     CatalogueDep,
     GalleryDep,
     IntakeDep,
     KnownWalk,
     LiveUpdatesDep,
+    ModelsDep,
     SettingsDep,
 )
 from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of
@@ -93,6 +94,7 @@ router = APIRouter(tags=["walks"])
             CookieNeeded,
             WalkUnfinished,
             QueueFull,
+            Starting,
             BucketUnavailable,
             CatalogueUnavailable,
         ),
@@ -100,7 +102,7 @@ router = APIRouter(tags=["walks"])
 )
 async def get_film(
     query: Annotated[WalkQuery, Query()],
-    card: CardDep,
+    models: ModelsDep,
     settings: SettingsDep,
     blocklist: BlocklistDep,
     intake: IntakeDep,
@@ -124,7 +126,7 @@ async def get_film(
         raise NotAcceptable(f"Accept one of {', '.join(OFFERED)}.")
     if media_type in DOWNLOADS and DOWNLOADS[media_type].needs_video and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
-    spec = complete(query, query.named_stops, card, settings)
+    spec = complete(query, query.named_stops, models.choose(query.model).card, settings)
     blocklist.check(spec)
     if conditions.headers_only:
         found = await catalogue.get(spec.id)
@@ -134,7 +136,7 @@ async def get_film(
     _raise_if_failed(found)
     if found.state is not State.DONE:
         return await _unfinished(found, media_type, views)
-    # This URL names a request, not a walk: its meaning changes with the model card.
+    # This URL names a request, not a walk: its meaning changes with the default model and its card.
     headers = {"Vary": "Accept, Prefer", "Content-Location": walk_url(found.id), "Cache-Control": "no-cache"}
     if media_type not in DOWNLOADS:
         return JSONResponse((await views.show(found)).model_dump(mode="json"), headers=headers)
@@ -159,6 +161,7 @@ async def get_film(
             QuotaExceeded,
             CookieNeeded,
             QueueFull,
+            Starting,
             BucketUnavailable,
             CatalogueUnavailable,
         ),
@@ -166,7 +169,7 @@ async def get_film(
 )
 async def create_walk(
     request: WalkRequest,
-    card: CardDep,
+    models: ModelsDep,
     settings: SettingsDep,
     blocklist: BlocklistDep,
     intake: IntakeDep,
@@ -176,7 +179,7 @@ async def create_walk(
     response: Response,
 ) -> WalkResource:
     """Create a walk with two or more stops. Restarts a walk that failed or was cancelled."""
-    spec = complete(request, request.named_stops, card, settings)
+    spec = complete(request, request.named_stops, models.choose(request.model).card, settings)
     blocklist.check(spec)
     known = caller != ANONYMOUS
     found, started = await intake.request(spec, owner, known=known, listed=request.listed, again=True)
