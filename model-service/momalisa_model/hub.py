@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -77,11 +78,17 @@ def downloading_into(cache: Path, setting: str) -> Iterator[None]:
         constants.HF_HUB_CACHE, _place = before
 
 
-def fetch(model: str, revision: str | None, names: Sequence[str], report: Report = lambda _: None) -> Path:
+def fetch(
+    model: str,
+    revision: str | None,
+    names: Sequence[str],
+    report: Report = lambda _: None,
+    setting: str = "MODEL_ID",
+) -> Path:
     """The folder of a model in the hub's cache, after a download of the files that it lacks.
 
     names: paths of files; those of small files may have wildcards. report: gets a sentence about the progress every
-    ten seconds. The folder is named after the commit. Raises DownloadFailed.
+    ten seconds. setting: names the model, for messages. The folder is named after the commit. Raises DownloadFailed.
     """
     missing = 0
     try:
@@ -96,9 +103,9 @@ def fetch(model: str, revision: str | None, names: Sequence[str], report: Report
                 for download in downloads:
                     _run(download)
             # The files are in the cache, and get their names.
-            snapshot_download(model, revision=folder.name, allow_patterns=large)
+            snapshot_download(model, revision=folder.name, allow_patterns=[glob.escape(name) for name in large])
     except Exception as error:  # the hub's client raises its own errors, those of HTTP, and those of the disk
-        raise DownloadFailed(_in_words(error, model, revision or "main", missing)) from error
+        raise DownloadFailed(_in_words(error, model, revision or "main", missing, setting)) from error
     return folder
 
 
@@ -182,7 +189,7 @@ def _amount(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _in_words(error: Exception, model: str, revision: str, missing: int) -> str:
+def _in_words(error: Exception, model: str, revision: str, missing: int, setting: str) -> str:
     """What is wrong and what to do, without a path or an address: it is sent over HTTP."""
     if isinstance(error, GatedRepoError):
         return (
@@ -192,9 +199,10 @@ def _in_words(error: Exception, model: str, revision: str, missing: int) -> str:
     # Without a token, the hub answers 401 for what does not exist too.
     refused = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
     if refused or isinstance(error, RepositoryNotFoundError):
-        return f"The hub has no model {model}, or it is private. Check MODEL_ID, or set HF_TOKEN to a token for it."
+        return f"The hub has no model {model}, or it is private. Check {setting}, or set HF_TOKEN to a token for it."
     if isinstance(error, RevisionNotFoundError):
-        return f"{model} has no revision {revision}. Set MODEL_REVISION to one of its branches, tags or commits."
+        where = "MODEL_REVISION" if setting == "MODEL_ID" else setting
+        return f"{model} has no revision {revision}. Use one of its branches, tags or commits in {where}."
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return (
             f"The disk of {_place.name} is full: {model} needs {_amount(missing)} more, and {_amount(_free())} are "

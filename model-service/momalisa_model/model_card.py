@@ -29,16 +29,19 @@ from momalisa_model.wire import DeviceOptions, ModelCard
 log = structlog.get_logger()
 USUAL_SIDE = 1024
 
+# The fields of a card that say which weights it is for.
+IDENTITY = ("revision", "base_revision", "vae", "adapters")
+
 NO_OPTIONS = DeviceOptions()
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
     """A card for weights: sizes and limits from the weights, the usual steps and guidance.
 
-    overrides: fields of a card that replace derived ones, except revision and token_limit. Raises UnsuitableModel if
-    the result is not a valid card for the weights.
+    overrides: fields of a card that replace derived ones, except token_limit and those that identify the weights.
+    Raises UnsuitableModel if the result is not a valid card for the weights.
     """
-    overrides = overrides or {}
+    overrides = {name: value for name, value in (overrides or {}).items() if name not in IDENTITY}
     steps, guidance_scale, word = usual_settings(weights.pipeline, weights.model)
     if word and not {"num_inference_steps", "guidance_scale"} <= overrides.keys():
         named = word.strip("-").capitalize()
@@ -56,7 +59,8 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
         "schedulers": list(dict.fromkeys([own, *weights.family.schedulers])),
         "model": weights.model,
     }
-    fixed = {**overrides, "revision": weights.revision, "token_limit": _token_limit(weights, overrides)}
+    fixed = {**overrides, **weights.additions.in_card}
+    fixed |= {"revision": weights.revision, "token_limit": _token_limit(weights, overrides)}
     card = _card_from({**derived, **fixed})
     if "schedulers" not in overrides:
         works = working(card.schedulers, weights.pipeline.scheduler.config, _steps(card))
@@ -149,6 +153,8 @@ def read_card(weights: Weights, source: ModelSource) -> ModelCard:
     path, because it is sent over HTTP; the log has it.
     """
     fields = card_fields(weights, source)
+    for wrong in _other_additions(fields, weights):
+        raise _unsuitable(wrong)
     stated: dict[str, Any] = {name: fields[name] for name in ("revision", "token_limit") if name in fields}
     return _checked(derive_card(weights, fields).model_copy(update=stated), weights, tried=True)
 
@@ -183,8 +189,21 @@ def _card_from(fields: Mapping[str, Any]) -> ModelCard:
 def _checked(card: ModelCard, weights: Weights, tried: bool = False) -> ModelCard:
     """The card. Raises UnsuitableModel if it contradicts the weights. tried: whether its schedulers were tried."""
     for wrong in (*_mismatches(card, weights), *([] if tried else _failing_schedulers(card, weights))):
-        raise UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for the loaded model.")
+        raise _unsuitable(wrong)
     return card
+
+
+def _unsuitable(wrong: str) -> UnsuitableModel:
+    return UnsuitableModel(f"The model card {wrong}. `momalisa-model card` prints one for the loaded model.")
+
+
+def _other_additions(fields: Mapping[str, Any], weights: Weights) -> Iterator[str]:
+    """How the VAE and the adapters of a card for certain weights differ from the loaded ones: see `_mismatches`."""
+    loaded = weights.additions.in_card
+    for name in ("vae", "adapters") if "revision" in fields else ():
+        stated, there = fields.get(name) or None, loaded.get(name) or None
+        if stated != there:
+            yield f"has as its {name} {json.dumps(stated)}, but MODEL_{name.upper()} is {json.dumps(there)}"
 
 
 def _mismatches(card: ModelCard, weights: Weights) -> Iterator[str]:
@@ -233,6 +252,7 @@ def made_of(
         "micro_batch": micro_batch,
         "processor": _processor() if on_cpu else _accelerator(weights.device),
         **_variants(weights),
+        **_fused_on(weights),
         **_options(options),
         **({"prompt_chunks": prompt_chunks} if prompt_chunks > 1 else {}),
     }
@@ -242,6 +262,12 @@ def _variants(weights: Weights) -> dict[str, str]:
     """Which variant each network was loaded from, if any has one: a variant may hold other numbers."""
     used = [f"{part} {variant}" for part, variant in sorted(weights.variants.items()) if variant]
     return {"variants": ", ".join(used)} if used else {}
+
+
+def _fused_on(weights: Weights) -> dict[str, str]:
+    """The processor that has added LoRAs to the weights, unless it also renders: it decides their last bits."""
+    fused = any(one.weight for one in weights.additions.adapters)
+    return {"fused_on": _processor()} if fused and weights.device.type != "cpu" else {}
 
 
 def _options(options: DeviceOptions) -> dict[str, str]:

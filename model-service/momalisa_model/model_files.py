@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,8 +21,10 @@ from momalisa_model.families import FAMILIES, Family, class_of_family
 from momalisa_model.fetched import read_fetched
 from momalisa_model.hub import Report, fetch
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.wire import Origin
 
 INDEX = "model_index.json"
+VAE_CONFIG = "vae/config.json"
 # The checker is loaded apart; the others are for pictures as input.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 # Stable Diffusion 3 works without its largest text encoder, in less memory.
@@ -53,12 +55,29 @@ VARIANTS: dict[torch.dtype, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True)
+class OtherVae:
+    """A VAE that replaces the model's own.
+
+    names: all files in its folder, whether they are downloaded or not. repository, start: where it is on the hub, and
+    the path in there up to the names; None and empty for a folder. config: its config.json.
+    """
+
+    folder: Path
+    origin: Origin
+    names: tuple[str, ...]
+    repository: str | None = None
+    start: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelFiles:
     """A folder in diffusers format that this service can load.
 
     index: its model_index.json. kind: the class of its pipeline. parts: library and class of each part that is needed,
     except the scheduler. variants: which variant of its weights each network is loaded from; None stands for
     the files without a variant. file: a single file with weights, and inside: the networks that are loaded from it.
+    vae: what replaces the model's own, if anything does.
     """
 
     folder: Path
@@ -69,6 +88,17 @@ class ModelFiles:
     variants: Mapping[str, str | None]
     file: Path | None = None
     inside: frozenset[str] = frozenset()
+    vae: OtherVae | None = None
+
+    def folder_of(self, part: str) -> Path:
+        """The folder of a part."""
+        return self.vae.folder if self.vae and part == "vae" else self.folder / part
+
+    def named(self, part: str) -> str:
+        """A part as the beginning of a sentence."""
+        return (
+            f"The {part} of {self.model}" if part != "vae" or not self.vae else f"{self.vae.origin.model} in MODEL_VAE"
+        )
 
     @property
     def kind(self) -> str:
@@ -82,29 +112,36 @@ class ModelFiles:
 
 
 def find_files(
-    model_id: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], report: Report
+    model_id: str,
+    wanted: str | None,
+    dtype_for: Callable[[Family], torch.dtype],
+    report: Report,
+    vae: OtherVae | None = None,
 ) -> ModelFiles:
     """The files of a hub id or a folder. Downloads what the hub's cache lacks, in the variant that fits the dtype.
 
     wanted: a branch, tag or commit of the hub, or a folder's SHA-256; None accepts any. dtype_for: the precision that a
-    family is loaded in. report: gets sentences about the progress of a download. The revision of a folder is its
-    SHA-256, and that of a hub model is the commit. The index is read first, so that nothing is hashed or downloaded for
-    a model that cannot be used. Raises UnsuitableModel. Its message contains no path, because it is sent over HTTP.
+    family is loaded in. report: gets sentences about the progress of a download. vae: replaces the model's own, whose
+    weights are not needed then. The revision of a folder is its SHA-256, and that of a hub model is the commit. The
+    index is read first, so that nothing is hashed or downloaded for a model that cannot be used. Raises
+    UnsuitableModel. Its message contains no path, because it is sent over HTTP.
     """
     folder = Path(model_id)
     # False also for a name that is no path, where Path.is_dir raises OSError.
     if os.path.isdir(model_id):  # noqa: PTH112
-        return _in_folder(folder, wanted, dtype_for)
+        return _in_folder(folder, wanted, dtype_for, vae)
     if folder.is_absolute() or model_id.count("/") != 1:
         raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
-    return _on_hub(model_id, wanted, dtype_for, report)
+    return _on_hub(model_id, wanted, dtype_for, report, vae)
 
 
-def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype]) -> ModelFiles:
+def _in_folder(
+    folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], vae: OtherVae | None
+) -> ModelFiles:
     model = folder_name(folder)
-    index = read_index(folder, model)
+    index = index_with_vae(read_index(folder, model), vae, folder, model)
     parts = parts_of(index, model)
-    weights = weights_of(parts, names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
+    weights = weights_of(of_model(parts, vae), names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
     variants = {part: variant for part, (variant, _) in weights.items()}
     fetched = read_fetched(folder)
     revision = fetched.revision if fetched else folder_revision(folder)
@@ -115,11 +152,19 @@ def _in_folder(folder: Path, wanted: str | None, dtype_for: Callable[[Family], t
     return ModelFiles(folder, model, revision, index, parts, variants)
 
 
-def _on_hub(model: str, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], report: Report) -> ModelFiles:
-    folder = fetch(model, wanted, [INDEX], report)
-    index, commit = read_index(folder, model), folder.name  # so the hub's cache names its folders
+def _on_hub(
+    model: str,
+    wanted: str | None,
+    dtype_for: Callable[[Family], torch.dtype],
+    report: Report,
+    vae: OtherVae | None,
+) -> ModelFiles:
+    folder = fetch(model, wanted, [INDEX, VAE_CONFIG] if vae else [INDEX], report)
+    commit = folder.name  # so the hub's cache names its folders
+    index = index_with_vae(read_index(folder, model), vae, folder, model)
     parts = parts_of(index, model)
-    weights = weights_of(parts, names_on_hub(folder, model), model, dtype_for(FAMILIES[index["_class_name"]]))
+    dtype = dtype_for(FAMILIES[index["_class_name"]])
+    weights = weights_of(of_model(parts, vae), names_on_hub(folder, model), model, dtype)
     fetch(model, commit, [*small_files(parts), *(name for _, names in weights.values() for name in names)], report)
     variants = {part: variant for part, (variant, _) in weights.items()}
     return ModelFiles(folder, model, commit, index, parts, variants)
@@ -150,6 +195,31 @@ def read_index(folder: Path, model: str) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
     return index | {"_class_name": class_of_family(index.get("_class_name"), model)}
+
+
+def index_with_vae(index: dict[str, Any], vae: OtherVae | None, folder: Path, model: str) -> dict[str, Any]:
+    """The index with another VAE, if there is one. Refuses one of another class, or with other latents."""
+    if not vae:
+        return index
+    entry, kinds = ["diffusers", vae.config.get("_class_name")], _constructor_parts(index["_class_name"])["vae"]
+    if not _fits("vae", entry, kinds):
+        wanted = " or ".join(_names_of("vae", kinds))
+        raise UnsuitableModel(f"{vae.origin.model} in MODEL_VAE is a {entry[1]}. A VAE of {model} must be {wanted}.")
+    try:
+        own = json.loads((folder / VAE_CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):  # it lacks what is replaced
+        own = {}
+    for name in ("latent_channels", "z_dim"):
+        given, needed = vae.config.get(name), own.get(name) if isinstance(own, dict) else None
+        if None not in (given, needed) and given != needed:
+            latents = f"latents with {given} channels, but those of {model} have {needed}"
+            raise UnsuitableModel(f"{vae.origin.model} in MODEL_VAE is for {latents}. Use a VAE for this model.")
+    return index | {"vae": entry}
+
+
+def of_model(parts: Mapping[str, tuple[str, str]], vae: OtherVae | None) -> dict[str, tuple[str, str]]:
+    """The parts whose weights are those of the model itself."""
+    return {part: kind for part, kind in parts.items() if part != "vae" or not vae}
 
 
 def parts_of(index: Mapping[str, Any], model: str) -> dict[str, tuple[str, str]]:

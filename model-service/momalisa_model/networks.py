@@ -16,13 +16,13 @@ NAMED = 3
 UNUSED = re.compile(r"(vision_model|visual_projection|text_projection|lm_head)\.|logit_scale$")
 
 
-def load_network(kind: Any, folder: Path, model: str, dtype: torch.dtype, variant: str | None) -> Any:
-    """The network in a folder whose name is that of the part, from safetensors only, in evaluation mode.
+def load_network(kind: Any, folder: Path, part: str, dtype: torch.dtype, variant: str | None) -> Any:
+    """The network in a folder, from safetensors only, in evaluation mode.
 
-    kind: a class of diffusers or transformers. Raises UnsuitableModel if the weights lack a key or have an unknown one:
-    the libraries would fill a missing layer with random numbers and ignore an unknown one.
+    kind: a class of diffusers or transformers. part: the network as the beginning of a sentence. Raises UnsuitableModel
+    if the weights lack a key or have an unknown one: the libraries would fill a missing layer with random numbers and
+    ignore an unknown one.
     """
-    part = f"The {folder.name} of {model}"
     try:
         network, report = kind.from_pretrained(
             folder,

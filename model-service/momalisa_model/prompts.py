@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -52,12 +53,15 @@ class PromptEncoder:
     def leg(self, recipe: Recipe) -> Leg:
         """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
         prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
-        stops = [recipe.start, recipe.end]
+        if self._weights.tokens:
+            # Only lower case finds all vectors of a token, and the tokenizers of these families convert all to it.
+            prompts = {name: prompt.lower() for name, prompt in prompts.items()}
+        stops = [prompts["start"], prompts["end"]]
         with self._lock:
             guided = is_guided(self._weights.pipeline, recipe.guidance_scale)
             chunks = chunks_needed(self._weights, list(prompts.values()) if guided else stops, self._chunks)
             start, end = (self._encode(prompt, chunks) for prompt in filled(self._weights, *stops))
-            negative = self._negative(recipe.negative_prompt, chunks) if guided else {}
+            negative = self._negative(prompts["negative_prompt"], chunks) if guided else {}
             limit = token_limit(self._weights, self._chunks)
             warnings = [_truncated(self._weights, name, prompt, limit) for name, prompt in prompts.items()]
         return Leg(start, end, negative, tuple(warning for warning in warnings if warning))
@@ -148,9 +152,18 @@ def _options(pipeline: Any) -> dict[str, Any]:
 def _truncated(weights: Weights, name: str, prompt: str, limit: int) -> Truncated | None:
     """A warning if the prompt is longer than the limit in tokens, begin and end included."""
     tokenizer = weights.tokenizer
+    if weights.tokens:
+        prompt = weights.pipeline.maybe_convert_prompt(prompt, tokenizer)
     whole = tokenizer(prompt, add_special_tokens=False).input_ids
     room = limit - len(tokenizer("").input_ids)
     if len(whole) <= room:
         return None
     detail = f"The model reads {room} tokens of a prompt; this one has {len(whole)}. Shorten it."
-    return Truncated(prompt=name, truncated=tokenizer.decode(whole[room:]), detail=detail)
+    return Truncated(prompt=name, truncated=_as_written(weights, tokenizer.decode(whole[room:])), detail=detail)
+
+
+def _as_written(weights: Weights, text: str) -> str:
+    """A decoded text with each textual inversion as its token alone, whose further vectors are TOKEN_1, TOKEN_2, …"""
+    for token in weights.tokens:
+        text = re.sub(rf"{re.escape(token)}(_\d+)?", lambda found: "" if found[1] else f" {found[0]} ", text)
+    return " ".join(text.split()) if weights.tokens else text

@@ -46,7 +46,8 @@ def load_safety_checker(folder: Path, model: str, variant: str | None, device: t
     Raises UnsuitableModel if a part is missing or incomplete: a missing checker would go unnoticed.
     """
     try:
-        network = load_network(StableDiffusionSafetyChecker, folder / "safety_checker", model, torch.float32, variant)
+        part = f"The safety_checker of {model}"
+        network = load_network(StableDiffusionSafetyChecker, folder / "safety_checker", part, torch.float32, variant)
         extractor = CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
     except Exception as error:  # a broken file makes the library raise errors of any type
         reason = f" {error}" if isinstance(error, UnsuitableModel) else " The replica's log has the details."

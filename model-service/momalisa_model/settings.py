@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from momalisa_model.sources import parse_source, parse_sources
+
 
 def embedded_model() -> str:
     """The folder with the atelier's weights in this checkout: the default model."""
@@ -38,6 +40,17 @@ class ModelSource(BaseModel):
         validation_alias=AliasChoices("MOMALISA_MODEL_CONFIGURATION", "MODEL_CONFIG"),
         description="For a single file: the folder or hub id (owner/name or owner/name@revision) in diffusers format "
         "whose configurations and tokenizers are used.",
+    )
+    model_vae: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MOMALISA_MODEL_VAE", "MODEL_VAE"),
+        description="A VAE that replaces the model's own: a hub id (owner/name@revision) or a folder. Unset: its own.",
+    )
+    model_adapters: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MOMALISA_MODEL_ADAPTERS", "MODEL_ADAPTERS"),
+        description="LoRAs and textual inversions, comma-separated: files, folders or hub ids, such as "
+        "owner/name@revision:0.8. Unset: none.",
     )
     model_card: Path | None = Field(
         default=None,
@@ -145,6 +158,19 @@ class Settings(ModelSource, BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="Log format; auto is console on a terminal and json elsewhere."
     )
+
+    @field_validator("model_vae")
+    @classmethod
+    def _is_one_source(cls, value: str | None) -> str | None:
+        if value is not None and parse_source(value).weight is not None:
+            raise ValueError("a VAE has no weight")
+        return value
+
+    @field_validator("model_adapters")
+    @classmethod
+    def _are_sources(cls, value: str | None) -> str | None:
+        parse_sources(value or "")
+        return value
 
     @field_validator("host")
     @classmethod

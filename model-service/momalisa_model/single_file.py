@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,16 @@ from momalisa_model.hub import SHA256_DIGITS, Report, fetch
 from momalisa_model.model_files import (
     INDEX,
     SMALL_FILES,
+    VAE_CONFIG,
     ModelFiles,
+    OtherVae,
     class_of,
     digest_of,
     has_safety_checker,
+    index_with_vae,
     names_in,
     names_on_hub,
+    of_model,
     parts_of,
     read_index,
     small_files,
@@ -63,12 +67,13 @@ def find_single_file(
     wanted: str | None,
     dtype_for: Callable[[Family], torch.dtype],
     report: Report,
+    vae: OtherVae | None = None,
 ) -> ModelFiles:
     """The file, and what it lacks of its configuration. Downloads what the hub's cache lacks.
 
     configuration: a folder, or an id on the hub with or without @revision. wanted: a branch, tag or commit of the hub;
-    for a path, the revision that it must have. The revision is the SHA-256 of the file's own and of the
-    configuration's. Raises UnsuitableModel, without a path in its message.
+    for a path, the revision that it must have. vae: replaces that of both. The revision is the SHA-256 of the file's
+    own and of the configuration's. Raises UnsuitableModel, without a path in its message.
     """
     name = Path(model_id).stem if os.path.isfile(model_id) else model_id  # noqa: PTH113
     if not model_id.endswith(ENDING):
@@ -78,13 +83,15 @@ def find_single_file(
             f"{name} is a single file without configurations. Set MODEL_CONFIG to a folder or a hub id in diffusers "
             "format, of a model of the same family."
         )
-    config = _configuration(configuration, report)
+    config = _configuration(configuration, report, [INDEX, VAE_CONFIG] if vae else [INDEX])
     index = _without_absent_checker(read_index(config.folder, config.name), config)
+    index = index_with_vae(index, vae, config.folder, config.name)
     _check_family(index["_class_name"], name)
     parts = parts_of(index, config.name)
     file = _file(model_id, wanted, report)
-    inside = _parts_inside(FAMILIES[index["_class_name"]].denoiser, parts, _keys(file, name))
-    outside = {part: kind for part, kind in parts.items() if part not in inside}
+    needed = of_model(parts, vae)
+    inside = _parts_inside(FAMILIES[index["_class_name"]].denoiser, needed, _keys(file, name))
+    outside = {part: kind for part, kind in needed.items() if part not in inside}
     _check_outside(outside, config, name)
     weights = weights_of(outside, config.names, config.name, dtype_for(FAMILIES[index["_class_name"]]))
     used = [file for _, files in weights.values() for file in files]
@@ -99,7 +106,7 @@ def find_single_file(
     return ModelFiles(config.folder, name, revision, index, parts, variants, file, inside)
 
 
-def _configuration(place: str, report: Report) -> Configuration:
+def _configuration(place: str, report: Report, names: Sequence[str]) -> Configuration:
     folder = Path(place)
     if os.path.isdir(place):  # noqa: PTH112
         return Configuration(folder, "MODEL_CONFIG", names_in(folder), None)
@@ -108,7 +115,7 @@ def _configuration(place: str, report: Report) -> Configuration:
         raise UnsuitableModel(
             "The folder in MODEL_CONFIG does not exist. Set a folder in diffusers format or a hub id."
         )
-    folder = fetch(repository, revision or None, [INDEX], report)
+    folder = fetch(repository, revision or None, names, report)
     return Configuration(folder, repository, names_on_hub(folder, repository), repository)
 
 

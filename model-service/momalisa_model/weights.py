@@ -15,6 +15,9 @@ import structlog
 import torch
 from safetensors.torch import load_file
 
+from momalisa_model.adapter_files import find_adapters
+from momalisa_model.adapters import fuse_and_learn
+from momalisa_model.additions import NO_ADDITIONS, Additions
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
 from momalisa_model.families import FAMILIES, POOLED, Family, prefix_of
 from momalisa_model.hub import Report
@@ -26,6 +29,7 @@ from momalisa_model.schedulers import load_scheduler
 from momalisa_model.settings import ModelSource
 from momalisa_model.single_file import find_single_file, is_single_file
 from momalisa_model.single_file_networks import load_inside
+from momalisa_model.vae_files import find_vae, with_vae
 
 # A config.json may set any of these to null.
 READ_FIELDS = {
@@ -37,7 +41,10 @@ READ_FIELDS = {
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded pipeline, the device for it, its name and revision, and the variant of each network's weights."""
+    """A loaded pipeline, the device for it, its name and revision, and the variant of each network's weights.
+
+    additions: the other VAE and the adapters that are part of the pipeline and of the revision, if there are any.
+    """
 
     pipeline: Any  # a stock pipeline of diffusers, which declares its parts at run time only
     model: str
@@ -47,6 +54,12 @@ class Weights:
     device: torch.device
     dtype: torch.dtype
     safety_checker: SafetyChecker | None = None
+    additions: Additions = NO_ADDITIONS
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The words that textual inversions have added to the vocabulary."""
+        return tuple(one.token for one in self.additions.adapters if one.token)
 
     @property
     def family(self) -> Family:
@@ -95,30 +108,39 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
 
     Downloads a model of the hub unless the hub's cache has it; `report` gets sentences about the progress. Raises
     UnsuitableModel if there are no weights, if they have another revision than MODEL_REVISION, if they are incomplete,
-    or if their family is not in the table, and DownloadFailed if a further attempt may help.
+    if their family is not in the table, or if an adapter or another VAE does not fit, and DownloadFailed if a further
+    attempt may help.
     """
     source.require_fetched()
     torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)
+    vae, adapters = find_vae(source.model_vae, report), find_adapters(source.model_adapters, report)
     dtype_for = partial(_dtype, source, device)
     if is_single_file(source.model_id):
         places = (source.model_id, source.model_configuration, source.model_revision)
-        files = find_single_file(*places, dtype_for, report)
+        files = find_single_file(*places, dtype_for, report, vae)
     else:
-        files = find_files(source.model_id, source.model_revision, dtype_for, report)
+        files = find_files(source.model_id, source.model_revision, dtype_for, report, vae)
     dtype = dtype_for(files.family)
+    if vae:
+        files = with_vae(files, vae, dtype, report)
     torch.backends.cudnn.deterministic = True
     pipeline = _load_pipeline(files, dtype)
+    _check_parts(pipeline, files)
+    if adapters:
+        fuse_and_learn(pipeline, adapters, files.model)
+        _check_parts(pipeline, files)
     if device.type == "cpu":
         networks = (part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
         make_batch_invariant(*networks)
     checker = None
     if "safety_checker" in files.variants:
         checker = load_safety_checker(files.folder, files.model, files.variants["safety_checker"], device)
+    added = Additions(files.revision, vae.origin if vae else None, tuple(one.card for one in adapters))
     # A card beside the configuration of a single file is that of another model.
-    named = (files.model, files.revision, files.file or files.folder, files.variants)
-    return Weights(pipeline, *named, device, dtype, checker)
+    named = (files.model, added.revision, files.file or files.folder, files.variants)
+    return Weights(pipeline, *named, device, dtype, checker, added)
 
 
 def _dtype(source: ModelSource, device: torch.device, family: Family) -> torch.dtype:
@@ -135,11 +157,11 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
     checkpoint = load_file(files.file) if files.file else {}
     for part in _loaded(files):
         kind = class_of(*files.parts[part])
-        needed = _dtype_of(part, files.family, folder, dtype)
+        needed = _dtype_of(part, files, dtype)
         if part in files.inside:
             parts[part] = load_inside(kind, checkpoint, files, part, needed)
         elif part in files.variants:
-            parts[part] = load_network(kind, folder / part, model, needed, files.variants[part])
+            parts[part] = load_network(kind, files.folder_of(part), files.named(part), needed, files.variants[part])
         else:
             parts[part] = _load_tokenizer(kind, folder / part, model)
     try:
@@ -149,12 +171,16 @@ def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
             f"The parts of {model} could not be put together: a field in one of their configurations may be wrong or "
             "missing. The replica's log has the details."
         ) from error
-    _check_configurations(pipeline, model)
-    for part in _loaded(files):
-        if part not in files.variants:
-            _check_tokenizer(pipeline, part, model)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _check_parts(pipeline: Any, files: ModelFiles) -> None:
+    """Refuse parts that do not fit each other, or lack what this service reads."""
+    _check_configurations(pipeline, files.model)
+    for part in _loaded(files):
+        if part not in files.variants:
+            _check_tokenizer(pipeline, part, files.model)
 
 
 def _load_tokenizer(kind: Any, folder: Path, model: str) -> Any:
@@ -166,11 +192,11 @@ def _load_tokenizer(kind: Any, folder: Path, model: str) -> Any:
         ) from error
 
 
-def _dtype_of(part: str, family: Family, folder: Path, dtype: torch.dtype) -> torch.dtype:
+def _dtype_of(part: str, files: ModelFiles, dtype: torch.dtype) -> torch.dtype:
     """The precision of one part. The VAE of SDXL overflows in float16 unless its configuration says otherwise."""
-    if (family.name, part, dtype) != ("SDXL", "vae", torch.float16):
+    if (files.family.name, part, dtype) != ("SDXL", "vae", torch.float16):
         return dtype
-    config = (folder / part / "config.json").read_text()
+    config = (files.folder_of(part) / "config.json").read_text()
     return dtype if json.loads(config).get("force_upcast") is False else torch.float32
 
 

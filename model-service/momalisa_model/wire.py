@@ -157,6 +157,31 @@ class DeviceOptions(Wire):
     )
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class Origin(Wire):
+    """Weights beside those of the model: which, and in which version."""
+
+    model: str = Field(description="An id on the hub with the path in it, or the name of a file or folder.")
+    revision: str = Field(description="The commit on the hub, or the SHA-256 of the file or folder.")
+
+
+class Adapter(Origin):
+    """A LoRA, which has a weight, or a textual inversion, which has a token."""
+
+    weight: float | None = Field(
+        default=None, exclude_if=_is_none, description="How much of a LoRA is added.", examples=[0.8]
+    )
+    token: str | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="The word in a prompt that stands for a textual inversion.",
+        examples=["<cat-toy>"],
+    )
+
+
 class ModelCard(Wire):
     """What a model renders with: its defaults and limits."""
 
@@ -165,6 +190,20 @@ class ModelCard(Wire):
         examples=["atelier"],
     )
     revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    base_revision: str | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Revision of the model itself, if another VAE or adapters are part of `revision`.",
+    )
+    vae: Origin | None = Field(
+        default=None, exclude_if=_is_none, description="The VAE that replaces the model's own, if one does."
+    )
+    adapters: tuple[Adapter, ...] = Field(
+        default=(),
+        strict=False,
+        exclude_if=lambda adapters: not adapters,
+        description="LoRAs and textual inversions, if there are any.",
+    )
     micro_batch: int = Field(ge=1, le=64, description="Frames that the device renders at once.", examples=[5])
     width: Pixels = Field(description="Default width in pixels.", examples=[128])
     height: Pixels = Field(description="Default height in pixels.", examples=[128])

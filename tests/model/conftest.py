@@ -106,11 +106,11 @@ def server(settings_for: Callable[..., Settings]) -> Iterator[Server]:
 
 @pytest.fixture
 def hub_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Runs a hub with one repository, someone/small, and an empty cache."""
+    """Runs a hub with the repository someone/small, others by their names, and an empty cache."""
 
     @contextmanager
-    def running(folder: Path) -> Iterator[Hub]:
-        with serving({"someone/small": folder}) as hub, monkeypatch.context() as patch:
+    def running(folder: Path, **others: Path) -> Iterator[Hub]:
+        with serving({"someone/small": folder, **others}) as hub, monkeypatch.context() as patch:
             # What HF_ENDPOINT and HF_HUB_CACHE set.
             constants = huggingface_hub.constants
             patch.setattr(constants, "ENDPOINT", hub.url)

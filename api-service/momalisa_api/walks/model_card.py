@@ -27,6 +27,31 @@ class About(BaseModel):
     )
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class Origin(BaseModel):
+    """Weights beside those of the model: which, and in which version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(description="An id on the hub with the path in it, or the name of a file or folder.")
+    revision: str = Field(description="The commit on the hub, or the SHA-256 of the file or folder.")
+
+
+class Adapter(Origin):
+    """A LoRA, which has a weight, or a textual inversion, which has a token."""
+
+    weight: float | None = Field(None, exclude_if=_is_none, description="How much of a LoRA is added.", examples=[0.8])
+    token: str | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="The word in a prompt that stands for a textual inversion.",
+        examples=["<cat-toy>"],
+    )
+
+
 class ModelCard(BaseModel):
     """A model and its limits and defaults. Unknown members are ignored: the contract only grows."""
 
@@ -34,6 +59,19 @@ class ModelCard(BaseModel):
 
     model: str = Field(description="The model's name.", examples=["atelier"])
     revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    base_revision: str | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Revision of the model itself, if another VAE or adapters are part of `revision`.",
+    )
+    vae: Origin | None = Field(
+        None, exclude_if=_is_none, description="The VAE that replaces the model's own, if one does."
+    )
+    adapters: tuple[Adapter, ...] = Field(
+        (),
+        exclude_if=lambda adapters: not adapters,
+        description="LoRAs and textual inversions, if there are any.",
+    )
     micro_batch: int = Field(ge=1, description="Frames that a replica renders at once.", examples=[5])
     width: int = Field(description="Default width in pixels.", examples=[128])
     height: int = Field(description="Default height in pixels.", examples=[128])
