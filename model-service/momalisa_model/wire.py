@@ -189,7 +189,10 @@ class ModelCard(Wire):
         description="The model's name: that of its recipe, its id on the hub, or that of its folder.",
         examples=["atelier"],
     )
-    revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    revision: str = Field(
+        description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder. With another VAE or "
+        "adapters, a SHA-256 of all of them."
+    )
     base_revision: str | None = Field(
         default=None,
         exclude_if=_is_none,

@@ -58,7 +58,10 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str = Field(description="The model's name.", examples=["atelier"])
-    revision: str = Field(description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder.")
+    revision: str = Field(
+        description="Identifies the weights: a commit on the hub, or the SHA-256 of the folder. With another VAE or "
+        "adapters, a SHA-256 of all of them."
+    )
     base_revision: str | None = Field(
         None,
         exclude_if=_is_none,

@@ -351,6 +351,34 @@ export interface components {
             words: string[];
         };
         /**
+         * Adapter
+         * @description A LoRA, which has a weight, or a textual inversion, which has a token.
+         */
+        Adapter: {
+            /**
+             * Model
+             * @description An id on the hub with the path in it, or the name of a file or folder.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The commit on the hub, or the SHA-256 of the file or folder.
+             */
+            revision: string;
+            /**
+             * Weight
+             * @description How much of a LoRA is added.
+             * @example 0.8
+             */
+            weight?: number | null;
+            /**
+             * Token
+             * @description The word in a prompt that stands for a textual inversion.
+             * @example <cat-toy>
+             */
+            token?: string | null;
+        };
+        /**
          * FilmName
          * @description The file names of a walk's films, in the bucket and in URLs.
          * @enum {string}
@@ -415,6 +443,19 @@ export interface components {
              * @description Identifies the weights: a commit on the hub, or the SHA-256 of the folder.
              */
             revision: string;
+            /**
+             * Base Revision
+             * @description Revision of the model itself, if another VAE or adapters are part of `revision`.
+             */
+            base_revision?: string | null;
+            /** @description The VAE that replaces the model's own, if one does. */
+            vae?: components["schemas"]["Origin"] | null;
+            /**
+             * Adapters
+             * @description LoRAs and textual inversions, if there are any.
+             * @default []
+             */
+            adapters: components["schemas"]["Adapter"][];
             /**
              * Micro Batch
              * @description Frames that a replica renders at once.
