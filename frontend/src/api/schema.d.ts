@@ -440,7 +440,7 @@ export interface components {
             model: string;
             /**
              * Revision
-             * @description Identifies the weights: a commit on the hub, or the SHA-256 of the folder.
+             * @description Identifies the weights: a commit on the hub, or the SHA-256 of the folder. With another VAE or adapters, a SHA-256 of all of them.
              */
             revision: string;
             /**
