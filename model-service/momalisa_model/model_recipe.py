@@ -22,8 +22,8 @@ RECIPE_FOLDERS = (
     Path(__file__).resolve().parents[2] / "deployment" / "models",
     Path(__file__).resolve().parents[1] / "models",
 )
-# A recipe names the model and its revision beside the card, and the weights decide the token limit.
-NOT_IN_RECIPES = ("model", "revision", "token_limit")
+# A recipe names the model and its revision beside the card, and the weights decide the others.
+NOT_IN_RECIPES = ("model", "revision", "token_limit", "base_revision", "vae", "adapters")
 
 
 def _known_fields(card: dict[str, Any]) -> dict[str, Any]:
@@ -113,8 +113,9 @@ def sources_of(settings: Settings) -> list[ModelSource]:
     """
     if not settings.recipes.strip():
         return [settings]
-    if "model_id" in settings.model_fields_set:
-        raise UnsuitableModel("MODEL_ID and MOMALISA_RECIPES are both set. Leave one of them out.")
+    for name in ("model_id", "model_vae", "model_adapters"):
+        if name in settings.model_fields_set:
+            raise UnsuitableModel(f"{name.upper()} and MOMALISA_RECIPES are both set. Leave one of them out.")
     recipes = read_recipes(settings.recipes.split())
     return [source_of(recipe, settings) for recipe in recipes]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from momalisa_model.families import FAMILIES
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import derive_card, made_of, read_card
 from momalisa_model.model_files import folder_revision
+from momalisa_model.model_recipe import sources_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import filled
 from momalisa_model.sampler import Sampler
@@ -35,7 +37,7 @@ from momalisa_model.sources import Source, parse_source, parse_sources
 from momalisa_model.weights import Weights, load
 from momalisa_model.wire import ModelCard, Recipe
 from tests.support.hub import COMMIT
-from tests.support.small_adapters import save_inversion, save_lora, save_vae
+from tests.support.small_adapters import save_as_kohya, save_inversion, save_lora, save_vae
 from tests.support.small_families import SMALL_FAMILIES, WIDTH, small_family
 
 SIZES = {"width": 32, "height": 32, "min_size": 32, "max_size": 64, "micro_batch": 2}
@@ -116,15 +118,28 @@ def test_each_weight_of_a_network_is_its_own_and_that_of_the_lora(tmp_path, fami
     pipeline, denoiser = small_family(family), FAMILIES[type(small_family(family)).__name__].denoiser
     parts = [denoiser, *(["text_encoder"] if denoiser == "unet" else [])]
     lora = save_lora(tmp_path / "style.safetensors", family, parts)
+    assert_adds(pipeline, parts, tmp_path / "style.safetensors", lora, times=-2)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_a_lora_by_kohya_is_scaled_as_it_says(tmp_path, family):
+    """Its alpha over its rank, 3, is a factor of its own."""
+    lora = save_lora(tmp_path / "style.safetensors", family, PARTS[family])
+    save_as_kohya(tmp_path / "kohya.safetensors", lora, alpha=1.5)
+    assert_adds(small_family(family), PARTS[family], tmp_path / "kohya.safetensors", lora, times=-2 * 0.5)
+
+
+def assert_adds(pipeline: Any, parts: Sequence[str], file: Path, lora: dict[str, torch.Tensor], times: float) -> None:
+    """A file with the weight -2 adds all layers of a LoRA so many times, and changes nothing else."""
     before = {part: copy.deepcopy(getattr(pipeline, part).state_dict()) for part in parts}
-    fuse_and_learn(pipeline, find_adapters(f"{tmp_path}/style.safetensors:-2", lambda *_: None), family)
+    fuse_and_learn(pipeline, find_adapters(f"{file}:-2", lambda _: None), "small")
     for part in parts:
         after = getattr(pipeline, part).state_dict()
         assert before[part].keys() == after.keys()
         for name, value in before[part].items():
             layer = f"{part}.{name.removesuffix('.weight')}"
             if f"{layer}.lora_A.weight" in lora:
-                value = value - 2 * lora.pop(f"{layer}.lora_B.weight") @ lora.pop(f"{layer}.lora_A.weight")
+                value = value + times * lora.pop(f"{layer}.lora_B.weight") @ lora.pop(f"{layer}.lora_A.weight")
             assert (value - after[name]).abs().max() <= 1e-5, name
     assert lora == {}, "the whole file is used"
 
@@ -224,7 +239,10 @@ def test_additions_are_part_of_card_revision_and_fingerprint(folders):
     assert both["adapters"][0]["model"] == "sd-style.safetensors"
     assert both["vae"]["model"] == "tiny"
     assert json.loads(cards[4].model_dump_json())["adapters"][0].keys() == {"model", "revision", "token"}
-    assert made_of(load(settings(sd, lora)), 2)["weights"] == cards[1].revision
+    fused = load(settings(sd, lora))
+    assert made_of(fused, 2)["weights"] == cards[1].revision
+    assert "fused_on" not in made_of(fused, 2)
+    assert "fused_on" in made_of(replace(fused, device=torch.device("meta")), 2), "a GPU's weights come from its host"
 
 
 def test_a_revision_with_additions_is_computed_as_documented(folders):
@@ -458,6 +476,13 @@ def test_a_vae_has_no_weight():
     """It replaces the other one wholly."""
     with pytest.raises(ValidationError, match="a VAE has no weight"):
         settings("atelier", model_vae="owner/name:0.5")
+
+
+def test_recipes_have_no_additions():
+    """They would be ignored."""
+    both = Settings(recipes="atelier", model_adapters="someone/style")
+    with pytest.raises(UnsuitableModel, match="MODEL_ADAPTERS and MOMALISA_RECIPES are both set"):
+        sources_of(both)
 
 
 def test_additions_are_downloaded_from_the_hub_and_pinned(folders, tmp_path, hub_of):

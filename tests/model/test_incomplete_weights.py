@@ -73,7 +73,7 @@ def test_no_key_of_any_part_can_be_deleted_unnoticed(whole, with_keys, part):
     for key in random.Random(13).sample(keys, min(CASES, len(keys))):
         folder = with_keys(part, lose=[key])
         with pytest.raises(UnsuitableModel, match=f"The {part} of whole lacks key {key}"):
-            load_network(KINDS[part], folder / part, "whole", torch.float32, None)
+            load_network(KINDS[part], folder / part, f"The {part} of whole", torch.float32, None)
 
 
 @pytest.mark.parametrize("part", FILES)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.support.small_families import WIDTH, small_family
 
-ATTENTION, ENCODER = ("to_q", "to_v"), ("q_proj", "v_proj")
+ATTENTION, ENCODER = ("to_q", "to_v"), ("q_proj", "out_proj")
 
 
 def save_lora(file: Path, family: str, parts: Sequence[str], seed: int = 1, **more: Tensor) -> dict[str, Tensor]:
@@ -35,6 +35,22 @@ def save_lora(file: Path, family: str, parts: Sequence[str], seed: int = 1, **mo
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file)
     return tensors
+
+
+def save_as_kohya(file: Path, lora: Mapping[str, Tensor], alpha: float) -> None:
+    """The same LoRA in the format of kohya-ss/sd-scripts, the usual one for UNets: flat names, and a scale."""
+    encoders = {"text_encoder_2": "lora_te2", "text_encoder": "lora_te1", "unet": "lora_unet"}
+    if not any(name.startswith("text_encoder_2") for name in lora):
+        encoders["text_encoder"] = "lora_te"
+    tensors = {}
+    for name, value in lora.items():
+        part, _, rest = name.partition(".")
+        layer, half, _ = rest.rsplit(".", 2)
+        inner = layer if part == "unet" else f"text_model.{layer.removeprefix('text_model.')}"
+        key = f"{encoders[part]}_{inner.replace('.', '_')}"
+        tensors[f"{key}.{'lora_down' if half == 'lora_A' else 'lora_up'}.weight"] = value
+        tensors[f"{key}.alpha"] = torch.tensor(alpha)
+    save_file(tensors, file)
 
 
 def save_inversion(
