@@ -50,7 +50,7 @@ def _on_hub(source: Source, report: Report) -> OtherVae:
 
 def with_vae(files: ModelFiles, vae: OtherVae, dtype: torch.dtype, report: Report) -> ModelFiles:
     """The files of a model that find_files found for this VAE, and its weights, which are downloaded now."""
-    parts, names = {"vae": files.parts["vae"]}, [f"vae/{name}" for name in vae.names]
+    parts, names = {"vae": files.parts["vae"]}, [f"vae/{name}" for name in vae.names if name.endswith(".safetensors")]
     variant, chosen = weights_of(parts, names, vae.origin.model, dtype)["vae"]
     if vae.repository:
         names = [vae.start + name.removeprefix("vae/") for name in chosen]

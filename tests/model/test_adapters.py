@@ -37,6 +37,7 @@ from momalisa_model.sources import Source, parse_source, parse_sources
 from momalisa_model.weights import Weights, load
 from momalisa_model.wire import ModelCard, Recipe
 from tests.support.hub import COMMIT
+from tests.support.single_files import write_single_file
 from tests.support.small_adapters import save_as_kohya, save_inversion, save_lora, save_vae
 from tests.support.small_families import SMALL_FAMILIES, WIDTH, small_family
 
@@ -476,6 +477,24 @@ def test_a_vae_has_no_weight():
     """It replaces the other one wholly."""
     with pytest.raises(ValidationError, match="a VAE has no weight"):
         settings("atelier", model_vae="owner/name:0.5")
+
+
+def test_a_single_file_takes_adapters_and_another_vae(folders, tmp_path):
+    """Neither the file nor its configuration needs a VAE then."""
+    pipeline = small_family("sd")
+    write_single_file(pipeline, tmp_path / "mine.safetensors", without=("first_stage_model",))
+    configuration = Path(shutil.copytree(folders["sd"], tmp_path / "configuration"))
+    for file in configuration.rglob("*.safetensors"):
+        file.unlink()
+    more = {"model_vae": str(folders["kl vae"])}
+    single = load(
+        settings(tmp_path / "mine.safetensors", folders["sd lora"], model_configuration=str(configuration), **more)
+    )
+    assert_same(
+        ends(single),
+        ends(load(settings(folders["sd"], folders["sd lora"], **more))),
+        ends(load(settings(folders["sd"]))),
+    )
 
 
 def test_recipes_have_no_additions():
