@@ -630,6 +630,22 @@ export interface components {
             frame_seconds: number | null;
         };
         /**
+         * Origin
+         * @description Weights beside those of the model: which, and in which version.
+         */
+        Origin: {
+            /**
+             * Model
+             * @description An id on the hub with the path in it, or the name of a file or folder.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The commit on the hub, or the SHA-256 of the file or folder.
+             */
+            revision: string;
+        };
+        /**
          * ProbeResource
          * @description A picture rendered to find the spacing, shown until the walk's frames are known.
          */
