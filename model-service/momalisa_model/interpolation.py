@@ -5,19 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 NEARLY_PARALLEL = 0.9995
 
 
-def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
+def slerp(start: Tensor, end: Tensor, fractions: Tensor, device: torch.device = CPU) -> Tensor:
     """Interpolate between two prompts' embeddings along the great circle, token by token.
 
-    start, end: (tokens, width), or (..., width); fractions: (frames,) in [0, 1]. Returns (frames, tokens, width) in
-    start's dtype: exactly start at fraction 0 and exactly end at 1. Nearly parallel and antiparallel tokens are
-    interpolated linearly, because the great circle is undefined there; CLIP's first token, for example, is the same for
-    every prompt. A pooled embedding (width,) is one token.
+    start, end: (tokens, width), or (..., width), on the CPU; fractions: (frames,) in [0, 1]. Returns (frames, tokens,
+    width) in start's dtype, on `device` unless it has no double precision: exactly start at fraction 0 and exactly end
+    at 1. Nearly parallel and antiparallel tokens are interpolated linearly, because the great circle is undefined
+    there; CLIP's first token, for example, is the same for every prompt. A pooled embedding (width,) is one token.
     Source: K. Shoemake, Animating Rotation with Quaternion Curves, SIGGRAPH 1985.
     """
-    # Double precision costs nothing at this size, and makes the result independent of the order of the sums.
+    # Double precision makes the result independent of the order of the sums.
     a, b = start.double(), end.double()
     along = fractions.double().reshape(-1, *[1] * (start.ndim - 1))
     dot = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1)  # (tokens,)
@@ -25,9 +26,19 @@ def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
     angle = torch.where(curved, dot.arccos(), 1.0)
     of_start = torch.where(curved, ((1 - along) * angle).sin() / angle.sin(), 1 - along)  # (frames, tokens)
     of_end = torch.where(curved, (along * angle).sin() / angle.sin(), along)
-    mixed = (of_start[..., None] * a + of_end[..., None] * b).to(start.dtype)
-    ends = along[..., None]
-    return torch.where(ends == 0, start, torch.where(ends == 1, end, mixed))
+    if device.type == "mps":
+        device = CPU
+    # Two products and a sum have the same bits on every device. Large embeddings would keep a GPU waiting for the CPU.
+    a, b, start, end, of_start, of_end = (one.to(device) for one in (a, b, start, end, of_start, of_end))
+    frames = [
+        start
+        if fraction == 0
+        else end
+        if fraction == 1
+        else (first[..., None] * a + last[..., None] * b).to(start.dtype)
+        for fraction, first, last in zip(fractions.tolist(), of_start, of_end, strict=True)
+    ]
+    return torch.stack(frames)
 
 
 def blend_masks(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from momalisa_model.interpolation import blend_masks, equal_generators, slerp
+from tests.support.second_device import second_device
 
 numbers = st.floats(-30, 30, width=32)
 embeddings = arrays(np.float32, (4, 8), elements=numbers).map(torch.from_numpy)
@@ -61,6 +62,17 @@ def test_a_fraction_is_independent_of_the_others(start, end, fractions):
     for fraction, walked in zip(fractions, together, strict=True):
         (alone,) = slerp(start, end, torch.tensor([fraction], dtype=torch.float64))
         assert same_bits(alone, walked)
+
+
+@given(embeddings, embeddings, st.lists(st.floats(0, 1), min_size=1, max_size=3))
+def test_the_sum_is_computed_on_the_device_with_the_same_bits(start, end, fractions):
+    """Large embeddings would take the CPU longer than a GPU needs for the frames."""
+    along = torch.tensor(fractions, dtype=torch.float64)
+    with second_device() as second:
+        there = slerp(start, end, along, second)
+        assert there.device == second
+        back = there.cpu()
+    assert same_bits(back, slerp(start, end, along))
 
 
 def test_half_precision_embeddings_keep_their_dtype():

@@ -119,7 +119,7 @@ def _conditions(weights: Weights, leg: Leg, fractions: Sequence[float]) -> dict[
         start, end = leg.start[name], leg.end[name]
         if "pooled" not in name:
             start, end = of_one_length(start, end)
-        batch[name] = blend_masks(start, end, along) if "mask" in name else slerp(start, end, along)
+        batch[name] = blend_masks(start, end, along) if "mask" in name else slerp(start, end, along, weights.device)
     on_device = {name: value.to(weights.device) for name, value in batch.items()}
     return {name: list(value) if weights.family.lists else value for name, value in on_device.items()}
 
