@@ -147,14 +147,15 @@ def _environment(ports: list[int]) -> dict[str, str]:
 
 
 async def _greet(supervisor: Supervisor, url: str, commands: list[SupervisedCommand]) -> None:
-    """As soon as one replica is ready, print the addresses to visit."""
-    with anyio.move_on_after(READY_S):
-        # The api is another process: there is no event to wait for.
-        while not (model := await anyio.to_thread.run_sync(_ready_model, url, abandon_on_cancel=True)):  # noqa: ASYNC110
-            await anyio.sleep(READY_POLL_S)
-        await supervisor.write(_greeting(url, model, commands))
-        return
-    await supervisor.write("No replica became ready within 5 minutes. See the lines above for the reason.\n")
+    """As soon as one replica is ready, print the addresses to visit. A download can take longer than five minutes."""
+    while True:
+        with anyio.move_on_after(READY_S):
+            # The api is another process: there is no event to wait for.
+            while not (model := await anyio.to_thread.run_sync(_ready_model, url, abandon_on_cancel=True)):  # noqa: ASYNC110
+                await anyio.sleep(READY_POLL_S)
+            await supervisor.write(_greeting(url, model, commands))
+            return
+        await supervisor.write("No replica is ready after another 5 minutes. See the lines above for the reason.\n")
 
 
 def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]) -> str:
