@@ -101,8 +101,9 @@ class RecipeSource(ModelSource):
 
     @property
     def card_fields(self) -> Mapping[str, Any]:
-        """The recipe's fields of the card, with its name and licence."""
-        about = {"license": self.recipe.license, **self.recipe.card.get("about", {})}
+        """The recipe's fields of the card, with its name, its licence and whether that allows commercial use."""
+        licence = {"license": self.recipe.license, "commercial": self.recipe.commercial}
+        about = {**licence, **self.recipe.card.get("about", {})}
         return {**self.recipe.card, "model": self.recipe.name, "about": about}
 
 

@@ -119,6 +119,9 @@ class About(Wire):
     title: str = Field(default="", description="The model's name.")
     summary: str = Field(default="", description="What the model is, in a sentence or two.")
     license: str = Field(default="", description="The licence of the weights.")
+    commercial: bool | None = Field(
+        default=None, description="Whether the licence allows commercial use; null if that is not known."
+    )
     examples: tuple[tuple[str, str], ...] = Field(
         default=(), strict=False, description="Pairs of prompts that make good walks."
     )

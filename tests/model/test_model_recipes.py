@@ -87,9 +87,11 @@ def test_a_recipe_and_a_model_id_exclude_each_other(tmp_path):
 
 
 def test_the_ateliers_recipe_is_the_default_model(loaded_model):
-    """Its stored frames keep their keys, and its card is the file beside its weights."""
+    """Its stored frames keep their keys, and its card is the file beside its weights. The licence is the recipe's."""
     [source] = sources_of(settings_with("atelier"))
-    assert load_model(source).answer == loaded_model(str(WEIGHTS)).answer
+    answer, expected = load_model(source).answer, loaded_model(str(WEIGHTS)).answer
+    about = expected.card.about.model_copy(update={"commercial": True})
+    assert answer == expected.model_copy(update={"card": expected.card.model_copy(update={"about": about})})
     assert read_recipe("atelier").license == json.loads((WEIGHTS / "card.json").read_text())["about"]["license"]
 
 
@@ -105,7 +107,7 @@ def test_a_recipe_names_its_model_and_replaces_fields_of_the_derived_card(models
         update={
             "model": "small-one",
             "num_inference_steps": 4,
-            "about": derived.about.model_copy(update={"title": "Small", "license": "CC0-1.0"}),
+            "about": derived.about.model_copy(update={"title": "Small", "license": "CC0-1.0", "commercial": True}),
         }
     )
 

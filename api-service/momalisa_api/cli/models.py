@@ -62,6 +62,7 @@ def _run(act: Callable[[ModelRegistry], Awaitable[None]]) -> int:
 
 def _described(model: RegisteredModel, *, default: bool) -> list[str]:
     notes = ["default"] if default else []
+    notes += ["not for commercial use"] if model.card.about.commercial is False else []
     notes += ["retired"] if model.retired else []
     card = model.card
     title = card.about.title or "no title"

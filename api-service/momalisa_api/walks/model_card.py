@@ -20,6 +20,9 @@ class About(BaseModel):
     title: str = Field("", description="The model's name.")
     summary: str = Field("", description="What the model is, in a sentence or two.")
     license: str = Field("", description="The licence of the weights.")
+    commercial: bool | None = Field(
+        None, description="Whether the licence allows commercial use; null if that is not known."
+    )
     examples: tuple[tuple[str, str], ...] = Field((), description="Pairs of prompts that make good walks.")
     limits: str = Field("", description="What the model cannot paint.")
     words: tuple[str, ...] = Field(

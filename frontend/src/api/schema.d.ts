@@ -329,6 +329,11 @@ export interface components {
              */
             license: string;
             /**
+             * Commercial
+             * @description Whether the licence allows commercial use; null if that is not known.
+             */
+            commercial?: boolean | null;
+            /**
              * Examples
              * @description Pairs of prompts that make good walks.
              * @default []
@@ -619,6 +624,11 @@ export interface components {
              * @description The licence of the weights; empty if it is not known.
              */
             license: string;
+            /**
+             * Commercial
+             * @description Whether the licence allows commercial use; null if that is not known.
+             */
+            commercial: boolean | null;
             /** @description The model card, with the limits of its walks. */
             card: components["schemas"]["ModelCard"];
             /** @description The replicas that render with the model. */

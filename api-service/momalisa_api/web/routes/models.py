@@ -37,6 +37,7 @@ class OfferedModel(BaseModel):
     name: str = Field(description="The model's name, for `model` in a request.")
     default: bool = Field(description="Whether requests that name no model get this one.")
     license: str = Field(description="The licence of the weights; empty if it is not known.")
+    commercial: bool | None = Field(description="Whether the licence allows commercial use; null if that is not known.")
     card: ModelCard = Field(description="The model card, with the limits of its walks.")
     replicas: ReplicasResource = Field(description="The replicas that render with the model.")
     frame_seconds: float | None = Field(
@@ -85,6 +86,7 @@ def _offered(model: RegisteredModel, *, default: bool, fleet: FleetStatuses | No
         name=model.name,
         default=default,
         license=model.card.about.license,
+        commercial=model.card.about.commercial,
         card=model.card,
         replicas=_replicas(model.name, fleet),
         frame_seconds=None if shard_s is None else round(shard_s / model.card.micro_batch, 3),
