@@ -135,6 +135,19 @@ def test_a_killed_fetch_is_continued_and_what_was_damaged_is_fetched_again(setti
         assert fetched["sha256"] == sha256_of(folder / name) == sha256_of(home_of(settings) / name)
 
 
+def test_a_fetch_that_was_killed_while_it_moved_files_requests_none_of_them_again(hub, settings):
+    """The record is in the cache then, some files are in their place, and others are not."""
+    fetch_recipes(settings, [])
+    before, home = record_of(settings), home_of(settings)
+    repository = home / ".download" / "models--someone--small"
+    (repository / "blobs").mkdir(parents=True)
+    (home / "fetched.json").rename(repository / "moved.json")
+    (home / VAE).rename(repository / "blobs" / before["files"][VAE]["sha256"])
+    hub.ranges.clear()
+    fetch_recipes(settings, [])
+    assert (record_of(settings), hub.ranges) == (before, [])
+
+
 @pytest.mark.parametrize("fault", ["cut", "damaged", "missing"])
 def test_what_has_changed_since_is_noticed_and_fetched_again(hub, settings, models, fault):
     """A size tells of a file that was cut; only its hash tells of another byte. The other files stay."""
