@@ -225,16 +225,35 @@ def test_the_precision_of_the_replicas_decides_what_is_fetched(hub, settings, tm
         assert (UNET.replace(".safe", ".fp16.safe") in files) == (gpu is not None)
 
 
-def test_a_gated_model_and_a_full_disk_say_what_to_do(hub, settings, monkeypatch):
+def test_a_gated_model_says_what_to_do(hub, settings):
     """The operator reads the log of a Job."""
     hub.gated.add("someone/small")
     with pytest.raises(DownloadFailed, match="Accept it on the model's page on the hub, and set HF_TOKEN"):
         fetch_recipes(settings, [])
-    hub.gated.clear()
-    monkeypatch.setattr("momalisa_model.hub._free", lambda: 10)
-    with pytest.raises(DownloadFailed, match=r"disk of MOMALISA_WEIGHTS is full.*set MOMALISA_WEIGHTS to a folder"):
-        fetch_recipes(settings, [])
-    monkeypatch.undo()
+
+
+def test_a_full_disk_ends_the_command_with_a_sentence(settings, models, hub_of, tmp_path):
+    """A real file system of 1 MB, in a mount namespace of its own."""
+    folder = Path(shutil.copytree(models["plain"], tmp_path / "large"))
+    (folder / UNET).write_bytes(os.urandom(LARGE_BYTES))
+    assert settings.weights
+    settings.weights.mkdir()
+    fetch = f"{sys.executable} -m momalisa_model.command fetch {settings.recipes}"
+    namespace = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--mount"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mount namespaces")
+    with hub_of(folder) as hub:
+        ended = subprocess.run(
+            [*namespace, "sh", "-c", f"mount -t tmpfs -o size=1m none {settings.weights} && exec {fetch}"],
+            env={**os.environ, "MOMALISA_WEIGHTS": str(settings.weights), "HF_ENDPOINT": hub.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "momalisa-model: The disk of MOMALISA_WEIGHTS is full: someone/small needs 32." in ended.stderr
+    assert "set MOMALISA_WEIGHTS to a folder on a larger disk" in ended.stderr
+    assert hub.ranges == []
 
 
 def test_wrong_settings_of_a_fetch_are_said(settings, tmp_path):
