@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,8 +43,8 @@ def own_model(model: str, folder: Path, **variables: str) -> Iterator[Client]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MOMALISA_")}
     environment |= {"MOMALISA_PORT": str(port), "MOMALISA_DEVICE": "cpu", "MOMALISA_BUCKET": str(folder / "bucket")}
     environment |= {"MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite"}
-    # The gallery is built before the tests; whether it is up to date is not their business.
-    environment |= {"MAKEFLAGS": "-- GALLERY=", **variables}
+    # Both are made before the tests. make would install the packages again, under the paths of the links.
+    environment |= {"MAKEFLAGS": "-- READY= GALLERY=", **variables}
     log = folder / "log"
     with log.open("wb") as output:
         process = start(
@@ -61,7 +61,8 @@ def own_model(model: str, folder: Path, **variables: str) -> Iterator[Client]:
         assert process.poll() is None, log.read_text()
         yield client
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         process.wait(30)
 
 
