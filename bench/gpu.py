@@ -1,19 +1,25 @@
 """How well the service uses a GPU: random weights of real shapes, beside the stock pipeline called frame by frame.
 
-    python bench/gpu.py [--models sd15 sdxl klein-4b z-image] [--micro-batches 1 4 8 16] [--compile] [--channels-last]
+    python bench/gpu.py [--models sd15 sdxl klein-4b z-image] [--minutes 8.5] [--out gpu.jsonl]
 
 Random weights cost what real ones cost, so no hub is needed. Without CUDA, the shapes are small and the figures mean
-nothing: this only shows that the script runs. Printed for each model:
+nothing: this only shows that the script runs. Each model has a process of its own and its share of the time, so that an
+error, or too little of either, costs this model's remaining lines only. Lines are printed as soon as they are measured;
+--out also appends them to a file, as JSON. Printed for each model:
 
 - frames a second, and as a multiple of the stock pipeline's loop with one frame a call (target on SD 1.5: at least 3)
 - MFU: the FLOPs that torch counts for a frame, times frames a second, over the FLOPs a second of a large bfloat16
-  matrix product on the same device (targets: .45; SDXL .60)
+  matrix product in the same process (targets: .45; SDXL .60)
 - how busy the device is, with packing beside it, and the most memory that was used
+- the same with compiled blocks and channels-last tensors, for the first micro-batch
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,12 +33,11 @@ import diffusers
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from momalisa_model.device_queue import DeviceQueue
-from momalisa_model.engines.diffusion import render
+from momalisa_model.device_queue import DeviceQueue, free_memory
 from momalisa_model.metrics import Metrics
 from momalisa_model.placement import effective, place
 from momalisa_model.prompts import Leg
-from momalisa_model.sampler import Sampler, never
+from momalisa_model.sampler import Sampler
 from momalisa_model.streaming import Shard
 from momalisa_model.weights import Weights
 from momalisa_model.wire import DeviceOptions, Recipe
@@ -50,7 +55,10 @@ DISCRETE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end":
 
 @dataclass(frozen=True)
 class Shape:
-    """A model as its public configuration describes it; `toy` replaces fields of it for machines without a GPU."""
+    """A model as its public configuration describes it; `toy` replaces fields of it for machines without a GPU.
+
+    micro_batches: the first is measured first, and also compiled.
+    """
 
     pipeline: str
     denoiser: tuple[str, dict[str, Any]]
@@ -62,11 +70,13 @@ class Shape:
     embeddings: dict[str, tuple[int, ...]]
     toy: dict[str, Any]
     toy_embeddings: dict[str, tuple[int, ...]]
+    micro_batches: tuple[int, ...] = (8, 4)
     toy_size: int = 64
     toy_vae: dict[str, Any] = field(default_factory=lambda: {"block_out_channels": (32, 32, 32, 32)})
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+CALLERS = 3
 UNET = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2}
 SHAPES = {
     # stable-diffusion-v1-5
@@ -90,6 +100,7 @@ SHAPES = {
         embeddings={"prompt_embeds": (77, 768)},
         toy={"block_out_channels": (32, 32, 32, 32), "cross_attention_dim": 32},
         toy_embeddings={"prompt_embeds": (77, 32)},
+        micro_batches=(16, 8, 1),
         settings={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     ),
     # stable-diffusion-xl-base-1.0
@@ -201,6 +212,9 @@ def weights_of(shape: Shape, device: torch.device, dtype: torch.dtype, options: 
     pipeline.set_progress_bar_config(disable=True)
     for part in (denoiser, vae):
         part.requires_grad_(False).eval()
+    for name, parameter in denoiser.named_parameters():
+        if "pad_token" in name:  # Z-Image leaves them as they are in memory: not always numbers
+            torch.nn.init.normal_(parameter)
     place(pipeline, effective(options, device), device)
     return Weights(pipeline, "random", "0", Path(), {}, device, dtype)
 
@@ -257,80 +271,123 @@ def peak_flops(device: torch.device) -> float:
     return 2 * side**3 / seconds_of(lambda: left @ right, device, 20)
 
 
-async def served(sampler: Sampler, recipe: Recipe, leg: Leg, micro_batch: int, batches: int) -> tuple[float, float]:
+async def served(sampler: Sampler, recipe: Recipe, leg: Leg, micro_batch: int) -> tuple[float, float]:
     """Frames a second and the share of the time in which the device is busy, for three callers at once."""
     sampler.encode = lambda _: leg  # the text encoders are left out
     card = SimpleNamespace(model="random", revision="0", device=DeviceOptions())
     queue, seconds = DeviceQueue(3, Metrics(), lambda: None), []
     fractions = [place / (2 * micro_batch) for place in range(2 * micro_batch)]
     request = SimpleNamespace(recipe=recipe, fractions=fractions)
-    shard = Shard(request, sampler, SimpleNamespace(card=card, fingerprint="0"), Metrics())
+    first = SimpleNamespace(recipe=recipe, fractions=fractions[:micro_batch])
+    loaded, metrics = SimpleNamespace(card=card, fingerprint="0"), Metrics()
 
     async def caller() -> None:
-        for _ in range(max(1, batches // 2)):
-            await queue.run(shard.render, lambda line: seconds.append(getattr(line, "seconds", 0.0)), shard.prepare)
+        shard = Shard(request, sampler, loaded, metrics)
+        await queue.run(shard.render, lambda line: seconds.append(getattr(line, "seconds", 0.0)), shard.prepare)
 
-    await queue.run(shard.render, lambda _: None)
+    await queue.run(Shard(first, sampler, loaded, metrics).render, lambda _: None)
     began = perf_counter()
     async with anyio.create_task_group() as tasks:
-        for _ in range(3):
+        for _ in range(CALLERS):
             tasks.start_soon(caller)
     wall = perf_counter() - began
-    return 3 * max(1, batches // 2) * len(fractions) / wall, sum(seconds) / wall
+    return CALLERS * len(fractions) / wall, sum(seconds) / wall
 
 
 def stock_loop(weights: Weights, recipe: Recipe, leg: Leg, runs: int) -> tuple[float, float]:
     """The FLOPs of a frame, and frames a second, of the stock pipeline with one frame a call."""
+    given = {
+        name: value[None].to(weights.device, weights.dtype) for name, value in {**leg.start, **leg.negative}.items()
+    }
+    if weights.family.lists:
+        given = {name: list(value) for name, value in given.items()}
 
+    @torch.inference_mode()
     def one_frame() -> None:
-        render(weights, recipe, leg, [0.5], never)[0].cpu()
+        weights.pipeline(
+            **given,
+            generator=torch.Generator("cpu").manual_seed(recipe.seed),
+            width=recipe.width,
+            height=recipe.height,
+            num_inference_steps=recipe.num_inference_steps,
+            guidance_scale=recipe.guidance_scale,
+        )
 
     with FlopCounterMode(display=False) as counter:
         one_frame()
     return counter.get_total_flops(), 1 / seconds_of(one_frame, weights.device, runs)
 
 
-def measure(name: str, device: torch.device, chosen: argparse.Namespace, peak: float) -> None:
+def measure(name: str, out: Path | None) -> None:
+    """All lines of one model, in this process."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     toy, shape = device.type != "cuda", SHAPES[name]
+    torch.backends.cudnn.deterministic = True  # as the service
+    if toy:
+        torch.set_num_threads(1)
     dtype = torch.float32 if toy else torch.bfloat16
-    recipe, leg = recipe_of(shape, toy), leg_of(shape, toy)
-    flops, stock = stock_loop(weights_of(shape, device, dtype, DeviceOptions()), recipe, leg, chosen.runs)
-    print(f"\n{name}, {recipe.width} pixels, {recipe.num_inference_steps} steps, {flops / 1e12:.3g} TFLOP a frame")
-    print(f"stock, one frame a call   {stock:8.3f} frames/s   MFU {stock * flops / peak:.3f}")
-    options = DeviceOptions(compile=chosen.compile, channels_last=chosen.channels_last)
-    weights = weights_of(shape, device, dtype, options)
-    for micro_batch in chosen.micro_batches:
+    recipe, leg, peak = recipe_of(shape, toy), leg_of(shape, toy), peak_flops(device)
+
+    def tell(text: str, **figures: object) -> None:
+        print(text, flush=True)
+        if out:
+            with out.open("a") as file:
+                file.write(json.dumps({"model": name} | figures) + "\n")
+
+    tell(f"\n{name} on {device}; bfloat16 matrix product: {peak / 1e12:.1f} TFLOP/s", peak_flops=peak, toy=toy)
+    eager = weights_of(shape, device, dtype, DeviceOptions())
+    flops, stock = stock_loop(eager, recipe, leg, 1 if toy else 3)
+    size = f"{recipe.width} pixels, {recipe.num_inference_steps} steps, {flops / 1e12:.3g} TFLOP a frame"
+    row = f"stock, one frame a call    {stock:8.3f} frames/s   MFU {stock * flops / peak:.3f}"
+    tell(f"{size}\n{row}", micro_batch=0, flops=flops, frames_per_s=stock, mfu=stock * flops / peak)
+
+    def serve(weights: Weights, micro_batch: int, how: str) -> None:
         if not toy:
             torch.cuda.reset_peak_memory_stats(device)
         try:
-            rate, busy = anyio.run(served, Sampler(weights, micro_batch), recipe, leg, micro_batch, chosen.runs)
+            rate, busy = anyio.run(served, Sampler(weights, micro_batch), recipe, leg, micro_batch)
         except Exception as error:
-            print(f"micro-batch {micro_batch:3}   {type(error).__name__}: {error}")
-            break
+            tell(f"micro-batch {micro_batch:3} {how:8}   {type(error).__name__}: {error}", error=str(error)[:200])
+            return
         memory = 0 if toy else torch.cuda.max_memory_allocated(device) / 2**30
-        print(
-            f"micro-batch {micro_batch:3}           {rate:8.3f} frames/s   MFU {rate * flops / peak:.3f}   "
-            f"{rate / stock:5.2f} x stock   busy {busy:.3f}   {memory:5.1f} GiB"
+        tell(
+            f"micro-batch {micro_batch:3} {how:8}   {rate:8.3f} frames/s   MFU {rate * flops / peak:.3f}   "
+            f"{rate / stock:5.2f} x stock   busy {busy:.3f}   {memory:5.1f} GiB",
+            **{"micro_batch": micro_batch, "how": how, "frames_per_s": rate, "times_stock": rate / stock},
+            **{"mfu": rate * flops / peak, "busy": busy, "memory_gib": memory},
         )
+
+    for micro_batch in (2,) if toy else shape.micro_batches:
+        serve(eager, micro_batch, "")
+        free_memory()
+    del eager
+    free_memory()
+    if not toy:
+        compiled = DeviceOptions(compile=True, channels_last=True)
+        serve(weights_of(shape, device, dtype, compiled), shape.micro_batches[0], "compiled")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--micro-batches", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--runs", type=int, default=4)
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--minutes", type=float, default=8.5, help="for all models together")
+    parser.add_argument("--out", type=Path, help="a file to which each line is appended as JSON")
+    parser.add_argument("--here", action="store_true", help="measure the first model in this process, without a limit")
     chosen = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        print("no CUDA: small shapes, whose figures mean nothing")
-        torch.set_num_threads(1)
-        chosen.micro_batches, chosen.runs = [2], 1
-    peak = peak_flops(device)
-    print(f"{device}, bfloat16 matrix product: {peak / 1e12:.1f} TFLOP/s")
-    for name in chosen.models:
-        measure(name, device, chosen, peak)
+    if chosen.here:
+        return measure(chosen.models[0], chosen.out)
+    ends = perf_counter() + chosen.minutes * 60
+    for done, name in enumerate(chosen.models):
+        command = [sys.executable, __file__, "--here", "--models", name]
+        command += ["--out", str(chosen.out)] if chosen.out else []
+        seconds = (ends - perf_counter()) / (len(chosen.models) - done)
+        try:
+            code = subprocess.run(command, timeout=seconds, check=False).returncode
+            if code:
+                print(f"{name}: ended with status {code}", flush=True)
+        except subprocess.TimeoutExpired:
+            print(f"{name}: not completed within {seconds:.0f} s", flush=True)
+    return None
 
 
 if __name__ == "__main__":
