@@ -77,6 +77,8 @@ class Shape:
 
 
 CALLERS = 3
+# Also without a GPU, so that the same code runs.
+DTYPE = torch.bfloat16
 UNET = {"in_channels": 4, "out_channels": 4, "layers_per_block": 2}
 SHAPES = {
     # stable-diffusion-v1-5
@@ -224,7 +226,7 @@ def leg_of(shape: Shape, toy: bool) -> Leg:
     sizes = shape.toy_embeddings if toy else shape.embeddings
 
     def random() -> dict[str, torch.Tensor]:
-        return {name: torch.randn(size, generator=dice) for name, size in sizes.items()}
+        return {name: torch.randn(size, generator=dice).to(DTYPE) for name, size in sizes.items()}
 
     negative = {f"negative_{name}": value for name, value in random().items()} if shape.guidance > 1 else {}
     return Leg(random(), random(), negative, ())
@@ -325,7 +327,6 @@ def measure(name: str, out: Path | None) -> None:
     torch.backends.cudnn.deterministic = True  # as the service
     if toy:
         torch.set_num_threads(1)
-    dtype = torch.float32 if toy else torch.bfloat16
     recipe, leg, peak = recipe_of(shape, toy), leg_of(shape, toy), peak_flops(device)
 
     def tell(text: str, **figures: object) -> None:
@@ -335,7 +336,7 @@ def measure(name: str, out: Path | None) -> None:
                 file.write(json.dumps({"model": name} | figures) + "\n")
 
     tell(f"\n{name} on {device}; bfloat16 matrix product: {peak / 1e12:.1f} TFLOP/s", peak_flops=peak, toy=toy)
-    eager = weights_of(shape, device, dtype, DeviceOptions())
+    eager = weights_of(shape, device, DTYPE, DeviceOptions())
     flops, stock = stock_loop(eager, recipe, leg, 1 if toy else 3)
     size = f"{recipe.width} pixels, {recipe.num_inference_steps} steps, {flops / 1e12:.3g} TFLOP a frame"
     row = f"stock, one frame a call    {stock:8.3f} frames/s   MFU {stock * flops / peak:.3f}"
@@ -364,7 +365,7 @@ def measure(name: str, out: Path | None) -> None:
     free_memory()
     if not toy:
         compiled = DeviceOptions(compile=True, channels_last=True)
-        serve(weights_of(shape, device, dtype, compiled), shape.micro_batches[0], "compiled")
+        serve(weights_of(shape, device, DTYPE, compiled), shape.micro_batches[0], "compiled")
 
 
 def main() -> None:
