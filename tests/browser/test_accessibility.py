@@ -12,7 +12,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(11, 11, 11)"}
 TARGET_PX = 44
 # Click targets with the size of the area that reacts. Links inside text are exempt.
-TARGETS = """() => [...document.querySelectorAll("a, button, input, summary, textarea")].flatMap((element) => {
+TARGETS = """() => [...document.querySelectorAll("a, button, input, select, summary, textarea")].flatMap((element) => {
   if (element.closest("p, td, .visually-hidden, .skip, dd") || !element.checkVisibility()) return [];
   const hit = element.closest("ul[aria-label=Walks] > li") ?? element.closest("label") ?? element;
   const { width, height } = hit.getBoundingClientRect();
@@ -32,8 +32,8 @@ FOCUSED = """() => {
 BLUR = "() => { window.was = document.activeElement; was.blur(); }"
 FOCUS = "() => was.focus({ preventScroll: true })"
 REACHABLE = """() => [...document.querySelectorAll(
-  "a[href], button:not(:disabled):not([tabindex='-1']), input:not([type=radio]), summary, textarea, [tabindex='0'], " +
-  "input[type=radio]:checked"
+  "a[href], button:not(:disabled):not([tabindex='-1']), input:not([type=radio]):not(:disabled), summary, textarea, " +
+  "select:not(:disabled), [tabindex='0'], input[type=radio]:checked"
 )].filter((element) => element.checkVisibility({ contentVisibilityAuto: false }) && !("reached" in element.dataset))
   .map((element) => element.outerHTML.slice(0, 120))"""
 
@@ -44,6 +44,7 @@ def pages(walk):
     return {
         "first": "/",
         "continued": "/?stop=a+red+wave&frames=37&seed=7&width=64&height=64&steps=4&scheduler=UniPC",
+        "other model": "/?model=miniature",
         "gallery": "/gallery",
         "few found": "/gallery?q=zeppelin",
         "nothing found": "/gallery?q=submarine",

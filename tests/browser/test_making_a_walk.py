@@ -231,7 +231,8 @@ def test_a_new_walk_starts_with_the_last_picture_of_another(visit, deployment):
     expect(visitor.page.get_by_label("From")).to_have_value("a green tile")
     expect(visitor.page.get_by_label("To", exact=True)).to_have_value("")
     expect(visitor.page.get_by_label("Seed")).to_have_value("7")
-    expect(visitor.page.get_by_text("64 × 96 px, 4 denoising steps, guidance 2")).to_be_visible()
+    for label, value in (("Width", "64"), ("Height", "96"), ("Steps", "4"), ("Guidance", "2")):
+        expect(visitor.page.get_by_label(label)).to_have_value(value)
     visitor.page.get_by_label("To", exact=True).fill("a purple wave")
     submit(visitor)
     visitor.await_state("done")
@@ -244,9 +245,11 @@ def test_the_settings_of_an_earlier_walk_can_be_dropped(visit):
     """They are visible in the options, whatever link has brought them."""
     visitor = visit("/?stop=a+red+square&stop=a+blue+circle&frames=7&steps=4&scheduler=Euler")
     expect(visitor.page.get_by_role("group", name="Frames").get_by_label("7", exact=True)).to_be_checked()
-    expect(visitor.page.get_by_text("4 denoising steps, Euler")).to_be_visible()
+    expect(visitor.page.get_by_label("Steps")).to_have_value("4")
+    expect(visitor.page.get_by_label("Scheduler")).to_have_value("Euler")
+    expect(visitor.page.get_by_role("status").get_by_text("2 settings changed.")).to_be_visible()
     visitor.page.get_by_role("button", name="Use the defaults").click()
-    expect(visitor.page.get_by_text("denoising steps")).to_have_count(0)
+    expect(visitor.page.get_by_label("Steps")).to_have_value("12")
     with visitor.page.expect_request("**/api/v1/walks") as sent:
         submit(visitor)
     request = sent.value.post_data_json
@@ -307,7 +310,10 @@ def test_invalid_input_is_explained_at_the_form(visit):
     fill_in(visitor, "a red square", "a blue circle")
     visitor.page.get_by_label("Seed").fill("99999999999")
     visitor.page.get_by_role("button", name="Start walk", exact=True).click()
-    expect(visitor.page.get_by_role("alert")).to_contain_text("The seed must be a whole number from 0 to 4294967295")
+    expect(visitor.page.get_by_label("Seed")).to_be_focused()
+    expect(visitor.page.get_by_label("Seed")).to_have_accessible_description(
+        "The seed must be a whole number from 0 to 4294967295, or “auto”."
+    )
     assert visitor.requested_urls("/api/v1/walks$") == []
 
 
@@ -318,7 +324,10 @@ def test_a_request_that_the_api_rejects_is_explained_at_the_form(visit):
     fill_in(visitor, "a red square", "a blue circle")
     visitor.context.route("**/api/v1/walks", lambda route: route.continue_(post_data='{"stops": ["a", ""]}'))
     visitor.page.get_by_role("button", name="Start walk", exact=True).click()
-    expect(visitor.page.get_by_role("alert")).to_contain_text("The last prompt must have 1 to 1000 characters, not 0.")
+    expect(visitor.page.get_by_label("To", exact=True)).to_be_focused()
+    expect(visitor.page.get_by_label("To", exact=True)).to_have_accessible_description(
+        "The last prompt must have 1 to 1000 characters, not 0."
+    )
     expect(visitor.page.get_by_label("From")).to_have_value("a red square")
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -49,13 +49,17 @@ class Deployment(Client):
 
 
 @contextmanager
-def deployed(folder: Path, *, proxied: bool = True) -> Iterator[Deployment]:
-    """`momalisa up` with two replicas, stopped as by Ctrl-C. proxied: whether each replica is behind a proxy."""
+def deployed(folder: Path, *, proxied: bool = True, recipes: Sequence[str] = ()) -> Iterator[Deployment]:
+    """`momalisa up` with two replicas, stopped as by Ctrl-C.
+
+    proxied: whether each replica is behind a proxy. recipes: the model recipes that each replica loads; none: the
+    atelier.
+    """
     first, port = free_port(), free_port()
     proxies = [Proxy(f"http://127.0.0.1:{first + replica}") for replica in range(2)] if proxied else []
     environment = {
         **os.environ,
-        "MOMALISA_MODEL_ID": str(WEIGHTS),
+        **({"MOMALISA_RECIPES": " ".join(recipes)} if recipes else {"MOMALISA_MODEL_ID": str(WEIGHTS)}),
         "MOMALISA_PORT": str(port),
         "MOMALISA_BUCKET": str(folder / "bucket"),
         "MOMALISA_DATABASE_URL": f"sqlite:///{folder}/catalogue.sqlite",

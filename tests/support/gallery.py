@@ -7,7 +7,7 @@ from pathlib import Path
 from momalisa_api.web.routes.static import INCLUDE, ROBOTS
 
 # In bytes; scripts and styles after gzip.
-BUDGETS = {".js": 40 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
+BUDGETS = {".js": 52 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
 
 SCRIPT = "/assets/index-D1a2b3C4.js"
 FONT = "/assets/libre-E5f6.woff2"

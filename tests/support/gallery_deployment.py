@@ -1,4 +1,4 @@
-"""A complete deployment: two replicas, the API behind nginx, and a gallery that already has walks."""
+"""A complete deployment: two replicas of two models, the API behind nginx, and a gallery that already has walks."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,25 @@ from tests.support.client import Client
 from tests.support.deployment import Deployment, deployed
 from tests.support.finished_walks import StopsAndFrames, add_finished_walks, noise_frames
 from tests.support.nginx import nginx
-from tests.support.processes import REPOSITORY
+from tests.support.processes import REPOSITORY, WEIGHTS
+from tests.support.recipes import write_recipe
 
 DIST = REPOSITORY / "frontend" / "dist"
 # More than the three pages of 24 that load automatically. Every tenth walk has a word for searches.
 WALK_COUNT = 84
 # Fast settings for walks whose rendering is not under test.
 QUICK = {"frames": 13, "spacing": "uniform", "steps": 4}
+# The atelier again, as a model of another name with other limits and a licence that forbids commercial use.
+MINIATURE = "miniature"
+MINIATURE_CARD = {
+    "width": 64,
+    "height": 64,
+    "max_size": 96,
+    "num_inference_steps": 4,
+    "max_steps": 8,
+    "schedulers": ["UniPC"],
+    "about": {"title": "The miniature", "examples": [["a red star", "a blue moon"]], "words": [], "limits": ""},
+}
 
 
 def prompts(number: int) -> tuple[str, str]:
@@ -71,7 +83,9 @@ def deployed_gallery(folder: Path, walks: Sequence[StopsAndFrames]) -> Iterator[
     """A running deployment in a folder, with these walks in its gallery."""
     gallery = build_gallery()
     walk_ids = add_finished_walks(folder, walks)
-    with deployed(folder) as direct, nginx(folder, gallery, direct.url.removeprefix("http://")) as url:
+    fields = {"license": "CC-BY-NC-4.0", "commercial": False, "card": MINIATURE_CARD}
+    recipes = ["atelier", str(write_recipe(folder, MINIATURE, WEIGHTS, **fields))]
+    with deployed(folder, recipes=recipes) as direct, nginx(folder, gallery, direct.url.removeprefix("http://")) as url:
         yield GalleryDeployment(url, direct, walk_ids)
 
 

@@ -6,10 +6,11 @@ import type { components, paths } from "./schema";
 
 export type Walk = components["schemas"]["WalkResource"];
 export type WalkSpec = components["schemas"]["WalkSpec"];
-export type Model = components["schemas"]["ModelResource"];
 export type GalleryPage = components["schemas"]["GalleryPage"];
-/** A request. Its document lists the schedulers of one model; the server's model may have others. */
-export type WalkRequest = Partial<Omit<components["schemas"]["WalkRequest"], "scheduler">> & { scheduler?: string | null };
+export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
+export type Models = components["schemas"]["ModelsResource"];
+export type Model = components["schemas"]["OfferedModel"];
+export type ModelCard = components["schemas"]["ModelCard"];
 
 /** The visitor's own request for a walk: whether there is one, and whether it lists the walk in the gallery. */
 export type OwnRequest = components["schemas"]["RequestResource"];
@@ -44,8 +45,17 @@ export async function cancelRequest(id: string): Promise<Walk> {
   return dataOf(await api.DELETE("/api/v1/walks/{walk_id}", { params: { path: { walk_id: id } } }));
 }
 
-/** Walks, newest first. before: the cursor of the next page; see `cursorOf`. */
-export async function getGallery(query: { q?: string; before?: number; owner?: "me"; limit?: number }): Promise<GalleryPage> {
+interface GalleryQuery {
+  q?: string;
+  /** The cursor of the next page; see `cursorOf`. */
+  before?: number;
+  owner?: "me";
+  model?: string;
+  limit?: number;
+}
+
+/** Walks, newest first. */
+export async function getGallery(query: GalleryQuery): Promise<GalleryPage> {
   return dataOf(await api.GET("/api/v1/walks", { params: { query } }));
 }
 
@@ -55,9 +65,10 @@ export function cursorOf(next: string | null): number | undefined {
   return before ? Number(before) : undefined;
 }
 
-export async function getModel(): Promise<Model> {
+/** The models that new walks can use, the default first. */
+export async function getModels(): Promise<Models> {
   // openapi-fetch loses the information that an example is a pair.
-  return dataOf(await api.GET("/api/v1/model", {})) as Model;
+  return dataOf(await api.GET("/api/v1/models", {})) as Models;
 }
 
 export async function getOwnRequest(id: string): Promise<OwnRequest> {

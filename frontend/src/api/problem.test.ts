@@ -20,7 +20,7 @@ test("fields get the names that the form shows", () => {
   ]);
   expect(fieldMessage({ field: "stops.1", detail: "is long" }, 3)).toBe("Stop 2 is long.");
   expect(fieldMessage({ field: "stops.2", detail: "is long" }, 3)).toBe("The last prompt is long.");
-  expect(fieldMessage({ field: "frame_ms", detail: "must be a number" }, 2)).toBe("Frame ms must be a number.");
+  expect(fieldMessage({ field: "frame_ms", detail: "must be a number" }, 2)).toBe("Frame time must be a number.");
 });
 
 test("a missing response and a bug have messages too", () => {

@@ -5,6 +5,10 @@ export interface FieldError {
   detail: string;
 }
 
+/** Messages for the fields of a form, by the API's names of the fields. */
+export type FieldMessages = ReadonlyMap<string, string>;
+export const NO_MESSAGES: FieldMessages = new Map();
+
 export class Problem extends Error {
   constructor(
     detail: string,
@@ -41,13 +45,36 @@ export function messageOf(thrown: unknown): string {
   return "Something went wrong. Reload the page.";
 }
 
+/** The names of fields as the form shows them, where they are not those of the API. */
+const LABELS: Readonly<Record<string, string>> = {
+  guidance_scale: "Guidance",
+  frame_ms: "Frame time",
+  gif_there_and_back: "GIF there and back",
+  mp4_there_and_back: "MP4 there and back",
+};
+
 /** "stops.0 must have …" with the name of the field as it appears in the form. */
 export function fieldMessage({ field, detail }: FieldError, stops: number): string {
   const stop = /^stops\.(\d+)$/.exec(field)?.[1];
-  if (stop === undefined) return `${field.charAt(0).toUpperCase()}${field.slice(1).replaceAll("_", " ")} ${detail}.`;
+  if (stop === undefined) return `${labelOf(field)} ${detail}.`;
   const index = Number(stop);
   const name = index === 0 ? "The first prompt" : index === stops - 1 ? "The last prompt" : `Stop ${String(index + 1)}`;
   return `${name} ${detail}.`;
+}
+
+/** The messages for the fields that a form has, by the API's names of the fields, and one for everything else. */
+export function formMessages(thrown: unknown, stops: number, isField = (_: string) => false): { fields: FieldMessages; other: string } {
+  const errors = thrown instanceof Problem ? thrown.fields : [];
+  const shown = errors.filter(({ field }) => isField(field));
+  const others = errors.filter(({ field }) => !isField(field)).map((error) => fieldMessage(error, stops));
+  return {
+    fields: new Map(shown.map((error) => [error.field, fieldMessage(error, stops)])),
+    other: errors.length ? others.join(" ") : messageOf(thrown),
+  };
+}
+
+function labelOf(field: string): string {
+  return LABELS[field] ?? field.charAt(0).toUpperCase() + field.slice(1).replaceAll("_", " ");
 }
 
 function isFieldError(value: unknown): value is FieldError {

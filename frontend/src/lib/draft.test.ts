@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import type { WalkSpec } from "../api/client";
 import {
-  continuePath, draftOf, editPath, emptyDraft, isBlank, MAX_STOPS, otherSeed, repeatRequest, requestOf, reversed, seedProblem, shortest,
-  stopProblems, surprise, withoutStop, withStop, type Draft,
+  continuePath, draftOf, draftProblems, editPath, emptyDraft, isBlank, MAX_STOPS, otherSeed, repeatRequest, requestOf, reversed, seedProblem, shortest,
+  surprise, withModel, withoutStop, withStop, type Draft,
 } from "./draft";
 
 const draft = (changes: Partial<Draft>): Draft => ({ ...emptyDraft(), ...changes });
@@ -39,13 +39,19 @@ test("a request has no line breaks, and a seed only if one was entered", () => {
   expect(requestOf(draft({ seed: "auto" })).seed).toBe("auto");
 });
 
+test("a chosen model is requested, and replaces another one in the URL", () => {
+  expect(requestOf(draft({ stops: ["a", "b"], model: "sd15" })).model).toBe("sd15");
+  expect(withModel("?stop=a&model=x&steps=4", "sd15")).toBe("stop=a&model=sd15&steps=4");
+});
+
 test("seeds are whole 32-bit numbers, or auto", () => {
   expect(["", "0", "4294967295", "auto"].map(seedProblem)).toEqual(["", "", "", ""]);
   for (const seed of ["-1", "1.5", "4294967296", "x", "1e3", "99999999999"]) expect(seedProblem(seed)).not.toBe("");
 });
 
-test("each empty stop is reported", () => {
-  expect([...stopProblems(draft({ stops: ["a", " ", ""] })).keys()]).toEqual([1, 2]);
+test("each empty stop and an invalid seed are reported by their names in the API", () => {
+  expect([...draftProblems(draft({ stops: ["a", " ", ""] })).keys()]).toEqual(["stops.1", "stops.2"]);
+  expect([...draftProblems(draft({ stops: ["a", "b"], seed: "x" })).keys()]).toEqual(["seed"]);
   expect(isBlank(draft({ stops: ["", " "] }))).toBe(true);
   expect(isBlank(draft({ stops: ["", "", ""] }))).toBe(false);
 });
@@ -59,7 +65,7 @@ const spec = {
 test("a continued walk starts at the last stop, whatever characters its prompt holds, with the same seed and settings", () => {
   const continued = draftOf(continuePath({ spec, seed: 3 }).slice(1));
   expect(continued.stops).toEqual(["b & c?d=#<e>", ""]);
-  const { stops: _stops, model: _model, revision: _revision, ...kept } = spec;
+  const { stops: _stops, revision: _revision, ...kept } = spec;
   expect(requestOf({ ...continued, stops: ["b & c?d=#<e>", "f"] })).toEqual({
     ...kept, seed: 3, stops: ["b & c?d=#<e>", "f"], listed: true,
   });
@@ -70,15 +76,15 @@ test("the prompts and settings of a failed walk are kept for editing", () => {
 });
 
 test("a URL fills in only valid values", () => {
-  expect(draftOf("?stop=a&stop=b&frames=49&seed=7&steps=4")).toEqual({
-    stops: ["a", "b"], frames: 49, seed: "7", listed: true, settings: { steps: 4 },
+  expect(draftOf("?stop=a&stop=b&frames=49&seed=7&steps=4&model=sd15")).toEqual({
+    stops: ["a", "b"], frames: 49, seed: "7", listed: true, model: "sd15", settings: { steps: 4 },
   });
-  const invalid = "?frames=1&seed=x&steps=many&width=&spacing=wide&gif_there_and_back=1&__proto__=5&model=x&guidance_scale=1e999";
+  const invalid = "?frames=1&seed=x&steps=many&width=&spacing=wide&gif_there_and_back=1&__proto__=5&guidance_scale=1e999";
   expect(draftOf(invalid)).toEqual(emptyDraft());
 });
 
 test("a repeated request leaves out what the model card decides", () => {
-  const { model: _model, revision: _revision, ...kept } = spec;
+  const { revision: _revision, ...kept } = spec;
   expect(repeatRequest({ ...spec, guidance_interval: null })).toEqual(kept);
   expect(repeatRequest(spec, 9).seed).toBe(9);
   for (const random of [0, 0.25, 0.9999]) expect(otherSeed(otherSeed(null, random), random)).not.toBe(otherSeed(null, random));

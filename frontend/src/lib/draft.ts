@@ -1,62 +1,26 @@
 /** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
 import type { Walk, WalkRequest, WalkSpec } from "../api/client";
+import { settingParameters, settingsIn, type Settings } from "./settings";
 
 export const MAX_STOPS = 8;
 export const FRAME_COUNTS = [13, 25, 49, 61] as const;
 const MAX_SEED = 2 ** 32 - 1;
 
-interface Choice<T> {
-  value: T;
-  label: string;
-  /** What it does. */
-  hint: string;
-}
-
-export const SPACINGS: readonly Choice<WalkSpec["spacing"]>[] = [
-  { value: "even", label: "Even", hint: "Every step looks equally large." },
-  { value: "uniform", label: "Uniform", hint: "Equal steps between the prompts. The pictures may jump." },
-  { value: "ease", label: "Ease", hint: "Like uniform, but slower near the stops." },
-];
-
-export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
-  { value: "fast", label: "Fast", hint: "One more round of pictures after the first." },
-  { value: "balanced", label: "Balanced", hint: "Up to two more rounds, for steps that are more even." },
-  { value: "best", label: "Best", hint: "Twice as many pictures, for the most even steps." },
-];
-
-/** What a walk is made with beyond the fields of the form; what is missing comes from the model card. */
-export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
-
-/** How each setting is read from a URL; undefined if its value is invalid. */
-const SETTINGS: Record<keyof Settings, (text: string) => string | number | boolean | undefined> = {
-  width: numberOf,
-  height: numberOf,
-  steps: numberOf,
-  guidance_scale: numberOf,
-  scheduler: (text) => text,
-  negative_prompt: (text) => text,
-  spacing: (text) => SPACINGS.find(({ value }) => value === text)?.value,
-  effort: (text) => EFFORTS.find(({ value }) => value === text)?.value,
-  frame_ms: numberOf,
-  gif_there_and_back: flagOf,
-  mp4_there_and_back: flagOf,
-};
-
-/**
- * seed: as typed; "" means the API's default, "auto" lets the API choose the smoothest of several. settings: kept from
- * an earlier walk.
- */
 export interface Draft {
   stops: string[];
   frames: number;
+  /** As typed; "" means the API's default, "auto" lets the API choose the smoothest of several. */
   seed: string;
   listed: boolean;
+  /** The name of a model; "" means the deployment's default. */
+  model: string;
+  /** What differs from the defaults, or was taken over from an earlier walk. */
   settings: Settings;
 }
 
 export function emptyDraft(): Draft {
-  return { stops: ["", ""], frames: 25, seed: "", listed: true, settings: {} };
+  return { stops: ["", ""], frames: 25, seed: "", listed: true, model: "", settings: {} };
 }
 
 /** Whether nothing has been filled in at all. */
@@ -64,7 +28,7 @@ export function isBlank(draft: Draft): boolean {
   return draft.stops.length === 2 && draft.stops.every((stop) => !stop.trim());
 }
 
-/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=… and settings by their names. Invalid values are left out. */
+/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=…&model=… and settings by their names, if they are valid. */
 export function draftOf(query: string): Draft {
   const parameters = new URLSearchParams(query);
   const draft = emptyDraft();
@@ -72,17 +36,13 @@ export function draftOf(query: string): Draft {
   while (stops.length < 2) stops.push("");
   const frames = Number(parameters.get("frames"));
   const seed = parameters.get("seed") ?? "";
-  const settings = Object.entries(SETTINGS).flatMap(([name, read]) => {
-    const text = parameters.get(name);
-    const value = text === null ? undefined : read(text);
-    return value === undefined ? [] : [[name, value] as const];
-  });
   return {
     ...draft,
     stops,
     frames: Number.isInteger(frames) && frames >= 2 ? frames : draft.frames,
     seed: seedProblem(seed) ? "" : seed,
-    settings: Object.fromEntries(settings),
+    model: parameters.get("model") ?? "",
+    settings: settingsIn(parameters),
   };
 }
 
@@ -92,23 +52,21 @@ export function continuePath({ spec, seed }: Pick<Walk, "spec" | "seed">): strin
 }
 
 /** The path of a form that holds the prompts and settings of a walk, to be edited. */
-export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed"> & Settings): string {
-  const parameters = new URLSearchParams(spec.stops.map((stop) => ["stop", stop]));
-  parameters.set("frames", String(spec.frames));
-  parameters.set("seed", String(spec.seed));
-  for (const name of Object.keys(SETTINGS) as (keyof Settings)[]) {
-    if (spec[name] !== undefined) parameters.set(name, String(spec[name]));
-  }
+export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings): string {
+  const { stops, frames, seed, model } = spec;
+  const parameters = new URLSearchParams([
+    ...stops.map((stop) => ["stop", stop]),
+    ...Object.entries({ frames, seed, model }).map(([name, value]) => [name, String(value)]),
+    ...settingParameters(spec),
+  ]);
   return `/?${parameters.toString()}`;
 }
 
-function numberOf(text: string): number | undefined {
-  const number = text.trim() ? Number(text) : NaN;
-  return Number.isFinite(number) ? number : undefined;
-}
-
-function flagOf(text: string): boolean | undefined {
-  return text === "true" ? true : text === "false" ? false : undefined;
+/** The query of a URL with another model. */
+export function withModel(query: string, model: string): string {
+  const parameters = new URLSearchParams(query);
+  parameters.set("model", model);
+  return parameters.toString();
 }
 
 export function reversed(draft: Draft): Draft {
@@ -139,10 +97,11 @@ export function shortest<T extends readonly string[]>(examples: readonly T[]): T
   return examples.toSorted((one, other) => length(one) - length(other))[0];
 }
 
-/** A message for each stop that is empty, by its index. */
-export function stopProblems(draft: Draft): Map<number, string> {
-  const empty = draft.stops.flatMap((stop, index) => (stop.trim() ? [] : [index]));
-  return new Map(empty.map((index) => [index, "Enter a prompt."]));
+/** What has to be corrected before a request is sent, by the API's names of the fields. */
+export function draftProblems(draft: Draft): Map<string, string> {
+  const empty = draft.stops.flatMap((stop, index) => (stop.trim() ? [] : [`stops.${String(index)}`]));
+  const seed = seedProblem(draft.seed);
+  return new Map([...empty.map((field) => [field, "Enter a prompt."] as const), ...(seed ? [["seed", seed] as const] : [])]);
 }
 
 /** What is wrong with a seed, or "". */
@@ -162,12 +121,13 @@ export function requestOf(draft: Draft): WalkRequest {
     listed: draft.listed,
   };
   if (seed) request.seed = seed === "auto" ? "auto" : Number(seed);
+  if (draft.model) request.model = draft.model;
   return request;
 }
 
 /** A request for the same walk, with another seed if one is given. */
 export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
-  const { model: _model, revision: _revision, guidance_interval: _interval, stops, ...settings } = spec;
+  const { revision: _revision, guidance_interval: _interval, stops, ...settings } = spec;
   return { ...settings, stops: [...stops], ...(seed === undefined ? {} : { seed }) };
 }
 

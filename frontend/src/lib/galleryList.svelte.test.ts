@@ -11,7 +11,7 @@ interface Call {
 let calls: Call[] = [];
 const NEXT = "/api/v1/walks?before=5&limit=24";
 const page = (id: string, next: string | null = null) => ({ walks: [{ id, state: "done" }], next });
-const all = { q: "", mine: false };
+const all = { q: "", mine: false, model: "" };
 
 beforeEach(() => {
   calls = [];
@@ -37,7 +37,7 @@ afterEach(() => {
 
 test("a view is requested by its words and its owner, one page at a time", async () => {
   const list = new GalleryList();
-  const opened = list.open({ q: "blue", mine: true });
+  const opened = list.open({ q: "blue", mine: true, model: "" });
   expect(list.loading).toBe(true);
   calls[0]?.respond(page("b", NEXT));
   await opened;
@@ -52,8 +52,8 @@ test("a view is requested by its words and its owner, one page at a time", async
 
 test("a response to an older search changes nothing", async () => {
   const list = new GalleryList();
-  const older = list.open({ q: "b", mine: false });
-  const newer = list.open({ q: "blue", mine: false });
+  const older = list.open({ q: "b", mine: false, model: "" });
+  const newer = list.open({ q: "blue", mine: false, model: "" });
   calls[1]?.respond(page("new"));
   await newer;
   calls[0]?.respond(page("old"));
@@ -80,7 +80,7 @@ test("an error is a message, and the loaded walks stay", async () => {
 
 test("a failed search does not leave the walks of the search before", async () => {
   const list = new GalleryList({ loaded: { walks: [], pages: 1, next: null }, view: all });
-  const opened = list.open({ q: "blue", mine: false });
+  const opened = list.open({ q: "blue", mine: false, model: "" });
   calls[0]?.fail();
   await opened;
   expect(list.view).toBeNull();

@@ -72,6 +72,7 @@ function parametersOf(view: View, before?: number): Parameters<typeof getGallery
   return {
     ...(view.q ? { q: view.q } : {}),
     ...(view.mine ? { owner: "me" as const } : {}),
+    ...(view.model ? { model: view.model } : {}),
     ...(before === undefined ? {} : { before }),
     limit: PAGE_SIZE,
   };

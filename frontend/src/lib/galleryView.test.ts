@@ -18,17 +18,17 @@ const empty = { films: {}, frames_ready: [], probes: [] };
 
 test("a view survives the trip through its URL", () => {
   for (const view of [
-    { q: "", mine: false },
-    { q: "a & b = “c”?", mine: true },
-    { q: "blue", mine: false },
+    { q: "", mine: false, model: "" },
+    { q: "a & b = “c”?", mine: true, model: "" },
+    { q: "blue", mine: false, model: "sd15" },
   ]) {
     expect(viewOf(`?${queryOf(view)}`)).toEqual(view);
   }
-  expect(queryOf({ q: "", mine: false })).toBe("");
+  expect(queryOf({ q: "", mine: false, model: "" })).toBe("");
 });
 
 test("search words in a URL are normalized", () => {
-  expect(viewOf("?q=%20blue%20%0A%20waves+&owner=you")).toEqual({ q: "blue waves", mine: false });
+  expect(viewOf("?q=%20blue%20%0A%20waves+&owner=you")).toEqual({ q: "blue waves", mine: false, model: "" });
   expect(viewOf(`?q=${"x".repeat(300)}`).q).toHaveLength(200);
 });
 
@@ -91,8 +91,9 @@ test("the card of a walk that did not finish says so", () => {
 
 test("an empty gallery says why it is empty", () => {
   const messages = [
-    emptyMessage({ q: "", mine: false }), emptyMessage({ q: "x", mine: false }), emptyMessage({ q: "x", mine: true }),
+    emptyMessage({ q: "", mine: false, model: "" }), emptyMessage({ q: "x", mine: false, model: "" }), emptyMessage({ q: "x", mine: true, model: "" }),
   ];
-  expect(new Set([...messages, emptyMessage({ q: "", mine: true })]).size).toBe(4);
+  expect(new Set([...messages, emptyMessage({ q: "", mine: true, model: "" })]).size).toBe(4);
+  expect(emptyMessage({ q: "", mine: false, model: "sd15" })).toBe("There are no walks made with this model yet.");
   expect(messages[1]).toContain("“x”");
 });

@@ -13,6 +13,8 @@ export const AUTOMATIC_PAGES = 3;
 export interface View {
   q: string;
   mine: boolean;
+  /** The name of a model; "" for all of them. */
+  model: string;
 }
 
 /** The part of a view that is loaded. next: the URL of the next page, null after the last. */
@@ -33,15 +35,19 @@ export interface Card {
 
 export const NOTHING_LOADED: LoadedWalks = { walks: [], pages: 0, next: null };
 
-/** The view in a URL's query: ?q=…&owner=me */
+/** The view in a URL's query: ?q=…&owner=me&model=… */
 export function viewOf(query: string): View {
   const parameters = new URLSearchParams(query);
-  return { q: normalizeQuery(parameters.get("q") ?? ""), mine: parameters.get("owner") === "me" };
+  return {
+    q: normalizeQuery(parameters.get("q") ?? ""),
+    mine: parameters.get("owner") === "me",
+    model: parameters.get("model") ?? "",
+  };
 }
 
 /** The query of a view's URL, without "?"; "" for all walks. */
-export function queryOf({ q, mine }: View): string {
-  return new URLSearchParams({ ...(q ? { q } : {}), ...(mine ? { owner: "me" } : {}) }).toString();
+export function queryOf({ q, mine, model }: View): string {
+  return new URLSearchParams({ ...(q && { q }), ...(mine && { owner: "me" }), ...(model && { model }) }).toString();
 }
 
 /** Search words as they are sent to the API. */
@@ -90,9 +96,10 @@ export function cardOf(walk: Walk): Card {
 }
 
 /** The message for a view without walks. */
-export function emptyMessage({ q, mine }: View): string {
-  if (q) return mine ? `None of your walks match “${q}”.` : `No walks match “${q}”.`;
-  return mine ? "You have no walks yet." : "There are no walks yet.";
+export function emptyMessage({ q, mine, model }: View): string {
+  const made = model && " made with this model";
+  if (q) return mine ? `None of your walks${made} match “${q}”.` : `No walks${made} match “${q}”.`;
+  return mine ? `You have no walks${made} yet.` : `There are no walks${made} yet.`;
 }
 
 function statusOf(walk: Walk): string {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { altOf, dayOf, frameName, framesText, jumpsOf, settingsText, sizeOf, smoothnessOf, titleOf } from "./labels";
+import { altOf, dayOf, frameName, framesText, jumpsOf, sizeOf, smoothnessOf, titleOf } from "./labels";
 
 const spec = { stops: ["a <b>giraffe</b>", "a gold star", "a battleship"], frames: 25 };
 const smoothness = { evenness: 0.9234, largest: 1.52, deviation: 0.01, sharpness: 1.3, jumps: [] };
@@ -46,12 +46,4 @@ test("the effort is named if it is not the usual one", () => {
   expect(framesText({ frames: 25, spacing: "even", effort: "balanced" })).toBe("25, even spacing");
   expect(framesText({ frames: 25, spacing: "even", effort: "best" })).toBe("25, even spacing (best)");
   expect(framesText({ frames: 25, spacing: "uniform", effort: "balanced" })).toBe("25, uniform spacing");
-});
-
-test("settings are named in words, and only those that are set", () => {
-  expect(settingsText({})).toBe("");
-  expect(settingsText({ width: 64, height: 96, steps: 4, guidance_scale: 0, scheduler: "Euler", frame_ms: 80 })).toBe(
-    "64 × 96 px, 4 denoising steps, guidance 0, Euler, 80 ms per frame",
-  );
-  expect(settingsText({ negative_prompt: "te\u202ext" })).toBe("without “text”");
 });

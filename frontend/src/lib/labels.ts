@@ -1,7 +1,6 @@
 /** Text for a walk and its parts. Prompts are user input: these are plain strings, never markup. */
 
 import type { Walk, WalkSpec } from "../api/client";
-import type { Settings } from "./draft";
 
 // Characters that change the direction of the text after them. In markup <bdi> contains them.
 const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
@@ -37,20 +36,6 @@ export function dayOf(iso: string, zone?: string): string {
 /** The frames of a walk and how they are spaced; the effort only if it is not the usual one. */
 export function framesText({ frames, spacing, effort }: Pick<WalkSpec, "frames" | "spacing" | "effort">): string {
   return `${String(frames)}, ${spacing} spacing${effort === "balanced" ? "" : ` (${effort})`}`;
-}
-
-/** Settings that the form has no fields for, the most important first; "" without any. */
-export function settingsText(settings: Settings): string {
-  const { width, height, steps, guidance_scale: guidance, scheduler, negative_prompt: not, frame_ms: ms } = settings;
-  const parts = [
-    width !== undefined && height !== undefined && `${String(width)} × ${String(height)} px`,
-    steps !== undefined && `${String(steps)} denoising steps`,
-    guidance !== undefined && `guidance ${String(guidance)}`,
-    scheduler,
-    not && `without “${not.replace(DIRECTION_CONTROLS, "")}”`,
-    ms !== undefined && `${String(ms)} ms per frame`,
-  ];
-  return parts.filter(Boolean).join(", ");
 }
 
 /** How smooth a finished walk is; "" if it was not measured. */
