@@ -23,7 +23,7 @@ from momalisa_api.store.notifications import Listener
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, open_queue
 from momalisa_api.store.schema import opened
-from momalisa_api.store.tables import claims
+from momalisa_api.store.tables import claims, workers
 from momalisa_api.store.workers import FleetStatus, FleetStatuses, WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.work.studio import UPGRADE, Studio
@@ -112,6 +112,30 @@ async def test_every_process_reads_the_fleet_status_of_the_workers(known):
     assert (status.awake, status.of("a"), status.of("b")) == (4, FleetStatus(3, 3.0), FleetStatus(2, None))
     await registry.leave("one")
     assert await registry.fleet_status() == FleetStatuses(2, {"a": FleetStatus(2, 4.0)})
+
+
+async def test_the_replicas_of_workers_of_the_last_release_are_shown_while_there_are_no_others(known, url):
+    """They do not name the model, and during an upgrade workers of both releases report for some minutes."""
+    _, registry = known
+    async with opened(url) as engine, engine.begin() as connection:
+        row = {"id": "old", "replicas_awake": 3, "shard_s": 2.0, "seen_at": datetime.now(UTC)}
+        await connection.execute(insert(workers).values(row))
+    assert (await registry.fleet_status()).of("a") == FleetStatus(3, 2.0)
+    await registry.report("new", 1, {"b": FleetStatus(1, 4.0)})
+    status = await registry.fleet_status()
+    assert (status.awake, status.of("a"), status.of("b")) == (3, FleetStatus(0, None), FleetStatus(1, 4.0))
+
+
+async def test_a_shard_that_the_last_release_has_queued_is_rendered(settings, fleet, emptied):
+    """Its queue has no model, and the same shard cannot be queued twice."""
+    fleet.add()
+    async with opened(emptied) as engine, open_queue(engine, Listener(engine), lease_s=10) as queue:
+        walk, _ = await Catalogue(engine).request(spec(frames=3), "somebody")
+        assert await Progress(engine).plan(walk, walk.layout, [], [[0, 1, 2]])
+        await queue.put([Job(Kind.RENDER, walk.id, 1, 0)], walk.tag)
+    async with running(settings.model_copy(update={"database_url": emptied}), fleet) as client:
+        made = await ended(client, {"state": "waiting", "url": f"/api/v1/walks/{walk.id}"})
+    assert made["state"] == "done"
 
 
 async def test_a_walk_that_kills_one_worker_after_another_fails(settings, fleet):
