@@ -1,17 +1,18 @@
 """The contract of Vertex AI and KServe V1: `{"instances": [...]}` in, `{"predictions": [...]}` of equal length out.
 
-An instance is one frame. Source: cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements.
+An instance is one frame; a single instance {"models": true} stands for the models.
+Source: cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.requests import Request
 
 from momalisa_model.cancellation import Cancelled, ShouldStop
@@ -20,7 +21,7 @@ from momalisa_model.packing import Finish
 from momalisa_model.problems import Problem, Stopping
 from momalisa_model.replica import Replica
 from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
-from momalisa_model.wire import Fraction, FrameLine, Recipe, RenderRequest, Wire, check
+from momalisa_model.wire import Fraction, FrameLine, ModelsAnswer, Recipe, RenderRequest, Wire, check
 
 
 class Instance(Wire):
@@ -33,14 +34,31 @@ class Instance(Wire):
 class PredictRequest(Wire):
     """A platform's request: the instances of its callers."""
 
-    instances: list[Instance] = Field(min_length=1, max_length=256, description="The frames to render.")
+    instances: list[Instance] = Field(max_length=256, description="The frames to render.")
     parameters: Any = Field(default=None, description="Ignored. The platforms may add it.")
+    models: bool = Field(default=False, description='Set by the single instance `{"models": true}`.')
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_question(cls, body: Any) -> Any:
+        """Platforms pass on instances only, so the question for the models is one."""
+        asks = isinstance(body, dict) and body.get("instances") == [{"models": True}]
+        return {**body, "instances": [], "models": True} if asks else body
+
+    @model_validator(mode="after")
+    def is_not_empty(self) -> Self:
+        """Refuse a request for nothing."""
+        if not self.instances and not self.models:
+            raise ValueError("instances must have at least one item")
+        return self
 
 
 class PredictResponse(Wire):
     """One frame for each instance, in their order."""
 
-    predictions: tuple[FrameLine, ...] = Field(description="One frame for each instance, in the same order.")
+    predictions: tuple[FrameLine, ...] | tuple[ModelsAnswer] = Field(
+        description="One frame for each instance, in the same order; or the loaded models."
+    )
 
 
 async def predict(body: PredictRequest, request: Request, replica: Replica) -> PredictResponse:
@@ -49,6 +67,8 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
     Instances may name different models of the replica. Raises WrongModel, NotReady, Invalid, QueueFull, and every
     problem of rendering: nothing is sent before the end.
     """
+    if body.models:
+        return PredictResponse(predictions=(ModelsAnswer(models=tuple(model.answer for model in replica.ready())),))
     shards = []
     for one in _requests(body.instances):
         model = replica.model_for(one.recipe)

@@ -10,13 +10,15 @@ import httpx
 import pytest
 
 from momalisa_api.fleet import vertex
-from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable
+from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable, ReplicaUnfit
 from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
+from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
 from momalisa_model.settings import Settings
+from tests.support.factories import CARD
 from tests.support.model_server import Server, recipe_for
 
 pytestmark = [pytest.mark.anyio]
@@ -39,11 +41,11 @@ async def connected(
     server: Server, *, max_answer_bytes: int = vertex.MAX_ANSWER_BYTES, **options: Any
 ) -> AsyncIterator[tuple[vertex.VertexReplica, Replica]]:
     """The same replica twice: as an endpoint and as itself."""
-    card = ModelCard.model_validate_json(server.ready.answer.card.model_dump_json())
+    card = None
     async with httpx.AsyncClient(timeout=60, **options) as client:
         url = f"vertex+{server.url}{ENDPOINT}#1"
         endpoint = vertex.VertexReplica(url, client, card, token, max_answer_bytes=max_answer_bytes)
-        yield endpoint, Replica(server.url, client, card)
+        yield endpoint, Replica(server.url, client)
 
 
 def recipe_of(server: Server, **changes: Any) -> Recipe:
@@ -61,7 +63,7 @@ async def test_an_endpoint_returns_the_frames_of_a_replica(platform):
     """Also if the limit of an answer's size requires several calls."""
     recipe = recipe_of(platform)
     async with connected(platform) as (endpoint, replica):
-        assert await endpoint.is_fit()
+        assert await endpoint.models()
         _, streamed = await rendered_by(replica, recipe)
         _, whole = await rendered_by(endpoint, recipe)
     max_answer_bytes = 3 * recipe.width * recipe.height * vertex.BYTES_PER_PIXEL
@@ -80,6 +82,37 @@ async def test_other_weights_and_invalid_recipes_are_different_errors(platform):
             await rendered_by(endpoint, recipe_of(platform, revision="another"))
         with pytest.raises(WalkFailed, match="width"):
             await rendered_by(endpoint, recipe_of(platform, width=57))
+
+
+async def test_an_endpoint_tells_its_models_now_and_then(platform):
+    """Nobody has to write a card file for it, and an endpoint has several calls that each count as a replica."""
+    calls = 0
+
+    async def counted() -> str:
+        nonlocal calls
+        calls += 1
+        return await token()
+
+    async with connected(platform) as (endpoint, replica):
+        [told], [direct] = await endpoint.models(), await replica.models()
+        assert (told.card, told.features, told.fingerprint) == (direct.card, direct.features, UNKNOWN)
+        endpoint._token = counted
+        assert await endpoint.models() == (told,)
+        assert calls == 1, "a token is checked, and the endpoint is not asked again"
+
+
+@pytest.mark.parametrize("card", [None, CARD])
+async def test_an_endpoint_of_the_last_release_needs_a_card_file(platform, card):
+    """It refuses the question for its models as an invalid instance."""
+    refuses = httpx.MockTransport(lambda _: httpx.Response(422, json={"detail": "instances.0.recipe is missing"}))
+    read = card and ModelCard.model_validate(card)
+    async with httpx.AsyncClient(transport=refuses) as client:
+        endpoint = vertex.VertexReplica(f"vertex+{platform.url}{ENDPOINT}", client, read, token)
+        if read:
+            assert [model.card for model in await endpoint.models()] == [read]
+        else:
+            with pytest.raises(ReplicaUnfit, match=r"does not tell its models: .*recipe is missing"):
+                await endpoint.models()
 
 
 @pytest.mark.parametrize(
@@ -105,10 +138,9 @@ async def test_without_an_account_an_endpoint_is_not_fit(platform, monkeypatch, 
     """Walks wait until there is an account."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     async with connected(platform) as (connected_endpoint, _):
-        endpoint = vertex.VertexReplica(
-            connected_endpoint.url, httpx.AsyncClient(), connected_endpoint._card, vertex.GoogleToken()
-        )
-        assert not await endpoint.is_fit()
+        endpoint = vertex.VertexReplica(connected_endpoint.url, httpx.AsyncClient(), None, vertex.GoogleToken())
+        with pytest.raises(ReplicaUnfit):
+            await endpoint.models()
 
 
 def test_an_address_may_set_the_number_of_concurrent_calls(monkeypatch):

@@ -14,13 +14,23 @@ import httpx
 
 from momalisa_api.fleet.replica import (
     Replica,
+    ReplicaBusy,
     ReplicaLost,
     ReplicaUnavailable,
     ReplicaUnfit,
     check_picture,
     refusal,
 )
-from momalisa_api.fleet.wire import Head, ModelAnswer, RenderedFrame, RenderProblem, read_line, render_request
+from momalisa_api.fleet.wire import (
+    Head,
+    ModelAnswer,
+    ModelsAnswer,
+    RenderedFrame,
+    RenderProblem,
+    read_line,
+    render_request,
+)
+from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
@@ -31,6 +41,8 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 MAX_ANSWER_BYTES: Final = 9_000_000
 # A picture that cannot be compressed: three bytes per pixel, in base64.
 BYTES_PER_PIXEL: Final = 4
+# Its models change only when another version is deployed; each of its calls counts as a replica, and asks.
+ASK_AGAIN_S: Final = 60.0
 
 Token = Callable[[], Awaitable[str]]
 
@@ -73,8 +85,7 @@ class GoogleToken:
 class VertexReplica(Replica):
     """One call at a time to an endpoint, which distributes calls to its own replicas.
 
-    An endpoint returns neither its model card, its fingerprint nor warnings about truncated prompts, and refuses
-    recipes of other weights. So it needs the card of a file.
+    An endpoint returns neither a fingerprint, as its replicas may differ, nor warnings about truncated prompts.
     """
 
     def __init__(
@@ -89,24 +100,38 @@ class VertexReplica(Replica):
     ) -> None:
         """address: vertex+https://HOST/v1/projects/P/locations/L/endpoints/E; a fragment is ignored.
 
-        card: of the model behind the endpoint.
+        card: of the model behind an endpoint of the last release, which does not tell its models.
         max_answer_bytes: the size of an answer that the endpoint can send.
         """
         super().__init__(address, client, readers)
         self._card = card
+        self._models: tuple[ModelAnswer, ...] = ()
+        self._asked_at = float("-inf")
         self._predict_url = urldefrag(address.removeprefix(PREFIX)).url + ":predict"
         self._token = token
         self._max_answer_bytes = max_answer_bytes
 
     async def models(self) -> tuple[ModelAnswer, ...]:
-        """The model of the card, if there is a token for calls. Raises ReplicaUnfit."""
-        if self._card is None:
-            raise ReplicaUnfit("an endpoint of Vertex AI does not tell its model card: set MOMALISA_MODEL_CARD")
+        """The models that the endpoint tells, now and then, as long as there is a token. Raises ReplicaUnfit."""
         try:
             await self._token()
-        except ReplicaUnavailable as unavailable:
-            raise ReplicaUnfit(str(unavailable)) from unavailable
-        return (ModelAnswer(card=self._card, fingerprint=UNKNOWN),)
+            if anyio.current_time() - self._asked_at > ASK_AGAIN_S:
+                self._models, self._asked_at = await self._ask(), anyio.current_time()
+        except (ReplicaUnavailable, ReplicaLost, ReplicaBusy, WalkFailed) as failure:
+            raise ReplicaUnfit(str(failure)) from failure
+        return self._models
+
+    async def _ask(self) -> tuple[ModelAnswer, ...]:
+        """Ask the endpoint for its models. Raises what `_call` raises."""
+        try:
+            [told] = json.loads(await self._call([{"models": True}]))["predictions"]
+            return tuple(
+                model.model_copy(update={"fingerprint": UNKNOWN}) for model in ModelsAnswer.model_validate(told).models
+            )
+        except (WalkFailed, ValueError, TypeError, KeyError, RecursionError) as error:
+            if self._card is None:
+                raise ReplicaLost(f"the endpoint does not tell its models: {error}") from error
+            return (ModelAnswer(card=self._card, fingerprint=UNKNOWN),)
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         """A head, then the frames, as many per call as fit into an answer.
@@ -123,7 +148,11 @@ class VertexReplica(Replica):
 
     async def _predict(self, recipe: Recipe, fractions: tuple[float, ...]) -> list[RenderedFrame]:
         body = render_request(recipe, [])["recipe"]
-        instances = [{"recipe": body, "fraction": fraction} for fraction in fractions]
+        answer = await self._call([{"recipe": body, "fraction": fraction} for fraction in fractions])
+        return await self.in_thread(_frames, answer, len(fractions), recipe)
+
+    async def _call(self, instances: list[dict[str, Any]]) -> bytes:
+        """The endpoint's answer to instances. Raises what `render` raises."""
         headers = {"Authorization": f"Bearer {await self._token()}"}
         try:
             answer = await self._client.post(self._predict_url, json={"instances": instances}, headers=headers)
@@ -133,7 +162,7 @@ class VertexReplica(Replica):
             raise ReplicaLost(repr(error)) from error
         if answer.status_code != 200:
             raise _refusal(answer)
-        return await self.in_thread(_frames, answer.content, len(fractions), recipe)
+        return answer.content
 
 
 def _refusal(answer: httpx.Response) -> Exception:
