@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from momalisa_model.fetched import origin_of
 from momalisa_model.hub import Report, fetch
 from momalisa_model.model_files import folder_name, names_on_hub
 from momalisa_model.problems import UnsuitableModel
@@ -55,13 +56,14 @@ def _adapter(source: Source, report: Report) -> AdapterFile:
     return AdapterFile(path, card)
 
 
-def _on_disk(path: Path) -> tuple[Path, str, None]:
-    """The file, its name, and no commit."""
+def _on_disk(path: Path) -> tuple[Path, str, str | None]:
+    """The file, its name, and the commit if it was fetched from the hub."""
     if path.is_dir():
         path = path / _chosen((one.name for one in path.iterdir()), folder_name(path))
     else:
         _chosen([path.name], path.name)
-    return path, path.name, None
+    name, commit = origin_of(path) or (path.name, None)
+    return path, name, commit
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,8 @@
-"""The record of a model that `momalisa-model fetch` has put into a folder: its files, and the commit that they are."""
+"""The records of what `momalisa-model fetch` has put into folders: files, and the commit that they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +11,8 @@ from momalisa_model.problems import DownloadFailed
 
 FETCHED = "fetched.json"
 DEFAULT_BRANCH = "main"
+# In the folder of a model: a folder for each repository of its adapters and of its other VAE.
+ADDITIONS = "additions"
 
 
 class FetchedFile(BaseModel):
@@ -56,3 +59,40 @@ def read_fetched(folder: Path) -> Fetched | None:
                 f"{name} of {folder.name} has {size} of {file.bytes} bytes. Run `momalisa-model fetch` again."
             )
     return record
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a recipe needs of one repository on the hub: the paths that begin like this, in a folder of their own."""
+
+    model_id: str
+    wanted: str | None
+    folder: Path
+    starts: tuple[str, ...] = ("",)
+
+    @property
+    def source(self) -> tuple[str, str | None]:
+        """The repository and the revision that the recipe names."""
+        return self.model_id, self.wanted
+
+    @property
+    def record(self) -> Fetched | None:
+        """The record if it has this part; else None. Raises what read_fetched raises."""
+        found = read_fetched(self.folder)
+        if not found or not found.fits(self.model_id, self.wanted):
+            return None
+        return found if all(any(name.startswith(start) for name in found.files) for start in self.starts) else None
+
+
+def addition_folder(home: Path, repository: str) -> Path:
+    """Where files of a repository are that are added to the model in a folder."""
+    return home / ADDITIONS / repository.replace("/", "--")
+
+
+def origin_of(path: Path) -> tuple[str, str] | None:
+    """The id on the hub, with the path in it, and the commit of a fetched file or folder; None for others."""
+    for folder in (path, *path.parents):
+        if folder.parent.name == ADDITIONS and (record := read_fetched(folder)):
+            inner = path.relative_to(folder).as_posix()
+            return (record.model_id if path == folder else f"{record.model_id}/{inner}"), record.revision
+    return None

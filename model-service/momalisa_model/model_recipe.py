@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from momalisa_model.fetched import DEFAULT_BRANCH, read_fetched
+from momalisa_model.fetched import DEFAULT_BRANCH, Part, addition_folder
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import ModelSource, Settings, embedded_model
+from momalisa_model.sources import Source, parse_sources
 from momalisa_model.wire import ModelCard
 
 # The `model_id` of the model that comes with the service.
@@ -65,12 +66,25 @@ class ModelRecipe(_Strict):
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         default=None, description="Precision of the weights, where it is not that of the family."
     )
+    vae: str | None = Field(default=None, description="A VAE that replaces the model's own, as MODEL_VAE.")
+    adapters: str | None = Field(default=None, description="LoRAs and textual inversions, as MODEL_ADAPTERS.")
 
-    @field_validator("model_id", "revision", "license")
+    @field_validator("model_id", "revision", "license", "vae", "adapters")
     @classmethod
     def _is_one_line(cls, value: str | None) -> str | None:
         if value is not None and (value != value.strip() or not value.isprintable()):
             raise ValueError("must be one line without spaces around it")
+        return value
+
+    @field_validator("vae", "adapters")
+    @classmethod
+    def _are_sources(cls, value: str | None, info: ValidationInfo) -> str | None:
+        revisions: dict[str, str | None] = {}
+        for source in parse_sources(value or ""):
+            if source.on_hub and info.field_name == "adapters" and not source.on_hub[1]:
+                raise ValueError(f"name the file too, as in {source.place}/FILE.safetensors")
+            if source.on_hub and revisions.setdefault(source.on_hub[0], source.revision) != source.revision:
+                raise ValueError(f"use one revision of {source.on_hub[0]}")
         return value
 
     @property
@@ -92,12 +106,10 @@ class RecipeSource(ModelSource):
 
     def require_fetched(self) -> None:
         """Raise DownloadFailed unless `home` has the recipe's model at its revision."""
-        if self.home is None:
-            return
-        record = read_fetched(self.home)
-        if not record or not record.fits(self.recipe.model_id, self.recipe.revision):
-            lacks = f"{self.recipe.model_id} at {self.recipe.revision or DEFAULT_BRANCH}"
-            raise DownloadFailed(f"MOMALISA_WEIGHTS lacks {lacks}. Run `momalisa-model fetch {self.name}`.")
+        for part in parts_of_recipe(self.recipe, self.home) if self.home else ():
+            if not part.record:
+                lacks = f"{part.model_id} at {part.wanted or DEFAULT_BRANCH}"
+                raise DownloadFailed(f"MOMALISA_WEIGHTS lacks {lacks}. Run `momalisa-model fetch {self.name}`.")
 
     @property
     def card_fields(self) -> Mapping[str, Any]:
@@ -129,6 +141,34 @@ def only_source(settings: Settings) -> ModelSource:
     return sources[0]
 
 
+def parts_of_recipe(recipe: ModelRecipe, home: Path) -> list[Part]:
+    """What a recipe needs from the hub, and the places in its folder. The model itself is the last."""
+    starts: dict[tuple[str, str | None], tuple[str, ...]] = {}
+    for setting, end in ((recipe.vae, "/"), (recipe.adapters, "")):
+        for source in parse_sources(setting or ""):
+            if source.on_hub:
+                repository, inner = source.on_hub
+                start = f"{inner.strip('/')}{end}".lstrip("/")
+                starts[repository, source.revision] = (*starts.get((repository, source.revision), ()), start)
+    parts = [Part(name, wanted, addition_folder(home, name), some) for (name, wanted), some in starts.items()]
+    return [*parts, Part(recipe.model_id, recipe.revision, home)]
+
+
+def _fetched(setting: str | None, home: Path | None) -> str | None:
+    """The sources in a setting; those on the hub as files and folders that were fetched."""
+    if not setting or home is None:
+        return setting
+    sources = []
+    for source in parse_sources(setting):
+        if source.on_hub:
+            repository, inner = source.on_hub
+            place = addition_folder(home.absolute(), repository) / inner
+            sources.append(Source(str(place), weight=source.weight))
+        else:
+            sources.append(source)
+    return ",".join(map(str, sources))
+
+
 def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
     """How a replica with these settings loads a recipe's model. A setting for the precision wins over the recipe's."""
     home = settings.weights / recipe.name if settings.weights and recipe.on_hub else None
@@ -138,6 +178,8 @@ def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
         home=home,
         model_id=str(home or own),
         model_revision=None if home else recipe.revision,
+        model_vae=_fetched(recipe.vae, home),
+        model_adapters=_fetched(recipe.adapters, home),
         model_card=settings.model_card,
         device=settings.device,
         dtype=(recipe.dtype or "auto") if settings.dtype == "auto" else settings.dtype,

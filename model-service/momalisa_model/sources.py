@@ -21,6 +21,11 @@ class Source:
     revision: str | None = None
     weight: float | None = None
 
+    def __str__(self) -> str:
+        """The entry that is parsed to this source."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.place}{revision}" + ("" if self.weight is None else f":{self.weight}")
+
     @property
     def on_hub(self) -> tuple[str, str] | None:
         """The repository and the path in it, which may be empty; None if this is no id on the hub."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from momalisa_model.fetched import origin_of
 from momalisa_model.hub import Report, fetch
 from momalisa_model.model_files import ModelFiles, OtherVae, digest_of, folder_name, names_on_hub, weights_of
 from momalisa_model.problems import UnsuitableModel
@@ -32,6 +33,8 @@ def find_vae(setting: str | None, report: Report) -> OtherVae | None:
 
 def _in_folder(folder: Path) -> OtherVae:
     names = tuple(path.name for path in folder.iterdir())
+    if fetched := origin_of(folder):
+        return OtherVae(folder, Origin(model=fetched[0], revision=fetched[1]), names)
     read = [name for name in names if name == CONFIG_FILE or name.endswith(".safetensors")]
     revision = digest_of((name, folder / name) for name in read)
     return OtherVae(folder, Origin(model=folder_name(folder), revision=revision), names)

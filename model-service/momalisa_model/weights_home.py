@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from momalisa_model.fetched import FETCHED, Fetched, FetchedFile
+from momalisa_model.fetched import FETCHED, Fetched, FetchedFile, Part
 from momalisa_model.hub import SHA256_DIGITS
 
 # The record while files are moved.
@@ -56,11 +56,12 @@ def remove_damaged(repository: Path) -> None:
             path.unlink()
 
 
-def publish(snapshot: Path, home: Path, model_id: str, wanted: str | None) -> Fetched:
+def publish(snapshot: Path, part: Part) -> Fetched:
     """Move the files of a complete download to their place, and then its record. Returns the record."""
-    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
+    home, found = part.folder, [path for path in snapshot.rglob("*") if path.is_file()]
+    names = sorted(name for path in found if (name := path.relative_to(snapshot).as_posix()).startswith(part.starts))
     files = {name: _file(snapshot / name) for name in names}
-    record = Fetched(model_id=model_id, wanted=wanted, revision=snapshot.name, files=files)
+    record = Fetched(model_id=part.model_id, wanted=part.wanted, revision=snapshot.name, files=files)
     moved = snapshot.parents[1] / MOVED
     moved.write_text(record.model_dump_json(indent=2))
     before = record_at(home / FETCHED)

@@ -27,6 +27,8 @@ from tests.support.hub import COMMIT, Hub
 from tests.support.model_server import Server, wait_until
 from tests.support.processes import start
 from tests.support.recipes import write_recipe
+from tests.support.small_adapters import save_lora, save_vae
+from tests.support.small_families import small_family
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -117,9 +119,12 @@ def test_a_killed_fetch_is_continued_and_what_was_damaged_is_fetched_again(setti
         environment = {**os.environ, "MOMALISA_WEIGHTS": str(settings.weights), "HF_ENDPOINT": hub.url}
         hub.limit, hub.stall = LARGE_BYTES * 3 // 4, True
         killed = start(command, env=environment, stderr=subprocess.DEVNULL)
-        wait_until(lambda: any(path.stat().st_size > 10_000_000 for path in blobs.glob("*.incomplete")), 60)
-        killed.kill()
-        killed.wait()
+        begun = blobs / f"{sha256_of(folder / UNET)}.incomplete"
+        try:
+            wait_until(lambda: begun.exists() and begun.stat().st_size > 10_000_000, 60)
+        finally:
+            killed.kill()
+            killed.wait()
         damage(blobs / sha256_of(folder / VAE))
         hub.limit, hub.stall = None, False
         hub.ranges.clear()
@@ -223,6 +228,36 @@ def test_the_precision_of_the_replicas_decides_what_is_fetched(hub, settings, tm
         files = json.loads((tmp_path / str(gpu) / "small" / "fetched.json").read_text())["files"]
         assert (UNET in files) == (gpu is None)
         assert (UNET.replace(".safe", ".fp16.safe") in files) == (gpu is not None)
+
+
+def test_adapters_and_another_vae_are_fetched_too(hub_of, settings, tmp_path, monkeypatch):
+    """Their revisions are part of the model's: the card is that of a replica that downloads everything."""
+    small_family("sd").save_pretrained(tmp_path / "sd", safe_serialization=True)
+    for seed, name in enumerate("abc"):
+        save_lora(tmp_path / "loras" / f"{name}.safetensors", "sd", ["unet"], seed)
+    save_vae(tmp_path / "vaes" / "fine", tiny=False)
+    added = {"vae": "someone/vaes/fine", "adapters": "someone/loras/a.safetensors:0.5,someone/loras/b.safetensors"}
+    write_recipe(tmp_path, "small", "someone/small", **added)
+    [source] = sources_of(settings)
+    with hub_of(tmp_path / "sd", **{"someone/loras": tmp_path / "loras", "someone/vaes": tmp_path / "vaes"}) as hub:
+        downloaded = load_model(sources_of(settings.model_copy(update={"weights": None}))[0]).answer
+        with pytest.raises(DownloadFailed, match="MOMALISA_WEIGHTS lacks someone/vaes at main"):
+            source.require_fetched()
+        fetch_recipes(settings, [])
+        loras = home_of(settings) / "additions" / "someone--loras"
+        assert {path.name for path in loras.iterdir()} == {"a.safetensors", "b.safetensors", "fetched.json"}
+        damage(loras / "b.safetensors")
+        hub.ranges.clear()
+        fetch_recipes(settings, [], verify=True)
+        assert [name.rpartition("/")[2] for name, _ in hub.ranges] == ["b.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", NOBODY)
+        fetch_recipes(settings, [])
+        assert load_model(source).answer == downloaded
+    assert [adapter.weight for adapter in downloaded.card.adapters] == [0.5, 1.0]
+    write_recipe(tmp_path, "small", "someone/small", **added | {"adapters": "someone/loras/c.safetensors"})
+    with pytest.raises(DownloadFailed, match="MOMALISA_WEIGHTS lacks someone/loras at main"):
+        sources_of(settings)[0].require_fetched()
 
 
 def test_a_gated_model_says_what_to_do(hub, settings):

@@ -14,18 +14,20 @@ from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 from tests.support.processes import WEIGHTS
 from tests.support.recipes import RECIPES, recipe_fields, write_recipe
+from tests.support.small_adapters import save_lora
 from tests.support.small_families import small_family
 
 FAMILIES_OF_RECIPES = {
     "sd15": "sd",
     "sdxl": "sdxl",
+    "sdxl-lightning": "sdxl",
     "flux2-klein-4b": "klein",
     "z-image-turbo": "z-image",
     "qwen-image": "qwen-image",
     "sd35-medium": "sd3",
 }
 DISTILLED = ("flux2-klein-4b",)
-WITHOUT_GUIDANCE = ("flux2-klein-4b", "z-image-turbo")
+WITHOUT_GUIDANCE = ("flux2-klein-4b", "sdxl-lightning", "z-image-turbo")
 UNETS = ("sd", "sdxl")
 STATED = ("num_inference_steps", "guidance_scale", "scheduler", "offload", "vae_slicing")
 # Sizes of the small models, for UNets and for others.
@@ -47,6 +49,8 @@ def settings_with(*recipes: object, **more: object) -> Settings:
         ({"name": "other"}, "names itself other. Name the file other.yml"),
         ({"engine": "painter"}, "engine: Input should be 'diffusion'"),
         ({"commercial": "yes"}, "commercial: Input should be a valid boolean"),
+        ({"adapters": "someone/loras"}, "name the file too, as in someone/loras/FILE.safetensors"),
+        ({"adapters": "a/b/x.safetensors@1,a/b/y.safetensors@2"}, "adapters: use one revision of a/b"),
         ({"license": None}, "license: Input should be a valid string"),
         ({"license": "MIT\nmodel_id: x"}, "license: must be one line"),
         ({"resources": {"gpu": "b200", "memory_gib": 1, "cpus": 1}}, "resources.gpu: Input should be 't4', 'l4'"),
@@ -144,9 +148,13 @@ def test_a_recipe_of_the_project_fits_a_small_model_of_its_family(name, tmp_path
         pipeline.register_to_config(is_distilled=True)
     pipeline.save_pretrained(tmp_path / name, safe_serialization=True)
     card = recipe.card | SMALL[FAMILIES_OF_RECIPES[name] in UNETS] | {"micro_batch": 2}
-    file = write_recipe(tmp_path, name, tmp_path / name, card=card)
+    more = {}
+    if recipe.adapters:
+        more["adapters"] = str(tmp_path / "lora.safetensors")
+        save_lora(tmp_path / "lora.safetensors", FAMILIES_OF_RECIPES[name], ["unet"])
+    file = write_recipe(tmp_path, name, tmp_path / name, card=card, **more)
     ready = load_model(sources_of(settings_with(file))[0])
-    assert ready.card.model == name
+    assert (ready.card.model, len(ready.card.adapters)) == (name, len(more))
     stated, used = ({**card, **card.get("device", {})} for card in (recipe.card, ready.card.model_dump()))
     assert [field for field in STATED if field in stated and used[field] != stated[field]] == []
     guided = is_guided(ready.sampler.weights.pipeline, ready.card.guidance_scale)
