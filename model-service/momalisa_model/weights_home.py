@@ -13,7 +13,8 @@ from pathlib import Path
 import structlog
 
 from momalisa_model.fetched import FETCHED, Fetched, FetchedFile, Part
-from momalisa_model.hub import SHA256_DIGITS
+from momalisa_model.hub import LARGE, SHA256_DIGITS
+from momalisa_model.problems import DownloadFailed
 
 # The record while files are moved.
 MOVED = "moved.json"
@@ -43,17 +44,21 @@ def lend(home: Path, repository: Path) -> None:
 
 
 def remove_damaged(repository: Path) -> None:
-    """Remove files of the cache that are not what their names say: SHA-256 of weights, Git's SHA-1 of others."""
+    """Remove files of the cache that are not what their names say."""
     for path in (repository / "blobs").iterdir():
-        found = path.name
-        if len(path.name) == SHA256_DIGITS:
-            found = sha256_of(path)
-        elif len(path.name) == SHA1_DIGITS:
-            data = path.read_bytes()
-            found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        if found != path.name:
-            structlog.get_logger().warning("damaged file removed", expected=path.name, found=found)
+        if not _is_intact(path):
+            structlog.get_logger().warning("damaged file removed", expected=path.name)
             path.unlink()
+
+
+def _is_intact(blob: Path) -> bool:
+    """Whether a file of the cache has the hash that it is named after: SHA-256 if it is large, else Git's SHA-1."""
+    if len(blob.name) == SHA256_DIGITS:
+        return sha256_of(blob) == blob.name
+    if len(blob.name) == SHA1_DIGITS:
+        data = blob.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == blob.name
+    return True
 
 
 def publish(snapshot: Path, part: Part) -> Fetched:
@@ -81,9 +86,14 @@ def publish(snapshot: Path, part: Part) -> Fetched:
 
 
 def _file(path: Path) -> FetchedFile:
-    """A file for the record. Weights were verified after their download: nothing is hashed twice."""
-    name = path.resolve().name
-    return FetchedFile(bytes=path.stat().st_size, sha256=name if len(name) == SHA256_DIGITS else sha256_of(path))
+    """A file for the record. Weights were verified after their download: nothing large is hashed twice."""
+    blob = path.resolve()
+    if path.name.endswith(LARGE) and len(blob.name) == SHA256_DIGITS:
+        return FetchedFile(bytes=path.stat().st_size, sha256=blob.name)
+    if not _is_intact(blob):
+        blob.unlink()
+        raise DownloadFailed(f"{path.name} is not what the hub has. Run `momalisa-model fetch` again.")
+    return FetchedFile(bytes=path.stat().st_size, sha256=sha256_of(blob))
 
 
 def sha256_of(path: Path) -> str:

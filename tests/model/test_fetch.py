@@ -140,6 +140,17 @@ def test_a_killed_fetch_is_continued_and_what_was_damaged_is_fetched_again(setti
         assert fetched["sha256"] == sha256_of(folder / name) == sha256_of(home_of(settings) / name)
 
 
+def test_a_small_file_that_arrives_damaged_is_refused(hub, settings):
+    """The hub's client does not compare hashes. Another word in a tokenizer would change all pictures."""
+    hub.damaged = "tokenizer/tokenizer_config.json"
+    with pytest.raises(DownloadFailed, match=r"tokenizer_config\.json is not what the hub has"):
+        fetch_recipes(settings, [])
+    assert not (home_of(settings) / "fetched.json").exists()
+    hub.damaged = ""
+    fetch_recipes(settings, [])
+    assert sources_of(settings)[0].require_fetched() is None
+
+
 def test_a_fetch_that_was_killed_while_it_moved_files_requests_none_of_them_again(hub, settings):
     """The record is in the cache then, some files are in their place, and others are not."""
     fetch_recipes(settings, [])
