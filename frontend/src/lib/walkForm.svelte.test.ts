@@ -105,3 +105,32 @@ test("the API's messages stand at the fields of the form, and others above it", 
   expect(await form.submit()).toBeNull();
   expect([[...form.problems], form.error]).toEqual([[["steps", "Steps must be less."]], "Listed must be true."]);
 });
+
+test("a model that was retired since the page was opened is replaced by the default", async () => {
+  const form = opened("?stop=a&stop=b");
+  form.chooseModel("quick");
+  const errors = [{ field: "model", detail: "quick is retired" }];
+  const others: Models = { models: [model("slow", 12, 100)], effort: "balanced" };
+  vi.stubGlobal("fetch", ({ method }: Request) =>
+    Promise.resolve(method === "POST" ? Response.json({ detail: "…", errors }, { status: 422 }) : Response.json(others)),
+  );
+  await form.submit();
+  expect(form.problems.get("model")).toBe("Model quick is retired.");
+  await vi.waitUntil(() => form.model?.name === "slow");
+  form.adapt();
+  expect([form.draft.model, form.status]).toEqual(["", expect.stringContaining("The model “quick” is not available.")]);
+});
+
+test("a refusal because no model has started disappears once one has, and no other message does", async () => {
+  await offer({ models: [], effort: "balanced" });
+  const form = opened("?stop=a&stop=b");
+  vi.stubGlobal("fetch", () => Promise.resolve(Response.json({ detail: "No replica has started yet." }, { status: 503 })));
+  await form.submit();
+  expect(form.error).toBe("No replica has started yet.");
+  await offer(BOTH);
+  form.adapt();
+  expect(form.error).toBe("");
+  form.error = "a.png has no settings.";
+  form.adapt();
+  expect(form.error).toBe("a.png has no settings.");
+});

@@ -4,7 +4,7 @@ import { requestWalk, type Walk } from "../api/client";
 import { formMessages, NO_MESSAGES } from "../api/problem";
 import { draftOf, draftProblems, editPath, requestOf, withModel, type Draft } from "./draft";
 import type { FilmSpec } from "./filmSpec";
-import { models } from "./models.svelte";
+import { loadModels, models } from "./models.svelte";
 import { titleOfModel } from "./modelText";
 import { current, setQuery } from "./router.svelte";
 import { forgetSettings, savedSettings, saveSettings } from "./savedSettings";
@@ -26,15 +26,17 @@ export class WalkForm {
   readonly defaults = $derived(defaultsOf(this.card, models.effort));
   /** The settings that differ from the defaults, once these are known. */
   readonly changes = $derived(this.card ? changesOf(this.draft.settings, this.defaults) : []);
-  /** Whether the settings come from an earlier walk or a link. Otherwise those of the visitor's last visit apply. */
+  /** Whether the settings come from an earlier walk or a link, and not from the visitor. */
   taken = $state(false);
   // Whether the saved settings of the model are still to be applied.
   #fresh: boolean;
+  // The API's refusal while no model was known, or "".
+  #early = "";
 
   /** kept: the draft of an earlier visit. query: that of the URL. */
   constructor(kept: Draft | undefined, query: string) {
     this.draft = kept ?? draftOf(query);
-    this.taken = Object.keys(this.draft.settings).length > 0;
+    this.taken = !kept && Object.keys(this.draft.settings).length > 0;
     this.#fresh = !kept && !this.taken;
     if (this.#fresh) this.draft.settings = savedSettings();
   }
@@ -70,6 +72,8 @@ export class WalkForm {
   /** Adapt the draft to the models, once they are known and whenever they change. */
   adapt(): void {
     if (!this.model) return;
+    if (this.error === this.#early) this.error = "";
+    this.#early = "";
     this.status = this.#replaceModel() || this.status;
     if (this.#fresh) this.#useSettings({ ...savedSettings(this.model.name), ...this.draft.settings });
     this.#fresh = false;
@@ -98,6 +102,9 @@ export class WalkForm {
       return await requestWalk(requestOf(this.draft));
     } catch (thrown) {
       ({ fields: this.problems, other: this.error } = formMessages(thrown, this.draft.stops.length, isField));
+      if (!this.model) this.#early = this.error;
+      // A model may have been retired since the page was opened.
+      void loadModels();
       return null;
     } finally {
       this.busy = false;
@@ -120,5 +127,6 @@ export class WalkForm {
 
 /** Whether the form has a place for the messages of a field. */
 function isField(name: string): boolean {
-  return name.startsWith("stops.") || ["frames", "seed", "model"].includes(name) || isSetting(name);
+  if (name === "model") return models.known.length > 1;
+  return name.startsWith("stops.") || name === "frames" || name === "seed" || isSetting(name);
 }
