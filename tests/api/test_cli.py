@@ -49,6 +49,18 @@ def test_a_walk_does_not_import_the_server(tmp_path):
     assert imported & SERVER_LIBRARIES == set()
 
 
+def test_a_walk_can_name_its_model(tmp_path, capsys):
+    """Without it, the server takes its default."""
+    requests: list[dict[str, object]] = []
+    with walk_server(requests=requests) as url:
+        for named in (["--model", "large"], []):
+            arguments = ["walk", *named, "--url", url, "--out", str(tmp_path / "walk.gif"), "a", "b"]
+            with pytest.raises(SystemExit) as end:
+                main.main(arguments)
+            assert end.value.code == 0
+    assert [request.get("model") for request in requests] == ["large", None]
+
+
 def test_the_command_offers_the_choices_of_the_api():
     """The command line repeats them, since their module is slow to import."""
     assert get_args(Spacing) == main.SPACING_CHOICES

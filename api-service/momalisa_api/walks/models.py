@@ -112,19 +112,19 @@ class Models:
             raise Starting(f"No replica of the model {name} has started yet. Retry in a minute.")
         if name is None or not self.offered:
             raise Starting("No replica has started yet, so the models are not known. Retry in a minute.")
-        raise self.refusal(f'must be one of {self._offered_names}, not "{name}"')
+        raise _refusal(f'must be one of {self._offered_names}, not "{name}"')
 
     def check_offered(self, name: str) -> None:
         """Raises Invalid for a model that new walks cannot use."""
         if all(model.name != name for model in self.offered):
             others = f"use one of {self._offered_names}" if self.offered else "there is no other one"
-            raise self.refusal(f"{name} is retired: walks that exist can still be watched; for new ones, {others}")
+            raise _refusal(f"{name} is retired: walks that exist can still be watched; for new ones, {others}")
 
     @property
     def _offered_names(self) -> str:
         return ", ".join(model.name for model in self.offered)
 
-    @staticmethod
-    def refusal(detail: str) -> Invalid:
-        """The problem of a request whose model cannot be used."""
-        return Invalid(f"model {detail}.", [{"field": "model", "detail": detail}])
+
+def _refusal(detail: str) -> Invalid:
+    """The problem of a request whose model cannot be used."""
+    return Invalid(f"model {detail}.", [{"field": "model", "detail": detail}])
