@@ -27,6 +27,7 @@ def card_overrides() -> dict[str, Any]:
             "title": "The atelier",
             "summary": "A small model that comes with MoMALisa and paints modern-art compositions in named colours.",
             "license": "Apache-2.0 for the weights, CC0 for the training pictures.",
+            "commercial": True,
             "examples": WALKS,
             "limits": f"It knows only its own words: about twenty kinds of composition in {len(COLOURS)} colours. "
             "The letters of other words choose colours and a calm composition.",

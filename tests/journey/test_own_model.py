@@ -89,7 +89,7 @@ def test_a_folder_of_weights_becomes_a_walk_in_the_gallery(tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_model_of_the_hub_becomes_a_walk_in_the_gallery(tmp_path: Path) -> None:
-    """The same with a download. The card's command downloads everything; the two replicas find it in the cache."""
+    """The same with a download, and with a file of fields that replace derived ones. Two replicas download it once."""
     small_family("klein").save_pretrained(tmp_path / "klein", safe_serialization=True)
     (tmp_path / "partial.json").write_text(json.dumps(SMALL))
     with serving({"someone/klein": tmp_path / "klein"}) as hub:

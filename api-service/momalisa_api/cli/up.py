@@ -62,7 +62,9 @@ def run_deployment(replicas: int | None = None, first_port: int | None = None) -
         )
         for number, (replica_port, device) in enumerate(zip(ports, cycle(devices or [{}]), strict=False), 1)
     ]
-    commands.append(SupervisedCommand("api", ("momalisa", "serve"), {**shared, "MOMALISA_PORT": port}))
+    # The replicas bring their cards, and the file may hold only a few fields for them.
+    of_api = {name: value for name, value in shared.items() if name != "MOMALISA_MODEL_CARD"}
+    commands.append(SupervisedCommand("api", ("momalisa", "serve"), {**of_api, "MOMALISA_PORT": port}))
     return anyio.run(_supervise, commands, f"http://{_host_to_visit(host)}:{port}")
 
 
