@@ -429,5 +429,7 @@ def test_a_model_that_is_retired_or_missing_is_told_with_what_there_is():
         models.choose("new")
     with pytest.raises(Invalid, match='must be one of a, not "x"'):
         models.choose("x")
-    with pytest.raises(Starting):
+    with pytest.raises(Starting, match="No replica has started yet"):
         Models().choose()
+    with pytest.raises(Starting, match="All models are retired"):
+        Models([RegisteredModel(card_of("b"), retired=True)]).choose()

@@ -111,6 +111,8 @@ class Models:
         if name in self.unseen:
             raise Starting(f"No replica of the model {name} has started yet. Retry in a minute.")
         if name is None or not self.offered:
+            if any(model.retired for model in self.registered) and not self.unseen:
+                raise Starting("All models are retired. An operator can allow new walks with one of them again.")
             raise Starting("No replica has started yet, so the models are not known. Retry in a minute.")
         raise _refusal(f'must be one of {self._offered_names}, not "{name}"')
 
