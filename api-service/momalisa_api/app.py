@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.proxies import proxies_of
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
+from momalisa_api.pictures.decoders import Decoders
+from momalisa_api.pictures.download import Downloads
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket
@@ -32,6 +35,7 @@ from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
+from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
@@ -43,14 +47,16 @@ from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
+from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
-from momalisa_api.web.routes import gallery, health, media, models, page_meta, walks
+from momalisa_api.web.routes import gallery, health, media, models, page_meta, pictures, walks
 from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import ROBOTS, gallery_routes
+from momalisa_api.work.retention import Retention
 from momalisa_api.work.studio import Studio
 from momalisa_api.work.worker import Worker
 
@@ -135,6 +141,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 if worker:
                     tasks.start_soon(_run_or_stop, worker.run)
+                    tasks.start_soon(_run_or_stop, Retention(parts[PictureStore]).run)
                 yield
                 if worker:
                     worker.stop()
@@ -157,7 +164,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     """Add middleware, error handlers and routes to the app."""
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, uploads=(pictures.PICTURES_PATH,))
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],
@@ -169,7 +176,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for router in (page_meta.router, walks.router, gallery.router, models.router, media.router):
+        for router in (page_meta.router, walks.router, gallery.router, models.router, media.router, pictures.router):
             app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
@@ -199,6 +206,7 @@ def _web_parts(
 ) -> dict[type[Any], Any]:
     """What the routes depend on, by type."""
     catalogue = Catalogue(engine)
+    uploads = PictureStore(engine, bucket, timedelta(hours=settings.keep_uploads_h))
     return {
         Settings: settings,
         ModelRegistry: models,
@@ -212,6 +220,8 @@ def _web_parts(
         Owners: owners,
         Metrics: metrics,
         Intake: Intake(models, catalogue, Quotas(settings), bucket, queue),
+        PictureStore: uploads,
+        PictureIntake: PictureIntake(settings, uploads, Decoders(), Downloads(settings.named_fetch_ports)),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }

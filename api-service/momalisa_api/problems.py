@@ -67,6 +67,27 @@ class RangeUnsatisfiable(Problem):
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
+class PictureNotFound(Problem):
+    status, slug, title = 404, "picture-not-found", "Picture not found"
+
+
+class UploadTooSlow(Problem):
+    status, slug, title = 408, "upload-too-slow", "Upload too slow"
+
+
+class BadPicture(Problem):
+    status, slug, title = 422, "bad-picture", "Picture cannot be used"
+
+
+class AddressRefused(Problem):
+    status, slug, title = 422, "address-refused", "Address not allowed"
+
+
+class FetchFailed(Problem):
+    # Not a 5xx: it is the caller's address that does not answer.
+    status, slug, title = 422, "fetch-failed", "Picture could not be fetched"
+
+
 class WalkFailed(Problem):
     # Not a 5xx: curl and other clients would repeat a request that cannot succeed.
     status, slug, title = 409, "walk-failed", "Walk failed"

@@ -13,6 +13,7 @@ from momalisa_api.text import is_host
 
 MAX_PARALLEL_CALLS: Final = 100
 DAY_S: Final = 86_400
+_MAX_PORT: Final = 65_535
 SQLITE_FILE: Final = re.compile(r"sqlite:///[^?]+")
 POSTGRES: Final = ("postgresql://", "postgres://")
 
@@ -158,6 +159,23 @@ class Settings(StoreSettings):
         1000, description="Maximum characters per prompt; replicas accept up to 1000.", ge=1, le=1000
     )
     max_body_bytes: int = Field(262_144, description="Maximum size of a request body, in bytes.", ge=1024)
+    keep_uploads_h: float = Field(
+        24.0,
+        description="Time after which an uploaded picture is deleted unless a walk uses it, in hours.",
+        gt=0,
+        le=24 * 366,
+    )
+    uploads_per_owner_per_day: int = Field(
+        200, description="Maximum uploads per owner in 24 hours; further ones get 429.", ge=1
+    )
+    upload_mb_per_owner_per_day: int = Field(
+        1000, description="Maximum megabytes that one owner may upload in 24 hours; further uploads get 429.", ge=1
+    )
+    fetch_ports: str = Field(
+        "80 443",
+        description="TCP ports of the URLs that pictures are fetched from, separated by spaces or commas; none fetches "
+        "no pictures.",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log format; auto is console on a terminal, json otherwise."
     )
@@ -177,6 +195,20 @@ class Settings(StoreSettings):
     def _is_a_host(cls, value: str) -> str:
         if not is_host(value):
             raise ValueError("is not a host name or an address")
+        return value
+
+    @property
+    def named_fetch_ports(self) -> frozenset[int]:
+        """The ports that URLs of pictures may have; empty if none are fetched."""
+        named = self.fetch_ports.replace(",", " ").split()
+        return frozenset() if named == ["none"] else frozenset(map(int, named))
+
+    @field_validator("fetch_ports")
+    @classmethod
+    def _are_ports(cls, value: str) -> str:
+        named = value.replace(",", " ").split()
+        if named != ["none"] and not (named and all(port.isdecimal() and 0 < int(port) <= _MAX_PORT for port in named)):
+            raise ValueError("must be TCP ports, such as 80 443, or none")
         return value
 
     @field_validator("replicas")

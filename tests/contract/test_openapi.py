@@ -57,6 +57,10 @@ OPERATIONS = [
     ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),
     ("GET", "/api/v1/walks/{walk_id}/frames.zip"),
     ("GET", "/api/v1/walks/{walk_id}/{name}"),
+    ("POST", "/api/v1/pictures"),
+    ("GET", "/api/v1/pictures/{picture_id}"),
+    ("GET", "/api/v1/pictures/{picture_id}.png"),
+    ("DELETE", "/api/v1/pictures/{picture_id}"),
 ]
 bounded = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -75,7 +79,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     fleet = FakeFleet()
     # Valid requests start walks: small ones, which take no time.
     card = fleet.add(card={**CARD, "max_size": 32}).card
-    with served_api(folder, fleet, card, max_frames=4, max_stops=3) as url:
+    with served_api(folder, fleet, card, max_frames=4, max_stops=3, fetch_ports="none") as url:
         walk = httpx.post(f"{url}/api/v1/walks", json={"start": "a", "end": "b", "frames": 2}).json()
         wait_until(lambda: httpx.get(url + walk["url"]).json()["state"] == "done")
         yield Running(schemathesis.openapi.from_url(f"{url}/api/openapi.json"), walk["id"])

@@ -26,6 +26,10 @@ OPERATIONS = {
         "get_probe": "GET /api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
         "get_frames_zip": "GET /api/v1/walks/{walk_id}/frames.zip",
         "get_film_file": "GET /api/v1/walks/{walk_id}/{name}",
+        "create_picture": "POST /api/v1/pictures",
+        "get_picture": "GET /api/v1/pictures/{picture_id}",
+        "get_picture_file": "GET /api/v1/pictures/{picture_id}.png",
+        "delete_picture": "DELETE /api/v1/pictures/{picture_id}",
         "list_models": "GET /api/v1/models",
         "get_model": "GET /api/v1/model",
         "get_health": "GET /healthz",
@@ -61,7 +65,7 @@ KEYWORDS = {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
 }
 # The operations that need an owner; the others with `security` also take anonymous callers.
-OWNERS_ONLY = {"withdraw_request", "change_request"}
+OWNERS_ONLY = {"withdraw_request", "change_request", "get_picture", "get_picture_file", "delete_picture"}
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

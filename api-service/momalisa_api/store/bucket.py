@@ -1,4 +1,4 @@
-"""The bucket that stores frames and films: what folder.py and gcs.py both implement.
+"""The bucket that stores frames, films and uploads: what folder.py and gcs.py both implement.
 
 Keys are made of hashes by this service; no visitor's text is ever part of one.
 """
@@ -15,7 +15,7 @@ NOT_WRITABLE: Final = (
 )
 NO_ANSWER: Final = "Image storage is not responding. Retry in a few seconds."
 # The first part of every key.
-TOP_FOLDERS: Final = ("frames", "walks")
+TOP_FOLDERS: Final = ("frames", "walks", "uploads")
 
 
 class NotInBucket(KeyError):

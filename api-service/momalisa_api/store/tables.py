@@ -143,3 +143,37 @@ models = Table(
     Column("seen_at", DateTime(timezone=True), doc="When a replica of it was last awake; null before the first one."),
     Column("shard_s", Float, doc="Seconds that a shard took last; null before the first."),
 )
+
+pictures = Table(
+    "pictures",
+    metadata,
+    Column("key", String(32), primary_key=True, doc="Name of the object in the bucket: random, and never used again."),
+    Column("id", String(64), nullable=False, doc="The SHA-256 of the stored PNG."),
+    Column("owner", String(64), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("deleted", Boolean, nullable=False, doc="By its owner, or being deleted: nobody can see it any more."),
+    Index("pictures_of_owner", "owner", "id"),
+    Index("pictures_by_end", "expires_at"),
+)
+
+picture_uses = Table(
+    "picture_uses",
+    metadata,
+    Column("picture", String(32), ForeignKey("pictures.key"), primary_key=True),
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Index("picture_uses_of_walk", "walk_id"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("owner", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False, doc="Bytes that were received, also of what was no picture."),
+    Column("uploaded_at", DateTime(timezone=True), nullable=False),
+    Index("uploads_of_owner", "owner", "uploaded_at"),
+    Index("uploads_by_time", "uploaded_at"),
+)

@@ -1,5 +1,6 @@
 """ASGI middleware: a limit on request bodies, and HEAD for every GET."""
 
+from collections.abc import Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,14 +15,19 @@ RANGE_HEADERS: Final = (b"range", b"if-range")
 
 
 class BodyLimit:
-    """Reads a request body of at most `max_bytes` before the app does; answers a larger one with 413."""
+    """Reads a request body of at most `max_bytes` before the app does; answers a larger one with 413.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    uploads: paths of routes that limit bodies themselves, as they write them into files.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, uploads: Collection[str] = ()) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        unlimited = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS")
+        if unlimited or (scope["method"] == "POST" and scope["path"] in self._uploads):
             await self._app(scope, receive, send)
             return
         body = b""

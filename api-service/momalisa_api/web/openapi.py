@@ -37,6 +37,7 @@ WALK_PATH: Final = "/api/v1/walk"
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "walks", "description": "Start a walk, follow it, withdraw or list it."},
     {"name": "pictures", "description": "Frames and films of a walk."},
+    {"name": "uploads", "description": "Pictures of your own: only you can read them."},
     {"name": "gallery", "description": "The listed walks."},
     {"name": "models", "description": "The models that render walks, and their limits."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},

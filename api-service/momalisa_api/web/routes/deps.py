@@ -14,6 +14,7 @@ from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.owners import Owners
+from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.models import Models
 from momalisa_api.walks.walk import Walk
@@ -21,6 +22,7 @@ from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import HEADERS_ONLY
+from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.recent_walks import Pictures, RecentWalks
 
 T = TypeVar("T")
@@ -55,6 +57,8 @@ WorkersDep = Annotated[WorkerRegistry, Depends(_dependency(WorkerRegistry))]
 # The bucket has two implementations: Protocol classes serve as keys like any other type.
 BucketDep = Annotated[Bucket, Depends(_dependency(Bucket))]
 IntakeDep = Annotated[Intake, Depends(_dependency(Intake))]
+PictureIntakeDep = Annotated[PictureIntake, Depends(_dependency(PictureIntake))]
+PictureStoreDep = Annotated[PictureStore, Depends(_dependency(PictureStore))]
 LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
 MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]

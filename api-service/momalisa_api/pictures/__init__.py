@@ -1,0 +1,1 @@
+"""Pictures that visitors bring: decoded in a process of its own, and fetched from public addresses."""

@@ -1,0 +1,212 @@
+"""Pictures of visitors: upload one, or have it fetched, look at it, and delete it. Only their owner can."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
+
+from momalisa_api.pictures.multipart import NoFile, boundary_of
+from momalisa_api.problems import (
+    AddressRefused,
+    BadPicture,
+    BodyTooLarge,
+    BucketUnavailable,
+    CatalogueUnavailable,
+    CookieNeeded,
+    FetchFailed,
+    Gone,
+    Invalid,
+    PictureNotFound,
+    QueueFull,
+    QuotaExceeded,
+    RangeUnsatisfiable,
+    UnknownKey,
+    UploadTooSlow,
+)
+from momalisa_api.store.owners import ANONYMOUS
+from momalisa_api.store.pictures import NO_PICTURE, StoredPicture
+from momalisa_api.web.picture_intake import MAX_UPLOAD_BYTES, UPLOAD_TOO_LARGE
+from momalisa_api.web.problem_json import documented
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Owner
+from momalisa_api.web.routes.conditions import ConditionsDep
+from momalisa_api.web.routes.deps import BucketDep, PictureIntakeDep, PictureStoreDep
+from momalisa_api.web.routes.media import stored
+
+PICTURES_PATH: Final = "/api/v1/pictures"
+MAX_ADDRESS_BODY: Final = 8192
+# A deleted picture must not come from a cache, and another visitor of the same browser must not see it.
+OWNERS_CACHE: Final = "private, no-cache"
+BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+
+router = APIRouter(tags=["uploads"])
+
+
+class PictureAddress(BaseModel):
+    """Where a picture is to be fetched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        description="An http or https address on the public internet.",
+        examples=["https://example.com/cat.jpg"],
+        min_length=1,
+        max_length=4000,
+    )
+
+
+class PictureResource(BaseModel):
+    """A picture of yours: upright, opaque, in sRGB, without metadata."""
+
+    id: str = Field(description="The SHA-256 of the PNG file.")
+    url: str = Field(description="Path of the PNG file. Only you can read it.")
+    width: int = Field(description="In pixels; the longer side has at most 2048.")
+    height: int = Field(description="In pixels.")
+    created_at: datetime = Field(description="Time of the first upload.")
+    expires_at: datetime = Field(description="When it is deleted, unless a walk uses it.")
+
+
+PictureId = Annotated[str, Path(description="The picture's id.", pattern="^[0-9a-f]{64}$")]
+
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file as it is, with any Content-Type of an image; or a form with the file; or a URL.",
+        "content": {
+            "application/octet-stream": BYTES,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "description": "A form with the file.",
+                    "required": ["picture"],
+                    "properties": {"picture": {**BYTES["schema"], "description": "The file."}},
+                }
+            },
+            "application/json": {"schema": PictureAddress.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "/pictures",
+    summary="Upload a picture",
+    status_code=201,
+    openapi_extra=WITHOUT_CREDENTIALS | _BODY,
+    responses={
+        201: {"headers": {"Location": {"description": "URL of the picture.", "schema": {"type": "string"}}}},
+        **documented(
+            UnknownKey,
+            UploadTooSlow,
+            BodyTooLarge,
+            BadPicture,
+            AddressRefused,
+            FetchFailed,
+            Invalid,
+            QuotaExceeded,
+            CookieNeeded,
+            QueueFull,
+            BucketUnavailable,
+            CatalogueUnavailable,
+        ),
+    },
+)
+async def create_picture(
+    request: Request, intake: PictureIntakeDep, caller: Caller, owner: Owner, response: Response
+) -> PictureResource:
+    """Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels.
+
+    It is turned upright, put on white where it is transparent, converted to sRGB, and made smaller if its longer side
+    has more than 2048 pixels. Of an animation, the first frame is taken. All metadata is removed. It is deleted after
+    a day, unless a walk uses it.
+    """
+    content_type = request.headers.get("content-type", "")
+    known = caller != ANONYMOUS
+    if int(request.headers.get("content-length", "0")) > 2 * MAX_UPLOAD_BYTES:
+        raise BodyTooLarge(UPLOAD_TOO_LARGE)
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        found = await intake.fetch(await _address(request), owner, known=known)
+    else:
+        try:
+            boundary = boundary_of(content_type)
+            found = await intake.receive(request.stream(), owner, known=known, boundary=boundary)
+        except NoFile as error:
+            raise BadPicture(str(error)) from error
+        except ClientDisconnect as error:
+            raise BadPicture("The upload broke off. Send the picture again.") from error
+    response.headers["Location"] = f"{PICTURES_PATH}/{found.id}"
+    response.headers["Cache-Control"] = "no-store"
+    return _shown(found)
+
+
+@router.get(
+    "/pictures/{picture_id}.png",
+    summary="Get a picture",
+    response_class=Response,
+    responses={
+        200: {"description": "The whole file", "content": {"image/png": BYTES}},
+        206: {"description": "The requested range", "content": {"image/png": BYTES}},
+        304: {"description": "Not modified"},
+        **documented(UnknownKey, PictureNotFound, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable),
+    },
+)
+async def get_picture_file(
+    picture_id: PictureId, pictures: PictureStoreDep, bucket: BucketDep, caller: Caller, conditions: ConditionsDep
+) -> Response:
+    """Get one of your pictures."""
+    found = await pictures.get(caller, picture_id)
+    try:
+        answer = await stored(bucket, found.key, "image/png", f"{picture_id[:12]}.png", conditions, OWNERS_CACHE)
+    except Gone:
+        raise PictureNotFound(NO_PICTURE) from None
+    answer.headers["Vary"] = "Cookie, Authorization"
+    return answer
+
+
+@router.get(
+    "/pictures/{picture_id}",
+    summary="Describe a picture",
+    responses=documented(UnknownKey, PictureNotFound, Invalid, CatalogueUnavailable),
+)
+async def get_picture(
+    picture_id: PictureId, pictures: PictureStoreDep, caller: Caller, response: Response
+) -> PictureResource:
+    """Get the size of one of your pictures, and when it is deleted."""
+    response.headers["Cache-Control"] = "no-store"
+    return _shown(await pictures.get(caller, picture_id))
+
+
+@router.delete(
+    "/pictures/{picture_id}",
+    summary="Delete a picture",
+    status_code=204,
+    responses=documented(UnknownKey, PictureNotFound, Invalid, BucketUnavailable, CatalogueUnavailable),
+)
+async def delete_picture(picture_id: PictureId, pictures: PictureStoreDep, caller: Caller) -> None:
+    """Delete one of your pictures. The file is removed at once, unless a walk uses it."""
+    await pictures.delete(caller, picture_id)
+
+
+async def _address(request: Request) -> str:
+    """The URL in a JSON body. Raises Invalid, BodyTooLarge."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ADDRESS_BODY:
+            raise BodyTooLarge(f"A JSON body can have {MAX_ADDRESS_BODY:,} bytes here. Send a shorter address.")
+    try:
+        return PictureAddress.model_validate_json(body).url
+    except ValidationError as error:
+        raise Invalid('The JSON body must be like {"url": "https://example.com/cat.jpg"}.') from error
+
+
+def _shown(picture: StoredPicture) -> PictureResource:
+    return PictureResource(
+        id=picture.id,
+        url=f"{PICTURES_PATH}/{picture.id}.png",
+        width=picture.width,
+        height=picture.height,
+        created_at=picture.created_at,
+        expires_at=picture.expires_at,
+    )

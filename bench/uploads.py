@@ -1,0 +1,150 @@
+"""Uploads: what a process for each picture costs, and 100 uploads at once to one API process.
+
+    python bench/uploads.py
+
+First, one picture of a phone (4000 x 3000, JPEG) and a tiny one, decoded by a process of their own as the service does
+it, and by a process that is kept; and the phone's picture written as PNG at three levels of compression, and as WebP
+without loss. Then 10 uploads one after another, 10 at once and 100 at once, of phone pictures that differ, from an
+owner each: the seconds for each, and the most memory that the API's process, and it with its decoders, had at a time.
+"""
+
+import asyncio
+import io
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import httpx
+import psutil
+from PIL import Image
+from rig.served import served
+
+from momalisa_api.pictures.decoder import decode
+from momalisa_api.pictures.decoders import Decoders
+from momalisa_api.pictures.normalize import normalized
+
+UPLOADS, TRIES, MB = 100, 5, 1 << 20
+LOOK_S = 0.05
+
+
+def phone_picture(shade: int) -> bytes:
+    """A JPEG of 12 megapixels and about 2 MB: gradients with noise."""
+    size = (4000, 3000)
+    noise = Image.effect_noise((1000, 750), 40).resize(size)
+    shades = Image.radial_gradient("L").resize(size), Image.linear_gradient("L").resize(size)
+    out = io.BytesIO()
+    Image.merge("RGB", (shades[0], shades[1], noise.point(lambda value: (value + shade) % 256))).save(out, "JPEG")
+    return out.getvalue()
+
+
+def best_s(act: Callable[[], object]) -> float:
+    """The seconds that `act` takes, the least of some tries."""
+    took_s = []
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        act()
+        took_s.append(time.perf_counter() - began)
+    return min(took_s)
+
+
+def cost_of_processes(folder: Path, phone: bytes) -> None:
+    """Print what a process for each picture costs."""
+    tiny = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(tiny, "PNG")
+    for name, content in (("tiny", tiny.getvalue()), ("phone", phone)):
+        source, target = folder / name, folder / f"{name}.png"
+        source.write_bytes(content)
+        kept_s = best_s(lambda source=source, target=target: decode(source, target))
+        own_s = best_s(lambda source=source, target=target: asyncio.run(Decoders().decode(source, target)))
+        print(f"{name}: {kept_s * 1000:.0f} ms in a process that is kept, {own_s * 1000:.0f} ms in one of its own")
+
+
+def cost_of_formats(phone: bytes) -> None:
+    """Print how long the stored file takes, and how large it is."""
+    picture = normalized(phone)
+    for name, kind, options in (
+        ("PNG, level 1", "PNG", {"compress_level": 1}),
+        ("PNG, level 2", "PNG", {"compress_level": 2}),
+        ("PNG, level 6", "PNG", {"compress_level": 6}),
+        ("WebP without loss", "WEBP", {"lossless": True, "method": 0}),
+    ):
+        out = io.BytesIO()
+        picture.save(out, kind, **options)
+        took_s = best_s(lambda kind=kind, options=options: picture.save(io.BytesIO(), kind, **options))
+        print(f"{name}: {took_s * 1000:.0f} ms, {out.tell() / 1e6:.1f} MB")
+
+
+class Memory:
+    """The most memory that a process and its children had, looked at every LOOK_S seconds in a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self._process, self._over = psutil.Process(pid), threading.Event()
+        self.own = self.whole = 0
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_S):
+            own, whole = self._process.memory_info().rss, 0
+            for child in self._process.children(recursive=True):
+                try:
+                    whole += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.own, self.whole = max(self.own, own), max(self.whole, own + whole)
+
+
+async def upload(url: str, pictures: list[bytes], at_once: int) -> list[int]:
+    """Upload pictures, each by an owner of its own. Returns the statuses."""
+    places, statuses = asyncio.Semaphore(at_once), []
+
+    async def one(content: bytes) -> None:
+        async with places, httpx.AsyncClient(base_url=url, timeout=600) as client:
+            # The first answer sets the cookie of the owner.
+            await client.post("/api/v1/pictures", content=b"")
+            statuses.append((await client.post("/api/v1/pictures", content=content)).status_code)
+
+    await asyncio.gather(*map(one, pictures))
+    return statuses
+
+
+def uploads_at_once(folder: Path) -> None:
+    """Print time and memory of few and of many uploads at once."""
+    with served(folder, f"sqlite:///{folder}/catalogue.sqlite") as api:
+        url = f"http://127.0.0.1:{api.port}"
+        asyncio.run(upload(url, [phone_picture(0)], 1))
+        idle = api.process.memory_info().rss
+        shades = iter(range(1, 1000))
+        for count, at_once in ((10, 1), (10, 10), (UPLOADS, UPLOADS)):
+            pictures = [phone_picture(next(shades)) for _ in range(count)]
+            began = time.perf_counter()
+            with Memory(api.process.pid) as memory:
+                statuses = asyncio.run(upload(url, pictures, at_once))
+            took_s = time.perf_counter() - began
+            assert set(statuses) == {201}, statuses
+            print(
+                f"{count} uploads, {at_once} at once: {took_s / count:.2f} s each; the API {idle / MB:.0f} MB before, "
+                f"{memory.own / MB:.0f} MB at most, with its decoders {memory.whole / MB:.0f} MB"
+            )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as created:
+        some = phone_picture(0)
+        print(f"{os.cpu_count()} cores; the phone's picture has {len(some) / 1e6:.1f} MB")
+        cost_of_processes(Path(created), some)
+        cost_of_formats(some)
+        uploads_at_once(Path(created))

@@ -1,0 +1,224 @@
+"""Uploading pictures: what the API answers, who can read them, the limits of an owner, and when they are deleted."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from PIL import Image
+from sqlalchemy import insert, select, update
+
+from momalisa_api.problems import BucketUnavailable, PictureNotFound, QuotaExceeded
+from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.folder import FolderBucket
+from momalisa_api.store.pictures import PictureStore, UploadLimits
+from momalisa_api.store.schema import opened
+from momalisa_api.store.tables import picture_uses, pictures
+from momalisa_api.web import picture_intake
+from momalisa_api.work.retention import Retention
+from tests.support.factories import running, spec
+from tests.support.pictures import encoded, png_of, scene
+
+JPEG = encoded(scene(), "JPEG", quality=95)
+LIMITS = UploadLimits(3, 1_000)
+
+pytestmark = pytest.mark.anyio
+
+
+def files_of(bucket: Path) -> list[str]:
+    return sorted(path.name for path in (bucket / "uploads").glob("*"))
+
+
+async def test_an_upload_is_its_owners_alone(settings, fleet):
+    """From the upload to the deletion: for anybody else the picture does not exist."""
+    async with running(settings, fleet) as owner:
+        created = await owner.post("/api/v1/pictures", content=JPEG, headers={"Content-Type": "text/html"})
+        assert created.status_code == 201, created.text
+        picture = created.json()
+        assert created.headers["Location"] == f"/api/v1/pictures/{picture['id']}"
+        kept = datetime.fromisoformat(picture["expires_at"]) - datetime.fromisoformat(picture["created_at"])
+        assert kept == timedelta(hours=24)
+        file = await owner.get(picture["url"])
+        assert (file.status_code, file.headers["Content-Type"]) == (200, "image/png")
+        assert file.headers["Cache-Control"].startswith("private")
+        assert Image.open(io.BytesIO(file.content)).size == (picture["width"], picture["height"]) == (64, 48)
+        assert (await owner.get(created.headers["Location"])).json() == picture
+        cookie = dict(owner.cookies)
+        for other in ({}, {"momalisa_owner": "forged"}):
+            owner.cookies = other
+            for answer in (
+                await owner.get(picture["url"]),
+                await owner.get(created.headers["Location"]),
+                await owner.delete(created.headers["Location"]),
+            ):
+                assert (answer.status_code, answer.json()["type"]) == (404, "urn:momalisa:problem:picture-not-found")
+        owner.cookies = cookie
+        assert (await owner.delete(created.headers["Location"])).status_code == 204
+        assert (await owner.get(picture["url"])).status_code == 404
+    assert files_of(Path(settings.bucket)) == []
+
+
+async def test_the_same_picture_is_one_picture_however_it_is_sent(settings, fleet):
+    """Its id is the hash of the stored file; another owner has a picture of their own."""
+    async with running(settings, fleet) as client:
+        raw = (await client.post("/api/v1/pictures", content=JPEG)).json()
+        form = (await client.post("/api/v1/pictures", files={"picture": ("x.svg", JPEG, "image/svg+xml")})).json()
+        assert raw["id"] == form["id"]
+        assert len(files_of(Path(settings.bucket))) == 1
+        client.cookies = {}
+        other = (await client.post("/api/v1/pictures", content=JPEG)).json()
+        assert other["id"] == raw["id"]
+        assert (await client.delete(f"/api/v1/pictures/{other['id']}")).status_code == 204
+        assert len(files_of(Path(settings.bucket))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "slug"),
+    [
+        (b"", {}, 422, "bad-picture"),
+        (b"<svg/>", {"Content-Type": "image/svg+xml"}, 422, "bad-picture"),
+        (png_of(0, 0), {}, 422, "bad-picture"),
+        (JPEG[:-200], {"Content-Type": "image/jpeg"}, 422, "bad-picture"),
+        (b"no form", {"Content-Type": "multipart/form-data; boundary=x"}, 422, "bad-picture"),
+        (b"no form", {"Content-Type": "multipart/form-data"}, 422, "bad-picture"),
+        (bytes(picture_intake.MAX_UPLOAD_BYTES + 1), {}, 413, "body-too-large"),
+        (b'{"url": 1}', {"Content-Type": "application/json"}, 422, "invalid-request"),
+        (b'{"url": "\\ud800"}', {"Content-Type": "application/json"}, 422, "invalid-request"),
+        (b"{" * 9000, {"Content-Type": "application/json"}, 413, "body-too-large"),
+        (b'{"url": "http://127.0.0.1/x.png"}', {"Content-Type": "application/json"}, 422, "address-refused"),
+    ],
+)
+async def test_a_bad_upload_is_a_problem_that_says_what_to_do(settings, fleet, content, headers, status, slug):
+    """Nothing is stored, and the caller keeps the cookie for the next try."""
+    async with running(settings, fleet) as client:
+        answer = await client.post("/api/v1/pictures", content=content, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (status, f"urn:momalisa:problem:{slug}"), answer.text
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert "momalisa_owner" in client.cookies
+    assert files_of(Path(settings.bucket)) == []
+
+
+async def test_uploads_count_whether_or_not_they_are_pictures(settings, fleet):
+    """Ten thousand tiny files would otherwise start ten thousand decoders."""
+    async with running(settings.model_copy(update={"uploads_per_owner_per_day": 3}), fleet) as client:
+        await client.post("/api/v1/pictures", content=b"x")
+        answers = [(await client.post("/api/v1/pictures", content=b"x")) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [422, 422, 429, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 80_000
+        assert (await client.delete(f"/api/v1/pictures/{'0' * 64}")).status_code == 404
+
+
+async def test_a_caller_without_a_cookie_gets_one_when_many_wait(settings, fleet, monkeypatch):
+    """Nothing tells such callers apart, so they must not take all places."""
+    monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 0)
+    async with running(settings, fleet) as client:
+        answer = await client.post("/api/v1/pictures", content=JPEG)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:queue-full")
+        monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 1)
+        answer = await client.post("/api/v1/pictures", content=JPEG, headers={"Cookie": ""})
+        assert (answer.status_code, answer.json()["type"]) == (429, "urn:momalisa:problem:cookie-needed")
+        assert (await client.post("/api/v1/pictures", content=JPEG)).status_code == 201
+
+
+async def test_many_uploads_at_a_time_are_all_stored(settings, fleet):
+    """More than there are places: the others wait, and none is refused."""
+    async with running(settings, fleet) as client:
+        await client.post("/api/v1/pictures", content=b"x")
+        answers: list[httpx.Response] = []
+
+        async def upload(shade: int) -> None:
+            picture = encoded(Image.new("L", (8, 8), shade), "PNG")
+            answers.append(await client.post("/api/v1/pictures", content=picture))
+
+        async with anyio.create_task_group() as tasks:
+            for shade in range(20):
+                tasks.start_soon(upload, shade)
+        assert {answer.status_code for answer in answers} == {201}
+        assert len({answer.json()["id"] for answer in answers}) == 20
+
+
+async def stored(store: PictureStore, folder: Path, owner: str = "key:a") -> str:
+    file = folder / "picture.png"
+    file.write_bytes(encoded(scene(), "PNG"))
+    return (await store.add(owner, "0" * 64, 64, 48, file)).id
+
+
+async def test_limits_hold_for_uploads_at_the_same_time(url, tmp_path):
+    """They are checked in the transaction that counts the upload. Other owners are not affected."""
+    async with opened(url) as engine:
+        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        owner = f"key:{tmp_path.name}"
+        refused: list[QuotaExceeded] = []
+
+        async def admit() -> None:
+            try:
+                await store.admit(owner, 100, LIMITS)
+            except QuotaExceeded as problem:
+                refused.append(problem)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(admit)
+        assert len(refused) == 5
+        await store.admit(f"{owner}2", 1_000, LIMITS)
+        with pytest.raises(QuotaExceeded, match="3 uploads or 0 MB"):
+            await store.admit(f"{owner}2", 1, LIMITS)
+
+
+async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path):
+    """Retention is a promise; a walk that was made of a picture needs it for as long as it is kept."""
+    async with opened(url) as engine:
+        bucket = FolderBucket(tmp_path)
+        store = PictureStore(engine, bucket, timedelta(seconds=-1))
+        catalogue = Catalogue(engine)
+        walk, _ = await catalogue.request(spec(("a picture of mine", "a wave")), "key:a")
+        identity = await stored(store, tmp_path)
+        async with engine.begin() as connection:
+            key = await connection.scalar(select(pictures.c.key).where(pictures.c.owner == "key:a"))
+            await connection.execute(insert(picture_uses).values(picture=key, walk_id=walk.id))
+        await Retention(store).delete_expired()
+        found = await store.get("key:a", identity)
+        assert await bucket.present("uploads/") == {found.key}
+        await store.delete("key:a", identity)
+        with pytest.raises(PictureNotFound):
+            await store.get("key:a", identity)
+        assert await bucket.present("uploads/") == {found.key}
+        await catalogue.remove(walk.id)
+        await Retention(store).delete_expired()
+        assert await bucket.present("uploads/") == set()
+
+
+class _FullBucket(FolderBucket):
+    async def delete(self, key: str) -> None:
+        raise BucketUnavailable("not now")
+
+
+async def test_a_deletion_that_broke_off_is_finished_later(url, tmp_path):
+    """The file must go in the end, and a new upload of the same picture must not lose its own."""
+    async with opened(url) as engine:
+        broken = PictureStore(engine, _FullBucket(tmp_path), timedelta(hours=1))
+        identity = await stored(broken, tmp_path)
+        with pytest.raises(BucketUnavailable):
+            await broken.delete("key:a", identity)
+        with pytest.raises(PictureNotFound):
+            await broken.get("key:a", identity)
+        bucket = FolderBucket(tmp_path)
+        store = PictureStore(engine, bucket, timedelta(hours=1))
+        await stored(store, tmp_path)
+        await Retention(store).delete_expired()
+        found = await store.get("key:a", identity)
+        assert await bucket.present("uploads/") == {found.key}
+        await store.delete("key:a", identity)
+
+
+async def test_an_expired_picture_cannot_be_read_before_it_is_deleted(settings, fleet):
+    """Workers delete every minute, and may be down."""
+    async with running(settings, fleet) as client:
+        picture = (await client.post("/api/v1/pictures", content=JPEG)).json()
+        async with opened(settings.database_url) as engine, engine.begin() as connection:
+            await connection.execute(update(pictures).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
+        assert (await client.get(picture["url"])).status_code == 404
+        again = (await client.post("/api/v1/pictures", content=JPEG)).json()
+        assert (await client.get(again["url"])).status_code == 200
