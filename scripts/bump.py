@@ -19,7 +19,8 @@ PLACES = (
     ([SOURCE], r'^version = "VERSION"$'),
     (["api-service/momalisa_api/__init__.py"], r'^__version__ = "VERSION"$'),
     (["model-service/momalisa_model/__init__.py"], r'^__version__ = "VERSION"$'),
-    (["docker-compose.yml", "deployment/compose.gpu.yml"], r"\$\{MOMALISA_TAG:-VERSION\}"),
+    (["docker-compose.yml"], r"\$\{MOMALISA_TAG:-VERSION\}"),
+    (["deployment/compose.gpu.yml"], r"\$\{MOMALISA_TAG:-VERSION\}"),
     (["k8s/base/kustomization.yaml"], r"\{name: momalisa/\w+, newTag: VERSION\}"),
     (
         ["k8s/model/*/kustomization.yaml"],

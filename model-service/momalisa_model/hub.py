@@ -24,7 +24,7 @@ from momalisa_model.problems import DownloadFailed
 REPORT_INTERVAL_S = 10
 LARGE = ".safetensors"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 SHA256_DIGITS = 64
 Report = Callable[[str], None]
 

@@ -42,6 +42,7 @@ from momalisa_model.model_files import (
 )
 from momalisa_model.problems import UnsuitableModel
 
+CONFIG_SETTING = "MODEL_CONFIG"
 ENDING = ".safetensors"
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
@@ -96,7 +97,7 @@ def find_single_file(
     weights = weights_of(outside, config.names, config.name, dtype_for(FAMILIES[index["_class_name"]]))
     used = [file for _, files in weights.values() for file in files]
     if config.repository:
-        fetch(config.repository, config.folder.name, [*small_files(parts), *used], report)
+        fetch(config.repository, config.folder.name, [*small_files(parts), *used], report, CONFIG_SETTING)
     revision = _revision(file, config, [*parts, "scheduler"], used)
     if os.path.isfile(model_id) and wanted not in (None, revision):  # noqa: PTH113
         raise UnsuitableModel(
@@ -115,7 +116,7 @@ def _configuration(place: str, report: Report, names: Sequence[str]) -> Configur
         raise UnsuitableModel(
             "The folder in MODEL_CONFIG does not exist. Set a folder in diffusers format or a hub id."
         )
-    folder = fetch(repository, revision or None, names, report)
+    folder = fetch(repository, revision or None, names, report, CONFIG_SETTING)
     return Configuration(folder, repository, names_on_hub(folder, repository), repository)
 
 

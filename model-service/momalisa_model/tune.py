@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import psutil
 import torch
 
 from momalisa_model.device_queue import free_memory, ran_out_of_memory
@@ -102,14 +102,15 @@ def _measure(weights: Weights, card: ModelCard, size: int) -> Measured:
 def _memory_left(device: torch.device) -> int:
     """Bytes that were left on the device at the peak; of a computer's own memory, those that are left now."""
     if device.type != "cuda":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        # Not what is free: the files that the system keeps in memory are given up when it is needed.
+        return int(psutil.virtual_memory().available)
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
 
 
 def _total_memory(device: torch.device) -> int:
     if device.type != "cuda":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(psutil.virtual_memory().total)
     return torch.cuda.mem_get_info(device)[1]
 
 

@@ -168,6 +168,15 @@ def test_a_quota_that_ends_a_download_is_said(large, tmp_path, environment):
     assert incomplete(tmp_path) > 10_000_000
 
 
+def test_a_cache_that_cannot_be_made_is_said(models, hub_of, settings_for, tmp_path):
+    """HF_HOME is in a file, for example. It is not the hub that cannot be reached."""
+    (tmp_path / "file").touch()
+    with hub_of(models["plain"]):
+        huggingface_hub.constants.HF_HUB_CACHE = str(tmp_path / "file" / "hub")
+        with pytest.raises(DownloadFailed, match=r"hub's cache cannot be written \(Not a directory\)\. Set HF_HOME"):
+            load(settings_for("someone/small"))
+
+
 def test_a_pinned_revision_stays_when_main_moves_on(models, hub_of, settings_for):
     """Between two starts somebody pushes other weights. A branch is followed; a tag or a commit is not."""
     with hub_of(models["plain"]) as hub:

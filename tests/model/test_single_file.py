@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import read_card
-from momalisa_model.problems import UnsuitableModel
+from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
 from momalisa_model.wire import Recipe
@@ -210,6 +210,12 @@ def test_file_and_configuration_can_be_on_the_hub(pipelines, base, hub_of, setti
         where = {"model_id": "someone/small/my-sd.safetensors", "model_configuration": "someone/base@v1"}
         weights = load(settings_for("").model_copy(update=where))
         assert [path for path in hub.downloaded if path.endswith("safetensors")] == [file.name]
+        for wrong, sentence in (
+            ("someone/bas", r"no model someone/bas, or it is private\. Check MODEL_CONFIG"),
+            ("someone/base@v9", r"someone/base has no revision v9\. Use .* in MODEL_CONFIG"),
+        ):
+            with pytest.raises(DownloadFailed, match=sentence):
+                load(settings_for("").model_copy(update=where | {"model_configuration": wrong}))
         hub.down = True
         assert load(settings_for("").model_copy(update=where)).revision == weights.revision
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -58,6 +58,13 @@ def test_sizes_that_do_not_fit_into_the_memory_end_the_search(settings_for, caps
         list(measure_sizes(weights, card, 1.0))
 
 
+def test_memory_is_measured_on_systems_without_the_counters_of_linux(monkeypatch):
+    """A Mac has no SC_AVPHYS_PAGES. On Linux, it leaves out memory that the cache of files would give back."""
+    monkeypatch.setattr(os, "sysconf", {}.__getitem__)
+    left, total = (measure(torch.device("cpu")) for measure in (tune_module._memory_left, tune_module._total_memory))
+    assert 0 < left < total
+
+
 def test_sizes_beyond_the_allowed_share_of_the_memory_are_not_chosen(settings_for, monkeypatch):
     """Other sizes of frames than the default need some memory, too."""
     settings = settings_for("plain")

@@ -1,5 +1,6 @@
 """The Dockerfiles and the compose file in a real Docker engine: `make test-containers`. Too slow for `make test`."""
 
+import dataclasses
 import io
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from PIL import Image
 
 from momalisa_api import __version__
@@ -17,13 +19,20 @@ from tests.ops.base_images import NGINX, PYTHON, provide_base_images, torch_inde
 from tests.ops.compose_file import COMPOSE, OVERRIDES, SERVICES
 from tests.ops.docker_engine import FOLDER, DockerEngine, docker_engine
 from tests.support.client import Client
-from tests.support.processes import free_port, wait_until
+from tests.support.hub import serving
+from tests.support.processes import REPOSITORY, free_port, wait_until
+from tests.support.recipes import write_recipe
+from tests.support.small_families import small_family
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("MOMALISA_SKIP_CONTAINERS") == "1", reason="MOMALISA_SKIP_CONTAINERS=1: containers are not tested"
 )
 
 MB = 1_000_000
+RECIPES = "atelier /recipes/toy.yml"
+# Without the service's own networks, which a service in the machine's network must not have.
+RESET = "fetch:\n    networks: !reset null"
+MODELS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8100/v1/models').read().decode())"
 REQUIRED_VARIABLES = {"MOMALISA_BUCKET": "gs://bucket"}
 RUNNING = [name for name, service in SERVICES.items() if "healthcheck" not in service or name == "postgres"]
 
@@ -153,3 +162,32 @@ def test_the_logs_do_not_contain_the_password(project: ComposeProject) -> None:
     password = project.inside("postgres", "cat", "/run/momalisa/password").stdout.strip()
     assert len(password) >= 30
     assert password not in project.compose("logs", "--no-color")
+
+
+def test_the_deployment_image_has_what_the_playbooks_need(project: ComposeProject) -> None:
+    """Operators have no Python then. Without Docker's client, which this base image has no packages of."""
+    arguments = ("--build-arg", f"BASE_IMAGE={PYTHON}", "--build-arg", "PACKAGES=openssh-client", "--network", "host")
+    project.engine.docker("build", *arguments, "--file", "deployment/Dockerfile", "--tag", "momalisa/deploy:test", ".")
+    mounted = ("--volume", f"{REPOSITORY}:/momalisa:ro", "momalisa/deploy:test")
+    project.engine.docker("run", "--rm", *mounted, "ansible-playbook", "--syntax-check", "site-gke.yml", "site-vm.yml")
+    assert "v1." in project.engine.docker("run", "--rm", *mounted, "kubectl", "version", "--client")
+
+
+def test_a_second_model_is_fetched_by_its_recipe_and_then_needs_no_hub(project: ComposeProject, tmp_path: Path) -> None:
+    """Both replicas hold it beside the atelier. Another start does not ask the hub, which is down then."""
+    small_family("sdxl").save_pretrained(tmp_path / "model")
+    recipe = write_recipe(tmp_path, "toy", "someone/toy", revision="main")
+    both = dataclasses.replace(project, files=[*project.files, "--file", tmp_path / "override.yml"])
+    with serving({"someone/toy": tmp_path / "model"}) as hub:
+        volumes = [f"{recipe}:/recipes/toy.yml:ro"]
+        # The containers' network ends at this machine, so the test fetches in its network.
+        fetch = {"environment": {"HF_ENDPOINT": hub.url}, "network_mode": "host", "volumes": volumes}
+        services = {"fetch": fetch, "model": {"volumes": volumes}}
+        (tmp_path / "override.yml").write_text(yaml.safe_dump({"services": services}).replace("fetch:", RESET))
+        both.compose("up", "--no-build", "--wait", MOMALISA_RECIPES=RECIPES)
+        assert "unet/diffusion_pytorch_model.safetensors" in hub.downloaded
+    for replica in both.containers("model"):
+        known = json.loads(both.engine.docker("exec", replica, "python", "-c", MODELS))["models"]
+        assert [one["card"]["model"] for one in known] == ["atelier", "toy"]
+    both.compose("down", "--timeout", "20")
+    both.compose("up", "--no-build", "--wait", MOMALISA_RECIPES=RECIPES)

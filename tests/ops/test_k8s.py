@@ -166,6 +166,19 @@ def test_environment_variables_are_settings_of_the_services(whole: list[Manifest
     assert used - known - template == {"HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "NAMESPACE"}
 
 
+# What the manifests set themselves; the ConfigMap api-settings sets all others.
+FIXED = {"HOST", "PORT", "BLOCKLIST", "TRUSTED_PROXIES", "DATABASE_URL"}
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_every_setting_of_the_api_can_be_set(whole: list[Manifest], name: str):
+    """A variable of the container wins over the ConfigMap, so a setting that is among them could not be changed."""
+    api = pod(one(whole, "Deployment", name))["containers"][0]
+    settings = {f"MOMALISA_{field.upper()}" for field in ApiSettings.model_fields}
+    assert settings & set(env(api)) == {f"MOMALISA_{field}" for field in FIXED}
+    assert [source["configMapRef"]["name"].partition("-settings")[0] for source in api["envFrom"]] == ["api"]
+
+
 def test_images_have_the_version_of_this_checkout():
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     for name in OVERLAYS:

@@ -57,11 +57,15 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator) -> None:
     """An image or bucket that kept its example name would fail in the cluster, half an hour later."""
     folder = DEPLOYMENT.parent / ".run" / "overlay-test"
+    words = operator.folder / "words.txt"
+    words.write_text("haystack\n")
     played = operator.play(
         *("deploy-k8s-cluster.yml", "--tags", "overlay"),
         momalisa_database="in-cluster",
         k8s_release_folder=str(folder),
         k8s_release_namespace="museum",
+        momalisa_settings={"MOMALISA_MAX_FRAMES": 121},
+        momalisa_blocklist=str(words),
     )
     assert played.code == 0, played.error
     built = subprocess.run([*tool(), str(folder)], capture_output=True, text=True, check=False)
@@ -79,6 +83,8 @@ def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator)
     assert "your-" not in built.stdout
     assert f"gs://{PROJECT}-momalisa" in built.stdout
     assert any(manifest["kind"] == "StatefulSet" for manifest in manifests)
+    data = {name: text for found in manifests for name, text in found.get("data", {}).items()}
+    assert (data["MOMALISA_MAX_FRAMES"], data["blocklist.txt"]) == ("121", "haystack\n")
     assert f"volumeHandle: {PROJECT}-momalisa-weights" in built.stdout
     assert {manifest["metadata"].get("namespace", "museum") for manifest in manifests} == {"museum"}
     assert violations(manifests) == []
