@@ -85,6 +85,8 @@ def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator)
     assert any(manifest["kind"] == "StatefulSet" for manifest in manifests)
     data = {name: text for found in manifests for name, text in found.get("data", {}).items()}
     assert (data["MOMALISA_MAX_FRAMES"], data["blocklist.txt"]) == ("121", "haystack\n")
+    # The first one is the default of requests.
+    assert data["MOMALISA_MODELS"] == "flux2-klein-4b atelier"
     assert f"volumeHandle: {PROJECT}-momalisa-weights" in built.stdout
     assert {manifest["metadata"].get("namespace", "museum") for manifest in manifests} == {"museum"}
     assert violations(manifests) == []
