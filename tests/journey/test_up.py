@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 
 import httpx
@@ -70,6 +71,25 @@ def test_one_command_makes_a_walk_from_nothing(tmp_path):
     assert process.returncode == 0, errors
     with Image.open(out) as gif:
         assert gif.n_frames == 6
+
+
+def test_a_walk_that_waits_for_a_model_says_what_is_wrong_with_it(tmp_path):
+    """The reason is in the log of a replica, which nobody reads who waits for a walk. Ctrl-C ends the wait."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    environment = {**os.environ, "MOMALISA_MODEL_ID": str(tmp_path / "mine"), "MOMALISA_URL": ""}
+    environment |= {"MOMALISA_BUCKET": str(tmp_path / "bucket"), "MOMALISA_LOG_FORMAT": "json"}
+    environment["MOMALISA_DATABASE_URL"] = f"sqlite:///{tmp_path}/catalogue.sqlite"
+    command = [str(SCRIPTS / "momalisa"), "walk", "--local", "--out", str(tmp_path / "walk.gif"), "a sun", "waves"]
+    process = start(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    reason = next(line for line in process.stderr if line.startswith("Not ready yet: The vae"))
+    assert reason == (
+        "Not ready yet: The vae of mine is null. It must be AutoencoderKL or AutoencoderTiny of diffusers.\n"
+    )
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
 
 
 def test_a_reader_that_goes_away_leaves_no_process(tmp_path):

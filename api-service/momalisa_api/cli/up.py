@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,8 @@ GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
 REPLICAS_WITHOUT_GPU = 2
 READY_S = 300
 READY_POLL_S = 0.2
+# The line in which the api logs what a replica says about itself.
+UNFIT = re.compile(r"""replica is unfit .*?reason=(['"])not ready: (.*?)\1 url=""")
 UP_STOP_S = 15
 LOOPBACK = "127.0.0.1"
 
@@ -90,18 +93,20 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
     with opened as output:
         process = subprocess.Popen(
             bound_to(os.getpid(), sys.executable, "-m", "momalisa_api.cli.main", "up"),
-            env={**os.environ, "MOMALISA_HOST": LOOPBACK, "MOMALISA_PORT": str(port)},
+            env={
+                **os.environ,
+                "MOMALISA_HOST": LOOPBACK,
+                "MOMALISA_PORT": str(port),
+                "MOMALISA_LOG_FORMAT": "console",
+                "MOMALISA_LOG_LEVEL": "info",
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
         url = f"http://{LOOPBACK}:{port}"
-        deadline = time.monotonic() + READY_S
-        while not _ready_model(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise CommandError(f"The deployment did not start. See {log} for the reason.", 3)
-            time.sleep(READY_POLL_S)
+        _wait_until_ready(url, process, log)
         yield url
     finally:
         with suppress(ProcessLookupError):
@@ -110,6 +115,28 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
             process.wait(UP_STOP_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a replica can render, and print what the replicas say meanwhile: progress, or what is wrong.
+
+    Raises CommandError once the deployment has ended, or said nothing new for READY_S seconds.
+    """
+    said, deadline = "", time.monotonic() + READY_S
+    while not _ready_model(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            why = f"The last reason was: {said}" if said else f"See {log} for the reason."
+            raise CommandError(f"The deployment did not start. {why}", 3)
+        if (newest := _why_not_ready(log)) not in ("", said):
+            said, deadline = newest, time.monotonic() + READY_S
+            print(f"Not ready yet: {said}", file=sys.stderr)
+        time.sleep(READY_POLL_S)
+
+
+def _why_not_ready(log: Path) -> str:
+    """The newest reason for which the api says that a replica is not ready, or an empty text."""
+    reasons = [match[2] for match in UNFIT.finditer(log.read_text(errors="replace"))]
+    return reasons[-1] if reasons else ""
 
 
 async def _supervise(commands: list[SupervisedCommand], url: str) -> int:
