@@ -89,12 +89,12 @@ def test_every_make_target_that_the_pull_request_template_names_exists():
 
 
 def test_every_image_of_the_compose_file_is_pushed_with_a_release():
-    """And the CUDA image, which the manifests use."""
+    """And the CUDA image, which the manifests use, and the one with the tools of deployment."""
     images = yaml.safe_load((GITHUB / "workflows" / "images.yml").read_text())["jobs"]["images"]
     pushed = {(row["image"], row.get("suffix", "")) for row in images["strategy"]["matrix"]["include"]}
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
     built = {service["image"].split("/")[1].split(":")[0] for service in services if "build" in service}
-    assert pushed == {(image, "") for image in built} | {("model", "-cuda")}
+    assert pushed == {(image, "") for image in built} | {("model", "-cuda"), ("deploy", "")}
     for row in images["strategy"]["matrix"]["include"]:
         assert (ROOT / row["dockerfile"]).is_file()
 
