@@ -2,16 +2,18 @@
 
 import os
 import random
+import resource
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
-from momalisa_api.pictures.decoder import decode, restrict
+from momalisa_api.pictures.decoder import DECODING_CPU_S, MEMORY_BYTES, OPEN_FILES, decode, restrict
 from momalisa_api.pictures.decoders import GAVE_UP, Decoders
 from momalisa_api.pictures.multipart import NoFile, boundary_of, file_in
 from momalisa_api.pictures.normalize import UnreadablePicture, normalized
@@ -164,16 +166,26 @@ def test_a_picture_that_is_also_an_archive_becomes_a_picture_only():
 async def test_the_decoder_keeps_its_limits(tmp_path: Path):
     """A hostile picture can reach the memory and the time of one process, and the next picture is decoded as ever."""
     source, target = tmp_path / "source", tmp_path / "target.png"
-    # 268 megapixels of WebP: the library wants two gigabytes before the size can be checked.
+    # 268 megapixels of WebP: the library may want two gigabytes before the size can be checked.
     source.write_bytes(_webp_of(16_383, 16_383))
     with pytest.raises(BadPicture):
         await Decoders().decode(source, target)
     source.write_bytes(encoded(scene(), "JPEG", quality=95))
     with pytest.raises(BadPicture, match=GAVE_UP):
         await Decoders(limit_s=0.001).decode(source, target)
+    assert not any("momalisa_api.pictures.decoder" in child.cmdline() for child in psutil.Process().children())
     found = await Decoders().decode(source, target)
     assert (found.width, found.height, found.size) == (64, 48, target.stat().st_size)
     assert corners(Image.open(target)) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_a_decoder_cannot_have_the_memory_of_the_machine():
+    """Nor more than some files, nor endless time."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict) as pool:
+        with pytest.raises(MemoryError):
+            pool.submit(bytes, 2 * MEMORY_BYTES).result()
+        assert pool.submit(resource.getrlimit, resource.RLIMIT_CPU).result() == (DECODING_CPU_S, DECODING_CPU_S)
+        assert pool.submit(resource.getrlimit, resource.RLIMIT_NOFILE).result() == (OPEN_FILES, OPEN_FILES)
 
 
 def _webp_of(width: int, height: int) -> bytes:

@@ -1,16 +1,12 @@
 """Fetching pictures by URL: which addresses are refused, and that a checked address is the one that is connected to."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-
-import anyio
 import pytest
 
 from momalisa_api.pictures import download
 from momalisa_api.pictures.addresses import is_public
 from momalisa_api.pictures.download import MAX_REDIRECTS, Downloads
 from momalisa_api.problems import AddressRefused, BodyTooLarge, FetchFailed
+from tests.support.web_site import WebSite, web_site
 
 PUBLIC = "93.184.215.14"
 # What a hostile resolver answers, by name. A name alone never decides.
@@ -89,41 +85,7 @@ async def resolve(host: str, port: int) -> list[str]:
     )
 
 
-@dataclass
-class Site:
-    """A web server on loopback. answers: the bytes of an answer, by path; seen: the heads of requests."""
-
-    port: int
-    answers: dict[str, bytes] = field(default_factory=dict)
-    seen: list[str] = field(default_factory=list)
-
-    def redirect(self, path: str, to: str) -> None:
-        self.answers[path] = f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode()
-
-    def serve(self, path: str, content: bytes) -> None:
-        head = f"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: {len(content)}\r\n\r\n"
-        self.answers[path] = head.encode() + content
-
-
-@asynccontextmanager
-async def web_site() -> AsyncIterator[Site]:
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        site = Site(listener.extra(anyio.abc.SocketAttribute.local_port))
-
-        async def answer(stream: anyio.abc.ByteStream) -> None:
-            async with stream:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += await stream.receive()
-                site.seen.append(head.decode())
-                await stream.send(site.answers[head.split()[1].decode()])
-
-        tasks.start_soon(listener.serve, answer)
-        yield site
-        tasks.cancel_scope.cancel()
-
-
-def downloads(site: Site, **names: list[str]) -> Downloads:
+def downloads(site: WebSite, **names: list[str]) -> Downloads:
     """Downloads for which the site's address is a public one; names: further hosts."""
     known = {"site.test": ["127.0.0.1"], **names}
 

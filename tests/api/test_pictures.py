@@ -1,6 +1,7 @@
 """Uploading pictures: what the API answers, who can read them, the limits of an owner, and when they are deleted."""
 
 import io
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,16 +11,27 @@ import pytest
 from PIL import Image
 from sqlalchemy import insert, select, update
 
-from momalisa_api.problems import BucketUnavailable, PictureNotFound, QuotaExceeded
+from momalisa_api.pictures.decoders import Decoders
+from momalisa_api.pictures.download import Downloads
+from momalisa_api.problems import (
+    BadPicture,
+    BodyTooLarge,
+    BucketUnavailable,
+    PictureNotFound,
+    QuotaExceeded,
+    UploadTooSlow,
+)
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.pictures import PictureStore, UploadLimits
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import picture_uses, pictures
 from momalisa_api.web import picture_intake
+from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.work.retention import Retention
 from tests.support.factories import running, spec
 from tests.support.pictures import encoded, png_of, scene
+from tests.support.web_site import web_site
 
 JPEG = encoded(scene(), "JPEG", quality=95)
 LIMITS = UploadLimits(3, 1_000)
@@ -137,6 +149,50 @@ async def test_many_uploads_at_a_time_are_all_stored(settings, fleet):
                 tasks.start_soon(upload, shade)
         assert {answer.status_code for answer in answers} == {201}
         assert len({answer.json()["id"] for answer in answers}) == 20
+
+
+async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_path):
+    """Its limits are those of uploads, and only decoding decides what it is."""
+    async with opened(settings.database_url) as engine, web_site() as site:
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return ["127.0.0.1"]
+
+        source = Downloads(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
+        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        intake = PictureIntake(settings, store, Decoders(), source)
+        site.serve("/cat.html", JPEG)
+        site.serve("/page.jpg", b"<!doctype html>")
+        site.serve("/huge.jpg", bytes(picture_intake.MAX_UPLOAD_BYTES + 1))
+        url = f"http://cats.example:{site.port}"
+        found = await intake.fetch(f"{url}/cat.html", "key:a", known=True)
+        assert await store.get("key:a", found.id) == found
+        with pytest.raises(BadPicture, match="not a picture"):
+            await intake.fetch(f"{url}/page.jpg", "key:a", known=True)
+        with pytest.raises(BodyTooLarge):
+            await intake.fetch(f"{url}/huge.jpg", "key:a", known=True)
+    assert len(files_of(tmp_path)) == 1
+
+
+async def test_a_slow_upload_gives_its_place_back(settings, tmp_path, monkeypatch):
+    """Clients that send nothing would otherwise take all places."""
+    monkeypatch.setattr(picture_intake, "UPLOAD_S", 0.01)
+    async with opened(settings.database_url) as engine:
+        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        intake = PictureIntake(settings, store, Decoders(), Downloads(frozenset()))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"x"
+            await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(picture_intake.UPLOADS_AT_ONCE + 1):
+                tasks.start_soon(_assert_too_slow, intake, chunks())
+
+
+async def _assert_too_slow(intake: PictureIntake, chunks: AsyncIterator[bytes]) -> None:
+    with pytest.raises(UploadTooSlow):
+        await intake.receive(chunks, "key:a", known=True)
 
 
 async def stored(store: PictureStore, folder: Path, owner: str = "key:a") -> str:

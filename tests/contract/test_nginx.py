@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from PIL import Image
 
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
 from tests.support.factories import FakeFleet, FakeReplica
 from tests.support.gallery import FONT, SCRIPT, Head, make_gallery
 from tests.support.nginx import TEMPLATE, assert_is_problem, nginx, read_by_nginx, render, response_to
+from tests.support.pictures import encoded
 from tests.support.processes import free_port, wait_until
 from tests.support.served_api import served_api
 
@@ -170,6 +172,22 @@ def test_films_are_served_whole_and_in_ranges(site):
     assert "content-security-policy" not in whole.headers
     same = site.outside.get(film, headers={"If-None-Match": whole.headers["etag"]})
     assert same.status_code == 304
+
+
+def test_pictures_pass_through_nginx_and_the_api_limits_them(site):
+    """nginx limits other bodies to 1 MiB, and has no room for files of its own."""
+    noise = encoded(Image.effect_noise((1400, 1400), 100), "PNG")
+    assert len(noise) > 1 << 20
+    picture = site.outside.post("/api/v1/pictures", files={"picture": ("noise.png", noise)})
+    assert picture.status_code == 201, picture.text
+    cookie = {"Cookie": f"momalisa_owner={picture.cookies['momalisa_owner']}"}
+    shown = site.outside.get(picture.json()["url"], headers=cookie)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
+    assert shown.headers["cache-control"].startswith("private")
+    assert shown.headers["x-content-type-options"] == "nosniff"
+    large = site.outside.post("/api/v1/pictures", content=bytes(25_000_000))
+    assert_is_problem(large, 413)
+    assert "20 MB" in large.json()["detail"]
 
 
 def test_problems_of_the_api_pass_through_nginx(site):

@@ -13,11 +13,12 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from momalisa_api.problems import BadPicture
+from momalisa_api.problems import BadPicture, QueueFull
 
 PICTURE_DECODERS: Final = 2
 DECODING_S: Final = 30.0
-GAVE_UP: Final = "The picture takes too long to decode. Save it as a plain JPEG or PNG, or make it smaller."
+RETRY_S: Final = 10
+GAVE_UP: Final = "The picture takes too much time or memory. Save it as a plain JPEG or PNG, or make it smaller."
 _PROGRAM: Final = "momalisa_api.pictures.decoder"
 # Nothing else of this process's environment, which has passwords.
 _ENVIRONMENT: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -47,10 +48,14 @@ class Decoders:
     async def decode(self, source: Path, target: Path, boundary: str | None = None) -> DecodedPicture:
         """Decode a picture into the PNG file `target`. boundary: of the form that contains it.
 
-        Raises BadPicture.
+        Raises BadPicture, and QueueFull if the machine can start no process.
         """
         async with self._places:
-            printed = await self._run(str(source), str(target), *([boundary] if boundary else []))
+            try:
+                printed = await self._run(str(source), str(target), *([boundary] if boundary else []))
+            except OSError as error:
+                log.error("picture decoder cannot be started", exc_info=error)
+                raise QueueFull("No picture can be decoded at the moment. Retry in some seconds.", RETRY_S) from error
         if "problem" in printed:
             raise BadPicture(str(printed["problem"]))
         identity, size = await anyio.to_thread.run_sync(_measure, target)
@@ -61,17 +66,17 @@ class Decoders:
         # -P, -s: only this package and the installed ones are imported, wherever this process runs.
         command = [sys.executable, "-P", "-s", "-m", _PROGRAM, *arguments]
         output, code = b"", None
-        with anyio.move_on_after(self._limit_s):
-            async with await anyio.open_process(
-                command, stdin=DEVNULL, stderr=DEVNULL, env=_ENVIRONMENT, start_new_session=True
-            ) as process:
-                try:
+        async with await anyio.open_process(
+            command, stdin=DEVNULL, stderr=DEVNULL, env=_ENVIRONMENT, start_new_session=True
+        ) as process:
+            try:
+                with anyio.move_on_after(self._limit_s):
                     assert process.stdout
                     output = b"".join([chunk async for chunk in process.stdout])
                     code = await process.wait()
-                finally:
-                    with suppress(ProcessLookupError):
-                        process.kill()
+            finally:
+                with suppress(ProcessLookupError):
+                    process.kill()
         try:
             found = json.loads(output)
         except ValueError:

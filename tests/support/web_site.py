@@ -1,0 +1,42 @@
+"""A web server on loopback that answers with bytes of the test's choice."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.abc
+
+
+@dataclass
+class WebSite:
+    """A web server on loopback. answers: the bytes of an answer, by path; seen: the heads of requests."""
+
+    port: int
+    answers: dict[str, bytes] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+
+    def redirect(self, path: str, to: str) -> None:
+        self.answers[path] = f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    def serve(self, path: str, content: bytes) -> None:
+        head = f"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: {len(content)}\r\n\r\n"
+        self.answers[path] = head.encode() + content
+
+
+@asynccontextmanager
+async def web_site() -> AsyncIterator[WebSite]:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        site = WebSite(listener.extra(anyio.abc.SocketAttribute.local_port))
+
+        async def answer(stream: anyio.abc.ByteStream) -> None:
+            async with stream:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += await stream.receive()
+                site.seen.append(head.decode())
+                await stream.send(site.answers[head.split()[1].decode()])
+
+        tasks.start_soon(listener.serve, answer)
+        yield site
+        tasks.cancel_scope.cancel()
