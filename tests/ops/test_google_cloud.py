@@ -264,10 +264,6 @@ def check_use_of_vertex(google: FakeGoogleCloud, operator: Operator) -> None:
     """The api of a cluster gets the endpoint's address, and may call it."""
     folder = operator.folder / "overlay"
     options = {"momalisa_replicas_vertex": True, "momalisa_models": "atelier", "k8s_release_folder": str(folder)}
-    refused = operator.play("deploy-k8s-cluster.yml", "--tags", "always", **options)
-    assert "An endpoint does not tell its model card" in refused.error
-    (operator.folder / "card.json").write_text("{}")
-    options["momalisa_vertex_card"] = str(operator.folder / "card.json")
     played = operator.play(
         "deploy-k8s-cluster.yml", "--tags", "accounts,overlay", momalisa_database="in-cluster", **options
     )
@@ -278,8 +274,6 @@ def check_use_of_vertex(google: FakeGoogleCloud, operator: Operator) -> None:
     address = f"vertex+https://e.prediction.vertexai.goog/{VERTEX}/endpoints/momalisa#4"
     assert f"MOMALISA_REPLICAS=dns+http://model:8100 {address}" in overlay
     assert "MOMALISA_MODELS=atelier flux2-klein-4b" in overlay
-    assert "MOMALISA_MODEL_CARD=/etc/momalisa/card.json" in overlay
-    assert (folder / "card.json").read_text() == "{}"
 
 
 def test_cloud_run_gets_a_service_with_all_models(google: FakeGoogleCloud, operator: Operator) -> None:
