@@ -26,6 +26,28 @@ MUTATIONS = int(os.environ.get("MOMALISA_TEST_MUTATIONS", "240"))
 pytestmark = pytest.mark.anyio
 
 
+def _webp_of(width: int, height: int) -> bytes:
+    """A WebP whose extended header names a size that its picture does not have."""
+    inner = encoded(scene(), "WEBP", lossless=True)[12:]
+    sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunks = b"VP8X" + (10).to_bytes(4, "little") + b"\0\0\0\0" + sizes + inner
+    return b"RIFF" + (len(chunks) + 4).to_bytes(4, "little") + b"WEBP" + chunks
+
+
+def _avif_of(width: int, height: int) -> bytes:
+    """An AVIF whose property of the size (ispe) names another one."""
+    content = bytearray(encoded(scene(), "AVIF"))
+    at = content.index(b"ispe") + 8
+    content[at : at + 8] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return bytes(content)
+
+
+def _gif_of(width: int, height: int) -> bytes:
+    """A GIF with a size in its header that its picture does not have."""
+    content = encoded(scene(), "GIF")
+    return content[:6] + width.to_bytes(2, "little") + height.to_bytes(2, "little") + content[10:]
+
+
 def corners(picture: Image.Image) -> list[tuple[int, ...]]:
     """The colours near the four corners, row by row, each channel rounded to 0, 128 or 255."""
     width, height = picture.size
@@ -137,6 +159,9 @@ def test_a_large_picture_is_made_smaller(size: tuple[int, int], becomes: tuple[i
         pytest.param(b"\0\0\0\x18ftypheic" + b"\0" * 64, "HEIC", id="heic"),
         pytest.param(png_of(0, 0), "picture", id="0x0"),
         pytest.param(png_of(60_000, 60_000), "60,000 x 60,000", id="bomb png"),
+        pytest.param(_webp_of(16_000, 16_000), "picture", id="bomb webp"),
+        pytest.param(_avif_of(30_000, 30_000), "picture", id="bomb avif"),
+        pytest.param(_gif_of(60_000, 60_000), "60,000 x 60,000", id="bomb gif"),
         pytest.param(encoded(scene(), "PNG")[:-100], "damaged", id="truncated png"),
         pytest.param(encoded(scene(640, 480), "JPEG")[:-900], "damaged", id="truncated jpeg"),
         pytest.param(encoded(scene(), "WEBP")[:-40], "picture", id="truncated webp"),
@@ -186,14 +211,6 @@ def test_a_decoder_cannot_have_the_memory_of_the_machine():
             pool.submit(bytes, 2 * MEMORY_BYTES).result()
         assert pool.submit(resource.getrlimit, resource.RLIMIT_CPU).result() == (DECODING_CPU_S, DECODING_CPU_S)
         assert pool.submit(resource.getrlimit, resource.RLIMIT_NOFILE).result() == (OPEN_FILES, OPEN_FILES)
-
-
-def _webp_of(width: int, height: int) -> bytes:
-    """A WebP whose extended header names a size that its picture does not have."""
-    inner = encoded(scene(), "WEBP", lossless=True)[12:]
-    sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    chunks = b"VP8X" + (10).to_bytes(4, "little") + b"\0\0\0\0" + sizes + inner
-    return b"RIFF" + (len(chunks) + 4).to_bytes(4, "little") + b"WEBP" + chunks
 
 
 def _decode_case(folder: Path, content: bytes) -> str:

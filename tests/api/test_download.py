@@ -1,11 +1,15 @@
 """Fetching pictures by URL: which addresses are refused, and that a checked address is the one that is connected to."""
 
+import ssl
+from pathlib import Path
+
 import pytest
 
 from momalisa_api.pictures import download
 from momalisa_api.pictures.addresses import is_public
 from momalisa_api.pictures.download import MAX_REDIRECTS, Downloads
 from momalisa_api.problems import AddressRefused, BodyTooLarge, FetchFailed
+from tests.ops.certificates import certificate
 from tests.support.web_site import WebSite, web_site
 
 PUBLIC = "93.184.215.14"
@@ -133,6 +137,24 @@ async def test_a_picture_is_fetched_with_nothing_but_the_request():
         assert "identity" in head
         assert "cookie" not in head.lower()
         assert "authorization" not in head.lower()
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("site.test", True), ("127.0.0.1", False), ("other.test", False)])
+async def test_the_certificate_must_be_that_of_the_name(tmp_path: Path, name: str, accepted: bool):
+    """The connection goes to an address, for which no public site has a certificate."""
+    async with web_site(certificate(tmp_path, name)) as site:
+        site.serve("/", b"meow")
+        tls = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        source = Downloads(frozenset({site.port}), _loopback, allowed=lambda address: True, tls=tls)
+        if accepted:
+            assert await fetched(source, f"https://site.test:{site.port}/") == b"meow"
+        else:
+            with pytest.raises(FetchFailed):
+                await fetched(source, f"https://site.test:{site.port}/")
+
+
+async def _loopback(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
 
 
 async def test_redirects_are_checked_like_the_first_address():

@@ -1,4 +1,4 @@
-"""A certificate authority for tests. Its certificates are valid for two days and for 127.0.0.1 only."""
+"""A certificate authority for tests. Its certificates are valid for two days and for one name only."""
 
 import datetime
 import ipaddress
@@ -11,15 +11,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 DAY = datetime.timedelta(days=1)
 
 
-def certificate(folder: Path) -> Path:
-    """A file with a private key and a certificate for 127.0.0.1. Its authority's certificate is ca.pem beside it."""
+def certificate(folder: Path, name: str = "127.0.0.1") -> Path:
+    """A file with a private key and a certificate for a name or an address; its authority's is ca.pem beside it."""
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Fake authority")
     ca = _builder(ca_name, ca_name, ca_key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     ca = ca.add_extension(_ca_key_usage(), critical=True)
     ca = ca.add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-    server = _builder(_name("127.0.0.1"), ca_name, server_key).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+    server = _builder(_name(name), ca_name, server_key).add_extension(
+        x509.SubjectAlternativeName([_host(name)]), critical=False
     )
     server = server.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
@@ -29,6 +29,13 @@ def certificate(folder: Path) -> Path:
     (folder / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     (folder / "server.pem").write_bytes(key + server.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     return folder / "server.pem"
+
+
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _name(common: str) -> x509.Name:

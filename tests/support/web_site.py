@@ -1,11 +1,14 @@
 """A web server on loopback that answers with bytes of the test's choice."""
 
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 import anyio.abc
+from anyio.streams.tls import TLSStream
 
 
 @dataclass
@@ -25,7 +28,8 @@ class WebSite:
 
 
 @asynccontextmanager
-async def web_site() -> AsyncIterator[WebSite]:
+async def web_site(certificate: Path | None = None) -> AsyncIterator[WebSite]:
+    """A site while it serves. certificate: a file with key and certificate, to serve it over TLS."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         site = WebSite(listener.extra(anyio.abc.SocketAttribute.local_port))
 
@@ -37,6 +41,13 @@ async def web_site() -> AsyncIterator[WebSite]:
                 site.seen.append(head.decode())
                 await stream.send(site.answers[head.split()[1].decode()])
 
-        tasks.start_soon(listener.serve, answer)
+        async def answer_over_tls(stream: anyio.abc.ByteStream) -> None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(str(certificate))
+            async with stream:
+                with suppress(ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
+                    await answer(await TLSStream.wrap(stream, server_side=True, ssl_context=context))
+
+        tasks.start_soon(listener.serve, answer_over_tls if certificate else answer)
         yield site
         tasks.cancel_scope.cancel()

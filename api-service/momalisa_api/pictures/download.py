@@ -1,6 +1,7 @@
 """Fetches a file from a visitor's URL, from public addresses only (no server-side request forgery)."""
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -35,12 +36,20 @@ class Downloads:
     """Fetches files. Each connection goes to an address that was checked: the name is not resolved again for it."""
 
     def __init__(
-        self, ports: frozenset[int], resolve: Resolve | None = None, allowed: Callable[[str], bool] = is_public
+        self,
+        ports: frozenset[int],
+        resolve: Resolve | None = None,
+        allowed: Callable[[str], bool] = is_public,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """ports: that URLs may have; resolve: finds the addresses of a name; allowed: whether one may be used."""
+        """ports: that URLs may have; resolve: finds the addresses of a name; allowed: whether one may be used;
+        tls: which certificates are valid, by default those that httpx trusts.
+        """
         self._ports = ports
         self._resolve = resolve or Resolver().resolve
         self._allowed = allowed
+        # Made once: reading the authorities' certificates takes tens of milliseconds.
+        self._tls = tls or httpx.create_ssl_context(trust_env=False)
 
     async def fetch(self, url: str, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Fetch the bytes behind a URL within `FETCH_S` seconds. write: gets each chunk, and limits their number.
@@ -57,7 +66,9 @@ class Downloads:
         for _ in range(MAX_REDIRECTS + 1):
             addresses = await self._addresses(where)
             # A client for each URL: it has no cookies, no credentials and no proxies, and shares no connection.
-            async with httpx.AsyncClient(trust_env=False, timeout=STEP_S, headers=FETCH_HEADERS) as client:
+            async with httpx.AsyncClient(
+                verify=self._tls, trust_env=False, timeout=STEP_S, headers=FETCH_HEADERS
+            ) as client:
                 response = await _first_answer(client, where, addresses)
                 try:
                     if response.status_code not in REDIRECTS:

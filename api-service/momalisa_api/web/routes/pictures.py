@@ -160,7 +160,7 @@ async def get_picture_file(
         answer = await stored(bucket, found.key, "image/png", f"{picture_id[:12]}.png", conditions, OWNERS_CACHE)
     except Gone:
         raise PictureNotFound(NO_PICTURE) from None
-    answer.headers.update({"Vary": "Cookie, Authorization", "X-Content-Type-Options": "nosniff"})
+    answer.headers["Vary"] = "Cookie, Authorization"
     return answer
 
 
