@@ -221,13 +221,19 @@ def _decode_case(folder: Path, content: bytes) -> str:
 
 
 def test_damaged_files_end_no_decoder(tmp_path: Path):
-    """A seeded mutator over four formats: each case is a picture or a problem, in one process with the real limits.
+    """A seeded mutator over five formats: each case is a picture or a problem, in one process with the real limits.
 
     MOMALISA_TEST_MUTATIONS sets the number of cases.
     """
     dice = random.Random(17)
     animation = encoded(scene(), "GIF", save_all=True, append_images=[Image.new("RGB", (64, 48))])
-    whole = [encoded(scene(), "PNG"), encoded(scene(), "JPEG"), encoded(scene(), "WEBP", lossless=True), animation]
+    whole = [
+        encoded(scene(), "PNG"),
+        encoded(scene(), "JPEG"),
+        encoded(scene(), "WEBP", lossless=True),
+        animation,
+        encoded(scene(), "AVIF"),
+    ]
     cases = [mutated(whole[number % len(whole)], dice) for number in range(MUTATIONS)]
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict) as pool:
         # A process that ends raises BrokenProcessPool here.
