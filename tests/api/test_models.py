@@ -195,6 +195,30 @@ async def test_a_walk_of_a_revision_that_is_gone_fails_with_a_sentence(settings,
     )
 
 
+async def test_a_machine_that_gets_another_model_offers_it_first_and_nobody_waits_for_the_former(settings, fleet):
+    """`MODEL_ID=… make up` on the catalogue of another model: its replicas are all that there will be."""
+    replica = fleet.add()
+    async with running(settings, fleet) as client:
+        await until_awake(client, "test-model")
+    replica.card = LARGE
+    async with running(settings, fleet) as client:
+        await until_awake(client, "large")
+        assert (await names(client))[0] == "large"
+        failed = await make(client, model="test-model")
+        assert failed["error"] == (
+            "This walk needs the model test-model (1), which is not served any more. Request the walk again with "
+            "another model, such as large."
+        )
+    async with running(settings.model_copy(update={"models": "test-model large"}), fleet) as client:
+        await until_awake(client, "large")
+        await client.post("/api/v1/walks", json={**REQUEST, "model": "test-model", "seed": 1})
+        named = (await client.post("/api/v1/walks", json={**REQUEST, "model": "test-model", "seed": 1})).json()
+        checks = replica.readiness_checks
+        while replica.readiness_checks < checks + 8:
+            await anyio.sleep(0.01)
+        assert (await client.get(named["url"])).json()["state"] == "waiting", "somebody may start a replica of it"
+
+
 async def test_slow_shards_of_one_model_do_not_hold_up_another(settings, fleet):
     """More of them wait than a worker takes at a time."""
     fleet.add(stalled=True)
@@ -311,6 +335,11 @@ def test_operators_list_and_choose_models(tmp_path, monkeypatch, capsys):
     assert run("default", "second")[0] == 0
     assert run("retire", "first")[0] == 0
     assert run("list")[1] == ["second  1  MIT  Second  default", "first  1  MIT  First  retired"]
+    code, _, error = run("default", "first")
+    assert (code, error) == (
+        2,
+        "momalisa: first is retired. Allow new walks first: `momalisa models retire first --undo`.\n",
+    )
     code, _, error = run("default", "third")
     assert (code, error) == (2, "momalisa: There is no model named 'third'. Registered: first, second.\n")
 

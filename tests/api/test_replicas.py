@@ -410,6 +410,31 @@ async def test_an_answer_that_overflows_the_parser_leaves_the_replica_unfit(flee
         assert replicas.awake == 1
 
 
+@pytest.mark.parametrize(
+    "cards",
+    [
+        [{**CARD, "model": "other", "size_multiple": 0}],
+        [{**CARD, "model": ""}],
+        [{**CARD, "model": "other", "scheduler": "Other"}],
+        [{**CARD, "model": "other", "max_size": 9000}],
+        [{**CARD, "model": "other", "negative_prompt": "no \0"}],
+        [CARD, {**CARD, "revision": "2"}],
+        [{**CARD, "model": str(number)} for number in range(101)],
+        [{**CARD, "model": "other", "about": {"summary": "much " * 1_000_000}}],
+    ],
+    ids=["multiple", "name", "scheduler", "size", "NUL", "twice", "many", "long"],
+)
+async def test_cards_that_break_the_contract_are_not_registered(fleet, cards):
+    """Each would fail every request for its model, or fill the catalogue and the memory of all workers."""
+    first, *others = cards
+    fleet.add(card=first, others=tuple(others))
+    fleet.add()
+    async with dispatching(fleet) as replicas:
+        assert await collect_all(replicas) == ALL
+        assert not fleet.replicas["replica-1"].render_calls
+        assert replicas.awake == 1
+
+
 async def test_a_name_is_resolved_to_its_replicas_again_and_again(fleet, monkeypatch):
     """On a cluster one name has as many addresses as there are replicas at present."""
 

@@ -29,6 +29,11 @@ def choose_default(name: str) -> int:
     """`momalisa models default NAME`: requests that name no model get this one. Returns an exit code."""
 
     async def choose(registry: ModelRegistry) -> None:
+        models = await registry.refresh()
+        if (found := models.get(name)) and found.retired:
+            raise CommandError(f"{name} is retired. Allow new walks first: `momalisa models retire {name} --undo`.", 2)
+        if found and not models.allows(name):
+            raise CommandError(f"MOMALISA_MODELS does not allow {name}.", 2)
         await registry.choose_default(name)
         print(f"{printable(name)} is the default model.")
 

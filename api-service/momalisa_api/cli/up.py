@@ -191,7 +191,8 @@ def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]
     *replicas, api = commands
     examples = model["card"]["about"]["examples"]
     start, end = examples[0] if examples else ("a giraffe", "a battleship")
-    query = urlencode({"start": start, "end": end, "frames": 25, "wait": 25})
+    named = {} if model["default"] else {"model": model["name"]}
+    query = urlencode({"start": start, "end": end, **named, "frames": 25, "wait": 25})
     first = f"Gallery:           {url}/\n    " if "MOMALISA_GALLERY" in api.environment else ""
     count = "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"
     return f"""
@@ -206,10 +207,10 @@ def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]
 
 
 def _ready_model(url: str) -> dict[str, Any] | None:
-    """What an api says about its model, if an api responds there and has a replica that is ready."""
+    """What an api says about the first of its models that has a replica that is ready; None if there is none."""
     try:
-        model: dict[str, Any] = httpx.get(f"{url}/api/v1/model", timeout=2, trust_env=False).json()
-        return model if model["replicas"]["awake"] else None
+        models: list[dict[str, Any]] = httpx.get(f"{url}/api/v1/models", timeout=2, trust_env=False).json()["models"]
+        return next((model for model in models if model["replicas"]["awake"]), None)
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
 

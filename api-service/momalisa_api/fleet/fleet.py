@@ -109,7 +109,13 @@ class Fleet:
 
     def serves(self, key: ModelKey) -> bool:
         """Whether walks of a model are rendered here: now, or when a replica of it is awake."""
-        return self._registry.known.awaits(key) or any(slot.offers(key) for slot in self._slots.values())
+        slots = self._slots.values()
+        if any(slot.offers(key) for slot in slots):
+            return True
+        # Replicas behind a name or an endpoint come and go; those at fixed addresses are all that there can be.
+        fixed = not any(address.startswith((DNS_PREFIX, vertex.PREFIX)) for address in self._addresses)
+        complete = fixed and bool(slots) and all(slot.fit and key not in slot.models for slot in slots)
+        return self._registry.known.awaits(key, complete=complete)
 
     async def wait_awake(self, key: ModelKey) -> None:
         """Wait until a replica of a model can take work. Raises Unavailable if the model is not served any more."""

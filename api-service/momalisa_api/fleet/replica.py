@@ -31,7 +31,10 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 CONNECT_TIMEOUT_S: Final = 5.0
+# For each part of an answer, and for all answers to a check.
 PROBE_TIMEOUT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 15.0
+MAX_CHECK_BYTES: Final = 4 * 1024 * 1024
 BUSY_PAUSE_S: Final = 1.0
 LONGEST_BUSY_PAUSE_S: Final = 30.0
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
@@ -75,18 +78,29 @@ class Replica:
     async def models(self) -> tuple[ModelAnswer, ...]:
         """The models that the replica has loaded and is ready to render with. Raises ReplicaUnfit."""
         try:
-            ready = await self._client.get(self.url + READY_PATH, timeout=PROBE_TIMEOUT_S)
-            if ready.status_code != 200:
-                raise ReplicaUnfit(f"not ready: {_detail(ready)}")
-            answer = await self._client.get(self.url + MODELS_PATH, timeout=PROBE_TIMEOUT_S)
-            if answer.status_code != 404:
-                return ModelsAnswer.model_validate_json(answer.raise_for_status().content).models
-            answer = await self._client.get(self.url + MODEL_PATH, timeout=PROBE_TIMEOUT_S)
-            return (ModelAnswer.model_validate_json(answer.raise_for_status().content),)
-        except httpx.TransportError as error:
+            with anyio.fail_after(CHECK_TIMEOUT_S):
+                ready = await self._get(READY_PATH)
+                if ready.status_code != 200:
+                    raise ReplicaUnfit(f"not ready: {_detail(ready)}")
+                answer = await self._get(MODELS_PATH)
+                if answer.status_code != 404:
+                    return ModelsAnswer.model_validate_json(answer.raise_for_status().content).models
+                answer = await self._get(MODEL_PATH)
+                return (ModelAnswer.model_validate_json(answer.raise_for_status().content),)
+        except (httpx.TransportError, TimeoutError) as error:
             raise ReplicaUnfit("unreachable") from error
         except (httpx.HTTPError, ValidationError) as error:
             raise ReplicaUnfit("its answer does not follow the model contract") from error
+
+    async def _get(self, path: str) -> httpx.Response:
+        """A short answer of the replica. Raises ReplicaUnfit if it does not end."""
+        async with self._client.stream("GET", self.url + path, timeout=PROBE_TIMEOUT_S) as response:
+            content = b""
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > MAX_CHECK_BYTES:
+                    raise ReplicaUnfit("its answer does not follow the model contract: it is too long")
+        return httpx.Response(response.status_code, content=content, request=response.request)
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
         """The head of the answer, then each frame when it is ready. Closing the iterator cancels the rendering.

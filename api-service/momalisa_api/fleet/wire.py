@@ -1,9 +1,9 @@
 """The API's half of the model contract (docs/model-contract.md). tests/contract compares both halves."""
 
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import Recipe
@@ -17,6 +17,37 @@ READY_PATH = "/readyz"
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
 # The feature of replicas that render recipes with the early blend.
 EARLY_BLEND = "early_blend"
+# Each becomes a row of the registry, and a line in the metrics.
+MAX_MODELS: Final = 100
+
+
+def _usable(card: ModelCard) -> ModelCard:
+    """Refuse a card that breaks the contract: it would be registered, and fail every request for its model."""
+    texts = (card.model, card.revision, card.negative_prompt, card.scheduler)
+    low, high = card.guidance_interval or (0, 1)
+    sizes = (card.width, card.height)
+    if not (
+        1 <= len(card.model) <= 500
+        and 1 <= len(card.revision) <= 100
+        and len(card.negative_prompt) <= 1000
+        and not any("\0" in text for text in texts)
+        and card.scheduler in card.schedulers
+        and card.size_multiple >= 1
+        and 8 <= card.min_size <= min(sizes) <= max(sizes) <= card.max_size <= 8192
+        and not any(side % card.size_multiple for side in sizes)
+        and 1 <= card.num_inference_steps <= card.max_steps <= 1000
+        and 0 <= card.guidance_scale <= 50
+        and 0 <= low < high <= 1
+    ):
+        raise ValueError("the card breaks the model contract")
+    return card
+
+
+def _named_once(models: tuple["ModelAnswer", ...]) -> tuple["ModelAnswer", ...]:
+    """Refuse two cards of one model: each would replace the other in the registry, in turn."""
+    if len({model.card.model for model in models}) < len(models):
+        raise ValueError("a model is told twice")
+    return models
 
 
 class ModelAnswer(BaseModel):
@@ -24,7 +55,7 @@ class ModelAnswer(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    card: ModelCard
+    card: Annotated[ModelCard, AfterValidator(_usable)]
     fingerprint: Fingerprint
     features: tuple[str, ...] = ()
 
@@ -36,7 +67,7 @@ class ModelAnswer(BaseModel):
 class ModelsAnswer(BaseModel):
     """GET /v1/models: all models that a replica has loaded."""
 
-    models: tuple[ModelAnswer, ...]
+    models: Annotated[tuple[ModelAnswer, ...], Field(max_length=MAX_MODELS), AfterValidator(_named_once)]
 
 
 class Truncated(BaseModel):

@@ -90,9 +90,15 @@ class ModelRegistry:
         return self._known
 
     async def start(self) -> None:
-        """Register the card of the file, if there is one, and read the models."""
+        """Register the card of the file, if there is one, and read the models.
+
+        With SQLite there is one process: what the last one saw awake has ended, or is noted again.
+        """
         if self._fixed:
             await self._store(self._fixed)
+        if self._engine.dialect.name == "sqlite":
+            async with transaction(self._engine) as connection:
+                await connection.execute(update(models).values(seen_at=None))
         await self.refresh()
 
     async def register(self, card: ModelCard, instead_of: ModelCard | None = None) -> None:
@@ -126,6 +132,9 @@ class ModelRegistry:
         async with transaction(self._engine) as connection:
             await connection.execute(update(models).where(models.c.name == name).values(**changes))
         self._noted[name] = now, shard_s
+        if (found := self._known.get(name)) and not found.seen:
+            # It may be the default now.
+            await self.refresh()
 
     async def _store(self, card: ModelCard, instead_of: ModelCard | None = None) -> None:
         row = {"name": card.model, "card": card.model_dump(mode="json")}

@@ -90,9 +90,14 @@ class Models:
         """Whether the settings allow a model."""
         return ANY in self._named or name in self._named
 
-    def awaits(self, key: ModelKey) -> bool:
-        """Whether walks of this model wait for a replica while none is awake: one may start. Otherwise they fail."""
+    def awaits(self, key: ModelKey, *, complete: bool = False) -> bool:
+        """Whether walks of this model wait for a replica while none is awake: one may start. Otherwise they fail.
+
+        complete: all replicas that there can be are awake, and hold other models. Then only named models wait.
+        """
         found = self._known.get(key.model)
+        if complete and key.model not in self._named:
+            return False
         return self.allows(key.model) and found.card.key == key if found else key.model in self._named
 
     def micro_batch(self, name: str) -> int:

@@ -51,6 +51,13 @@ def _text_only(value: str) -> str:
 
 
 Prompt = Annotated[str, AfterValidator(_text_only), Field(json_schema_extra={"pattern": WITHOUT_NUL})]
+# The limits come first: after a validator, a violation would be told as one of a list.
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_MODEL_CHARS),
+    AfterValidator(_text_only),
+    Field(json_schema_extra={"pattern": WITHOUT_NUL}),
+]
 Integer = Annotated[int, BeforeValidator(_numbers_only)]
 # Limits come before the validator, and inside of unions with None: elsewhere they are missing in the OpenAPI document.
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_numbers_only)]
@@ -95,7 +102,7 @@ class WalkOptions(BaseModel):
         description="How much is rendered to make an even walk more even: fast, balanced or best; ignored for other "
         "spacings. Omitted: the deployment's default.",
     )
-    model: Annotated[Prompt, Field(min_length=1, max_length=MAX_MODEL_CHARS)] | None = Field(
+    model: ModelName | None = Field(
         None,
         description="Name of the model: one of `GET /api/v1/models`. Omitted: the deployment's default.",
         examples=["atelier"],

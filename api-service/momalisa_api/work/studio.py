@@ -258,13 +258,17 @@ class Studio:
         spec, models, now = walk.spec, self._models.known, datetime.now(UTC)
         if self._fleet.serves(spec.model_key):
             return
-        newer = walk.created_at > self._started_at and now - walk.created_at < UPGRADE
-        unknown = not models.get(spec.model) and models.allows(spec.model) and now - self._started_at < UPGRADE
+        known = models.get(spec.model)
+        # Its card is current, but all replicas that there can be hold other models: newer workers see the same.
+        left = known is not None and models.allows(spec.model) and known.card.key == spec.model_key
+        newer = not left and walk.created_at > self._started_at and now - walk.created_at < UPGRADE
+        unknown = not known and models.allows(spec.model) and now - self._started_at < UPGRADE
         if newer or unknown:
             raise Unavailable(f"this worker has no replica of {spec.model} ({spec.revision[:12]})")
-        instead = models.get(spec.model) if models.allows(spec.model) else models.default
-        again = "Request the walk again with another model."
-        if instead:
+        instead = known if models.allows(spec.model) else models.default
+        others = [model.name for model in models.offered if model.name != spec.model]
+        again = f"Request the walk again with another model{f', such as {others[0]}' if others else ''}."
+        if instead and not left:
             again = f"Request the walk again to make it with {instead.name} ({instead.card.revision[:12]})."
         raise WalkFailed(
             f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. {again}"

@@ -242,11 +242,12 @@ class Worker:
         models = {name: FleetStatus(found.awake, found.shard_s) for name, found in self._fleet.by_name().items()}
         status = self._fleet.awake, models
         if status != self._reported or anyio.current_time() - self._reported_at > REPORT_S:
-            await self._registry.report(self.id, *status)
-            self._reported, self._reported_at = status, anyio.current_time()
+            # First, so that the default has replicas awake when others read that some are.
             for name, found in models.items():
                 if found.awake:
                     await self._models.note_awake(name, found.shard_s)
+            await self._registry.report(self.id, *status)
+            self._reported, self._reported_at = status, anyio.current_time()
 
     async def _read_models(self) -> None:
         """Read the registry of models, and take shards of new ones."""
