@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
     Exits with status 1 and a message if a setting or the model is wrong.
     """
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    # Options may stand before the names of recipes, too.
+    chosen = parser.parse_intermixed_args(arguments)
     if chosen.command != "fetch" and (chosen.recipes or chosen.update or chosen.verify):
         parser.error("RECIPE, --update and --verify are for fetch; other commands take MOMALISA_RECIPES")
     try:
