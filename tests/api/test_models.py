@@ -335,6 +335,9 @@ def test_operators_list_and_choose_models(tmp_path, monkeypatch, capsys):
     assert run("default", "second")[0] == 0
     assert run("retire", "first")[0] == 0
     assert run("list")[1] == ["second  1  MIT  Second  default", "first  1  MIT  First  retired"]
+    with monkeypatch.context() as patch:
+        patch.setenv("MOMALISA_MODELS", "second third")
+        assert run("list")[1][-1] == "third  in MOMALISA_MODELS, but no replica has brought it yet"
     code, _, error = run("default", "first")
     assert (code, error) == (
         2,

@@ -415,6 +415,7 @@ async def test_an_answer_that_overflows_the_parser_leaves_the_replica_unfit(flee
     [
         [{**CARD, "model": "other", "size_multiple": 0}],
         [{**CARD, "model": ""}],
+        [{**CARD, "model": "*"}],
         [{**CARD, "model": "other", "scheduler": "Other"}],
         [{**CARD, "model": "other", "max_size": 9000}],
         [{**CARD, "model": "other", "negative_prompt": "no \0"}],
@@ -422,7 +423,7 @@ async def test_an_answer_that_overflows_the_parser_leaves_the_replica_unfit(flee
         [{**CARD, "model": str(number)} for number in range(101)],
         [{**CARD, "model": "other", "about": {"summary": "much " * 1_000_000}}],
     ],
-    ids=["multiple", "name", "scheduler", "size", "NUL", "twice", "many", "long"],
+    ids=["multiple", "name", "any", "scheduler", "size", "NUL", "twice", "many", "long"],
 )
 async def test_cards_that_break_the_contract_are_not_registered(fleet, cards):
     """Each would fail every request for its model, or fill the catalogue and the memory of all workers."""

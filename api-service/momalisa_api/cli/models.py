@@ -21,6 +21,8 @@ def print_models() -> int:
             print("No model is registered yet: replicas bring theirs when they start.")
         for model in sorted(models.registered, key=lambda model: (model != models.default, model.retired)):
             print(printable("  ".join(_described(model, default=model == models.default))))
+        for name in models.unseen:
+            print(printable(f"{name}  in MOMALISA_MODELS, but no replica has brought it yet"))
 
     return _run(show)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.models import ANY
 from momalisa_api.walks.spec import Recipe
 
 RENDER_PATH = "/v1/render"
@@ -28,6 +29,7 @@ def _usable(card: ModelCard) -> ModelCard:
     sizes = (card.width, card.height)
     if not (
         1 <= len(card.model) <= 500
+        and card.model != ANY
         and 1 <= len(card.revision) <= 100
         and len(card.negative_prompt) <= 1000
         and not any("\0" in text for text in texts)
