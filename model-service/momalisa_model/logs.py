@@ -39,7 +39,10 @@ def configure_logs(log_format: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Progress bars would break up the lines, and the libraries' warnings are about choices of the weights' authors.
-    diffusers.utils.logging.set_verbosity_error()
+    # The libraries' warnings repeat what they cut from prompts, which are private. The others are about choices of the
+    # weights' authors, and about what this service checks itself.
+    for library in ("diffusers", "transformers", "huggingface_hub", "peft"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # Progress bars would break up the lines.
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()

@@ -214,7 +214,20 @@ def index_with_vae(index: dict[str, Any], vae: OtherVae | None, folder: Path, mo
         if None not in (given, needed) and given != needed:
             latents = f"latents with {given} channels, but those of {model} have {needed}"
             raise UnsuitableModel(f"{vae.origin.model} in MODEL_VAE is for {latents}. Use a VAE for this model.")
+    scale, needed = _scale_of(vae.config), _scale_of(own)
+    if None not in (scale, needed) and scale != needed:
+        raise UnsuitableModel(
+            f"{vae.origin.model} in MODEL_VAE has {scale} pixels per latent, but {model} has {needed}. Use a VAE for "
+            "this model."
+        )
     return index | {"vae": entry}
+
+
+def _scale_of(config: object) -> int | None:
+    """Pixels per latent, horizontally and vertically, that the config.json of a VAE tells; None if it does not."""
+    fields = ("block_out_channels", "encoder_block_out_channels", "dim_mult")
+    found = (config.get(field) for field in fields) if isinstance(config, dict) else ()
+    return next((2 ** (len(levels) - 1) for levels in found if isinstance(levels, list) and levels), None)
 
 
 def of_model(parts: Mapping[str, tuple[str, str]], vae: OtherVae | None) -> dict[str, tuple[str, str]]:

@@ -118,6 +118,12 @@ class DownloadFailed(UnsuitableModel):
     slug, title = "download-failed", "The model could not be downloaded"
 
 
+class FilesChanged(UnsuitableModel):
+    """Files of the model changed while they were loaded. Loading is tried again by itself."""
+
+    slug, title = "files-changed", "The files of the model have changed"
+
+
 def _printable(text: str, longest: int) -> str:
     """Names of fields may hold lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()[:longest]

@@ -12,7 +12,7 @@ from momalisa_model.device_queue import DeviceQueue, free_memory
 from momalisa_model.lifecycle import LoadedModel, is_fault_of_device, load_model
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_recipe import sources_of
-from momalisa_model.problems import DownloadFailed, NotReady, Problem, WrongModel
+from momalisa_model.problems import DownloadFailed, FilesChanged, NotReady, Problem, WrongModel
 from momalisa_model.settings import ModelSource, Settings
 from momalisa_model.wire import Recipe
 
@@ -78,8 +78,8 @@ class Replica:
                     self.queue.give_up(error)
                     return
                 known = isinstance(error, Problem)
-                unknown = "The weights could not be loaded; the replica's log has the details."
-                self._reason = f"{name}{error if known else unknown}"
+                reason = error if known else "The weights could not be loaded; the replica's log has the details."
+                self._reason = f"{name}{reason} Changes take effect when this replica is started again."
                 log.error("not ready", reason=self._reason, cause=str(error.__cause__ or ""), exc_info=not known)
                 error.__traceback__ = None
                 free_memory()
@@ -88,14 +88,17 @@ class Replica:
         self._report()
 
     def _load_patiently(self, source: ModelSource) -> LoadedModel:
-        """Try again after each failed download: connections return, and operators accept licences and free space."""
+        """Try again after each failed download, and while files are copied.
+
+        Connections return, and operators accept licences and free space.
+        """
         pauses_s = chain(PAUSES_S, repeat(PAUSES_S[-1]))
         while True:
             try:
                 return load_model(source, self._wait_for)
-            except DownloadFailed as problem:
+            except (DownloadFailed, FilesChanged) as problem:
                 pause_s, cause = next(pauses_s), str(problem.__cause__ or "")
-                log.warning("download failed", reason=str(problem), cause=cause, pause_s=pause_s)
+                log.warning(problem.slug.replace("-", " "), reason=str(problem), cause=cause, pause_s=pause_s)
                 self._wait_for(f"{problem} The next attempt is in {pause_s} s.")
                 time.sleep(pause_s)
 

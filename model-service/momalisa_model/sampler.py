@@ -92,9 +92,14 @@ class Sampler:
         return pictures, seconds
 
     def _overflow(self) -> NotANumber:
+        precision = {torch.float16: "bfloat16 or float32", torch.bfloat16: "float32"}.get(self.weights.dtype)
+        remedy = (
+            f"set MOMALISA_DTYPE to {precision} on every replica"
+            if precision
+            else "check the weights of the model and of its adapters, which may be damaged"
+        )
         return NotANumber(
-            f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or set "
-            "MOMALISA_DTYPE to bfloat16 or float32 on every replica."
+            f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or {remedy}."
         )
 
     def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 # A path that begins like this may contain @.
 PATH_STARTS = ("/", ".")
+LARGEST_WEIGHT = 100
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def parse_source(text: str) -> Source:
     if not colon or "/" in number:
         place = text.strip()
     elif (weight := _number(number)) is None:
-        raise ValueError(f"the weight of {place} must be a number, as in {place}:0.8")
+        raise ValueError(f"the weight of {place} must be a number from -100 to 100, as in {place}:0.8")
     revision = None
     if not place.startswith(PATH_STARTS):
         place, at, revision = place.partition("@")
@@ -61,4 +61,4 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number + 0.0 if abs(number) <= LARGEST_WEIGHT else None  # -0.0 becomes 0.0, and NaN is refused

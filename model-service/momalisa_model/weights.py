@@ -20,6 +20,7 @@ from momalisa_model.adapters import fuse_and_learn
 from momalisa_model.additions import NO_ADDITIONS, Additions
 from momalisa_model.batch_invariance import largest_power_of_two, make_batch_invariant
 from momalisa_model.families import FAMILIES, POOLED, Family, prefix_of
+from momalisa_model.file_stamps import unchanged
 from momalisa_model.hub import Report
 from momalisa_model.model_files import OPTIONAL_PARTS, UNUSED_PARTS, ModelFiles, class_of, find_files
 from momalisa_model.networks import load_network
@@ -109,9 +110,14 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     Downloads a model of the hub unless the hub's cache has it; `report` gets sentences about the progress. Raises
     UnsuitableModel if there are no weights, if they have another revision than MODEL_REVISION, if they are incomplete,
     if their family is not in the table, or if an adapter or another VAE does not fit, and DownloadFailed if a further
-    attempt may help.
+    attempt may help, and FilesChanged if files on disk were written meanwhile.
     """
     source.require_fetched()
+    with unchanged(source):
+        return _load(source, report)
+
+
+def _load(source: ModelSource, report: Report) -> Weights:
     torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)
@@ -120,6 +126,10 @@ def load(source: ModelSource, report: Report = lambda _: None) -> Weights:
     if is_single_file(source.model_id):
         places = (source.model_id, source.model_configuration, source.model_revision)
         files = find_single_file(*places, dtype_for, report, vae)
+    elif source.model_configuration:
+        raise UnsuitableModel(
+            "MODEL_CONFIG is for a model in a single file, and MODEL_ID is none. Leave MODEL_CONFIG out."
+        )
     else:
         files = find_files(source.model_id, source.model_revision, dtype_for, report, vae)
     dtype = dtype_for(files.family)

@@ -460,11 +460,14 @@ def test_sources_are_read_as_documented():
         "owner/name/deep/file.safetensors", "v1", -1
     )
     assert parse_source("/a:b/c") == Source("/a:b/c")
+    assert str(parse_source("/a:-0.0")) == "/a:0.0", "it adds nothing, so it is the same model"
     assert parse_source("owner/name/x").on_hub == ("owner/name", "x")
     assert parse_source("owner").on_hub is parse_source("/owner/name").on_hub is None
 
 
-@pytest.mark.parametrize("value", ["owner/name:much", "owner/name:nan", "owner/name@", "@v1", ":0.5"])
+@pytest.mark.parametrize(
+    "value", ["owner/name:much", "owner/name:nan", "owner/name:-inf", "owner/name:1e38", "owner/name@", "@v1", ":0.5"]
+)
 def test_a_source_that_cannot_be_read_is_no_setting(folders, value):
     """Reported at once, with the variable's name."""
     with pytest.raises(ValidationError, match="model_adapters"):
@@ -545,9 +548,13 @@ def test_additions_are_downloaded_from_the_hub_and_pinned(folders, tmp_path, hub
 
 def test_a_vae_that_does_not_fit_is_refused_before_weights_are_downloaded(folders, tmp_path, hub_of):
     """Kilobytes for one sentence."""
-    with (
-        hub_of(folders["sd"], **{"someone/vae": save_vae(tmp_path / "vae", True, channels=8)}) as hub,
-        pytest.raises(UnsuitableModel, match="8 channels"),
-    ):
-        load(settings("someone/small", model_vae="someone/vae"))
+    large = save_vae(tmp_path / "large", False)
+    config = json.loads((large / "config.json").read_text())
+    (large / "config.json").write_text(json.dumps(config | {"block_out_channels": [8, 8, 8]}))
+    others = {"someone/vae": save_vae(tmp_path / "vae", True, channels=8), "someone/large": large}
+    with hub_of(folders["sd"], **others) as hub:
+        with pytest.raises(UnsuitableModel, match="8 channels"):
+            load(settings("someone/small", model_vae="someone/vae"))
+        with pytest.raises(UnsuitableModel, match="has 4 pixels per latent, but someone/small has 2"):
+            load(settings("someone/small", model_vae="someone/large"))
     assert not [name for name in hub.downloaded if name.endswith(".safetensors")]

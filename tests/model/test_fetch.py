@@ -17,7 +17,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from momalisa_model import command
+from momalisa_model import arguments, command
 from momalisa_model.fetch import fetch_recipes
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_recipe import sources_of
@@ -317,7 +317,7 @@ def test_wrong_settings_of_a_fetch_are_said(settings, tmp_path):
 def test_options_of_a_fetch_stand_before_or_after_the_recipes(settings, monkeypatch, order):
     """Both orders are usual."""
     chosen = []
-    monkeypatch.setattr(command, "_run", lambda arguments, _: chosen.append(arguments))
+    monkeypatch.setattr(arguments, "_run", lambda parsed, _: chosen.append(parsed))
     command.main(["fetch", *order])
     [one] = chosen
     assert (one.recipes, one.update, one.verify) == (["atelier"], True, True)

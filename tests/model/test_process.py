@@ -26,7 +26,7 @@ def process(models: dict[str, Path], free_port: int, tmp_path: Path) -> Iterator
     environment |= {"MOMALISA_SHUTDOWN_GRACE_S": "1", "MOMALISA_THREADS": "1"}
     log = tmp_path / "log"
     with log.open("wb") as file:
-        running = start([sys.executable, "-m", "momalisa_model.command"], env=environment, stderr=file)
+        running = start([sys.executable, "-m", "momalisa_model.command"], env=environment, stdout=file, stderr=file)
         try:
             yield running, f"http://127.0.0.1:{free_port}", log
         finally:
@@ -47,7 +47,12 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
     wait_until(lambda: answers(url + "/readyz"), 60)
     card = httpx.get(url + "/v1/model").json()["card"]
     kept = ("width", "height", "negative_prompt", "scheduler", "model", "revision", "guidance_scale")
-    recipe = {name: card[name] for name in kept} | {"start": "a", "end": "b", "seed": 0, "num_inference_steps": 100}
+    recipe = {name: card[name] for name in kept} | {
+        "start": "a secret " * 20,
+        "end": "b",
+        "seed": 0,
+        "num_inference_steps": 100,
+    }
     body = {"recipe": recipe, "fractions": [i / 255 for i in range(256)]}
     with httpx.stream("POST", url + "/v1/render", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
@@ -58,10 +63,32 @@ def test_a_replica_stops_within_seconds_in_the_middle_of_a_shard(process):
     assert json.loads(last)["problem"]["type"] == "urn:momalisa:problem:stopping"
     running.wait(timeout=10)
     assert time.monotonic() - began < 10
+    assert "secret" not in log.read_text(), "not even the part of a prompt that is cut"
     # Every line is JSON: no progress bars, no notices of the libraries, no start messages of uvicorn.
     lines_of_log = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["event"] for line in lines_of_log][:4] == ["starting", "loading", "model card", "ready"]
     assert not any("Traceback" in json.dumps(line) or "exception" in line for line in lines_of_log), lines_of_log
+
+
+@pytest.mark.parametrize("module", ["momalisa_model.problems", "pydantic_settings", "torch"])
+def test_ctrl_c_during_imports_ends_with_one_line(module):
+    """torch and its like take seconds, and impatient operators press Ctrl-C in the first one."""
+    script = f"""
+import sys, importlib.abc
+class Interrupts(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            import os, signal
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError if name == "torch" else KeyboardInterrupt  # as NumPy's modules in C do
+sys.meta_path.insert(0, Interrupts())
+from momalisa_model.command import main
+main(["card"])
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=100)
+    assert (ended.returncode, ended.stderr) == (130, "momalisa-model: stopped\n")
 
 
 @pytest.mark.parametrize(

@@ -368,3 +368,9 @@ def test_the_revision_of_a_hub_model_is_its_commit(models, tmp_path):
     assert ended.returncode == 0, ended.stderr
     card = ModelCard.model_validate_json(ended.stdout)
     assert (card.model, card.revision) == ("someone/small", commit)
+
+
+def test_a_configuration_beside_a_folder_is_refused(models, settings_for):
+    """It would have no effect, and the operator would not notice."""
+    with pytest.raises(UnsuitableModel, match="MODEL_CONFIG is for a model in a single file"):
+        load(settings_for("plain", model_configuration=str(models["wide"])))
