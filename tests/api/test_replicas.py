@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from momalisa_api.fleet.fleet import Fleet
-from momalisa_api.fleet.replica import Replica
+from momalisa_api.fleet.replica import MAX_CHECK_BYTES, Replica, ReplicaLost
 from momalisa_api.fleet.wire import EARLY_BLEND, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Unavailable, WalkFailed
@@ -458,3 +459,21 @@ async def test_a_name_is_resolved_to_its_replicas_again_and_again(fleet, monkeyp
             while replicas.awake > 1:
                 await anyio.sleep(0.01)
         assert await collect_all(replicas) == ALL
+
+
+async def test_a_refusal_without_an_end_is_not_read_to_its_end():
+    """It would fill the worker's memory. A part of it is enough for the log."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 10 * MAX_CHECK_BYTES:
+            sent += 2**16
+            yield b"x" * 2**16
+
+    answer = httpx.MockTransport(lambda request: httpx.Response(500, content=endless()))
+    async with httpx.AsyncClient(transport=answer) as client:
+        with pytest.raises(ReplicaLost, match=r"^500: x{200}$"):
+            async for _ in Replica("http://replica-1", client).render(spec().recipes(7)[0], (0.0,)):
+                pass
+    assert sent <= MAX_CHECK_BYTES + 2**16

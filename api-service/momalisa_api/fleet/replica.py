@@ -95,11 +95,9 @@ class Replica:
     async def _get(self, path: str) -> httpx.Response:
         """A short answer of the replica. Raises ReplicaUnfit if it does not end."""
         async with self._client.stream("GET", self.url + path, timeout=PROBE_TIMEOUT_S) as response:
-            content = b""
-            async for part in response.aiter_bytes():
-                content += part
-                if len(content) > MAX_CHECK_BYTES:
-                    raise ReplicaUnfit("its answer does not follow the model contract: it is too long")
+            content = await _beginning(response)
+        if len(content) > MAX_CHECK_BYTES:
+            raise ReplicaUnfit("its answer does not follow the model contract: it is too long")
         return httpx.Response(response.status_code, content=content, request=response.request)
 
     async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
@@ -118,8 +116,8 @@ class Replica:
             raise ReplicaLost(repr(error)) from error
         try:
             if response.status_code != 200:
-                await response.aread()
-                raise refusal(response)
+                kept = {"Retry-After": response.headers.get("Retry-After", "")}
+                raise refusal(httpx.Response(response.status_code, headers=kept, content=await _beginning(response)))
             async for line in self._read(response, recipe):
                 yield line
         except httpx.HTTPError as error:
@@ -142,6 +140,16 @@ class Replica:
     async def in_thread(self, read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         """Read a part of an answer without holding up the event loop."""
         return await anyio.to_thread.run_sync(read, *arguments, limiter=self._readers)
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """The body of an answer that should be short. If it has more than MAX_CHECK_BYTES, not all of it, but more."""
+    content = b""
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > MAX_CHECK_BYTES:
+            break
+    return content
 
 
 def refusal(response: httpx.Response) -> Exception:
