@@ -15,7 +15,8 @@ def configure_logs(log_format: str) -> None:
 
     log_format: console, json, or auto: console on a terminal, else json.
     """
-    readable = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    terminal = sys.stderr.isatty()
+    readable = log_format == "console" or (log_format == "auto" and terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -29,7 +30,7 @@ def configure_logs(log_format: str) -> None:
     # Without the values of variables: prompts are private.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)]
         if readable
         else [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     )

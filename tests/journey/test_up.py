@@ -90,6 +90,7 @@ def test_a_walk_that_waits_for_a_model_says_what_is_wrong_with_it(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
+    assert "\x1b[" not in (tmp_path / ".run" / "up.log").read_text(), "a file needs no colours"
 
 
 def test_a_reader_that_goes_away_leaves_no_process(tmp_path):
