@@ -341,7 +341,7 @@ class Studio:
             await self._progress.warn(walk.id, warnings)
         done = {"films": sorted(made.films), "smoothness": made.smoothness.model_dump(mode="json")}
         if await self._progress.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
-            log.info("walk done", walk=walk.id, films=sorted(made.films))
+            log.info("walk done", walk=walk.id, films=[name.value for name in sorted(made.films)])
 
     async def _films(self, walk: Walk) -> Made:
         """Make a walk's films and store them."""
