@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from momalisa_model.fetched import origin_of
-from momalisa_model.hub import Report, fetch
+from momalisa_model.hub import Report, fetch, sha256_of
 from momalisa_model.model_files import folder_name, names_on_hub
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.sources import Source, parse_sources
@@ -48,7 +47,7 @@ def _adapter(source: Source, report: Report) -> AdapterFile:
     if any(DORA in key for key in keys):  # diffusers would leave these out
         raise UnsuitableModel(f"{name} in MODEL_ADAPTERS is a DoRA, which is not supported. Use a LoRA.")
     token = _token_of(keys, path)
-    card = Adapter(model=name, revision=commit or _sha256(path), token=token)
+    card = Adapter(model=name, revision=commit or sha256_of(path), token=token)
     if token is None:
         card = card.model_copy(update={"weight": 1.0 if source.weight is None else source.weight})
     elif source.weight is not None:
@@ -64,11 +63,6 @@ def _on_disk(path: Path) -> tuple[Path, str, str | None]:
         _chosen([path.name], path.name)
     name, commit = origin_of(path) or (path.name, None)
     return path, name, commit
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _downloaded(source: Source, report: Report) -> tuple[Path, str, str]:

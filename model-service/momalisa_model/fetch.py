@@ -19,14 +19,14 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 from momalisa_model.adapter_files import find_adapters
 from momalisa_model.families import Family
 from momalisa_model.fetched import FETCHED, Part
-from momalisa_model.hub import downloading_into
+from momalisa_model.hub import downloading_into, sha256_of
 from momalisa_model.model_files import find_files
 from momalisa_model.model_recipe import ModelRecipe, parts_of_recipe, read_recipes
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import Settings
 from momalisa_model.sources import parse_sources
 from momalisa_model.vae_files import find_vae, with_vae
-from momalisa_model.weights_home import lend, publish, record_at, remove_damaged, sha256_of
+from momalisa_model.weights_home import lend, publish, record_at, remove_damaged
 
 # Inside the folder of the model, so that renaming copies nothing.
 DOWNLOADS = ".download"

@@ -142,12 +142,17 @@ def _run(download: Download) -> None:
         download.incomplete.replace(download.blob)
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _verify(download: Download) -> None:
     """Remove a file that is not what the hub says: two starts have written it. Raises OSError."""
     wanted = download.blob.name
-    with download.incomplete.open("rb") as file:
-        if len(wanted) != SHA256_DIGITS or hashlib.file_digest(file, "sha256").hexdigest() == wanted:
-            return
+    if len(wanted) != SHA256_DIGITS or sha256_of(download.incomplete) == wanted:
+        return
     download.incomplete.unlink()
     raise OSError("a file has another SHA-256 than on the hub and was removed")
 

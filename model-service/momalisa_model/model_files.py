@@ -19,7 +19,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from momalisa_model.families import FAMILIES, Family, class_of_family
 from momalisa_model.fetched import read_fetched
-from momalisa_model.hub import Report, fetch
+from momalisa_model.hub import Report, fetch, sha256_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.wire import Origin
 
@@ -366,6 +366,5 @@ def digest_of(named: Iterable[tuple[str, Path]]) -> str:
     whole = hashlib.sha256()
     for name, path in sorted(named):
         if path.is_file() and not name.startswith("."):
-            with path.open("rb") as file:
-                whole.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+            whole.update(name.encode() + b"\0" + bytes.fromhex(sha256_of(path)))
     return whole.hexdigest()

@@ -21,7 +21,7 @@ from diffusers.loaders.single_file_utils import LDM_VAE_KEYS, is_clip_model_in_s
 from safetensors import safe_open
 
 from momalisa_model.families import FAMILIES, Family
-from momalisa_model.hub import SHA256_DIGITS, Report, fetch
+from momalisa_model.hub import SHA256_DIGITS, Report, fetch, sha256_of
 from momalisa_model.model_files import (
     INDEX,
     SMALL_FILES,
@@ -203,5 +203,4 @@ def _sha256(file: Path) -> str:
     real = file.resolve()
     if file.is_symlink() and len(real.name) == SHA256_DIGITS and real.parent.name == "blobs":
         return real.name
-    with real.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return sha256_of(real)

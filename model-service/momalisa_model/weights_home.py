@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from momalisa_model.fetched import FETCHED, Fetched, FetchedFile, Part
-from momalisa_model.hub import LARGE, SHA256_DIGITS
+from momalisa_model.hub import LARGE, SHA256_DIGITS, sha256_of
 from momalisa_model.problems import DownloadFailed
 
 # The record while files are moved.
@@ -94,9 +94,3 @@ def _file(path: Path) -> FetchedFile:
         blob.unlink()
         raise DownloadFailed(f"{path.name} is not what the hub has. Run `momalisa-model fetch` again.")
     return FetchedFile(bytes=path.stat().st_size, sha256=sha256_of(blob))
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,11 +19,11 @@ from diffusers import StableDiffusionPipeline
 
 from momalisa_model import arguments, command
 from momalisa_model.fetch import fetch_recipes
+from momalisa_model.hub import sha256_of
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_recipe import sources_of
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import Settings
-from momalisa_model.weights_home import sha256_of
 from tests.support.hub import COMMIT, Hub
 from tests.support.model_server import Server, wait_until
 from tests.support.processes import start
