@@ -34,7 +34,7 @@ class Replica:
         self.queue = DeviceQueue(settings.queue_length, self.metrics, self._self_test)
         self._sources = sources_of(settings)
         self._models: tuple[LoadedModel, ...] = ()
-        self._reason = "The weights are still being loaded. Retry in a few seconds."
+        self._reason = "The weights are still being loaded."
 
     def start_loading(self) -> None:
         """Load the models in a daemon thread, so that Ctrl-C does not wait for a download of minutes."""
