@@ -51,3 +51,11 @@ async def _owner(
 
 Caller = Annotated[str, Depends(_caller)]
 Owner = Annotated[str, Depends(_owner)]
+
+
+async def _verified_email() -> str | None:
+    """The caller's e-mail address, if an identity provider has verified it."""
+    return None
+
+
+VerifiedEmail = Annotated[str | None, Depends(_verified_email)]
