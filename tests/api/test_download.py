@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from momalisa_api.pictures import download
+from momalisa_api.pictures import download, pinned
 from momalisa_api.pictures.addresses import is_public
 from momalisa_api.pictures.download import MAX_REDIRECTS, Downloads
 from momalisa_api.problems import AddressRefused, BodyTooLarge, FetchFailed
@@ -84,7 +84,7 @@ async def resolve(host: str, port: int) -> list[str]:
     """The resolver of the tests; names of digits become addresses, as the system's resolver makes them."""
     if host in NAMES:
         return NAMES[host]
-    return {"localhost": ["127.0.0.1"], "0x7f.1": ["127.0.0.1"]}.get(host) or await download.Resolver().resolve(
+    return {"localhost": ["127.0.0.1"], "0x7f.1": ["127.0.0.1"]}.get(host) or await pinned.Resolver().resolve(
         host, port
     )
 
@@ -116,7 +116,7 @@ async def test_a_hostile_address_is_refused_before_a_connection(url: str, monkey
     async def connect(*_: object) -> None:
         raise AssertionError("a connection was made")
 
-    monkeypatch.setattr(download, "_first_answer", connect)
+    monkeypatch.setattr(download, "first_answer", connect)
     with pytest.raises(AddressRefused):
         await fetched(Downloads(frozenset({80, 443}), resolve), url)
 
