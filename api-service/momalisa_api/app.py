@@ -33,6 +33,7 @@ from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.models import ModelRegistry
+from momalisa_api.store.networks import Networks
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.pictures import PictureStore
@@ -123,7 +124,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
         ):
             await _report_unwritable(bucket, settings.bucket)
-            owners = Owners(engine, await read_secret(engine))
+            secret = await read_secret(engine)
+            owners, networks = Owners(engine, secret), Networks(secret)
             registry = registry_of(settings, engine, card, settings.refresh_s)
             await registry.start()
             metrics = Metrics()
@@ -134,7 +136,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 worker = _make_worker(
                     settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared
                 )
-            provide(app, parts | ({Worker: worker} if worker else {}))
+            provide(app, parts | {Networks: networks} | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
                 tasks.start_soon(_run_or_stop, listener.run)

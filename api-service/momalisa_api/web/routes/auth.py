@@ -1,4 +1,4 @@
-"""The owner behind a request, from its API key or cookie; new visitors get a cookie."""
+"""The owner behind a request, from its API key or cookie, and its network; new visitors get a cookie."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
@@ -8,7 +8,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 
 from momalisa_api.problems import Problem
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.web.routes.deps import OwnersDep
+from momalisa_api.web.routes.deps import NetworksDep, OwnersDep
 
 COOKIE = "momalisa_owner"
 COOKIE_AGE_S = 400 * 24 * 3600
@@ -49,7 +49,13 @@ async def _owner(
         raise
 
 
+async def _network(networks: NetworksDep, request: Request) -> str:
+    """A keyed hash of the caller's IPv4 address or IPv6 /64, as far as trusted proxies tell it (server.py)."""
+    return networks.of(request.client.host if request.client else None)
+
+
 Caller = Annotated[str, Depends(_caller)]
+Network = Annotated[str, Depends(_network)]
 Owner = Annotated[str, Depends(_owner)]
 
 

@@ -13,6 +13,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.models import ModelRegistry
+from momalisa_api.store.networks import Networks
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.workers import WorkerRegistry
@@ -61,6 +62,7 @@ PictureIntakeDep = Annotated[PictureIntake, Depends(_dependency(PictureIntake))]
 PictureStoreDep = Annotated[PictureStore, Depends(_dependency(PictureStore))]
 LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
+NetworksDep = Annotated[Networks, Depends(_dependency(Networks))]
 MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]
 BlocklistDep = Annotated[Blocklist, Depends(_dependency(Blocklist))]
 
