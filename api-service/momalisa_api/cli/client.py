@@ -95,8 +95,12 @@ def _connect(url: str) -> httpx.Client:
 def summary(walk: WalkJson, out: Path) -> str:
     """One line about a saved film."""
     spec = walk["spec"]
-    text = f"{out}: {spec['frames']} frames, {' -> '.join(spec['stops'])}, seed {walk['seed']}"
+    text = f"{out}: {spec['frames']} frames, {' -> '.join(map(_title, spec['stops']))}, seed {walk['seed']}"
     return f"{text}{_smoothness(walk['smoothness'])}"
+
+
+def _title(stop: str | dict[str, Any]) -> str:
+    return stop if isinstance(stop, str) else stop["prompt"] or "a picture"
 
 
 def _smoothness(smoothness: dict[str, Any] | None) -> str:

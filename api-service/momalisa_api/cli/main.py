@@ -166,6 +166,11 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         help="seed of the noise that every frame starts from (default: auto, the smoothest of several)",
     )
     walk.add_argument(
+        "--strength",
+        type=argument_types.number,
+        help="how far the walk leaves its pictures between two stops, 0.1 to 1 (default: 0.8)",
+    )
+    walk.add_argument(
         "--spacing", choices=SPACING_CHOICES, help="how frames are spaced between two stops (default: even)"
     )
     walk.add_argument(

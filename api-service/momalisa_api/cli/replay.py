@@ -31,4 +31,4 @@ def spec_of(film: Path) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:
     """The body of a request for the same walk."""
-    return {name: spec[name] for name in OF_SPEC if name in spec}
+    return {name: spec[name] for name in OF_SPEC if spec.get(name) is not None}

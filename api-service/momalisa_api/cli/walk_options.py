@@ -7,6 +7,7 @@ OF_COMMAND: Final = (
     "model",
     "frames",
     "seed",
+    "strength",
     "spacing",
     "effort",
     "steps",

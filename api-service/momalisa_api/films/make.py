@@ -61,7 +61,8 @@ class _Filming:
 
     def __init__(self, read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]]) -> None:
         spec, self._count = walk.spec, len(walk.layout.points)
-        stored, version = spec.to_stored()
+        # The scope is a secret of the deployment.
+        stored, version = spec.in_scope(None).to_stored()
         self._facts = {
             **stored,
             "version": version,

@@ -107,6 +107,7 @@ class RenderProblem(BaseModel):
 def render_request(recipe: Recipe, fractions: list[float]) -> dict[str, Any]:
     """The body of a render request: the recipe with the names that diffusers uses."""
     body = recipe.content
+    body.pop("scope", None)
     body["num_inference_steps"] = body.pop("steps")
     return {"recipe": body, "fractions": fractions}
 

@@ -57,7 +57,7 @@ class Catalogue:
             "id": spec.id,
             "spec": stored,
             "spec_version": version,
-            "stops": _searchable(spec.stops),
+            "stops": _searchable(spec.prompts),
             "frames": pictures,
             "state": State.WAITING,
             "revision": 1,

@@ -146,7 +146,8 @@ def _follow(spec: WalkSpec, before: Layout, seed: int, load: LoadThumbnail) -> L
     for leg, count in enumerate(spec.legs):
         known, sizes = known_on(before.points, leg), sizes_of(count + 1, before.growth)
         distance = _distance_on(spec, seed, leg, load)
-        places, enough = follow_leg(count + 1, known, distance, sizes, rescue=bool(before.rescue))
+        rescue = bool(before.rescue) and not spec.has_picture(leg)
+        places, enough = follow_leg(count + 1, known, distance, sizes, rescue=rescue)
         # A leg that waits for others keeps all its candidates, and chooses again with them.
         legs.append((places, sorted({*known, *places})))
         settled &= enough

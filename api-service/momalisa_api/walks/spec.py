@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from momalisa_api.walks.model_card import ModelKey
+from momalisa_api.walks.stops import CroppedPicture, PictureStop, Stop, prompt_of, title_of
 
 
 def _digest(content: Any) -> str:
@@ -31,12 +32,15 @@ Interval = Annotated[tuple[float, float], WithJsonSchema(_PAIR)]
 
 # The newest version of the specs that this release stores. Whoever adds a field to WalkSpec increases it, and says here
 # what older specs mean by not having the field.
-SPEC_VERSION: Final = 4
+SPEC_VERSION: Final = 5
 ADDED_FIELDS: Final[Mapping[int, Mapping[str, Any]]] = {
     2: {"spacing": "uniform"},
     3: {"effort": "balanced"},
     4: {"guidance_interval": None},
+    5: {"strength": None, "scope": None},
 }
+# Fields that are part of contents, and so of ids, only while they do not have their defaults.
+_LATER: Final = frozenset({"guidance_interval", "blend", "start_picture", "end_picture", "strength", "scope"})
 # Specs of this version have all its fields, whatever these say.
 _OLDEST_STORED: Final = 2
 
@@ -58,6 +62,13 @@ class RenderSettings(BaseModel):
         None, description="The part of the denoising steps with guidance, as shares of all steps; null: all."
     )
 
+    strength: float | None = Field(
+        None,
+        description="How far a walk leaves its pictures between two stops, 0.1 to 1; null: no stop is a picture.",
+    )
+    # Excluded from every dump: it is a secret of the deployment, and only ids and stored specs have it.
+    scope: str | None = Field(None, exclude=True, pattern="^[0-9a-f]{32}$")
+
     @cached_property
     def id(self) -> str:
         """32 hex digits: equal contents have equal ids, on every deployment."""
@@ -71,10 +82,10 @@ class RenderSettings(BaseModel):
     @property
     def content(self) -> dict[str, Any]:
         """All fields, except later ones that have their defaults: older releases and replicas do not know them."""
-        later = {"guidance_interval", "blend"} & type(self).model_fields.keys()
-        return self.model_dump(
-            exclude={name for name in later if getattr(self, name) == type(self).model_fields[name].default}
-        )
+        fields = type(self).model_fields
+        default = {name for name in _LATER & fields.keys() if getattr(self, name) == fields[name].default}
+        secret = {} if self.scope is None else {"scope": self.scope}
+        return self.model_dump(exclude=default) | secret
 
 
 class Recipe(RenderSettings):
@@ -86,6 +97,13 @@ class Recipe(RenderSettings):
     blend: Blend = Field(
         "embeddings", description="Whether the first denoising steps mix noise predictions instead of embeddings."
     )
+    start_picture: CroppedPicture | None = Field(None, description="The picture at fraction 0; null: `start` decides.")
+    end_picture: CroppedPicture | None = Field(None, description="The picture at fraction 1; null: `end` decides.")
+
+    @property
+    def pictures(self) -> tuple[CroppedPicture, ...]:
+        """The different pictures that its frames are made of."""
+        return tuple(dict.fromkeys(found for found in (self.start_picture, self.end_picture) if found))
 
     @property
     def folder(self) -> str:
@@ -106,7 +124,7 @@ class Recipe(RenderSettings):
 class WalkSpec(RenderSettings):
     """A complete, canonical walk. Equal specs are one walk."""
 
-    stops: tuple[str, ...] = Field(description="The prompts, in the walk's order.")
+    stops: tuple[Stop, ...] = Field(description="The prompts and pictures, in the walk's order.")
     frames: int = Field(description="Frames of the whole walk, both ends included.")
     seed: int | Literal["auto"] = Field(description="Seed of the noise, or auto for the best of a few.")
     spacing: Spacing = Field(description="Spacing of frames between two stops.")
@@ -121,6 +139,8 @@ class WalkSpec(RenderSettings):
         spec = cls.model_validate(read_forward(content, version))
         if not 2 <= len(spec.stops) <= spec.frames:
             raise ValueError(f"{len(spec.stops)} stops and {spec.frames} frames are no walk")
+        if bool(spec.pictures) is (spec.strength is None):
+            raise ValueError("only walks with a picture have a strength")
         return spec
 
     def to_stored(self) -> tuple[dict[str, Any], int]:
@@ -128,7 +148,7 @@ class WalkSpec(RenderSettings):
 
         During an upgrade, workers of the last release can read it, and walks of that release keep their ids.
         """
-        content = self.model_dump(mode="json")
+        content = {**self.model_dump(mode="json"), "scope": self.scope}
         for version in range(SPEC_VERSION, _OLDEST_STORED, -1):
             added = ADDED_FIELDS[version]
             if any(content[name] != meaning for name, meaning in added.items()):
@@ -141,17 +161,60 @@ class WalkSpec(RenderSettings):
         """32 hex digits that identify the walk. Equal requests have equal ids, also of older releases."""
         return _digest(self.to_stored()[0])
 
+    def in_scope(self, scope: str | None) -> Self:
+        """The same walk in another scope: another walk, whose frames are stored apart."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, "scope": scope})
+
     @property
     def legs(self) -> tuple[int, ...]:
         """The number of intervals of each leg."""
         return tuple(deal_intervals(self.frames - 1, len(self.stops) - 1))
 
+    @property
+    def pictures(self) -> tuple[PictureStop, ...]:
+        """The stops that are pictures."""
+        return tuple(stop for stop in self.stops if isinstance(stop, PictureStop))
+
+    def has_picture(self, leg: int) -> bool:
+        """Whether a leg, counted from 0, begins or ends with a picture."""
+        return any(isinstance(stop, PictureStop) for stop in self.stops[leg : leg + 2])
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The stops in words, for people."""
+        return tuple(map(title_of, self.stops))
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts of the stops; empty for pictures without one."""
+        return tuple(map(prompt_of, self.stops))
+
     def recipes(self, seed: int, blend: Blend = "embeddings") -> tuple[Recipe, ...]:
-        """One recipe per leg, in the walk's order."""
-        settings = self.model_dump(include=set(RenderSettings.model_fields))
+        """One recipe per leg, in the walk's order. A leg with a picture is always blended by its embeddings."""
+        settings = {name: getattr(self, name) for name in RenderSettings.model_fields if name != "strength"}
         return tuple(
-            Recipe(start=start, end=end, seed=seed, blend=blend, **settings) for start, end in pairwise(self.stops)
+            Recipe(
+                start=prompt_of(start),
+                end=prompt_of(end),
+                seed=seed,
+                **settings,
+                **(_of_pictures(start, end, self.strength) or {"blend": blend}),
+            )
+            for start, end in pairwise(self.stops)
         )
+
+
+def _of_pictures(start: Stop, end: Stop, strength: float | None) -> dict[str, Any]:
+    """What the recipe of a leg has because of its pictures; empty if it has none."""
+    stops = {"start_picture": start, "end_picture": end}
+    found = {name: stop.cropped for name, stop in stops.items() if isinstance(stop, PictureStop)}
+    return {**found, "strength": strength} if found else {}
+
+
+def is_private(spec: RenderSettings) -> bool:
+    """Whether only its owner may see a walk, unless a request lists it. Nobody can compute the id of such a walk."""
+    return spec.scope is not None
 
 
 def read_forward(content: object, version: object) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Blocklist:
 
     def check(self, spec: WalkSpec) -> None:
         """Check a walk's prompts. Raises PromptBlocked, which does not name the word, to not help in avoiding it."""
-        if self._pattern and any(self._pattern.search(_folded(stop)) for stop in spec.stops):
+        if self._pattern and any(self._pattern.search(_folded(stop)) for stop in spec.prompts):
             raise PromptBlocked("One of these prompts is not allowed on this deployment. Use other words.")
 
 

@@ -243,7 +243,7 @@ def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
     """A warning if the stops contain words that the model does not know: at most one sentence."""
     if not card.about.words:
         return ()
-    words = re.findall(r"[^\W\d_]+", " ".join(spec.stops).casefold())
+    words = re.findall(r"[^\W\d_]+", " ".join(spec.prompts).casefold())
     unknown = sorted(set(words) - set(card.about.words))
     if not unknown:
         return ()
@@ -265,7 +265,7 @@ def _stop_errors(spec: WalkSpec, settings: Settings) -> list[tuple[str, str]]:
     errors = []
     if not 2 <= len(spec.stops) <= settings.max_stops:
         errors.append(("stops", f"must be 2 to {settings.max_stops} prompts, not {len(spec.stops)}"))
-    for index, stop in enumerate(spec.stops):
+    for index, stop in enumerate(spec.prompts):
         if not 1 <= len(stop) <= settings.max_prompt_chars:
             errors.append((f"stops.{index}", f"must have 1 to {settings.max_prompt_chars} characters, not {len(stop)}"))
     if len(spec.negative_prompt) > settings.max_prompt_chars:

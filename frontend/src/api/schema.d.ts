@@ -452,6 +452,32 @@ export interface components {
             token?: string | null;
         };
         /**
+         * Crop
+         * @description A part of a picture, in its pixels.
+         */
+        Crop: {
+            /**
+             * X
+             * @description Left edge, in pixels.
+             */
+            x: number;
+            /**
+             * Y
+             * @description Upper edge, in pixels.
+             */
+            y: number;
+            /**
+             * Width
+             * @description Width, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height, in pixels.
+             */
+            height: number;
+        };
+        /**
          * FilmName
          * @description The file names of a walk's films, in the bucket and in URLs.
          * @enum {string}
@@ -760,6 +786,25 @@ export interface components {
              * @description When it is deleted, unless a walk uses it.
              */
             expires_at: string;
+        };
+        /**
+         * PictureStop
+         * @description A stop that is a picture of a visitor.
+         */
+        PictureStop: {
+            /**
+             * Picture
+             * @description The picture's id: the SHA-256 of its file.
+             */
+            picture: string;
+            /** @description The part of the picture, with the shape of a frame. */
+            crop: components["schemas"]["Crop"];
+            /**
+             * Prompt
+             * @description What the frames near the picture show; may be empty.
+             * @default
+             */
+            prompt: string;
         };
         /**
          * ProbeResource
@@ -1156,10 +1201,15 @@ export interface components {
              */
             guidance_interval?: number[] | null;
             /**
-             * Stops
-             * @description The prompts, in the walk's order.
+             * Strength
+             * @description How far a walk leaves its pictures between two stops, 0.1 to 1; null: no stop is a picture.
              */
-            stops: string[];
+            strength?: number | null;
+            /**
+             * Stops
+             * @description The prompts and pictures, in the walk's order.
+             */
+            stops: (string | components["schemas"]["PictureStop"])[];
             /**
              * Frames
              * @description Frames of the whole walk, both ends included.

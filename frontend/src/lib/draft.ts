@@ -1,6 +1,7 @@
 /** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
 import type { Walk, WalkRequest, WalkSpec } from "../api/client";
+import { stopTitle } from "./labels";
 import { settingParameters, settingsIn, type Settings } from "./settings";
 
 export const MAX_STOPS = 8;
@@ -55,7 +56,7 @@ export function continuePath({ spec, seed }: Pick<Walk, "spec" | "seed">): strin
 export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings): string {
   const { stops, frames, seed, model } = spec;
   const parameters = new URLSearchParams([
-    ...stops.map((stop) => ["stop", stop]),
+    ...stops.map((stop) => ["stop", stopTitle(stop)]),
     ...Object.entries({ frames, seed, model }).map(([name, value]) => [name, String(value)]),
     ...settingParameters(spec),
   ]);
@@ -127,8 +128,8 @@ export function requestOf(draft: Draft): WalkRequest {
 
 /** A request for the same walk, with another seed if one is given. */
 export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
-  const { revision: _revision, guidance_interval: _interval, stops, ...settings } = spec;
-  return { ...settings, stops: [...stops], ...(seed === undefined ? {} : { seed }) };
+  const { revision: _revision, guidance_interval: _interval, strength: _strength, stops, ...settings } = spec;
+  return { ...settings, stops: stops.map(stopTitle), ...(seed === undefined ? {} : { seed }) };
 }
 
 /** A seed other than this one, small enough to tell others. random: in [0, 1). */

@@ -5,20 +5,25 @@ import type { Walk, WalkSpec } from "../api/client";
 // Characters that change the direction of the text after them. In markup <bdi> contains them.
 const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
 
+/** A stop in words, for people: a prompt, or that of a picture. */
+export function stopTitle(stop: WalkSpec["stops"][number]): string {
+  return typeof stop === "string" ? stop : stop.prompt || "a picture";
+}
+
 /** "a giraffe to a battleship": the first stop and the last. */
 export function titleOf(spec: Pick<WalkSpec, "stops">): string {
-  return `${spec.stops[0] ?? ""} to ${spec.stops.at(-1) ?? ""}`.replace(DIRECTION_CONTROLS, "");
+  return [spec.stops[0] ?? "", spec.stops.at(-1) ?? ""].map(stopTitle).join(" to ").replace(DIRECTION_CONTROLS, "");
 }
 
 /** The font size of a walk's heading: the longer the prompts, the smaller. */
 export function sizeOf(spec: Pick<WalkSpec, "stops">): "large" | "middle" | "small" {
-  const length = spec.stops.join(" via ").length;
+  const length = spec.stops.map(stopTitle).join(" via ").length;
   return length <= 110 ? "large" : length <= 400 ? "middle" : "small";
 }
 
 /** The alternative text of a frame. frame: counted from 0. */
 export function altOf(spec: Pick<WalkSpec, "stops" | "frames">, frame: number): string {
-  return `${frameName(frame, spec.frames)} of the walk from ${spec.stops.join(" to ").replace(DIRECTION_CONTROLS, "")}`;
+  return `${frameName(frame, spec.frames)} of the walk from ${spec.stops.map(stopTitle).join(" to ").replace(DIRECTION_CONTROLS, "")}`;
 }
 
 /** "Frame 9 of 25". frame: counted from 0; the text counts from 1. */

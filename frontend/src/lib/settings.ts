@@ -22,7 +22,7 @@ export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
 ];
 
 /** What a walk is made with beyond its prompts, frames and seed. What is missing has its default. */
-export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
+export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval" | "strength">>;
 export type SettingName = keyof Settings;
 /** New values of settings; undefined stands for the default. */
 export type SettingChanges = { [Name in SettingName]?: Settings[Name] | undefined };

@@ -267,7 +267,7 @@ def file_name(walk: Walk, ending: str) -> str:
     """A file name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
     tail = f"_{walk.seed}_{walk.spec.frames}f.{ending}"
     room = (80 - len("momalisa_-to-") - len(tail)) // 2
-    start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.stops[0], walk.spec.stops[-1]))
+    start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.titles[0], walk.spec.titles[-1]))
     return f"momalisa_{start}-to-{end}{tail}"
 
 

@@ -73,14 +73,15 @@ async def _listed_walk(path: str, gallery: Gallery) -> Walk | None:
 
 def _of_walk(walk: Walk, base: str) -> list[str]:
     spec = walk.spec
-    title = f"{_short(spec.stops[0])} → {_short(spec.stops[-1])}"
+    title = f"{_short(spec.titles[0])} → {_short(spec.titles[-1])}"
+    kind = "prompts and pictures" if spec.pictures else "prompts"
     description = (
-        f"A walk of {spec.frames} frames between {len(spec.stops)} prompts in the latent space of {spec.model}."
+        f"A walk of {spec.frames} frames between {len(spec.stops)} {kind} in the latent space of {spec.model}."
     )
     tags = [*_described(f"{title} · {NAME}", description), *_at(f"{base}/walks/{walk.id}", title, description)]
     if FilmName.SHARED_POSTER in walk.films:
         poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}"
-        alt = f"Halfway from {_short(spec.stops[0])} to {_short(spec.stops[-1])}"
+        alt = f"Halfway from {_short(spec.titles[0])} to {_short(spec.titles[-1])}"
         tags += _properties(
             "og:image",
             poster,
