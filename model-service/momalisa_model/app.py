@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
 from momalisa_model import __version__, openapi
@@ -14,6 +15,7 @@ from momalisa_model.body_limit import BodyLimit
 from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.model_card import card_fields, derive_card
 from momalisa_model.model_recipe import only_source
+from momalisa_model.pictures import read_pictures
 from momalisa_model.predict import PredictRequest, PredictResponse, predict
 from momalisa_model.problem_json import documented, install
 from momalisa_model.problems import (
@@ -72,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.replica = replica
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=replica.max_body_bytes)
     install(app)
     add_routes(app)
     add_platform_routes(app, settings)
@@ -97,7 +99,8 @@ def add_routes(app: FastAPI) -> None:
         """Render the frames of one recipe, and stream them. Closing the connection cancels between denoising steps."""
         model = replica.model_for(body.recipe)
         check(body, model.answer, replica.settings.max_fractions)
-        shard = Shard(body, model.sampler, model.answer, replica.metrics)
+        pictures = await to_thread.run_sync(read_pictures, body)
+        shard = Shard(body, model.sampler, model.answer, replica.metrics, pictures)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
     @app.get("/v1/models", tags=["rendering"], summary="The loaded models", responses=documented(NotReady))

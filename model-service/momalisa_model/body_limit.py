@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,9 +11,9 @@ from momalisa_model.problems import BodyTooLarge
 
 
 class BodyLimit:
-    """Reads a body of at most `limit` bytes and passes it on in one piece."""
+    """Reads a body of at most `limit()` bytes and passes it on in one piece."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[], int]) -> None:
         self._app = app
         self._limit = limit
 
@@ -36,19 +36,22 @@ class BodyLimit:
 
     async def _read(self, scope: Scope, receive: Receive) -> list[Message]:
         """The body as one message, or the disconnect message if the caller left before its end."""
+        limit = self._limit()
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced[:20]) > self._limit:
-            raise self._too_large()
+        if announced.isdigit() and int(announced[:20]) > limit:
+            raise _too_large(limit)
         body = bytearray()
         while (message := await receive())["type"] == "http.request":
             body += message.get("body", b"")
-            if len(body) > self._limit:
-                raise self._too_large()
+            if len(body) > limit:
+                raise _too_large(limit)
             if not message.get("more_body", False):
                 return [{"type": "http.request", "body": bytes(body), "more_body": False}]
         return [message]
 
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"A request body may have at most {self._limit} bytes. Shorten the prompts to 1,000 characters each."
-        )
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"A request body may have at most {limit} bytes. Shorten the prompts to 1,000 characters each, and send "
+        "pictures only in the frame's size."
+    )

@@ -11,17 +11,27 @@ from itertools import groupby
 from typing import Any, Self
 
 import anyio
-import anyio.lowlevel
+from anyio import to_thread
 from pydantic import Field, model_validator
 from starlette.requests import Request
 
 from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.packing import Finish
-from momalisa_model.problems import Problem, Stopping
+from momalisa_model.pictures import read_pictures
+from momalisa_model.problems import Invalid, Problem, Stopping
 from momalisa_model.replica import Replica
 from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
-from momalisa_model.wire import Fraction, FrameLine, ModelsAnswer, Recipe, RenderRequest, Wire, check
+from momalisa_model.wire import (
+    PICTURE_FILES,
+    Fraction,
+    FrameLine,
+    ModelsAnswer,
+    Recipe,
+    RenderRequest,
+    Wire,
+    check,
+)
 
 
 class Instance(Wire):
@@ -29,6 +39,11 @@ class Instance(Wire):
 
     recipe: Recipe = Field(description="What to render.")
     fraction: Fraction = Field(description="The position between start (0) and end (1).", examples=[0.5])
+    pictures: dict[str, str] = Field(
+        default={},
+        description=f"{PICTURE_FILES.format('recipes name,')} It is enough if one of the instances has a picture.",
+        examples=[{}],
+    )
 
 
 class PredictRequest(Wire):
@@ -70,10 +85,11 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
     if body.models:
         return PredictResponse(predictions=(ModelsAnswer(models=tuple(model.answer for model in replica.ready())),))
     shards = []
-    for one in _requests(body.instances):
+    for one in requests_of(body.instances):
         model = replica.model_for(one.recipe)
         check(one, model.answer, replica.settings.max_fractions)
-        shards.append(Shard(one, model.sampler, model.answer, replica.metrics))
+        pictures = await to_thread.run_sync(read_pictures, one)
+        shards.append(Shard(one, model.sampler, model.answer, replica.metrics, pictures))
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("The caller disconnected.")
     with replica.queue.slot():
@@ -87,11 +103,19 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
     return PredictResponse(predictions=tuple(frames))
 
 
-def _requests(instances: Sequence[Instance]) -> list[RenderRequest]:
-    """One request for each run of neighbours with the same recipe."""
-    grouped = groupby(instances, key=lambda instance: instance.recipe)
+def requests_of(instances: Sequence[Instance]) -> list[RenderRequest]:
+    """One request for each run of neighbours with the same recipe, with its pictures. Raises Invalid for others."""
+    files = {key: file for instance in instances for key, file in instance.pictures.items()}
+    named = {key for instance in instances for key in instance.recipe.pictures}
+    if others := sorted(files.keys() - named):
+        raise Invalid([(f"instances.pictures.{key}", "must be left out, because no recipe names it") for key in others])
     return [
-        RenderRequest(recipe=recipe, fractions=[instance.fraction for instance in some]) for recipe, some in grouped
+        RenderRequest(
+            recipe=recipe,
+            fractions=[instance.fraction for instance in some],
+            pictures={key: files[key] for key in recipe.pictures if key in files},
+        )
+        for recipe, some in groupby(instances, key=lambda instance: instance.recipe)
     ]
 
 

@@ -12,9 +12,10 @@ from momalisa_model.device_queue import DeviceQueue, free_memory
 from momalisa_model.lifecycle import LoadedModel, is_fault_of_device, load_model
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_recipe import sources_of
+from momalisa_model.pictures import base64_bytes, max_file_bytes
 from momalisa_model.problems import DownloadFailed, FilesChanged, NotReady, Problem, WrongModel
 from momalisa_model.settings import ModelSource, Settings
-from momalisa_model.wire import Recipe
+from momalisa_model.wire import PICTURES, Recipe
 
 log = structlog.get_logger()
 # Between attempts to download; the last one is repeated.
@@ -62,6 +63,12 @@ class Replica:
             model=nearest.model,
             revision=nearest.revision,
         )
+
+    def max_body_bytes(self) -> int:
+        """The largest body of a request: that of the settings, beside two of the largest pictures for its models."""
+        sides = (model.card.max_size for model in self._models if PICTURES in model.answer.features)
+        largest = max((max_file_bytes(side, side) for side in sides), default=0)
+        return self.settings.max_body_bytes + 2 * base64_bytes(largest)
 
     def _self_test(self) -> None:
         for model in self.ready():

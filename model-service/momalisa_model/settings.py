@@ -124,7 +124,9 @@ class Settings(ModelSource, BaseSettings):
     )
     max_fractions: int = Field(default=256, ge=1, le=256, description="Maximum number of frames in one request.")
     max_body_bytes: int = Field(
-        default=262_144, ge=1024, description="Maximum size of a request body, in bytes; larger ones get 413."
+        default=262_144,
+        ge=1024,
+        description="Maximum size of a request body beside pictures, in bytes; larger ones get 413.",
     )
     send_timeout_s: int = Field(
         default=60,

@@ -19,6 +19,7 @@ from momalisa_model.cancellation import Cancelled, ShouldStop
 from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish
+from momalisa_model.pictures import Pictures
 from momalisa_model.problem_json import document, problem_response
 from momalisa_model.problems import Problem, QueueFull
 from momalisa_model.sampler import Frame, Sampler
@@ -35,6 +36,7 @@ class Shard:
     sampler: Sampler
     loaded: ModelAnswer
     metrics: Metrics
+    pictures: Pictures
 
     def prepare(self) -> None:
         """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache.

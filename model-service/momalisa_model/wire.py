@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from momalisa_model.problems import Invalid
 
-Prompt = Annotated[str, Field(min_length=1, max_length=1000)]
+Prompt = Annotated[str, Field(max_length=1000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Pixels = Annotated[int, Field(ge=8, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -21,6 +22,15 @@ GUIDANCE_INTERVAL = (
 )
 # What a recipe may ask of a replica beyond the first release of this contract: see ModelAnswer.features.
 EARLY_BLEND: Final = "early_blend"
+PICTURES: Final = "pictures"
+PICTURE_OF_STOP = (
+    "The picture at fraction {}, by the SHA-256 of its file in `pictures`. Null: the stop is a prompt. Only for "
+    "replicas with the feature `pictures`."
+)
+PICTURE_FILES = (
+    "The files of the pictures that the {} by their SHA-256, in base64. Each is a PNG, WebP or JPEG in RGB, of exactly "
+    "the frame's width and height."
+)
 FINGERPRINT = "16 hexadecimal digits. Replicas with the same fingerprint render the same bytes."
 
 
@@ -42,8 +52,12 @@ class Wire(BaseModel):
 class Recipe(Wire):
     """Everything but the fraction that decides a frame's pixels. Complete: a replica adds no defaults."""
 
-    start: Prompt = Field(description="The prompt at fraction 0.", examples=["a giraffe"])
-    end: Prompt = Field(description="The prompt at fraction 1.", examples=["a battleship"])
+    start: Prompt = Field(
+        description="The prompt at fraction 0. It may be empty if there is a `start_picture`.", examples=["a giraffe"]
+    )
+    end: Prompt = Field(
+        description="The prompt at fraction 1. It may be empty if there is an `end_picture`.", examples=["a battleship"]
+    )
     negative_prompt: str = Field(max_length=1000, description="What the picture should avoid.", examples=[""])
     seed: int = Field(ge=0, le=2**32 - 1, description="The seed of the initial noise.", examples=[7])
     width: Pixels = Field(description="Width in pixels.", examples=[128])
@@ -65,6 +79,21 @@ class Recipe(Wire):
         "for replicas with the feature `early_blend`.",
         examples=["embeddings"],
     )
+    start_picture: Sha256 | None = Field(default=None, description=PICTURE_OF_STOP.format(0), examples=[None])
+    end_picture: Sha256 | None = Field(default=None, description=PICTURE_OF_STOP.format(1), examples=[None])
+    strength: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=1,
+        description="With pictures: how much of the middle frame is drawn again, as the share of the denoising steps. "
+        "It falls to 0 at both ends, which are the stops themselves. Null without pictures.",
+        examples=[None],
+    )
+
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The SHA-256 of each picture that is a stop."""
+        return frozenset(one for one in (self.start_picture, self.end_picture) if one)
 
 
 class RenderRequest(Wire):
@@ -77,6 +106,7 @@ class RenderRequest(Wire):
         description="Positions between start (0) and end (1), one for each frame.",
         examples=[[0.0, 0.25, 0.5, 0.75, 1.0]],
     )
+    pictures: dict[str, str] = Field(default={}, description=PICTURE_FILES.format("recipe names,"), examples=[{}])
 
 
 class Truncated(Wire):
@@ -274,8 +304,8 @@ class ModelAnswer(Wire):
         default=(),
         strict=False,
         description="What a recipe may contain beyond the first release of this contract. `early_blend`: `blend` may "
-        "be `early`. Send a replica nothing that is not listed here.",
-        examples=[[EARLY_BLEND]],
+        "be `early`. `pictures`: stops may be pictures. Send a replica nothing that is not listed here.",
+        examples=[[EARLY_BLEND, PICTURES]],
     )
     batch_invariant: bool = Field(
         default=True,
@@ -300,7 +330,28 @@ def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> No
     errors = [(f"recipe.{field}", allowed) for field, allowed in refused]
     if recipe.blend == "early" and EARLY_BLEND not in answer.features:
         errors.append(("recipe.blend", "must be embeddings on this replica"))
+    errors += _refused_pictures(request, answer)
     if len(request.fractions) > max_fractions:
         errors.append(("fractions", f"must have at most {max_fractions} items"))
     if errors:
         raise Invalid(errors)
+
+
+def _refused_pictures(request: RenderRequest, answer: ModelAnswer) -> Iterator[tuple[str, str]]:
+    """(field, what is allowed) for stops and pictures that do not belong together."""
+    recipe, named = request.recipe, request.recipe.pictures
+    if named and PICTURES not in answer.features:
+        side = "start_picture" if recipe.start_picture else "end_picture"
+        yield f"recipe.{side}", "must be null on this replica"
+    for side, prompt, picture in (
+        ("start", recipe.start, recipe.start_picture),
+        ("end", recipe.end, recipe.end_picture),
+    ):
+        if not prompt and not picture:
+            yield f"recipe.{side}", f"must have at least 1 character without {side}_picture"
+    if bool(named) != (recipe.strength is not None):
+        yield "recipe.strength", "must be from 0.1 to 1" if named else "must be null without pictures"
+    for missing in sorted(named - request.pictures.keys()):
+        yield f"pictures.{missing}", "is required, because the recipe names it"
+    for other in sorted(request.pictures.keys() - named):
+        yield f"pictures.{other}", "must be left out, because the recipe does not name it"
