@@ -1,14 +1,21 @@
 """Pictures as stops, in specs and recipes: what they mean, and that they change nothing of walks without them."""
 
+import base64
+import hashlib
+import io
 import json
 
 import pytest
+from PIL import Image
 
-from momalisa_api.fleet.wire import render_request
+from momalisa_api.fleet.picture_files import fitted
+from momalisa_api.fleet.wire import ModelAnswer, render_request
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
 from momalisa_api.walks.spec import WalkSpec, is_private
 from momalisa_api.walks.stops import Crop
-from tests.support.factories import spec
+from tests.support.factories import CARD, spec
+from tests.support.pictures import encoded
 
 SCOPE = "5" * 32
 STOP = {"picture": "ab" * 32, "prompt": "a giraffe", "crop": {"x": 1, "y": 2, "width": 30, "height": 30}}
@@ -20,7 +27,7 @@ def walk_through_a_picture(**changes: object) -> WalkSpec:
 
 
 def test_walks_and_recipes_of_prompts_keep_their_ids():
-    """Links, films and stored frames of earlier releases stay what they are. The ids are from release 0.1."""
+    """Links, films and stored frames of earlier releases stay what they are."""
     walk = spec()
     assert walk.id == "32198924c8557c5d912d534e164b0894"
     assert [recipe.id for recipe in walk.recipes(0)] == ["fac78824b22493b3f8ae109cce94bc9b"]
@@ -56,7 +63,8 @@ def test_every_scope_has_walks_and_frames_of_its_own():
 def test_the_scope_leaves_the_service_in_no_document():
     """Whoever learns it can compute the ids of all private walks of its owner."""
     walk = walk_through_a_picture()
-    documents = [walk.model_dump_json(), json.dumps(render_request(walk.recipes(0)[0], [0.0]))]
+    request = render_request(spec(scope=SCOPE).recipes(0)[0], [0.0])
+    documents = [walk.model_dump_json(), walk.recipes(0)[0].model_dump_json(), json.dumps(request)]
     assert not [text for text in documents if SCOPE in text or "scope" in text]
 
 
@@ -97,3 +105,35 @@ def test_a_crop_is_cut_centrally_to_the_shape_of_a_frame(asked, frame, cut):
     fields = ("x", "y", "width", "height")
     found = Crop(**dict(zip(fields, asked, strict=True))).cut_to(*frame)
     assert tuple(found.model_dump().values()) == cut
+
+
+def test_a_request_has_the_files_of_its_pictures_and_nothing_else_of_them():
+    """A replica gets cut and scaled files by their hashes; the id of what a visitor uploaded stays with the API."""
+    recipe = walk_through_a_picture().recipes(0)[0]
+    request = render_request(recipe, [0.5], {picture: b"a file" for picture in recipe.pictures})
+    name = hashlib.sha256(b"a file").hexdigest()
+    assert request["pictures"] == {name: base64.b64encode(b"a file").decode()}
+    assert (request["recipe"]["end_picture"], request["recipe"]["strength"]) == (name, 0.8)
+    assert STOP["picture"] not in json.dumps(request)
+    assert not {"start_picture", "scope", "crop"} & request["recipe"].keys()
+    assert "pictures" not in render_request(spec().recipes(0)[0], [0.5])
+
+
+@pytest.mark.parametrize(("features", "able"), [((), False), (("early_blend",), False), (("pictures",), True)])
+def test_only_replicas_with_the_feature_get_legs_with_pictures(features, able):
+    """Replicas of the last release would refuse the recipe, and fail the walk."""
+    answer = ModelAnswer(card=ModelCard.model_validate(CARD), fingerprint="a", features=features)
+    with_picture, plain = spec(stops=("a star", STOP), strength=0.8).recipes(0)[0], spec().recipes(0)[0]
+    assert (answer.can_render(with_picture), answer.can_render(plain)) == (able, True)
+
+
+def test_a_picture_that_is_too_large_for_a_platform_gets_the_best_quality_that_fits():
+    """Noise is the worst case. A file that fits stays as it is, without loss."""
+    noise = Image.effect_noise((256, 256), 90).convert("RGB")
+    png = encoded(noise, "PNG")
+    assert fitted(png, len(png)) is png
+    small = fitted(png, 30_000)
+    assert len(small) <= 30_000
+    with Image.open(io.BytesIO(small)) as picture:
+        assert (picture.format, picture.size, picture.mode) == ("WEBP", (256, 256), "RGB")
+    assert len(fitted(png, 20_000)) <= 20_000 < len(small)

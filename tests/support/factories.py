@@ -109,6 +109,7 @@ class FakeReplica:
     warnings: list[dict[str, str]] = field(default_factory=list)
     flags: frozenset[float] = frozenset()
     paint: Callable[[dict[str, Any], float], bytes] = painted
+    pictures_sent: list[dict[str, str]] = field(default_factory=list)
     render_calls: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
     readiness_checks: int = 0
@@ -151,6 +152,7 @@ class FakeReplica:
             self.refusals += 1
             return httpx.Response(refusal[0], json={"detail": refusal[1]})
         self.render_calls.append((recipe, body["fractions"]))
+        self.pictures_sent.append(body.get("pictures", {}))
         if self.garbage:
             content = self.garbage["content"]
             return httpx.Response(
@@ -172,8 +174,10 @@ class FakeReplica:
                 self.reachable = False
                 raise httpx.ReadError("the replica died")
             self.sent += 1
+            # The ends of a leg are its pictures, where it has any.
+            end = body["recipe"].get({0.0: "start_picture", 1.0: "end_picture"}.get(fraction, ""))
             png = base64.b64encode(self.paint(body["recipe"], fraction)).decode()
-            line = {"fraction": fraction, "png": png, "seconds": 0.1}
+            line = {"fraction": fraction, "png": body["pictures"][end] if end else png, "seconds": 0.1}
             mark = {"marked": fraction in self.flags} if self.flags else {}
             yield json.dumps(line | mark).encode() + b"\n"
 

@@ -14,7 +14,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet.replica import Replica
-from momalisa_api.fleet.wire import Head, ModelAnswer, RenderedFrame
+from momalisa_api.fleet.wire import Head, ModelAnswer, Pictures, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem
 from momalisa_api.walks.fingerprints import UNKNOWN
@@ -103,7 +103,8 @@ class ShardTask:
     """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
     tag: its position in the fair queue; the lowest is rendered first. fingerprint: the one that its walk keeps to, None
-    if any will do. losses: one slot for each failed try; out_of_memory: those that had too little memory.
+    if any will do. pictures: those of the recipe. losses: one slot for each failed try; out_of_memory: those that had
+    too little memory.
     """
 
     recipe: Recipe
@@ -111,6 +112,7 @@ class ShardTask:
     events: MemoryObjectSendStream[RenderEvent]
     tag: int = 0
     fingerprint: str | None = None
+    pictures: Pictures = field(default_factory=dict)
     runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
     losses: list[ReplicaSlot] = field(default_factory=list)
     out_of_memory: list[ReplicaSlot] = field(default_factory=list)
@@ -283,10 +285,10 @@ class ShardQueue:
         return min(firsts, key=lambda task: task.tag, default=None)
 
     def _first_of(self, waiting: Iterable[ShardTask], slot: ReplicaSlot) -> ShardTask | None:
-        unsuited = set[tuple[str | None, str]]()
+        unsuited = set[tuple[str | None, str, bool]]()
         for task in waiting:
             # Tasks of a model that nobody has lost differ only in these.
-            needs = task.fingerprint, task.recipe.blend
+            needs = task.fingerprint, task.recipe.blend, bool(task.pictures)
             if task.losses or needs not in unsuited:
                 if self.suits(task, slot):
                     return task

@@ -29,7 +29,7 @@ from momalisa_api.fleet.replica import (
     ReplicaUnavailable,
     ReplicaUnfit,
 )
-from momalisa_api.fleet.wire import Head
+from momalisa_api.fleet.wire import NO_PICTURES, Head, Pictures
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, Unavailable, WalkFailed
 from momalisa_api.walks.model_card import ModelCard, ModelKey
@@ -143,16 +143,19 @@ class Fleet:
                 self._queue.end_waiting(lambda key: not self.serves(key), _not_served)
                 await anyio.sleep(self._refresh_s)
 
-    async def render(self, shard: Shard, tag: int = 0, fingerprint: str | None = None) -> AsyncGenerator[RenderEvent]:
+    async def render(
+        self, shard: Shard, tag: int = 0, fingerprint: str | None = None, pictures: Pictures = NO_PICTURES
+    ) -> AsyncGenerator[RenderEvent]:
         """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
-        fingerprint: only replicas that have it render the shard while one of them is awake; None: all do.
-        Waits while no replica of its model is awake. Raises WalkFailed if no replica can render the shard, and
+        fingerprint: only replicas that have it render the shard while one of them is awake; None: all do. pictures:
+        those of its recipe.
+        Waits while no replica that can render it is awake. Raises WalkFailed if no replica can render the shard, and
         Unavailable if its model is not served any more.
         Closing the iterator cancels the shard.
         """
         send, receive = anyio.create_memory_object_stream[RenderEvent](0)
-        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint)
+        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint, pictures)
         self._queue.add(task)
         try:
             async with receive:
@@ -265,8 +268,9 @@ class Fleet:
         Raises what Replica.render raises, ReplicaLost for an answer that lacks frames, and ReplicaBusy if another
         replica should render the task because this one was started again with another fingerprint.
         """
+        fractions = tuple(sorted(task.lacking))
         try:
-            async with aclosing(slot.replica.render(task.recipe, tuple(sorted(task.lacking)))) as answer:
+            async with aclosing(slot.replica.render(task.recipe, fractions, task.pictures)) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
                         if self._renew(slot, task.key, line.fingerprint) and not self._queue.suits(task, slot):

@@ -35,6 +35,15 @@ class Holders:
         return frozenset.intersection(*offered) if offered else frozenset()
 
     @property
+    def offered(self) -> frozenset[str] | None:
+        """What any replica can render beyond the first release of the contract, also while it restarts.
+
+        None while none has told.
+        """
+        told = [frozenset(slot.models[self.key].features) for slot in self.slots if self.key in slot.models]
+        return frozenset[str]().union(*told) if told else None
+
+    @property
     def fingerprints(self) -> frozenset[str]:
         """The fingerprints of the replicas that can take work."""
         return frozenset(slot.fingerprint(self.key) for slot in self._fit)

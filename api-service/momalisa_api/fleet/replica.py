@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from momalisa_api.fleet.wire import (
     MODEL_PATH,
     MODELS_PATH,
+    NO_PICTURES,
     READY_PATH,
     RENDER_PATH,
     Head,
     ModelAnswer,
     ModelsAnswer,
+    Pictures,
     RenderedFrame,
     RenderProblem,
     read_line,
@@ -100,14 +102,19 @@ class Replica:
             raise ReplicaUnfit("its answer does not follow the model contract: it is too long")
         return httpx.Response(response.status_code, content=content, request=response.request)
 
-    async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
+    async def render(
+        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES
+    ) -> AsyncGenerator[Head | RenderedFrame]:
         """The head of the answer, then each frame when it is ready. Closing the iterator cancels the rendering.
 
+        pictures: those of the recipe.
         Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
-        request = self._client.build_request(
-            "POST", self.url + RENDER_PATH, json=render_request(recipe, list(fractions))
-        )
+        if pictures:
+            # They can have megabytes.
+            request = await self.in_thread(self._request, recipe, fractions, pictures)
+        else:
+            request = self._request(recipe, fractions)
         try:
             response = await self._client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -124,6 +131,10 @@ class Replica:
             raise ReplicaLost(repr(error)) from error
         finally:
             await response.aclose()
+
+    def _request(self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES) -> httpx.Request:
+        body = render_request(recipe, list(fractions), pictures)
+        return self._client.build_request("POST", self.url + RENDER_PATH, json=body)
 
     async def _read(self, response: httpx.Response, recipe: Recipe) -> AsyncIterator[Head | RenderedFrame]:
         """Parse an answer. Raises ReplicaLost if it does not follow the contract, or what its last line says."""

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from momalisa_api.fleet.picture_files import fitted
 from momalisa_api.fleet.replica import (
     Replica,
     ReplicaBusy,
@@ -22,9 +23,11 @@ from momalisa_api.fleet.replica import (
     refusal,
 )
 from momalisa_api.fleet.wire import (
+    NO_PICTURES,
     Head,
     ModelAnswer,
     ModelsAnswer,
+    Pictures,
     RenderedFrame,
     RenderProblem,
     read_line,
@@ -39,6 +42,9 @@ PREFIX: Final = "vertex+"
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 # The limit of a dedicated endpoint for an answer, less some room for the JSON around the pictures.
 MAX_ANSWER_BYTES: Final = 9_000_000
+# For each of two pictures: in base64, they leave a fifth of the 1.5 MB of a request to the rest. Not more for a single
+# picture, as it must be the same in both legs that it joins.
+MAX_PICTURE_BYTES: Final = 450_000
 # A picture that cannot be compressed: three bytes per pixel, in base64.
 BYTES_PER_PIXEL: Final = 4
 # Its models change only when another version is deployed; each of its calls counts as a replica, and asks.
@@ -133,22 +139,31 @@ class VertexReplica(Replica):
                 raise ReplicaLost(f"the endpoint does not tell its models: {error}") from error
             return (ModelAnswer(card=self._card, fingerprint=UNKNOWN),)
 
-    async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
+    async def render(
+        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES
+    ) -> AsyncGenerator[Head | RenderedFrame]:
         """A head, then the frames, as many per call as fit into an answer.
 
         Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
+        if pictures:
+            pictures = await self.in_thread(_small, pictures)
         size = max(1, self._max_answer_bytes // (recipe.width * recipe.height * BYTES_PER_PIXEL))
         for first in range(0, len(fractions), size):
-            frames = await self._predict(recipe, fractions[first : first + size])
+            frames = await self._predict(recipe, fractions[first : first + size], pictures)
             if not first:
                 yield Head(model=recipe.model, revision=recipe.revision, fingerprint=UNKNOWN)
             for frame in frames:
                 yield frame
 
-    async def _predict(self, recipe: Recipe, fractions: tuple[float, ...]) -> list[RenderedFrame]:
-        body = render_request(recipe, [])["recipe"]
-        answer = await self._call([{"recipe": body, "fraction": fraction} for fraction in fractions])
+    async def _predict(self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures) -> list[RenderedFrame]:
+        body = render_request(recipe, [], pictures)
+        del body["fractions"]
+        first, *others = fractions
+        # It is enough if one of the instances has the pictures.
+        instances = [{**body, "fraction": first}]
+        instances += [{"recipe": body["recipe"], "fraction": fraction} for fraction in others]
+        answer = await self._call(instances)
         return await self.in_thread(_frames, answer, len(fractions), recipe)
 
     async def _call(self, instances: list[dict[str, Any]]) -> bytes:
@@ -163,6 +178,10 @@ class VertexReplica(Replica):
         if answer.status_code != 200:
             raise _refusal(answer)
         return answer.content
+
+
+def _small(pictures: Pictures) -> Pictures:
+    return {picture: fitted(file, MAX_PICTURE_BYTES) for picture, file in pictures.items()}
 
 
 def _refusal(answer: httpx.Response) -> Exception:

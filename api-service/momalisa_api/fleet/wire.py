@@ -1,6 +1,9 @@
 """The API's half of the model contract (docs/model-contract.md). tests/contract compares both halves."""
 
 import base64
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -8,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import ANY
 from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.stops import CroppedPicture
 
 RENDER_PATH = "/v1/render"
 MODELS_PATH = "/v1/models"
@@ -18,6 +22,11 @@ READY_PATH = "/readyz"
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
 # The feature of replicas that render recipes with the early blend.
 EARLY_BLEND = "early_blend"
+# The feature of replicas that render recipes with pictures.
+PICTURES = "pictures"
+# The pictures of a recipe as files of exactly its size.
+Pictures = Mapping[CroppedPicture, bytes]
+NO_PICTURES: Final[Pictures] = MappingProxyType({})
 # Each becomes a row of the registry, and a line in the metrics.
 MAX_MODELS: Final = 100
 
@@ -63,7 +72,8 @@ class ModelAnswer(BaseModel):
 
     def can_render(self, recipe: Recipe) -> bool:
         """Whether the replica understands a recipe of this model. Older replicas, and endpoints, have no features."""
-        return recipe.blend == "embeddings" or EARLY_BLEND in self.features
+        needed = {EARLY_BLEND} if recipe.blend == "early" else set()
+        return needed | ({PICTURES} if recipe.pictures else set()) <= {*self.features}
 
 
 class ModelsAnswer(BaseModel):
@@ -104,12 +114,21 @@ class RenderProblem(BaseModel):
     problem: dict[str, Any]
 
 
-def render_request(recipe: Recipe, fractions: list[float]) -> dict[str, Any]:
-    """The body of a render request: the recipe with the names that diffusers uses."""
+def render_request(recipe: Recipe, fractions: list[float], pictures: Pictures = NO_PICTURES) -> dict[str, Any]:
+    """The body of a render request: the recipe with the names that diffusers uses, and its pictures by their SHA-256.
+
+    Where a visitor's picture is stored, and which part of it this is, stays unknown to replicas.
+    """
     body = recipe.content
     body.pop("scope", None)
     body["num_inference_steps"] = body.pop("steps")
-    return {"recipe": body, "fractions": fractions}
+    sides = {"start_picture": recipe.start_picture, "end_picture": recipe.end_picture}
+    files = {side: pictures[picture] for side, picture in sides.items() if picture}
+    names = {side: hashlib.sha256(file).hexdigest() for side, file in files.items()}
+    request = {"recipe": {**body, **names}, "fractions": fractions}
+    if files:
+        request["pictures"] = {names[side]: base64.b64encode(file).decode() for side, file in files.items()}
+    return request
 
 
 def read_line(line: dict[str, Any]) -> RenderedFrame | RenderProblem:
