@@ -51,7 +51,7 @@ K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
 BROWSER := $(VENV)/ready-browser
 
 # What the tests of an area need beyond Python and Node; requirements/system-packages installs it.
-NEEDS_api := postgresql
+NEEDS_api := postgresql exiftool
 NEEDS_web := nginx chromium
 NEEDS_journey := postgresql nginx curl
 NEEDS_ops := postgresql nginx
@@ -106,7 +106,7 @@ test-vm: system-packages-vm $(VENV)/ready-dev ## the playbooks over SSH, to a ma
 	$(BIN)/python -m pytest tests/ops/vm.py
 
 system-packages: ## system packages for the tests, installed by apt
-	@requirements/system-packages postgresql nginx chromium curl
+	@requirements/system-packages postgresql nginx chromium curl exiftool
 
 $(SYSTEM_PACKAGES): system-packages-%:
 	@requirements/system-packages $(NEEDS_$*)

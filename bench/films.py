@@ -191,8 +191,8 @@ async def one_by_one(paths: list[Path], folder: Path, latency_s: float) -> None:
         Gif(folder / "walk.gif", options),
         Video(folder / "walk.mp4", FULL, FilmOptions(len(paths))),
         Video(folder / "preview.mp4", PREVIEW, options),
-        Still(folder / "poster.webp", len(paths), save_poster),
-        Still(folder / "poster.jpg", len(paths), save_shared_poster),
+        Still(folder / "poster.webp", options, save_poster),
+        Still(folder / "poster.jpg", options, save_shared_poster),
     ):
         for path in paths:
             output.add(decoded(path.read_bytes()))

@@ -1,14 +1,15 @@
 """Makes one film of pictures, as films/make.py does with all of them at once."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from momalisa_api.films.films import FilmOptions
 from momalisa_api.films.mp4 import FULL, PREVIEW, Encoding, Video
-from momalisa_api.films.outputs import Gif, Output, Still
+from momalisa_api.films.outputs import Gif, Output, Save, Still
+from momalisa_api.films.provenance import DigitalSource
 from momalisa_api.walks.smoothness import Meter, Smoothness
 
 Pictures = Sequence[Image.Image]
@@ -34,10 +35,16 @@ def make(output: Output, pictures: Pictures, comment: str) -> None:
 
 
 def make_gif(
-    pictures: Pictures, target: Path, comment: str = "{}", *, frame_ms: int = 80, there_and_back: bool = True
+    pictures: Pictures,
+    target: Path,
+    comment: str = "{}",
+    *,
+    frame_ms: int = 80,
+    there_and_back: bool = True,
+    source: DigitalSource = DigitalSource.TRAINED,
 ) -> None:
     """Write the GIF of a walk."""
-    make(Gif(target, _options(pictures, comment, frame_ms, there_and_back)), pictures, comment)
+    make(Gif(target, _options(pictures, comment, frame_ms, there_and_back, source)), pictures, comment)
 
 
 def make_mp4(
@@ -48,9 +55,10 @@ def make_mp4(
     frame_ms: int = 80,
     there_and_back: bool = False,
     encoding: Encoding = FULL,
+    source: DigitalSource = DigitalSource.TRAINED,
 ) -> None:
     """Write the MP4 of a walk."""
-    make(Video(target, encoding, _options(pictures, comment, frame_ms, there_and_back)), pictures, comment)
+    make(Video(target, encoding, _options(pictures, comment, frame_ms, there_and_back, source)), pictures, comment)
 
 
 def make_preview(pictures: Pictures, target: Path, comment: str = "{}") -> None:
@@ -59,10 +67,14 @@ def make_preview(pictures: Pictures, target: Path, comment: str = "{}") -> None:
 
 
 def make_still(
-    pictures: Pictures, target: Path, save: Callable[[Image.Image, Path, str], None], comment: str = "{}"
+    pictures: Pictures,
+    target: Path,
+    save: Save,
+    comment: str = "{}",
+    source: DigitalSource = DigitalSource.TRAINED,
 ) -> None:
     """Write a poster of a walk."""
-    make(Still(target, len(pictures), save), pictures, comment)
+    make(Still(target, _options(pictures, comment, source=source), save), pictures, comment)
 
 
 def measured(pictures: Pictures) -> Smoothness:
@@ -73,5 +85,11 @@ def measured(pictures: Pictures) -> Smoothness:
     return meter.finish()
 
 
-def _options(pictures: Pictures, comment: str, frame_ms: int, there_and_back: bool) -> FilmOptions:
-    return FilmOptions(len(pictures), frame_ms, there_and_back, len(comment.encode()))
+def _options(
+    pictures: Pictures,
+    comment: str,
+    frame_ms: int = 80,
+    there_and_back: bool = False,
+    source: DigitalSource = DigitalSource.TRAINED,
+) -> FilmOptions:
+    return FilmOptions(len(pictures), frame_ms, there_and_back, len(comment.encode()), source)

@@ -6,6 +6,8 @@ Equal frames give equal bytes, except for x264 below 128 pixels.
 from dataclasses import dataclass
 from typing import Final
 
+from momalisa_api.films.provenance import DigitalSource
+
 _PREVIEW_SIDE_PX: Final = 256
 _SHARED_WIDTH_PX: Final = 1200
 _LONGEST_FRAME_MS: Final = 60_000
@@ -27,13 +29,14 @@ class FilmOptions:
 
     count: pictures of the walk, 1 or more; frame_ms: display time of one frame, 1 to 60,000 ms (a GIF rounds it to
     centiseconds, 20 ms at least); there_and_back: whether the film plays back to the start; comment_bytes: room for
-    the metadata in UTF-8, which are known only after the last picture.
+    the metadata in UTF-8, which are known only after the last picture; source: where its pictures come from.
     """
 
     count: int
     frame_ms: int = 80
     there_and_back: bool = False
     comment_bytes: int = 0
+    source: DigitalSource = DigitalSource.TRAINED
 
     def __post_init__(self) -> None:
         if self.count < 1:

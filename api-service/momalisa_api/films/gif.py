@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from PIL import Image
 
+from momalisa_api.films.provenance import gif_block
+
 _TABLE_COLOURS = 256
 _SAMPLE_SIDE_PX = 48
 _LARGE_PX = 256 * 256  # from here on a round costs little beside the rest, and gains 0.1 to 0.4 dB
@@ -25,11 +27,11 @@ def delay_cs(frame_ms: int) -> int:
     return max(_SHORTEST_DELAY_CS, round(frame_ms / 10))
 
 
-def header(size: tuple[int, int], comment: str) -> bytes:
-    """The blocks before the first frame: size in pixels, endless loop, comment in UTF-8 (sections 17, 18, 24, 26)."""
+def header(size: tuple[int, int], comment: str, xmp: bytes) -> bytes:
+    """The blocks before the first frame: size in pixels, endless loop, XMP, comment (sections 17, 18, 24, 26)."""
     screen = b"GIF89a" + struct.pack("<HHBBB", *size, 0x70, 0, 0)
     loop = b"!\xff\x0bNETSCAPE2.0" + b"\x03\x01\x00\x00\x00"
-    return screen + loop + b"!\xfe" + b"".join(_sub_blocks(comment.encode()))
+    return screen + loop + gif_block(xmp) + b"!\xfe" + b"".join(_sub_blocks(comment.encode()))
 
 
 def image_block(picture: Image.Image, delay: int) -> bytes:

@@ -22,6 +22,7 @@ from momalisa_api.concurrency import task_group
 from momalisa_api.films.films import FilmOptions, FilmTooLarge, can_make_video
 from momalisa_api.films.kinds import FilmName
 from momalisa_api.films.outputs import Gif, Output, Still, save_poster, save_shared_poster
+from momalisa_api.films.provenance import DigitalSource
 from momalisa_api.films.read_ahead import Read, read_ahead
 from momalisa_api.walks.smoothness import Meter, Smoothness
 from momalisa_api.walks.walk import Walk
@@ -141,15 +142,15 @@ class _Filming:
 
 def _outputs(walk: Walk, folder: Path, comment_bytes: int) -> dict[FilmName, Output]:
     """The films that this installation can make."""
-    spec, count = walk.spec, len(walk.layout.points)
+    spec, count, source = walk.spec, len(walk.layout.points), DigitalSource.TRAINED
 
     def options(there_and_back: bool) -> FilmOptions:
-        return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes)
+        return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes, source)
 
     outputs: dict[FilmName, Output] = {
         FilmName.GIF: Gif(folder / FilmName.GIF, options(spec.gif_there_and_back)),
-        FilmName.POSTER: Still(folder / FilmName.POSTER, count, save_poster),
-        FilmName.SHARED_POSTER: Still(folder / FilmName.SHARED_POSTER, count, save_shared_poster),
+        FilmName.POSTER: Still(folder / FilmName.POSTER, options(False), save_poster),
+        FilmName.SHARED_POSTER: Still(folder / FilmName.SHARED_POSTER, options(False), save_shared_poster),
     }
     if can_make_video():
         from momalisa_api.films.mp4 import FULL, PREVIEW, Video

@@ -1,5 +1,6 @@
 """H.264 in MP4 through PyAV, an optional dependency: import this module only when needed."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from PIL import Image
 from momalisa_api.films import films
 from momalisa_api.films.films import FilmOptions, FilmTooLarge
 from momalisa_api.films.metadata import mp4_comment_at
+from momalisa_api.films.provenance import mp4_box, xmp_of
 
 ENCODER: Final = "libx264"
 # Converted pictures that one video keeps for its way back. The others are added again.
@@ -108,13 +110,15 @@ class Video:
             raise FilmTooLarge
 
     def _write(self, comment: bytes) -> None:
-        """Write the comment in its place. PyAV reads it before the first picture, when it is not known yet."""
-        if comment:
-            with self.target.open("r+b") as file:
+        """Write the metadata. PyAV reads the comment before the first picture, when it is not known yet."""
+        with self.target.open("r+b") as file:
+            if comment:
                 place = mp4_comment_at(file)
                 assert place
                 file.seek(place[0])
                 file.write(comment)
+            file.seek(0, io.SEEK_END)
+            file.write(mp4_box(xmp_of(self._options.source)))
 
 
 def _add_stream(container: OutputContainer, encoding: Encoding, size: tuple[int, int], frame_ms: int) -> VideoStream:

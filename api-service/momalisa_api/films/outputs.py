@@ -9,9 +9,12 @@ from PIL import Image
 
 from momalisa_api.films import exif, films, gif
 from momalisa_api.films.films import FilmOptions, FilmTooLarge
+from momalisa_api.films.provenance import xmp_of
 
 _POSTER_SIDE_PX: Final = 512
 _EXIF_ROOM: Final = 65_000
+
+Save = Callable[[Image.Image, Path, str, bytes], None]
 
 
 class Output(Protocol):
@@ -41,6 +44,7 @@ class Gif:
     def __init__(self, target: Path, options: FilmOptions) -> None:
         self.target = target
         self._options = options
+        self._xmp = xmp_of(options.source)
         self._file: IO[bytes] | None = None
         self._size = (0, 0)
         self._blocks: list[tuple[int, int]] = []
@@ -48,7 +52,7 @@ class Gif:
     def add(self, picture: Image.Image) -> None:
         if self._file is None:
             self._file, self._size = self.target.open("w+b"), picture.size
-            self._file.write(gif.header(picture.size, self._options.padded("")))
+            self._file.write(gif.header(picture.size, self._options.padded(""), self._xmp))
         start = self._file.tell()
         length = self._file.write(gif.image_block(picture, gif.delay_cs(self._options.frame_ms)))
         self._blocks.append((start, length))
@@ -72,7 +76,7 @@ class Gif:
             self._file.write(block)
         self._file.write(gif.TRAILER)
         self._file.seek(0)
-        self._file.write(gif.header(self._size, self._options.padded(comment)))
+        self._file.write(gif.header(self._size, self._options.padded(comment), self._xmp))
         self.close()
 
     def close(self) -> None:
@@ -83,9 +87,10 @@ class Gif:
 class Still:
     """The middle picture, which is the most typical one. save: `save_poster` or `save_shared_poster`."""
 
-    def __init__(self, target: Path, count: int, save: Callable[[Image.Image, Path, str], None]) -> None:
+    def __init__(self, target: Path, options: FilmOptions, save: Save) -> None:
         self.target = target
-        self._before = count // 2
+        self._before = options.count // 2
+        self._xmp = xmp_of(options.source)
         self._save = save
         self._middle: Image.Image | None = None
 
@@ -99,22 +104,22 @@ class Still:
 
     def finish(self, comment: str, _: Callable[[], object]) -> None:
         assert self._middle
-        self._save(self._middle, self.target, comment)
+        self._save(self._middle, self.target, comment, self._xmp)
 
     def close(self) -> None:
         self._middle = None
 
 
-def save_poster(picture: Image.Image, target: Path, comment: str) -> None:
-    """Write a picture as WebP, at most 512 pixels a side, with the comment as the Exif UserComment."""
+def save_poster(picture: Image.Image, target: Path, comment: str, xmp: bytes) -> None:
+    """Write a picture as WebP, at most 512 pixels a side, with the XMP, and the comment as the Exif UserComment."""
     small = picture.copy()
     small.thumbnail((_POSTER_SIDE_PX, _POSTER_SIDE_PX), Image.Resampling.LANCZOS)
-    small.save(target, "WEBP", quality=85, method=4, exif=exif.user_comment(comment))
+    small.save(target, "WEBP", quality=85, method=4, exif=exif.user_comment(comment), xmp=xmp)
 
 
-def save_shared_poster(picture: Image.Image, target: Path, comment: str) -> None:
+def save_shared_poster(picture: Image.Image, target: Path, comment: str, xmp: bytes) -> None:
     """Write a picture as JPEG of `films.shared_poster_size`, for link previews."""
     small = picture.resize(films.shared_poster_size(*picture.size), Image.Resampling.LANCZOS)
     # JPEG stores Exif in a segment of 64 KiB; the other films have longer metadata.
     room = len(comment.encode("utf-16-le")) < _EXIF_ROOM
-    small.save(target, "JPEG", quality=85, optimize=True, exif=exif.user_comment(comment if room else ""))
+    small.save(target, "JPEG", quality=85, optimize=True, exif=exif.user_comment(comment if room else ""), xmp=xmp)
