@@ -248,7 +248,7 @@ lock: $(READY) ## resolve the locks again
 	echo "$(DEV_OVERRIDE)" > $(VENV)/override.in
 	$(compile) -o requirements/run.lock
 	$(compile) --group dev --overrides $(VENV)/override.in -c requirements/run.lock -o requirements/dev.lock
-	$(compile_service) api-service/pyproject.toml --extra video -o requirements/api.lock
+	$(compile_service) api-service/pyproject.toml --extra video --extra c2pa -o requirements/api.lock
 	$(compile_service) model-service/pyproject.toml -o requirements/model.lock
 	printf 'uv\nsetuptools\n' | $(compile_alone) -c requirements/run.lock -o requirements/image.lock
 	echo 'uv' | $(compile_alone) -o requirements/bootstrap.lock

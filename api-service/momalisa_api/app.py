@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api import __version__
 from momalisa_api.films.archive import Checksums
+from momalisa_api.films.make import Sign
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.proxies import proxies_of
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
@@ -103,6 +104,24 @@ def open_bucket(settings: StoreSettings) -> Bucket:
     return bucket
 
 
+def read_signer(settings: Settings) -> Sign | None:
+    """What signs films, if there is a key. Raises SystemExit, with what to do, if it cannot be used."""
+    key, certificate = settings.c2pa_key, settings.c2pa_certificate
+    if not key or not certificate or settings.role == "web":
+        return None
+    try:
+        from momalisa_api.films.content_credentials import Signer
+
+        return Signer(key.read_bytes(), certificate.read_bytes()).sign
+    except ImportError as error:
+        raise SystemExit('MOMALISA_C2PA_KEY needs c2pa-python (pip install "momalisa-api[c2pa]").') from error
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"Films cannot be signed with {key} and {certificate}: {error}\nSet MOMALISA_C2PA_KEY to a private key in "
+            "PEM without a password, and MOMALISA_C2PA_CERTIFICATE to its chain of certificates, or unset both."
+        ) from error
+
+
 def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) -> FastAPI:
     """Assemble the app. Nothing runs before its lifespan starts.
 
@@ -111,6 +130,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
     card = read_card(settings)
     blocklist = Blocklist.read(settings.blocklist)
     bucket = open_bucket(settings)
+    sign = read_signer(settings)
     mounts = proxies_of(settings.replicas)
 
     @asynccontextmanager
@@ -134,7 +154,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
                 worker = _make_worker(
-                    settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared
+                    settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared, sign
                 )
             provide(app, parts | {Networks: networks} | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
@@ -241,6 +261,7 @@ def _make_worker(
     metrics: Metrics,
     catalogue: Catalogue,
     registry: WorkerRegistry,
+    sign: Sign | None,
 ) -> Worker:
     progress = Progress(engine)
     fleet = Fleet(
@@ -254,7 +275,7 @@ def _make_worker(
         endpoint_card=card,
     )
     return Worker(
-        Studio(models, catalogue, progress, bucket, queue, fleet),
+        Studio(models, catalogue, progress, bucket, queue, fleet, sign),
         catalogue,
         progress,
         registry,

@@ -176,6 +176,12 @@ class Settings(StoreSettings):
         description="TCP ports of the URLs that pictures are fetched from, separated by spaces or commas; none fetches "
         "no pictures.",
     )
+    c2pa_key: Path | None = Field(
+        None, description="PEM file of the private key that signs films (C2PA). Unset: films are not signed."
+    )
+    c2pa_certificate: Path | None = Field(
+        None, description="PEM file of the certificate for MOMALISA_C2PA_KEY, followed by those that issued it."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log format; auto is console on a terminal, json otherwise."
     )
@@ -188,6 +194,12 @@ class Settings(StoreSettings):
             raise ValueError(
                 f"{self.role} requires MOMALISA_DATABASE_URL to be a PostgreSQL database, shared with other processes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_have_certificates(self) -> Self:
+        if (self.c2pa_key is None) is not (self.c2pa_certificate is None):
+            raise ValueError("MOMALISA_C2PA_KEY and MOMALISA_C2PA_CERTIFICATE must be set together")
         return self
 
     @field_validator("host")

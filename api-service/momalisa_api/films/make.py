@@ -36,6 +36,8 @@ WAITING: Final = 2
 SMOOTHNESS_BYTES: Final = 200
 JUMP_BYTES: Final = 48
 
+Sign = Callable[[Path, DigitalSource], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -46,21 +48,25 @@ class Made:
     smoothness: Smoothness
 
 
-async def make_films(read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]]) -> Made:
+async def make_films(
+    read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]], sign: Sign | None = None
+) -> Made:
     """Make all films of a walk that this installation can make.
 
-    read: returns the PNG of a frame. store: called with each film, several at a time. The smoothness is in every film's
-    metadata, with the walk's spec and its version, seed, fractions, legs with the early blend, and the fingerprints of
-    its frames (null: unknown). Raises ValueError for unreadable frames, and what the functions raise; then no thread is
-    left, and no file.
+    read: returns the PNG of a frame. store: called with each film, several at a time. sign: signs a film. The
+    smoothness is in every film's metadata, with the walk's spec and its version, seed, fractions, legs with the early
+    blend, and the fingerprints of its frames (null: unknown). Raises ValueError for unreadable frames, and what the
+    functions raise; then no thread is left, and no file.
     """
-    return await _Filming(read, walk, folder, store).run()
+    return await _Filming(read, walk, folder, store, sign).run()
 
 
 class _Filming:
     """One walk while its films are made."""
 
-    def __init__(self, read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]]) -> None:
+    def __init__(
+        self, read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]], sign: Sign | None
+    ) -> None:
         spec, self._count = walk.spec, len(walk.layout.points)
         # The scope is a secret of the deployment.
         stored, version = spec.in_scope(None).to_stored()
@@ -73,9 +79,10 @@ class _Filming:
             "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
         }
         room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)
-        self._outputs = _outputs(walk, folder, room)
+        self._source = DigitalSource.TRAINED
+        self._outputs = _outputs(walk, folder, room, self._source)
         self._comment = ""
-        self._read, self._store = read, store
+        self._read, self._store, self._sign = read, store, sign
         self._ahead = max(1, min(AHEAD, AHEAD_BYTES // (3 * spec.width * spec.height)))
         self._size: tuple[int, int] | None = None
         self._too_large: set[FilmName] = set()
@@ -108,6 +115,8 @@ class _Filming:
                     async for picture in again:
                         await run_sync(output.add, picture)
                 await run_sync(output.finish, self._comment, from_thread.check_cancelled)
+                if self._sign:
+                    await run_sync(self._sign, output.target, self._source)
                 await self._store(output.target)
             except FilmTooLarge:
                 self._too_large.add(name)
@@ -140,9 +149,9 @@ class _Filming:
             raise ValueError(f"frame {number} is {sizes} like the frames before it")
 
 
-def _outputs(walk: Walk, folder: Path, comment_bytes: int) -> dict[FilmName, Output]:
+def _outputs(walk: Walk, folder: Path, comment_bytes: int, source: DigitalSource) -> dict[FilmName, Output]:
     """The films that this installation can make."""
-    spec, count, source = walk.spec, len(walk.layout.points), DigitalSource.TRAINED
+    spec, count = walk.spec, len(walk.layout.points)
 
     def options(there_and_back: bool) -> FilmOptions:
         return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes, source)

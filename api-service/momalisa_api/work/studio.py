@@ -19,7 +19,7 @@ from anyio.abc import TaskStatus
 from pydantic import TypeAdapter
 
 from momalisa_api.concurrency import task_group
-from momalisa_api.films.make import Made, make_films
+from momalisa_api.films.make import Made, Sign, make_films
 from momalisa_api.films.provenance import DigitalSource, png_with_xmp, xmp_of
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
@@ -65,13 +65,16 @@ class Studio:
         bucket: Bucket,
         queue: Queue,
         fleet: Fleet,
+        sign: Sign | None = None,
     ) -> None:
+        """sign: signs each film, if the operator has a key for that."""
         self._models = models
         self._catalogue = catalogue
         self._progress = progress
         self._bucket = bucket
         self._queue = queue
         self._fleet = fleet
+        self._sign = sign
         self._listings = Listings(bucket)
         self._thumbnails = Thumbnails(bucket)
         self._notes = Notes(progress)
@@ -356,7 +359,7 @@ class Studio:
             log.debug("film stored", walk=walk.id, film=path.name)
 
         with TemporaryDirectory(prefix="momalisa-") as folder:
-            return await make_films(read, walk, Path(folder), store)
+            return await make_films(read, walk, Path(folder), store, self._sign)
 
 
 def missing_jobs(walk: Walk) -> list[Job]:
