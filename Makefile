@@ -263,7 +263,7 @@ DEV_OVERRIDE := typer>=0.29
 compile_alone = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -
 compile_any = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
 	$(LOCK_FROM) --no-emit-package torch --no-emit-find-links --constraint $(VENV)/torch.in
-compile = $(compile_any) --extra video pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
+compile = $(compile_any) --extra video --extra c2pa pyproject.toml api-service/pyproject.toml model-service/pyproject.toml
 # What an image holds: one service's share of run.lock, in the same versions.
 compile_service = $(compile_any) -c requirements/run.lock
 

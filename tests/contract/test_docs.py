@@ -24,7 +24,7 @@ DECISIONS = ROOT / "docs" / "adr"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 API, MODEL = ROOT / "api-service" / "momalisa_api", ROOT / "model-service" / "momalisa_model"
 LONGEST_README, LONGEST_LINE = 130, 120
-ROW = re.compile(r"^\| (`[A-Z_, `]+`) \| `?([^|`]*)`? \| ([^|]+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (`[A-Z0-9_, `]+`) \| `?([^|`]*)`? \| ([^|]+) \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^()\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 # GitHub resolves these against the repository: the path after the branch's name.
 WORKFLOW = re.compile(r"^\.\./\.\./actions/workflows/([\w.-]+\.yml)(?:/badge\.svg)?$")

@@ -22,7 +22,7 @@ from momalisa_api.concurrency import task_group
 from momalisa_api.films.films import FilmOptions, FilmTooLarge, can_make_video
 from momalisa_api.films.kinds import FilmName
 from momalisa_api.films.outputs import Gif, Output, Still, save_poster, save_shared_poster
-from momalisa_api.films.provenance import DigitalSource
+from momalisa_api.films.provenance import DigitalSource, source_of
 from momalisa_api.films.read_ahead import Read, read_ahead
 from momalisa_api.walks.smoothness import Meter, Smoothness
 from momalisa_api.walks.walk import Walk
@@ -79,7 +79,7 @@ class _Filming:
             "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
         }
         room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)
-        self._source = DigitalSource.TRAINED
+        self._source = source_of(spec.pictures)
         self._outputs = _outputs(walk, folder, room, self._source)
         self._comment = ""
         self._read, self._store, self._sign = read, store, sign

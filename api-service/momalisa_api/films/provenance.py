@@ -5,6 +5,7 @@ numbers below); PNG, third edition, W3C, 2025.
 """
 
 import struct
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -31,6 +32,11 @@ class DigitalSource(StrEnum):
 
     TRAINED = f"{_TERMS}trainedAlgorithmicMedia"
     COMPOSITE = f"{_TERMS}compositeWithTrainedAlgorithmicMedia"
+
+
+def source_of(pictures: Collection[object]) -> DigitalSource:
+    """Where frames or films come from. pictures: of visitors, that went into them."""
+    return DigitalSource.COMPOSITE if pictures else DigitalSource.TRAINED
 
 
 def xmp_of(source: DigitalSource) -> bytes:

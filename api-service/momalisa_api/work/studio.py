@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from momalisa_api.concurrency import task_group
 from momalisa_api.films.make import Made, Sign, make_films
-from momalisa_api.films.provenance import DigitalSource, png_with_xmp, xmp_of
+from momalisa_api.films.provenance import png_with_xmp, source_of, xmp_of
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
 from momalisa_api.problems import Unavailable, WalkFailed
@@ -300,7 +300,8 @@ class Studio:
             async with task_group() as tasks:
                 if not walk.layout.settled:
                     tasks.start_soon(self._thumbnails.take, frame.key, rendered.png)
-                new = await self._bucket.put(frame.key, png_with_xmp(rendered.png, xmp_of(DigitalSource.TRAINED)))
+                xmp = xmp_of(source_of(frame.recipe.pictures))
+                new = await self._bucket.put(frame.key, png_with_xmp(rendered.png, xmp))
             if not new:
                 # Another worker's picture of this frame was stored first, and only equal ones have equal thumbnails.
                 self._thumbnails.forget(frame.key)
