@@ -163,7 +163,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 if worker:
                     tasks.start_soon(_run_or_stop, worker.run)
-                    tasks.start_soon(_run_or_stop, Retention(parts[PictureStore]).run)
+                    tasks.start_soon(_run_or_stop, Retention(parts[PictureStore], parts[Catalogue]).run)
                 yield
                 if worker:
                     worker.stop()

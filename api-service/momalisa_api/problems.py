@@ -120,10 +120,8 @@ class QuotaExceeded(QueueFull):
     status, slug, title = 429, "quota-exceeded", "Quota exceeded"
 
 
-class CookieNeeded(QuotaExceeded):
-    """The answer to a POST sets the cookie: with it, the same request is accepted."""
-
-    status, slug, title = 429, "cookie-needed", "Cookie needed"
+class DayFull(QueueFull):
+    status, slug, title = 503, "day-full", "Daily capacity reached"
 
 
 class Unavailable(Problem):

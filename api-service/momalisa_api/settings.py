@@ -138,8 +138,8 @@ class Settings(StoreSettings):
     )
     max_queued_walks: int = Field(
         1000,
-        description="Maximum queued walks; further requests get 503. The second half of the queue is for callers with "
-        "a cookie or an API key, and one owner gets at most a quarter of it; further requests get 429.",
+        description="Maximum queued walks; further requests get 503. One owner gets at most a quarter of the queue, "
+        "and one network half of it; further requests get 429.",
         ge=1,
     )
     max_walks_per_owner: int = Field(
@@ -148,6 +148,18 @@ class Settings(StoreSettings):
     frames_per_owner_per_day: int = Field(
         20_000,
         description="Maximum frames that the requests of one owner in 24 hours may render; further requests get 429.",
+        ge=2,
+    )
+    owners_per_network: int = Field(
+        5,
+        description="Limits of all owners at one IPv4 address or IPv6 /64 together, as a multiple of those of one "
+        "owner. Callers with an API key have only their own.",
+        ge=1,
+    )
+    frames_per_day: int | None = Field(
+        None,
+        description="Maximum frames that all requests in 24 hours may render; further requests get 503. One owner gets "
+        "at most a quarter of them, and one network half of them. Unset: no maximum.",
         ge=2,
     )
     max_frames: int = Field(241, description="Maximum frames per walk.", ge=2)

@@ -332,7 +332,7 @@ async def test_a_request_during_a_withdrawal_keeps_the_walk(catalogue):
         walk = await catalogue.get(request.id)
         if walk.state is State.CANCELLED:
             # The withdrawal was first: the new request gets a cancelled walk, and can restart it.
-            assert await catalogue.restart(walk, "coming")
+            assert await catalogue.restart(walk, "coming", 9)
         assert (await catalogue.get(request.id)).state is State.WAITING
 
 
@@ -343,7 +343,7 @@ async def test_work_on_an_older_plan_changes_nothing(catalogue, progress):
     assert await progress.plan(new, new.layout, [], [[0, 1]])
     old = await catalogue.get(spec().id)
     await catalogue.withdraw(spec().id, OWNER)
-    assert await catalogue.restart(await catalogue.get(spec().id), OWNER)
+    assert await catalogue.restart(await catalogue.get(spec().id), OWNER, 9)
     assert not await progress.move(spec().id, State.WAITING, State.RENDERING, of_plan=old.plans)
     assert not await progress.move(spec().id, State.WAITING, State.FAILED, of_plan=old.plans, error="late")
     assert (await catalogue.get(spec().id)).state is State.WAITING

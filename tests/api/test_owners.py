@@ -189,22 +189,6 @@ async def post(client: httpx.AsyncClient, seed: int, **headers: str) -> httpx.Re
     return await client.post("/api/v1/walks", json={**REQUEST, "frames": 241, "seed": seed}, headers=headers)
 
 
-async def test_a_caller_without_a_cookie_cannot_fill_the_queue(settings, fleet):
-    """Each of its POSTs is a new owner, so that no limit of an owner holds it."""
-    async with narrow(settings, fleet, 25) as (client, [key, *_]):
-        flood = [await post(client, seed) for seed in range(25)]
-        assert [answer.status_code for answer in flood] == [201] * 13 + [429] * 12
-        assert "half full" in flood[-1].json()["detail"]
-        assert flood[-1].headers["retry-after"] == "1"
-        client.cookies.clear()
-        got = await client.get("/api/v1/walk?start=a&end=b")
-        assert (got.status_code, got.headers["retry-after"]) == (429, "60"), "a GET gets no cookie to come again with"
-        assert (await post(client, 30, Authorization=f"Bearer {key}")).status_code == 201
-        refused = await post(client, 31)
-        cookie = refused.headers["set-cookie"].partition(";")[0]
-        assert (await post(client, 31, Cookie=cookie)).status_code == 201
-
-
 async def test_one_owner_cannot_fill_the_queue(settings, fleet):
     """Whatever the other limits allow: the queue is as long as the operator says."""
     async with narrow(settings, fleet, 25) as (client, [greedy, honest, *_]):

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from tests.support.pictures import encoded, png_of, scene
 from tests.support.web_site import web_site
 
 JPEG = encoded(scene(), "JPEG", quality=95)
-LIMITS = UploadLimits(3, 1_000)
+LIMITS = UploadLimits(3, 1_000, 2)
 
 pytestmark = pytest.mark.anyio
 
@@ -122,16 +123,15 @@ async def test_uploads_count_whether_or_not_they_are_pictures(settings, fleet):
         assert (await client.delete(f"/api/v1/pictures/{'0' * 64}")).status_code == 404
 
 
-async def test_a_caller_without_a_cookie_gets_one_when_many_wait(settings, fleet, monkeypatch):
-    """Nothing tells such callers apart, so they must not take all places."""
+async def test_one_network_cannot_take_all_places_for_uploads(settings, fleet, monkeypatch):
+    """A new cookie for each upload would otherwise be enough to keep all others waiting."""
     monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 0)
     async with running(settings, fleet) as client:
         answer = await client.post("/api/v1/pictures", content=JPEG)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:queue-full")
         monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 1)
-        answer = await client.post("/api/v1/pictures", content=JPEG, headers={"Cookie": ""})
-        assert (answer.status_code, answer.json()["type"]) == (429, "urn:momalisa:problem:cookie-needed")
-        assert (await client.post("/api/v1/pictures", content=JPEG)).status_code == 201
+        answer = await client.post("/api/v1/pictures", content=JPEG)
+        assert (answer.status_code, answer.json()["type"]) == (429, "urn:momalisa:problem:quota-exceeded")
 
 
 async def test_many_uploads_at_a_time_are_all_stored(settings, fleet):
@@ -165,12 +165,12 @@ async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_pat
         site.serve("/page.jpg", b"<!doctype html>")
         site.serve("/huge.jpg", bytes(picture_intake.MAX_UPLOAD_BYTES + 1))
         url = f"http://cats.example:{site.port}"
-        found = await intake.fetch(f"{url}/cat.html", "key:a", known=True)
+        found = await intake.fetch(f"{url}/cat.html", "key:a", "a network")
         assert await store.get("key:a", found.id) == found
         with pytest.raises(BadPicture, match="not a picture"):
-            await intake.fetch(f"{url}/page.jpg", "key:a", known=True)
+            await intake.fetch(f"{url}/page.jpg", "key:a", "a network")
         with pytest.raises(BodyTooLarge):
-            await intake.fetch(f"{url}/huge.jpg", "key:a", known=True)
+            await intake.fetch(f"{url}/huge.jpg", "key:a", "a network")
     assert len(files_of(tmp_path)) == 1
 
 
@@ -192,7 +192,7 @@ async def test_a_slow_upload_gives_its_place_back(settings, tmp_path, monkeypatc
 
 async def _assert_too_slow(intake: PictureIntake, chunks: AsyncIterator[bytes]) -> None:
     with pytest.raises(UploadTooSlow):
-        await intake.receive(chunks, "key:a", known=True)
+        await intake.receive(chunks, "key:a", "a network")
 
 
 async def stored(store: PictureStore, folder: Path, owner: str = "key:a") -> str:
@@ -210,7 +210,7 @@ async def test_limits_hold_for_uploads_at_the_same_time(url, tmp_path):
 
         async def admit() -> None:
             try:
-                await store.admit(owner, 100, LIMITS)
+                await store.admit(owner, None, 100, LIMITS)
             except QuotaExceeded as problem:
                 refused.append(problem)
 
@@ -218,9 +218,30 @@ async def test_limits_hold_for_uploads_at_the_same_time(url, tmp_path):
             for _ in range(8):
                 tasks.start_soon(admit)
         assert len(refused) == 5
-        await store.admit(f"{owner}2", 1_000, LIMITS)
+        await store.admit(f"{owner}2", None, 1_000, LIMITS)
         with pytest.raises(QuotaExceeded, match="3 uploads or 0 MB"):
-            await store.admit(f"{owner}2", 1, LIMITS)
+            await store.admit(f"{owner}2", None, 1, LIMITS)
+
+
+async def test_uploads_of_one_network_count_together(url, tmp_path):
+    """A new cookie for each upload would otherwise be a new owner with all its limits."""
+    network = f"network of {tmp_path.name}"
+    async with opened(url) as engine:
+        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        admitted: list[str] = []
+
+        async def admit(owner: str) -> None:
+            with suppress(QuotaExceeded):
+                await store.admit(owner, network, 1, LIMITS)
+                admitted.append(owner)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(12):
+                tasks.start_soon(admit, f"cookie:{tmp_path.name} {number}")
+        assert len(admitted) == LIMITS.count * LIMITS.owners_per_network
+        with pytest.raises(QuotaExceeded, match="6 uploads or 0 MB from your network address"):
+            await store.admit("cookie:one more", network, 1, LIMITS)
+        await store.admit("cookie:one more", "another network", 1, LIMITS)
 
 
 async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path):
@@ -234,7 +255,7 @@ async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path
         async with engine.begin() as connection:
             key = await connection.scalar(select(pictures.c.key).where(pictures.c.owner == "key:a"))
             await connection.execute(insert(picture_uses).values(picture=key, walk_id=walk.id))
-        await Retention(store).delete_expired()
+        await Retention(store, Catalogue(engine)).delete_expired()
         found = await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
         await store.delete("key:a", identity)
@@ -242,7 +263,7 @@ async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path
             await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
         await catalogue.remove(walk.id)
-        await Retention(store).delete_expired()
+        await Retention(store, Catalogue(engine)).delete_expired()
         assert await bucket.present("uploads/") == set()
 
 
@@ -263,7 +284,7 @@ async def test_a_deletion_that_broke_off_is_finished_later(url, tmp_path):
         bucket = FolderBucket(tmp_path)
         store = PictureStore(engine, bucket, timedelta(hours=1))
         await stored(store, tmp_path)
-        await Retention(store).delete_expired()
+        await Retention(store, Catalogue(engine)).delete_expired()
         found = await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
         await store.delete("key:a", identity)

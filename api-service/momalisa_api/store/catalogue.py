@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkNotFound
+from momalisa_api.store.charges import account_of, charge, delete_old_charges
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
@@ -22,7 +23,7 @@ BATCH: Final = 500
 # Each of these can have hundreds of stored frames, and the event loop waits while they are put together.
 OPEN_BATCH: Final = 10
 
-Admission = Callable[[AsyncConnection, str, int], Awaitable[None]]
+Admission = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class Catalogue:
@@ -39,6 +40,7 @@ class Catalogue:
         spec: WalkSpec,
         owner: str,
         *,
+        network: str | None = None,
         listed: bool | None = True,
         warnings: Sequence[str] = (),
         admission: Admission | None = None,
@@ -48,6 +50,7 @@ class Catalogue:
         Of concurrent requests one creates the walk. A repeated request only changes `listed`, unless that is None, or
         the owner is the one that all anonymous callers share: one of them must not change the request of another.
         A walk that this release cannot read is replaced.
+        network: which a new walk is charged to beside the owner, if the limits of a network apply.
         admission: checks whether a new walk is allowed, and raises if not.
         """
         now = datetime.now(UTC)
@@ -81,10 +84,12 @@ class Catalogue:
                 known = await self._lock_readable(connection, spec.id)
             if not known:
                 if admission:
-                    await admission(connection, owner, pictures)
-                tag = await next_tag(connection, owner, spec.model)
+                    await admission(connection)
+                account = account_of(owner, network)
+                tag = await next_tag(connection, account, network, spec.model)
                 await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
+                await charge(connection, spec.id, account, network, pictures)
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
         return walk, not known
@@ -164,24 +169,41 @@ class Catalogue:
         """How many walks in the catalogue this release cannot read, as far as this process has met them."""
         return await count_unreadable(self._engine)
 
-    async def restart(self, walk: Walk, owner: str, *, admission: Admission | None = None, **changes: Any) -> bool:
+    async def restart(
+        self,
+        walk: Walk,
+        owner: str,
+        frames: int,
+        *,
+        network: str | None = None,
+        admission: Admission | None = None,
+        **changes: Any,
+    ) -> bool:
         """Queue a walk again, to be planned from what the bucket holds. Returns False if the walk changed meanwhile.
 
+        frames: that may be rendered, which the owner and the network are charged for.
         changes: further columns to set. Raises ValueError for a walk that cannot restart, and what `admission` raises.
         """
         if State.WAITING not in MOVES[walk.state]:
             raise ValueError(f"a walk cannot move from {walk.state} to {State.WAITING}")
-        restarted = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
+        reset = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with transaction(self._engine) as connection:
             await one_at_a_time(connection)
             if admission:
-                await admission(connection, owner, most_pictures(walk.spec))
-            tag = await next_tag(connection, owner, walk.spec.model)
-            started = await connection.execute(
-                same.values(**restarted, tag=tag, revision=walks.c.revision + 1, **changes)
-            )
-        return started.rowcount == 1
+                await admission(connection)
+            account = account_of(owner, network)
+            tag = await next_tag(connection, account, network, walk.spec.model)
+            moved = same.values(**reset, tag=tag, revision=walks.c.revision + 1, **changes)
+            started = await connection.execute(moved)
+            if restarted := started.rowcount == 1:
+                await charge(connection, walk.id, account, network, frames)
+        return restarted
+
+    async def delete_old_charges(self) -> None:
+        """Delete the records of who started which walk that no limit counts any more."""
+        async with transaction(self._engine) as connection:
+            await delete_old_charges(connection)
 
     async def remove(self, walk_id: str) -> None:
         """Delete a walk, its stored-frame records and its requests."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, Text, and_, case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import transaction, unreadable_of
-from momalisa_api.store.tables import asks, landings, walks
+from momalisa_api.store.tables import charges, landings, walks
 from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.walks.walk import OPEN, State
 
@@ -20,15 +19,8 @@ STORED: Final = select(func.count()).where(OF_PLAN).scalar_subquery()
 MISSING: Final = case(
     (cast(walks.c.plan, Text) == "[]", 0), (walks.c.frames > STORED, walks.c.frames - STORED), else_=0
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The load by one owner. first_request: when the oldest of the counted requests was made."""
-
-    open_walks: int
-    frames: int
-    first_request: datetime | None
+# Several people share the address of an office or a home, and one person can be as many owners as they like.
+TURNS_OF_NETWORK: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +84,42 @@ class FairQueue:
             return {walk_id: AheadInQueue(*map(int, counts)) for walk_id, *counts in found}
 
 
-async def next_tag(connection: AsyncConnection, owner: str, model: str) -> int:
-    """The tag of an owner's next walk, in frames: the current time, or after all of the owner's queued walks.
+async def next_tag(connection: AsyncConnection, account: str, network: str | None, model: str) -> int:
+    """The tag of the next walk of an account, in frames: the current time, or after all of its queued walks.
 
     Start-time fair queueing (Goyal, Vin and Cheng, 1996): the current time is the latest tag that has started, so that
     a new owner comes before the second walk of an owner who requested twenty. Each model has its own time and its own
     queue. A model without unfinished walks begins at the time of the others: replicas that hold two models take the
-    lowest tag of both.
+    lowest tag of both. All owners of a network together have as many turns as `TURNS_OF_NETWORK` owners.
     """
     begun = select(func.max(walks.c.tag)).where(walks.c.state.in_([State.RENDERING, State.FILMING]))
     first = select(func.min(walks.c.tag)).where(walks.c.state == State.WAITING)
     same = walks.c.model == model
-    theirs = select(func.max(walks.c.tag + walks.c.frames)).select_from(asks.join(walks, asks.c.walk_id == walks.c.id))
     now: int | None = None
     for clock in (begun.where(same), first.where(same), begun, first):
         now = await connection.scalar(clock) if now is None else now
-    after = await connection.scalar(theirs.where(asks.c.owner == owner, walks.c.state.in_(OPEN), same))
-    return max(int(now or 0), int(after or 0))
+    started = walks.join(charges, charges.c.walk_id == walks.c.id)
+    theirs = select(func.max(walks.c.tag + walks.c.frames)).select_from(started)
+    after = await connection.scalar(theirs.where(charges.c.owner == account, walks.c.state.in_(OPEN), same))
+    tag = max(int(now or 0), int(after or 0))
+    return max(tag, await _turn_of_network(connection, network, model, int(now or 0))) if network else tag
+
+
+async def _turn_of_network(connection: AsyncConnection, network: str, model: str, now: int) -> int:
+    """The first tag, from the current time on, at which the unfinished walks of a network leave it a turn.
+
+    Each of them takes its frames divided by the turns. A walk with a later tag than that waits for its own owner, and
+    takes no turn from the others.
+    """
+    started = walks.join(charges, charges.c.walk_id == walks.c.id)
+    queue = select(walks.c.tag, walks.c.frames).select_from(started).order_by(walks.c.tag, walks.c.number)
+    theirs = queue.where(charges.c.network == network, walks.c.state.in_(OPEN), walks.c.model == model)
+    turn = now * TURNS_OF_NETWORK
+    for tag, frames in await connection.execute(theirs):
+        if tag * TURNS_OF_NETWORK > turn:
+            break
+        turn += frames
+    return -(-turn // TURNS_OF_NETWORK)
 
 
 async def one_at_a_time(connection: AsyncConnection) -> None:
@@ -120,13 +131,3 @@ async def one_at_a_time(connection: AsyncConnection) -> None:
 async def waiting(connection: AsyncConnection) -> int:
     """The number of waiting walks."""
     return int(await connection.scalar(select(func.count()).where(walks.c.state == State.WAITING)) or 0)
-
-
-async def load_of(connection: AsyncConnection, owner: str, since: datetime) -> Load:
-    """An owner's load: unfinished walks now, and the frames that those requested since a time may render."""
-    of_owner = asks.join(walks, asks.c.walk_id == walks.c.id)
-    walking = select(func.count()).select_from(of_owner).where(asks.c.owner == owner, walks.c.state.in_(OPEN))
-    asked = select(func.coalesce(func.sum(walks.c.frames), 0), func.min(asks.c.asked_at)).select_from(of_owner)
-    open_walks = await connection.scalar(walking) or 0
-    frames, first = (await connection.execute(asked.where(asks.c.owner == owner, asks.c.asked_at >= since))).one()
-    return Load(int(open_walks), int(frames), first.replace(tzinfo=UTC) if first else None)

@@ -14,6 +14,7 @@ from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.tables import keys, secrets
 
 ANONYMOUS = "anonymous"
+KEY_OWNER = "key:"
 FOR_COOKIES = "cookies"
 
 
@@ -41,7 +42,7 @@ class Owners:
             name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
         if name is None:
             raise UnknownKey("This API key does not exist. An operator creates one with `momalisa keys add NAME`.")
-        return f"key:{name}"
+        return f"{KEY_OWNER}{name}"
 
 
 async def read_secret(engine: AsyncEngine) -> str:

@@ -24,10 +24,11 @@ NO_PICTURE: Final = "You have no picture with this id: it may have expired. Uplo
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How much one owner may upload in 24 hours."""
+    """How much one owner may upload in 24 hours, and how many times as much all owners of a network together."""
 
     count: int
     size: int
+    owners_per_network: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +52,23 @@ class PictureStore:
         self._bucket = bucket
         self._kept = kept
 
-    async def admit(self, owner: str, size: int, limits: UploadLimits) -> None:
-        """Count an upload of some bytes against an owner's daily limits. Raises QuotaExceeded, and counts nothing."""
+    async def admit(self, owner: str, network: str | None, size: int, limits: UploadLimits) -> None:
+        """Count an upload of some bytes against the daily limits. Raises QuotaExceeded, and counts nothing.
+
+        network: whose limits apply beside the owner's, if there is one.
+        """
         now = datetime.now(UTC)
-        of_owner = (uploads.c.owner == owner) & (uploads.c.uploaded_at > now - _DAY)
-        load = select(func.count(), func.coalesce(func.sum(uploads.c.size), 0), func.min(uploads.c.uploaded_at))
+        of_all = [(uploads.c.owner == owner, 1)]
+        if network:
+            of_all.append((uploads.c.network == network, limits.owners_per_network))
         async with transaction(self._engine) as connection:
+            if network:
+                await _one_at_a_time(connection, f"network {network}")
             await _one_at_a_time(connection, owner)
-            row = {"owner": owner, "size": size, "uploaded_at": now}
+            row = {"owner": owner, "network": network, "size": size, "uploaded_at": now}
             await connection.execute(insert(uploads).values(row))
-            count, total, first = (await connection.execute(load.where(of_owner))).one()
-            if count > limits.count or total > limits.size:
-                # The exception takes the row back.
-                raise _exceeded(limits, first.replace(tzinfo=UTC) + _DAY, now)
+            for which, owners in of_all:
+                await _check_load(connection, which, owners, limits, now)
 
     async def add(self, owner: str, identity: str, width: int, height: int, file: Path) -> StoredPicture:
         """Store a picture's file. One that the owner has already is kept for longer."""
@@ -158,15 +163,25 @@ def _read(row: Row[Any]) -> StoredPicture:
 
 
 async def _one_at_a_time(connection: AsyncConnection, owner: str) -> None:
-    """Lock out other uploads of an owner until the transaction ends, as limits are computed from the current ones."""
+    """Lock out other uploads of an owner, or a network, until the transaction ends: limits count the current ones."""
     if connection.dialect.name == "postgresql":
         lock = text("SELECT pg_advisory_xact_lock(hashtext('momalisa uploads'), hashtext(:owner))")
         await connection.execute(lock, {"owner": owner})
 
 
-def _exceeded(limits: UploadLimits, opens: datetime, now: datetime) -> QuotaExceeded:
-    return QuotaExceeded(
-        f"Daily limit of {limits.count:,} uploads or {limits.size // 1_000_000:,} MB reached. "
+async def _check_load(
+    connection: AsyncConnection, which: ColumnElement[bool], owners: int, limits: UploadLimits, now: datetime
+) -> None:
+    """Check the uploads of as many owners. The exception takes the newest back."""
+    load = select(func.count(), func.coalesce(func.sum(uploads.c.size), 0), func.min(uploads.c.uploaded_at))
+    count, size = owners * limits.count, owners * limits.size
+    found, total, first = (await connection.execute(load.where(which, uploads.c.uploaded_at > now - _DAY))).one()
+    if found <= count and total <= size:
+        return
+    opens = first.replace(tzinfo=UTC) + _DAY
+    whose = "" if owners == 1 else " from your network address"
+    raise QuotaExceeded(
+        f"Daily limit of {count:,} uploads or {size // 1_000_000:,} MB{whose} reached. "
         f"It resets at {opens:%Y-%m-%d %H:%M} UTC.",
         max(1, round((opens - now).total_seconds())),
     )

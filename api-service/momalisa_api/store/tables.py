@@ -88,6 +88,26 @@ asks = Table(
     Index("asks_of_owner", "owner", "asked_at"),
 )
 
+charges = Table(
+    "charges",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "walk_id",
+        String(32),
+        ForeignKey("walks.id", ondelete="SET NULL"),
+        doc="The walk that this charge started; null if it was deleted, or started again by another charge.",
+    ),
+    Column("owner", String(64), nullable=False, doc="`account_of` the requester."),
+    Column("network", String(64), doc="Keyed hash of the requester's network; null if it is not known."),
+    Column("frames", Integer, nullable=False, doc="Pictures that the walk might render when it was charged."),
+    Column("charged_at", DateTime(timezone=True), nullable=False),
+    Index("charges_of_walk", "walk_id"),
+    Index("charges_of_owner", "owner", "charged_at"),
+    Index("charges_of_network", "network", "charged_at"),
+    Index("charges_by_time", "charged_at"),
+)
+
 keys = Table(
     "keys",
     metadata,
@@ -174,6 +194,8 @@ uploads = Table(
     Column("owner", String(64), nullable=False),
     Column("size", BigInteger, nullable=False, doc="Bytes that were received, also of what was no picture."),
     Column("uploaded_at", DateTime(timezone=True), nullable=False),
+    Column("network", String(64), doc="Keyed hash of the uploader's network; null if it is not known."),
     Index("uploads_of_owner", "owner", "uploaded_at"),
+    Index("uploads_of_network", "network", "uploaded_at"),
     Index("uploads_by_time", "uploaded_at"),
 )

@@ -1,15 +1,15 @@
 """Accepts and withdraws requests for walks. It renders nothing: the work goes into the queue."""
 
-from functools import partial
-
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from momalisa_api.problems import BucketUnavailable, Unavailable
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Admission, Catalogue
+from momalisa_api.store.charges import limited_network
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.queue import Job, Kind, Queue
+from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.quotas import Quotas
@@ -31,15 +31,15 @@ class Intake:
         self._queue = queue
 
     async def request(
-        self, spec: WalkSpec, owner: str, *, known: bool, listed: bool | None = None, again: bool = False
+        self, spec: WalkSpec, owner: str, network: str, *, listed: bool | None = None, again: bool = False
     ) -> tuple[Walk, bool]:
         """Request the walk of a spec. Returns the walk, and whether this call started it.
 
-        known: whether the caller sent a cookie or an API key.
+        network: keyed hash of the caller's.
         listed: whether the gallery may show the walk; None leaves that unchanged, and a new walk is listed.
         again: whether to restart a walk that failed, was cancelled, or lost frames or films.
 
-        Raises QueueFull, QuotaExceeded, Unavailable, and Invalid for a new walk of a model that is retired.
+        Raises QueueFull, DayFull, QuotaExceeded, Unavailable, and Invalid for a new walk of a model that is retired.
         """
         try:
             await self._bucket.check_writable()
@@ -48,12 +48,13 @@ class Intake:
                 raise
         model = (await self._models.current()).get(spec.model)
         warnings = unknown_words(spec, model.card) if model else ()
-        admission = partial(self._admit, spec.model, known=known)
+        limited = limited_network(owner, network)
+        admission = self._admission(spec.model, owner, limited, most_pictures(spec))
         walk, started = await self._catalogue.request(
-            spec, owner, listed=listed, warnings=warnings, admission=admission
+            spec, owner, network=limited, listed=listed, warnings=warnings, admission=admission
         )
         if again and not started:
-            started = await self._restart(walk, owner, admission)
+            started = await self._restart(walk, owner, limited)
         if started:
             log.debug("walk accepted", walk=walk.id)
             await self._enqueue(await self._catalogue.get(walk.id))
@@ -67,22 +68,31 @@ class Intake:
         await self._catalogue.withdraw(walk_id, owner)
         return await self._catalogue.get(walk_id)
 
-    async def _admit(self, model: str, connection: AsyncConnection, owner: str, frames: int, *, known: bool) -> None:
-        """Check that an owner may start a walk with a model. Raises what Quotas.check raises, and Invalid."""
-        self._models.known.check_offered(model)
-        await self._quotas.check(connection, owner, frames, known=known)
+    def _admission(self, model: str, owner: str, network: str | None, frames: int) -> Admission:
+        """A check that an owner may start a walk. It raises what Quotas.check raises, and Invalid."""
 
-    async def _restart(self, walk: Walk, owner: str, admission: Admission) -> bool:
+        async def admit(connection: AsyncConnection) -> None:
+            self._models.known.check_offered(model)
+            await self._quotas.check(connection, owner, network, frames)
+
+        return admit
+
+    async def _restart(self, walk: Walk, owner: str, network: str | None) -> bool:
         if walk.state in (State.FAILED, State.CANCELLED):
-            await self._bucket.check_writable()
-            return await self._catalogue.restart(walk, owner, admission=admission)
-        if walk.state is not State.DONE:
-            return False
-        films = await self._stored_films(walk.id)
-        if walk.films <= films and await self._all_frames_stored(walk):
+            films = walk.films
+            frames = max(0, most_pictures(walk.spec) - len(walk.stored))
+        elif walk.state is State.DONE:
+            films = walk.films & await self._stored_films(walk.id)
+            frames = await self._lost_frames(walk)
+            if films == walk.films and not frames:
+                return False
+        else:
             return False
         await self._bucket.check_writable()
-        return await self._catalogue.restart(walk, owner, admission=admission, films=sorted(walk.films & films))
+        admission = self._admission(walk.spec.model, owner, network, frames)
+        return await self._catalogue.restart(
+            walk, owner, frames, network=network, admission=admission, films=sorted(films)
+        )
 
     async def _enqueue(self, walk: Walk) -> None:
         try:
@@ -95,8 +105,9 @@ class Intake:
         folder = f"walks/{walk_id}/"
         return frozenset(key.removeprefix(folder) for key in await self._bucket.present(folder))
 
-    async def _all_frames_stored(self, walk: Walk) -> bool:
+    async def _lost_frames(self, walk: Walk) -> int:
+        """How many frames of a finished walk the bucket has no more."""
         held: set[str] = set()
         for recipe in {frame.recipe for frame in walk.frames}:
             held |= await self._bucket.present(recipe.folder)
-        return all(frame.key in held for frame in walk.frames)
+        return sum(frame.key not in held for frame in walk.frames)

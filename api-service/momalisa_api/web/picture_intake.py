@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -14,11 +15,12 @@ from momalisa_api.problems import (
     BadPicture,
     BodyTooLarge,
     BucketUnavailable,
-    CookieNeeded,
     QueueFull,
+    QuotaExceeded,
     UploadTooSlow,
 )
 from momalisa_api.settings import Settings
+from momalisa_api.store.charges import limited_network
 from momalisa_api.store.pictures import PictureStore, StoredPicture, UploadLimits
 
 MAX_UPLOAD_BYTES: Final = 20_000_000
@@ -39,19 +41,22 @@ class PictureIntake:
 
     def __init__(self, settings: Settings, store: PictureStore, decoders: Decoders, downloads: Downloads) -> None:
         self._limits = UploadLimits(
-            settings.uploads_per_owner_per_day, settings.upload_mb_per_owner_per_day * 1_000_000
+            settings.uploads_per_owner_per_day,
+            settings.upload_mb_per_owner_per_day * 1_000_000,
+            settings.owners_per_network,
         )
         self._store = store
         self._decoders = decoders
         self._downloads = downloads
         self._places = anyio.CapacityLimiter(UPLOADS_AT_ONCE)
-        # Nothing tells callers without a cookie or an API key apart, so they get half of the places.
-        self._places_of_unknown = anyio.CapacityLimiter(UPLOADS_AT_ONCE // 2)
+        # One network gets half of the places. Those of a network without uploads are forgotten.
+        self._places_of_networks = WeakValueDictionary[str, anyio.CapacityLimiter]()
+        self._waiting = 0
 
     async def receive(
-        self, chunks: AsyncIterator[bytes], owner: str, *, known: bool, boundary: str | None = None
+        self, chunks: AsyncIterator[bytes], owner: str, network: str, boundary: str | None = None
     ) -> StoredPicture:
-        """Store the picture in a request's body. boundary: of the form that contains it; known: see Quotas.check.
+        """Store the picture in a request's body. boundary: of the form that contains it; network: of the caller.
 
         Raises BadPicture, BodyTooLarge, UploadTooSlow, QuotaExceeded, QueueFull, Unavailable.
         """
@@ -64,46 +69,48 @@ class PictureIntake:
             except TimeoutError:
                 raise UploadTooSlow(f"An upload can take {UPLOAD_S:.0f} seconds. Send a smaller picture.") from None
 
-        return await self._take(read, owner, known, boundary)
+        return await self._take(read, owner, network, boundary)
 
-    async def fetch(self, url: str, owner: str, *, known: bool) -> StoredPicture:
+    async def fetch(self, url: str, owner: str, network: str) -> StoredPicture:
         """Store the picture behind a URL. Raises what `receive` and Downloads.fetch raise."""
 
         async def read(write: Write) -> None:
             await self._downloads.fetch(url, write)
 
-        return await self._take(read, owner, known)
+        return await self._take(read, owner, network)
 
     async def _take(
-        self, read: Callable[[Write], Awaitable[None]], owner: str, known: bool, boundary: str | None = None
+        self, read: Callable[[Write], Awaitable[None]], owner: str, network: str, boundary: str | None = None
     ) -> StoredPicture:
         limit = MAX_UPLOAD_BYTES + (FORM_BYTES if boundary else 0)
-        async with self._place(known):
+        async with self._place(network):
             with TemporaryDirectory(prefix="momalisa-upload-") as folder:
                 source = Path(folder) / "body"
                 size = await _spool(read, source, limit)
                 if not size:
                     raise BadPicture("The body is empty. Send a JPEG, PNG, WebP, AVIF or GIF.")
-                await self._store.admit(owner, size, self._limits)
+                await self._store.admit(owner, limited_network(owner, network), size, self._limits)
                 found = await self._decoders.decode(source, Path(folder) / "picture.png", boundary)
                 return await self._store.add(owner, found.id, found.width, found.height, found.file)
 
     @asynccontextmanager
-    async def _place(self, known: bool) -> AsyncIterator[None]:
-        """One of the places. Raises QueueFull and CookieNeeded if too many callers wait for one."""
-        waiting = self._places.statistics().tasks_waiting + self._places_of_unknown.statistics().tasks_waiting
-        if waiting >= UPLOADS_WAITING:
-            raise QueueFull(f"{waiting} uploads are waiting. Retry in some seconds.", UPLOAD_RETRY_S)
-        if not known and waiting >= UPLOADS_WAITING // 2:
-            raise CookieNeeded(
-                "Many uploads are waiting, and further ones need a cookie or an API key. "
-                "Repeat your POST with the cookie that its answer sets.",
-                1,
+    async def _place(self, network: str) -> AsyncIterator[None]:
+        """One of the places. Raises QueueFull and QuotaExceeded if too many uploads wait for one."""
+        if self._waiting >= UPLOADS_WAITING:
+            raise QueueFull(f"{self._waiting} uploads are waiting. Retry in some seconds.", UPLOAD_RETRY_S)
+        places = self._places_of_networks.get(network) or anyio.CapacityLimiter(UPLOADS_AT_ONCE // 2)
+        self._places_of_networks[network] = places
+        if (waiting := places.statistics().tasks_waiting) >= UPLOADS_WAITING // 2:
+            raise QuotaExceeded(
+                f"{waiting} uploads from your network address are waiting. Retry in some seconds.", UPLOAD_RETRY_S
             )
         async with AsyncExitStack() as held:
-            if not known:
-                await held.enter_async_context(self._places_of_unknown)
-            await held.enter_async_context(self._places)
+            self._waiting += 1
+            try:
+                await held.enter_async_context(places)
+                await held.enter_async_context(self._places)
+            finally:
+                self._waiting -= 1
             yield
 
 

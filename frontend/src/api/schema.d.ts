@@ -1452,7 +1452,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Quota exceeded. Cookie needed */
+            /** @description Quota exceeded */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1461,7 +1461,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk not finished yet. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
+            /** @description Daily capacity reached. Walk not finished yet. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1601,7 +1601,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Quota exceeded. Cookie needed */
+            /** @description Quota exceeded */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1610,7 +1610,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
+            /** @description Daily capacity reached. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2557,7 +2557,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Quota exceeded. Cookie needed */
+            /** @description Quota exceeded */
             429: {
                 headers: {
                     [name: string]: unknown;

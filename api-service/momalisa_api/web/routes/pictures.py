@@ -14,7 +14,6 @@ from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
     CatalogueUnavailable,
-    CookieNeeded,
     FetchFailed,
     Gone,
     Invalid,
@@ -25,11 +24,10 @@ from momalisa_api.problems import (
     UnknownKey,
     UploadTooSlow,
 )
-from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.pictures import NO_PICTURE, StoredPicture
 from momalisa_api.web.picture_intake import MAX_UPLOAD_BYTES, UPLOAD_TOO_LARGE
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Owner
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import BucketDep, PictureIntakeDep, PictureStoreDep
 from momalisa_api.web.routes.media import stored
@@ -105,7 +103,6 @@ _BODY: Final[dict[str, Any]] = {
             FetchFailed,
             Invalid,
             QuotaExceeded,
-            CookieNeeded,
             QueueFull,
             BucketUnavailable,
             CatalogueUnavailable,
@@ -113,7 +110,7 @@ _BODY: Final[dict[str, Any]] = {
     },
 )
 async def create_picture(
-    request: Request, intake: PictureIntakeDep, caller: Caller, owner: Owner, response: Response
+    request: Request, intake: PictureIntakeDep, owner: Owner, network: Network, response: Response
 ) -> PictureResource:
     """Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels.
 
@@ -122,15 +119,14 @@ async def create_picture(
     a day, unless a walk uses it.
     """
     content_type = request.headers.get("content-type", "")
-    known = caller != ANONYMOUS
     if int(request.headers.get("content-length", "0")) > 2 * MAX_UPLOAD_BYTES:
         raise BodyTooLarge(UPLOAD_TOO_LARGE)
     if content_type.partition(";")[0].strip().lower() == "application/json":
-        found = await intake.fetch(await _address(request), owner, known=known)
+        found = await intake.fetch(await _address(request), owner, network)
     else:
         try:
             boundary = boundary_of(content_type)
-            found = await intake.receive(request.stream(), owner, known=known, boundary=boundary)
+            found = await intake.receive(request.stream(), owner, network, boundary)
         except NoFile as error:
             raise BadPicture(str(error)) from error
         except ClientDisconnect as error:

@@ -13,7 +13,7 @@ from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
     CatalogueUnavailable,
-    CookieNeeded,
+    DayFull,
     Gone,
     Invalid,
     NotAcceptable,
@@ -33,7 +33,7 @@ from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
-from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Owner
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
     BlocklistDep,
@@ -91,7 +91,7 @@ router = APIRouter(tags=["walks"])
             Invalid,
             WalkFailed,
             QuotaExceeded,
-            CookieNeeded,
+            DayFull,
             WalkUnfinished,
             QueueFull,
             Starting,
@@ -111,6 +111,7 @@ async def get_film(
     catalogue: CatalogueDep,
     bucket: BucketDep,
     caller: Caller,
+    network: Network,
     conditions: ConditionsDep,
     accept: Annotated[
         str | None, Header(description="image/gif (the default), video/mp4, or application/json for the walk resource.")
@@ -131,7 +132,7 @@ async def get_film(
     if conditions.headers_only:
         found = await catalogue.get(spec.id)
     else:
-        found, _ = await intake.request(spec, caller, listed=query.listed, known=caller != ANONYMOUS)
+        found, _ = await intake.request(spec, caller, network, listed=query.listed)
         found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
     if found.state is not State.DONE:
@@ -159,7 +160,7 @@ async def get_film(
             BodyTooLarge,
             Invalid,
             QuotaExceeded,
-            CookieNeeded,
+            DayFull,
             QueueFull,
             Starting,
             BucketUnavailable,
@@ -174,15 +175,14 @@ async def create_walk(
     blocklist: BlocklistDep,
     intake: IntakeDep,
     views: WalkViewsDep,
-    caller: Caller,
     owner: Owner,
+    network: Network,
     response: Response,
 ) -> WalkResource:
     """Create a walk with two or more stops. Restarts a walk that failed or was cancelled."""
     spec = complete(request, request.named_stops, models.choose(request.model).card, settings)
     blocklist.check(spec)
-    known = caller != ANONYMOUS
-    found, started = await intake.request(spec, owner, known=known, listed=request.listed, again=True)
+    found, started = await intake.request(spec, owner, network, listed=request.listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
