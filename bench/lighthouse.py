@@ -23,7 +23,7 @@ from playwright.sync_api import Page
 from tests.support.browser import CHROMIUM, QUIET, browser
 from tests.support.deployment import deployed
 from tests.support.finished_walks import StopsAndFrames
-from tests.support.gallery import BUDGETS, sent
+from tests.support.gallery import BUDGETS, loaded_at_first, sent
 from tests.support.gallery_deployment import DIST, GalleryDeployment, build_gallery, deployed_gallery
 from tests.support.processes import REPOSITORY
 
@@ -132,7 +132,7 @@ def scroll(deployment: GalleryDeployment) -> None:
 def main() -> None:
     build_gallery()
     for ending, most in BUDGETS.items():
-        size = sum(map(sent, DIST.rglob(f"*{ending}")))
+        size = sum(map(sent, loaded_at_first(DIST, ending)))
         print(f"{ending:6} {size / 1024:5.1f} KB of {most / 1024:.0f}")
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / name for name in ("originals", "gallery", "many")]

@@ -13,7 +13,9 @@ export default defineConfig({
     target: "es2022",
     // The content security policy allows no fonts in data: URLs.
     assetsInlineLimit: 0,
-    modulePreload: { polyfill: false },
+    modulePreload: false,
+    // What is loaded later has its styles already: the page needs no code that fetches them.
+    cssCodeSplit: false,
   },
   // Tests under jsdom need Svelte's browser build.
   resolve: process.env.VITEST ? { conditions: ["browser"] } : {},

@@ -5,10 +5,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.processes import REPOSITORY
+from tests.support.axe import axe_violations
 
-AXE = REPOSITORY / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 GROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(11, 11, 11)"}
 TARGET_PX = 44
 # Click targets with the size of the area that reacts. Links inside text are exempt.
@@ -70,13 +68,6 @@ def opened(visitor, pages):
         yield name
 
 
-def violations(visitor):
-    """What axe reports for a page. It is injected through the debugger, which the page's policy does not block."""
-    visitor.page.evaluate(AXE.read_text())
-    found = visitor.page.evaluate("(tags) => axe.run({ runOnly: tags, resultTypes: ['violations'] })", TAGS)
-    return [(rule["id"], [node["html"][:160] for node in rule["nodes"]]) for rule in found["violations"]]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
     """WCAG 2.2 AA, as far as a machine can tell."""
@@ -84,19 +75,19 @@ def test_axe_finds_nothing_on_any_page(visit, deployment, pages, scheme):
     visitor.allow_console("status of 404")
     wrong = {}
     for name in opened(visitor, pages):
-        wrong[name] = violations(visitor)
+        wrong[name] = axe_violations(visitor)
     with deployment.holding(after=1):
         started = deployment.request_walk(start=f"an ear {scheme}", end="an eye", frames=13, spacing="uniform", steps=4)
         visitor.go(f"/walks/{started['id']}")
         expect(visitor.page.locator("li[data-kind='frame']")).to_have_count(2)
-        wrong["in progress"] = violations(visitor)
+        wrong["in progress"] = axe_violations(visitor)
     with deployment.refusing("No."):
         failed = deployment.ended(
             deployment.request_walk(start=f"a nose {scheme}", end="a mouth", frames=13, spacing="uniform")
         )
         visitor.go(f"/walks/{failed['id']}")
         visitor.await_state("failed")
-        wrong["failed"] = violations(visitor)
+        wrong["failed"] = axe_violations(visitor)
     assert {name: found for name, found in wrong.items() if found} == {}
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from momalisa_api.web.routes.security_headers import SECURITY
-from tests.support.gallery import BUDGETS, head_of, sent
+from tests.support.gallery import ALL_SCRIPTS, BUDGETS, head_of, loaded_at_first, sent
 from tests.support.gallery_deployment import DIST
 
 FIRST_SCREEN = 350 * 1024
@@ -20,9 +20,15 @@ def url_of(deployment, server):
 @pytest.mark.parametrize("ending", BUDGETS)
 def test_the_build_stays_within_its_size_budget(deployment, ending):
     """Without a check, the size would grow unnoticed."""
-    files = {path.name: sent(path) for path in DIST.rglob(f"*{ending}")}
+    files = {path.name: sent(path) for path in loaded_at_first(DIST, ending)}
     assert files
     assert sum(files.values()) <= BUDGETS[ending], files
+
+
+def test_what_loads_later_has_a_budget_too(deployment):
+    """Otherwise everything would move there."""
+    files = {path.name: sent(path) for path in DIST.rglob("*.js")}
+    assert sum(files.values()) <= ALL_SCRIPTS, files
 
 
 def test_the_first_screen_of_the_gallery_is_small(visit, deployment):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from momalisa_api.web.routes.static import INCLUDE, ROBOTS
 
-# In bytes; scripts and styles after gzip.
+# What a page loads at first, in bytes; scripts and styles after gzip.
 BUDGETS = {".js": 52 * 1024, ".css": 8 * 1024, ".woff2": 35 * 1024}
+# All scripts together, with those of what not every visitor uses, such as cropping a picture.
+ALL_SCRIPTS = 68 * 1024
 
 SCRIPT = "/assets/index-D1a2b3C4.js"
 FONT = "/assets/libre-E5f6.woff2"
@@ -62,6 +64,12 @@ class Head(HTMLParser):
 def head_of(html: str) -> Head:
     """The part of <head> that the API fills in; the rest is the same for every page."""
     return Head(html[html.index("<title>") : html.index("</head>")].partition('<link rel="icon"')[0])
+
+
+def loaded_at_first(dist: Path, ending: str) -> list[Path]:
+    """The files of a built gallery that its page names, and the fonts, which its styles name."""
+    page = (dist / "index.html").read_text()
+    return [path for path in sorted(dist.rglob(f"*{ending}")) if path.name in page or ending == ".woff2"]
 
 
 def sent(path: Path) -> int:

@@ -7,7 +7,14 @@ import type { components, paths } from "./schema";
 export type Walk = components["schemas"]["WalkResource"];
 export type WalkSpec = components["schemas"]["WalkSpec"];
 export type GalleryPage = components["schemas"]["GalleryPage"];
-export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
+export type WalkRequest = Partial<Omit<components["schemas"]["WalkRequest"], "stops">> & { stops?: RequestedStop[] };
+/** A part of a picture, in its pixels. */
+export type Crop = components["schemas"]["Crop"];
+/** A picture that a walk passes through, and what it shows, if the visitor has told. */
+export type PictureStop = components["schemas"]["PictureStop"];
+/** In a request, a picture needs no part: it is then cut in the middle. */
+type RequestedStop = string | (Omit<PictureStop, "crop"> & { crop?: Crop });
+export type Picture = components["schemas"]["PictureResource"];
 export type Models = components["schemas"]["ModelsResource"];
 export type Model = components["schemas"]["OfferedModel"];
 export type ModelCard = components["schemas"]["ModelCard"];
@@ -69,6 +76,11 @@ export function cursorOf(next: string | null): number | undefined {
 export async function getModels(): Promise<Models> {
   // openapi-fetch loses the information that an example is a pair.
   return dataOf(await api.GET("/api/v1/models", {})) as Models;
+}
+
+/** One of the visitor's own pictures. */
+export async function getPicture(id: string): Promise<Picture> {
+  return dataOf(await api.GET("/api/v1/pictures/{picture_id}", { params: { path: { picture_id: id } } }));
 }
 
 export async function getOwnRequest(id: string): Promise<OwnRequest> {

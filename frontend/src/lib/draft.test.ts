@@ -1,29 +1,34 @@
 import { expect, test } from "vitest";
 import type { WalkSpec } from "../api/client";
 import {
-  continuePath, draftOf, draftProblems, editPath, emptyDraft, isBlank, MAX_STOPS, otherSeed, repeatRequest, requestOf, reversed, seedProblem, shortest,
-  surprise, withModel, withoutStop, withStop, type Draft,
+  continuePath, draftOf, draftProblems, editPath, emptyDraft, isBlank, isUploading, MAX_STOPS, otherSeed, pictureOf,
+  repeatRequest, requestOf, reversed, seedProblem, shortest, stopOf, surprise, withModel, withoutStop, withStop,
+  withUploaded, type ChosenPicture, type Draft,
 } from "./draft";
 
-const draft = (changes: Partial<Draft>): Draft => ({ ...emptyDraft(), ...changes });
+/** A draft with prompts as its stops. */
+const draft = ({ stops, ...changes }: Partial<Omit<Draft, "stops">> & { stops?: string[] }): Draft => ({
+  ...emptyDraft(), ...changes, ...(stops && { stops: stops.map(stopOf) }),
+});
+const promptsOf = ({ stops }: Draft): string[] => stops.map((stop) => stop.prompt);
 
 test("a stop is added before the last, up to eight, and two always remain", () => {
   let grown = draft({ stops: ["a", "b"] });
   for (let more = 0; more < 10; more++) grown = withStop(grown);
   expect(grown.stops).toHaveLength(MAX_STOPS);
-  expect([grown.stops[0], grown.stops.at(-1)]).toEqual(["a", "b"]);
-  expect(withoutStop(draft({ stops: ["a", "x", "b"] }), 1).stops).toEqual(["a", "b"]);
-  expect(withoutStop(draft({ stops: ["a", "b"] }), 0).stops).toEqual(["a", "b"]);
+  expect([promptsOf(grown)[0], promptsOf(grown).at(-1)]).toEqual(["a", "b"]);
+  expect(promptsOf(withoutStop(draft({ stops: ["a", "x", "b"] }), 1))).toEqual(["a", "b"]);
+  expect(promptsOf(withoutStop(draft({ stops: ["a", "b"] }), 0))).toEqual(["a", "b"]);
 });
 
 test("a reversed draft has its stops in the opposite order", () => {
-  expect(reversed(draft({ stops: ["a", "b", "c"] })).stops).toEqual(["c", "b", "a"]);
+  expect(promptsOf(reversed(draft({ stops: ["a", "b", "c"] })))).toEqual(["c", "b", "a"]);
 });
 
 test("a surprise is one of the examples, never the current one, with an automatic seed", () => {
   const examples = [["a", "b"], ["c", "d"]];
   for (const random of [0, 0.5, 0.999]) {
-    expect(surprise(draft({ stops: ["a", "b"] }), examples, random)).toMatchObject({ stops: ["c", "d"], seed: "auto" });
+    expect(surprise(draft({ stops: ["a", "b"] }), examples, random)).toEqual(draft({ stops: ["c", "d"], seed: "auto" }));
   }
   expect(surprise(draft({}), [], 0)).toEqual(draft({}));
 });
@@ -56,6 +61,54 @@ test("each empty stop and an invalid seed are reported by their names in the API
   expect(isBlank(draft({ stops: ["", "", ""] }))).toBe(false);
 });
 
+const ID = "5a".repeat(32);
+const CROP = { x: 10, y: 0, width: 512, height: 512 };
+const pictured = (changes: Partial<ChosenPicture> = {}): Draft => ({
+  ...emptyDraft(), stops: [{ prompt: " a\ncat ", picture: { ...pictureOf(ID, CROP), ...changes } }, stopOf("b")],
+});
+
+test("a picture is requested with its part and what it shows, and the walk is private", () => {
+  expect(requestOf(pictured())).toEqual({
+    stops: [{ picture: ID, prompt: "a cat", crop: CROP }, "b"], frames: 25, listed: false,
+  });
+  expect(requestOf(pictured({ crop: null })).stops?.[0]).toEqual({ picture: ID, prompt: "a cat" });
+});
+
+test("a stop with a picture needs no prompt, unless the picture cannot be used", () => {
+  const unnamed = pictured();
+  unnamed.stops = unnamed.stops.map((stop) => ({ ...stop, prompt: "" }));
+  expect([...draftProblems(unnamed).keys()]).toEqual(["stops.1"]);
+  expect(draftProblems(pictured({ problem: "It is gone." })).get("stops.0")).toBe("It is gone.");
+  expect(isBlank(unnamed)).toBe(false);
+});
+
+test("only a picture without an id and without a problem is being uploaded, and it is not kept", () => {
+  expect([{}, { id: "" }, { id: "", problem: "Too large." }].map((changes) => isUploading(pictured(changes)))).toEqual([
+    false, true, false,
+  ]);
+  expect(withUploaded(pictured())).toEqual(pictured());
+  expect(withUploaded(pictured({ id: "" })).stops.map((stop) => stop.picture)).toEqual([null, null]);
+});
+
+test("pictures stay when a surprise replaces the prompts", () => {
+  const surprised = surprise(pictured(), [["c", "d"]], 0);
+  expect(surprised.stops).toEqual([pictured().stops[0], stopOf("d")]);
+});
+
+test("the pictures of a walk are kept for editing", () => {
+  const stops = ["a", { picture: ID, prompt: "a cat", crop: CROP }];
+  const edited = draftOf(editPath({ ...spec, stops }).slice(1));
+  expect(edited.stops).toEqual([stopOf("a"), { prompt: "a cat", picture: pictureOf(ID, CROP) }]);
+  expect(requestOf(edited).stops).toEqual(stops);
+});
+
+test("a URL brings only whole pictures, to stops that there are", () => {
+  const of = (picture: string) => draftOf(`?stop=a&stop=b&picture=${picture}`).stops.map((stop) => stop.picture);
+  expect(of(`0:${ID}`)).toEqual([pictureOf(ID), null]);
+  expect(of(`0:${ID}:0,0,0,9`)).toEqual([pictureOf(ID), null]);
+  for (const picture of [`7:${ID}`, ID, "0:5a", `0:${ID}:1,2`]) expect(of(picture)).toEqual([null, null]);
+});
+
 const spec = {
   stops: ["a", "b & c?d=#<e>"], frames: 37, seed: "auto", spacing: "uniform", negative_prompt: "", width: 64, height: 96, steps: 4,
   guidance_scale: 2.5, scheduler: "Euler", model: "atelier", revision: "1", frame_ms: 120, gif_there_and_back: false,
@@ -64,9 +117,9 @@ const spec = {
 
 test("a continued walk starts at the last stop, whatever characters its prompt holds, with the same seed and settings", () => {
   const continued = draftOf(continuePath({ spec, seed: 3 }).slice(1));
-  expect(continued.stops).toEqual(["b & c?d=#<e>", ""]);
+  expect(promptsOf(continued)).toEqual(["b & c?d=#<e>", ""]);
   const { stops: _stops, revision: _revision, ...kept } = spec;
-  expect(requestOf({ ...continued, stops: ["b & c?d=#<e>", "f"] })).toEqual({
+  expect(requestOf({ ...continued, stops: ["b & c?d=#<e>", "f"].map(stopOf) })).toEqual({
     ...kept, seed: 3, stops: ["b & c?d=#<e>", "f"], listed: true,
   });
 });
@@ -76,9 +129,9 @@ test("the prompts and settings of a failed walk are kept for editing", () => {
 });
 
 test("a URL fills in only valid values", () => {
-  expect(draftOf("?stop=a&stop=b&frames=49&seed=7&steps=4&model=sd15")).toEqual({
-    stops: ["a", "b"], frames: 49, seed: "7", listed: true, model: "sd15", settings: { steps: 4 },
-  });
+  expect(draftOf("?stop=a&stop=b&frames=49&seed=7&steps=4&model=sd15")).toEqual(
+    draft({ stops: ["a", "b"], frames: 49, seed: "7", model: "sd15", settings: { steps: 4 } }),
+  );
   const invalid = "?frames=1&seed=x&steps=many&width=&spacing=wide&gif_there_and_back=1&__proto__=5&guidance_scale=1e999";
   expect(draftOf(invalid)).toEqual(emptyDraft());
 });

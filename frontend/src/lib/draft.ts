@@ -1,15 +1,33 @@
 /** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
-import type { Walk, WalkRequest, WalkSpec } from "../api/client";
-import { stopTitle } from "./labels";
+import type { Crop, Walk, WalkRequest, WalkSpec } from "../api/client";
+import { promptOf } from "./labels";
 import { settingParameters, settingsIn, type Settings } from "./settings";
 
 export const MAX_STOPS = 8;
 export const FRAME_COUNTS = [13, 25, 49, 61] as const;
 const MAX_SEED = 2 ** 32 - 1;
 
+/** A picture of the visitor at a stop. */
+export interface ChosenPicture {
+  /** "" until it has been uploaded. */
+  id: string;
+  /** In pixels; 0 until it is known. */
+  width: number;
+  height: number;
+  /** The part that was chosen; null for its middle. */
+  crop: Crop | null;
+  /** Why it cannot be used, or "". */
+  problem: string;
+}
+
+export interface DraftStop {
+  prompt: string;
+  picture: ChosenPicture | null;
+}
+
 export interface Draft {
-  stops: string[];
+  stops: DraftStop[];
   frames: number;
   /** As typed; "" means the API's default, "auto" lets the API choose the smoothest of several. */
   seed: string;
@@ -20,21 +38,51 @@ export interface Draft {
   settings: Settings;
 }
 
+export function stopOf(prompt: string): DraftStop {
+  return { prompt, picture: null };
+}
+
+/** A picture that is not uploaded yet, or of which only the id is known. */
+export function pictureOf(id: string, crop: Crop | null = null): ChosenPicture {
+  return { id, width: 0, height: 0, crop, problem: "" };
+}
+
 export function emptyDraft(): Draft {
-  return { stops: ["", ""], frames: 25, seed: "", listed: true, model: "", settings: {} };
+  return { stops: [stopOf(""), stopOf("")], frames: 25, seed: "", listed: true, model: "", settings: {} };
 }
 
 /** Whether nothing has been filled in at all. */
 export function isBlank(draft: Draft): boolean {
-  return draft.stops.length === 2 && draft.stops.every((stop) => !stop.trim());
+  return draft.stops.length === 2 && draft.stops.every((stop) => !stop.prompt.trim() && !stop.picture);
 }
 
-/** The draft in a URL's query: ?stop=…&stop=…&frames=…&seed=…&model=… and settings by their names, if they are valid. */
+export function hasPictures(draft: Draft): boolean {
+  return draft.stops.some((stop) => stop.picture);
+}
+
+/** Whether a picture is still on its way to the server. */
+export function isUploading(draft: Draft): boolean {
+  return draft.stops.some(({ picture }) => picture && !picture.id && !picture.problem);
+}
+
+/** Without pictures whose upload has not ended: nothing continues it after a visit of another page. */
+export function withUploaded(draft: Draft): Draft {
+  return { ...draft, stops: draft.stops.map((stop) => (stop.picture?.id ? stop : { ...stop, picture: null })) };
+}
+
+/** In a URL, picture=1:ID:0,0,512,512 is the picture at stop 1, counted from 0, and the part of it. */
+const PICTURE = /^(\d):([0-9a-f]{64})(?::(\d{1,5}),(\d{1,5}),(\d{1,5}),(\d{1,5}))?$/;
+
+/**
+ * The draft in a URL's query: ?stop=…&stop=…&picture=…&frames=…&seed=…&model=…&listed=false and settings by their names,
+ * if they are valid.
+ */
 export function draftOf(query: string): Draft {
   const parameters = new URLSearchParams(query);
   const draft = emptyDraft();
-  const stops = parameters.getAll("stop").slice(0, MAX_STOPS);
-  while (stops.length < 2) stops.push("");
+  const stops = parameters.getAll("stop").slice(0, MAX_STOPS).map(stopOf);
+  while (stops.length < 2) stops.push(stopOf(""));
+  for (const text of parameters.getAll("picture")) takePicture(stops, text);
   const frames = Number(parameters.get("frames"));
   const seed = parameters.get("seed") ?? "";
   return {
@@ -42,9 +90,18 @@ export function draftOf(query: string): Draft {
     stops,
     frames: Number.isInteger(frames) && frames >= 2 ? frames : draft.frames,
     seed: seedProblem(seed) ? "" : seed,
+    listed: parameters.get("listed") !== "false",
     model: parameters.get("model") ?? "",
     settings: settingsIn(parameters),
   };
+}
+
+function takePicture(stops: DraftStop[], text: string): void {
+  const [, index, id, ...sides] = PICTURE.exec(text) ?? [];
+  const stop = stops[Number(index)];
+  if (!stop || !id) return;
+  const [x = 0, y = 0, width = 0, height = 0] = sides.map((side) => Number(side || 0));
+  stop.picture = pictureOf(id, width && height ? { x, y, width, height } : null);
 }
 
 /** The path of a form that starts at the last stop of a walk. Seed and settings stay, and so does the picture there. */
@@ -56,7 +113,12 @@ export function continuePath({ spec, seed }: Pick<Walk, "spec" | "seed">): strin
 export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings): string {
   const { stops, frames, seed, model } = spec;
   const parameters = new URLSearchParams([
-    ...stops.map((stop) => ["stop", stopTitle(stop)]),
+    ...stops.map((stop) => ["stop", promptOf(stop)]),
+    ...stops.flatMap((stop, index) => {
+      if (typeof stop === "string") return [];
+      const { x, y, width, height } = stop.crop;
+      return [["picture", `${String(index)}:${stop.picture}:${[x, y, width, height].join(",")}`]];
+    }),
     ...Object.entries({ frames, seed, model }).map(([name, value]) => [name, String(value)]),
     ...settingParameters(spec),
   ]);
@@ -77,7 +139,7 @@ export function reversed(draft: Draft): Draft {
 /** With one more stop, before the last one. */
 export function withStop(draft: Draft): Draft {
   if (draft.stops.length >= MAX_STOPS) return draft;
-  return { ...draft, stops: draft.stops.toSpliced(-1, 0, "") };
+  return { ...draft, stops: draft.stops.toSpliced(-1, 0, stopOf("")) };
 }
 
 export function withoutStop(draft: Draft, index: number): Draft {
@@ -85,11 +147,15 @@ export function withoutStop(draft: Draft, index: number): Draft {
   return { ...draft, stops: draft.stops.toSpliced(index, 1) };
 }
 
-/** One of the model card's examples, different from the current prompts. random: in [0, 1). */
+/** One of the model card's examples, different from the current prompts. Pictures stay. random: in [0, 1). */
 export function surprise(draft: Draft, examples: readonly (readonly string[])[], random: number): Draft {
-  const others = examples.filter((example) => example.join("\n") !== draft.stops.join("\n"));
+  const prompts = draft.stops.map((stop) => stop.prompt).join("\n");
+  const others = examples.filter((example) => example.join("\n") !== prompts);
   const picked = others[Math.floor(random * others.length)];
-  return picked ? { ...draft, stops: [...picked], seed: "auto" } : draft;
+  if (!picked) return draft;
+  if (!hasPictures(draft)) return { ...draft, stops: picked.map(stopOf), seed: "auto" };
+  const stops = draft.stops.map((stop, index) => (stop.picture ? stop : stopOf(picked[index] ?? stop.prompt)));
+  return { ...draft, stops, seed: "auto" };
 }
 
 /** The example with the shortest prompts, for the placeholders: these have one line each. */
@@ -100,9 +166,14 @@ export function shortest<T extends readonly string[]>(examples: readonly T[]): T
 
 /** What has to be corrected before a request is sent, by the API's names of the fields. */
 export function draftProblems(draft: Draft): Map<string, string> {
-  const empty = draft.stops.flatMap((stop, index) => (stop.trim() ? [] : [`stops.${String(index)}`]));
+  const problems = new Map<string, string>();
+  for (const [index, { prompt, picture }] of draft.stops.entries()) {
+    const problem = picture ? picture.problem : prompt.trim() ? "" : "Enter a prompt.";
+    if (problem) problems.set(`stops.${String(index)}`, problem);
+  }
   const seed = seedProblem(draft.seed);
-  return new Map([...empty.map((field) => [field, "Enter a prompt."] as const), ...(seed ? [["seed", seed] as const] : [])]);
+  if (seed) problems.set("seed", seed);
+  return problems;
 }
 
 /** What is wrong with a seed, or "". */
@@ -113,13 +184,21 @@ export function seedProblem(seed: string): string {
   return `The seed must be a whole number from 0 to ${String(MAX_SEED)}, or “auto”.`;
 }
 
+/** Whether the walk appears in the gallery. One with pictures is private at first. */
+export function isListed(draft: Draft): boolean {
+  return draft.listed && !hasPictures(draft);
+}
+
 export function requestOf(draft: Draft): WalkRequest {
   const seed = draft.seed.trim();
   const request: WalkRequest = {
     ...draft.settings,
-    stops: draft.stops.map((stop) => stop.replace(/\s+/g, " ").trim()),
+    stops: draft.stops.map(({ prompt, picture }) => {
+      const text = prompt.replace(/\s+/g, " ").trim();
+      return picture ? { picture: picture.id, prompt: text, ...(picture.crop && { crop: picture.crop }) } : text;
+    }),
     frames: draft.frames,
-    listed: draft.listed,
+    listed: isListed(draft),
   };
   if (seed) request.seed = seed === "auto" ? "auto" : Number(seed);
   if (draft.model) request.model = draft.model;
@@ -128,8 +207,13 @@ export function requestOf(draft: Draft): WalkRequest {
 
 /** A request for the same walk, with another seed if one is given. */
 export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
-  const { revision: _revision, guidance_interval: _interval, strength: _strength, stops, ...settings } = spec;
-  return { ...settings, stops: stops.map(stopTitle), ...(seed === undefined ? {} : { seed }) };
+  const { revision: _revision, guidance_interval: _interval, strength, stops, ...settings } = spec;
+  return {
+    ...settings,
+    stops: [...stops],
+    ...(strength == null ? {} : { strength }),
+    ...(seed === undefined ? {} : { seed }),
+  };
 }
 
 /** A seed other than this one, small enough to tell others. random: in [0, 1). */

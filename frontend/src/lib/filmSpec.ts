@@ -26,8 +26,15 @@ export function specIn(film: ArrayBuffer): FilmSpec | null {
 
 function isSpec(value: unknown): value is Omit<FilmSpec, "spacing"> & Partial<FilmSpec> {
   const { stops, frames, seed } = (value ?? {}) as Record<string, unknown>;
-  const prompts = Array.isArray(stops) && stops.length >= 2 && stops.every((stop) => typeof stop === "string");
+  const prompts = Array.isArray(stops) && stops.length >= 2 && stops.every(isStop);
   return prompts && typeof frames === "number" && (typeof seed === "number" || seed === "auto");
+}
+
+/** A prompt, or a picture with its part. */
+function isStop(value: unknown): boolean {
+  if (typeof value === "string") return true;
+  const { picture, prompt, crop } = (value ?? {}) as Record<string, unknown>;
+  return typeof picture === "string" && typeof prompt === "string" && typeof crop === "object" && crop !== null;
 }
 
 function commentIn(file: DataView): string | null {

@@ -10,6 +10,11 @@ export function stopTitle(stop: WalkSpec["stops"][number]): string {
   return typeof stop === "string" ? stop : stop.prompt || "a picture";
 }
 
+/** The prompt of a stop; "" for a picture without one. */
+export function promptOf(stop: WalkSpec["stops"][number]): string {
+  return typeof stop === "string" ? stop : stop.prompt;
+}
+
 /** "a giraffe to a battleship": the first stop and the last. */
 export function titleOf(spec: Pick<WalkSpec, "stops">): string {
   return [spec.stops[0] ?? "", spec.stops.at(-1) ?? ""].map(stopTitle).join(" to ").replace(DIRECTION_CONTROLS, "");

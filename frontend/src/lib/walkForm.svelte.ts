@@ -2,7 +2,7 @@
 
 import { requestWalk, type Walk } from "../api/client";
 import { formMessages, NO_MESSAGES } from "../api/problem";
-import { draftOf, draftProblems, editPath, requestOf, withModel, type Draft } from "./draft";
+import { draftOf, draftProblems, editPath, requestOf, withModel, withUploaded, type Draft } from "./draft";
 import type { FilmSpec } from "./filmSpec";
 import { loadModels, models } from "./models.svelte";
 import { titleOfModel } from "./modelText";
@@ -24,6 +24,10 @@ export class WalkForm {
   readonly model = $derived(models.known.find(({ name }) => name === this.draft.model) ?? models.known[0]);
   readonly card = $derived(this.model?.card);
   readonly defaults = $derived(defaultsOf(this.card, models.effort));
+  /** Width through height of a frame; of a square one until the model is known. */
+  readonly ratio = $derived((this.value("width") ?? 1) / (this.value("height") ?? 1));
+  /** Whether the model can use pictures as stops. */
+  readonly takesPictures = $derived(this.model !== undefined);
   /** The settings that differ from the defaults, once these are known. */
   readonly changes = $derived(this.card ? changesOf(this.draft.settings, this.defaults) : []);
   /** Whether the settings come from an earlier walk or a link, and not from the visitor. */
@@ -35,7 +39,7 @@ export class WalkForm {
 
   /** kept: the draft of an earlier visit. query: that of the URL. */
   constructor(kept: Draft | undefined, query: string) {
-    this.draft = kept ?? draftOf(query);
+    this.draft = kept ? withUploaded(kept) : draftOf(query);
     this.taken = !kept && Object.keys(this.draft.settings).length > 0;
     this.#fresh = !kept && !this.taken;
     if (this.#fresh) this.draft.settings = savedSettings();
