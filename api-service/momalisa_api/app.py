@@ -26,6 +26,7 @@ from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
 from momalisa_api.pictures.decoders import Decoders
 from momalisa_api.pictures.download import Downloads
+from momalisa_api.pictures.pinned import PinnedClient
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket
@@ -33,8 +34,11 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.mail_tokens import MailTokens
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.networks import Networks
+from momalisa_api.store.notice_limits import NoticeBook
+from momalisa_api.store.notices import Notices
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.pictures import PictureStore
@@ -49,17 +53,21 @@ from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
+from momalisa_api.web.notice_intake import NoticeIntake
 from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
-from momalisa_api.web.routes import gallery, health, media, models, page_meta, pictures, walks
+from momalisa_api.web.routes import gallery, health, mail_pages, media, models, notices, page_meta, pictures, walks
 from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import ROBOTS, gallery_routes
+from momalisa_api.work.mail import Letters, Smtp
+from momalisa_api.work.notices import Notifier
 from momalisa_api.work.retention import Retention
 from momalisa_api.work.studio import Studio
+from momalisa_api.work.webhooks import WebhookCaller
 from momalisa_api.work.worker import Worker
 
 log = structlog.get_logger()
@@ -156,18 +164,24 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 worker = _make_worker(
                     settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared, sign
                 )
+            tokens = MailTokens(secret)
+            parts |= _notice_parts(settings, engine, tokens)
             provide(app, parts | {Networks: networks} | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
                 tasks.start_soon(_run_or_stop, listener.run)
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
+                notifier = None
                 if worker:
+                    notifier = _make_notifier(settings, queue, listener, tokens, parts[Notices], parts[NoticeBook])
+                    tasks.start_soon(_run_or_stop, notifier.run)
                     tasks.start_soon(_run_or_stop, worker.run)
                     tasks.start_soon(_run_or_stop, Retention(parts[PictureStore], parts[Catalogue]).run)
                 yield
-                if worker:
+                if worker and notifier:
                     worker.stop()
                     await worker.wait_stopped()
+                    await notifier.wait_stopped()
                 tasks.cancel_scope.cancel()
 
     app = FastAPIOffline(
@@ -198,8 +212,8 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for router in (page_meta.router, walks.router, gallery.router, models.router, media.router, pictures.router):
-            app.include_router(router, prefix="/api/v1")
+        for routes in (page_meta, walks, notices, mail_pages, gallery, models, media, pictures):
+            app.include_router(routes.router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
         _add_gallery(app, settings.gallery)
@@ -287,6 +301,28 @@ def _make_worker(
         max_shards_in_flight=settings.max_shards_in_flight,
         reconcile_s=settings.reconcile_s,
         poll_s=settings.live_poll_s,
+    )
+
+
+def _notice_parts(settings: Settings, engine: AsyncEngine, tokens: MailTokens) -> dict[type[Any], Any]:
+    """What accepts requests for mails and webhooks, by type."""
+    book = NoticeBook(engine, settings.notices_per_owner_per_day)
+    return {Notices: Notices(engine), NoticeBook: book, NoticeIntake: NoticeIntake(settings, book, tokens)}
+
+
+def _make_notifier(
+    settings: Settings, queue: Queue, listener: Listener, tokens: MailTokens, notices: Notices, book: NoticeBook
+) -> Notifier:
+    return Notifier(
+        notices,
+        book,
+        queue,
+        WalkChanges(listener),
+        WebhookCaller(PinnedClient(settings.named_webhook_ports)),
+        (Letters(settings, tokens), Smtp(settings)) if settings.sends_mail else None,
+        public_url=settings.public_url or "",
+        make_link=lambda *_: "",
+        poll_s=settings.reconcile_s,
     )
 
 

@@ -71,6 +71,10 @@ class PictureNotFound(Problem):
     status, slug, title = 404, "picture-not-found", "Picture not found"
 
 
+class WebhookNotFound(Problem):
+    status, slug, title = 404, "webhook-not-found", "Webhook not found"
+
+
 class UploadTooSlow(Problem):
     status, slug, title = 408, "upload-too-slow", "Upload too slow"
 
@@ -86,6 +90,14 @@ class AddressRefused(Problem):
 class FetchFailed(Problem):
     # Not a 5xx: it is the caller's address that does not answer.
     status, slug, title = 422, "fetch-failed", "Picture could not be fetched"
+
+
+class NoMail(Problem):
+    status, slug, title = 404, "no-mail", "This deployment sends no mail"
+
+
+class MailStopped(Problem):
+    status, slug, title = 422, "mail-stopped", "Address wants no mail"
 
 
 class WalkFailed(Problem):

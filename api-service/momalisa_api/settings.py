@@ -1,6 +1,7 @@
 """Settings from environment variables, read once. docs/configuration.md lists them all, and a test compares the two."""
 
 import re
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from momalisa_api.database_url import connect_arguments
-from momalisa_api.text import is_host
+from momalisa_api.text import is_host, is_mail_address
 
 MAX_PARALLEL_CALLS: Final = 100
 DAY_S: Final = 86_400
@@ -194,6 +195,34 @@ class Settings(StoreSettings):
     c2pa_certificate: Path | None = Field(
         None, description="PEM file of the certificate for MOMALISA_C2PA_KEY, followed by those that issued it."
     )
+    public_url: str | None = Field(
+        None, description="URL at which visitors reach this deployment, for links in mails and webhooks."
+    )
+    smtp_host: str | None = Field(
+        None, description="Host of the SMTP server for mails to visitors. Unset: no mail is sent."
+    )
+    smtp_port: int = Field(587, description="TCP port of the SMTP server.", ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        "starttls",
+        description="Encryption of the SMTP connection: starttls (required, not optional), tls from the first byte, or "
+        "none.",
+    )
+    smtp_user: str | None = Field(None, description="User name at the SMTP server. Unset: no login.")
+    smtp_password_file: Path | None = Field(None, description="File with the password at the SMTP server.")
+    smtp_from: str | None = Field(
+        None, description="Sender of the mails: an address, or NAME <ADDRESS>. Required if there is an SMTP server."
+    )
+    webhook_ports: str = Field(
+        "80 443",
+        description="TCP ports of the URLs that webhooks may have, separated by spaces or commas; none allows no "
+        "webhooks.",
+    )
+    notices_per_owner_per_day: int = Field(
+        100,
+        description="Maximum mails and webhooks that one owner may request in 24 hours, and a quarter of those of one "
+        "network; further requests get 429.",
+        ge=1,
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log format; auto is console on a terminal, json otherwise."
     )
@@ -221,13 +250,47 @@ class Settings(StoreSettings):
             raise ValueError("is not a host name or an address")
         return value
 
+    @model_validator(mode="after")
+    def _mail_is_complete(self) -> Self:
+        if self.smtp_host and not (self.smtp_from and self.public_url):
+            raise ValueError("MOMALISA_SMTP_HOST requires MOMALISA_SMTP_FROM and MOMALISA_PUBLIC_URL")
+        if bool(self.smtp_user) != bool(self.smtp_password_file):
+            raise ValueError("MOMALISA_SMTP_USER and MOMALISA_SMTP_PASSWORD_FILE require each other")
+        return self
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_base_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{value!r} is not valid; use https://HOST")
+        return value.rstrip("/")
+
+    @field_validator("smtp_from")
+    @classmethod
+    def _is_a_sender(cls, value: str | None) -> str | None:
+        if value is not None and not (value.isprintable() and is_mail_address(parseaddr(value)[1])):
+            raise ValueError("must be an address, such as walks@example.com, or NAME <ADDRESS>")
+        return value
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether there is a server for mails to visitors."""
+        return self.smtp_host is not None
+
     @property
     def named_fetch_ports(self) -> frozenset[int]:
         """The ports that URLs of pictures may have; empty if none are fetched."""
-        named = self.fetch_ports.replace(",", " ").split()
-        return frozenset() if named == ["none"] else frozenset(map(int, named))
+        return _ports(self.fetch_ports)
 
-    @field_validator("fetch_ports")
+    @property
+    def named_webhook_ports(self) -> frozenset[int]:
+        """The ports that URLs of webhooks may have; empty if there are none."""
+        return _ports(self.webhook_ports)
+
+    @field_validator("fetch_ports", "webhook_ports")
     @classmethod
     def _are_ports(cls, value: str) -> str:
         named = value.replace(",", " ").split()
@@ -250,3 +313,8 @@ class Settings(StoreSettings):
         if not value.split():
             raise ValueError("requires at least one replica address, for example http://127.0.0.1:8101")
         return value
+
+
+def _ports(named: str) -> frozenset[int]:
+    ports = named.replace(",", " ").split()
+    return frozenset() if ports == ["none"] else frozenset(map(int, ports))

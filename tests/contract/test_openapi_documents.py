@@ -21,6 +21,10 @@ OPERATIONS = {
         "withdraw_request": "DELETE /api/v1/walks/{walk_id}",
         "get_request": "GET /api/v1/walks/{walk_id}/request",
         "change_request": "PUT /api/v1/walks/{walk_id}/request",
+        "request_mail": "POST /api/v1/walks/{walk_id}/mail",
+        "withdraw_mail": "DELETE /api/v1/walks/{walk_id}/mail",
+        "create_webhook": "POST /api/v1/walks/{walk_id}/webhooks",
+        "delete_webhook": "DELETE /api/v1/walks/{walk_id}/webhooks/{webhook_id}",
         "watch_walk": "GET /api/v1/walks/{walk_id}/events",
         "get_frame": "GET /api/v1/walks/{walk_id}/frames/{index}.png",
         "get_probe": "GET /api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
@@ -65,7 +69,10 @@ KEYWORDS = {
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
 }
 # The operations that need an owner; the others with `security` also take anonymous callers.
-OWNERS_ONLY = {"withdraw_request", "change_request", "get_picture", "get_picture_file", "delete_picture"}
+OWNERS_ONLY = {
+    *("withdraw_request", "change_request", "get_picture", "get_picture_file", "delete_picture"),
+    *("request_mail", "withdraw_mail", "create_webhook", "delete_webhook"),
+}
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """A web server on loopback that answers with bytes of the test's choice."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ from anyio.streams.tls import TLSStream
 
 @dataclass
 class WebSite:
-    """A web server on loopback. answers: the bytes of an answer, by path; seen: the heads of requests."""
+    """A web server on loopback. answers: the bytes of an answer, by path; seen: requests, with their bodies."""
 
     port: int
     answers: dict[str, bytes] = field(default_factory=dict)
@@ -37,6 +38,10 @@ async def web_site(certificate: Path | None = None) -> AsyncIterator[WebSite]:
             async with stream:
                 head = b""
                 while b"\r\n\r\n" not in head:
+                    head += await stream.receive()
+                length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+                expected = head.index(b"\r\n\r\n") + 4 + int(length[1] if length else 0)
+                while len(head) < expected:
                     head += await stream.receive()
                 site.seen.append(head.decode())
                 await stream.send(site.answers[head.split()[1].decode()])

@@ -10,7 +10,7 @@ import httpx
 
 from momalisa_api import __version__
 from momalisa_api.pictures.addresses import is_public
-from momalisa_api.pictures.pinned import PinnedClient, Resolve, first_answer
+from momalisa_api.pictures.pinned import PinnedClient, Resolve, check_form, first_answer
 from momalisa_api.problems import AddressRefused, FetchFailed
 
 FETCH_S: Final = 30.0
@@ -71,7 +71,7 @@ class Downloads:
             raise AddressRefused("The address is not valid. Send one like https://example.com/cat.jpg.") from error
         if not self._pinned.ports:
             raise AddressRefused(f"This deployment fetches no pictures. {ELSEWHERE}")
-        self._pinned.check(where)
+        check_form(where, self._pinned.ports)
         return where
 
     async def _addresses(self, where: httpx.URL) -> list[str]:

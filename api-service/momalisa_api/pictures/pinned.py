@@ -39,16 +39,6 @@ class PinnedClient:
         # Made once: reading the authorities' certificates takes tens of milliseconds.
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
 
-    def check(self, where: httpx.URL) -> None:
-        """Raises AddressRefused, with a sentence, if the form of a URL is not allowed."""
-        if where.scheme not in ("http", "https") or not where.host or "%" in where.host:
-            raise AddressRefused("Only http and https addresses are allowed.")
-        if where.userinfo:
-            raise AddressRefused("Addresses with a user name or password are not allowed. Send one without.")
-        if port_of(where) not in self.ports:
-            allowed = ", ".join(map(str, sorted(self.ports)))
-            raise AddressRefused(f"Port {port_of(where)} is not allowed. Use one of {allowed}.")
-
     async def addresses(self, where: httpx.URL) -> list[str]:
         """The addresses of the URL's host, of which all are public. Raises AddressRefused, OSError, UnicodeError."""
         found = await self._resolve(where.raw_host.decode("ascii"), port_of(where))
@@ -92,7 +82,7 @@ async def first_answer(
     """
     for address in addresses:
         # The certificate must be that of the name; only the connection goes to the address.
-        extensions = {"sni_hostname": where.raw_host.decode("ascii")} if _is_name(where.host) else {}
+        extensions = {"sni_hostname": where.raw_host.decode("ascii")} if is_name(where.host) else {}
         host = f"[{address}]" if ":" in address else address
         request = client.build_request(
             method,
@@ -108,12 +98,23 @@ async def first_answer(
     raise httpx.ConnectError("no address accepts a connection")
 
 
+def check_form(where: httpx.URL, ports: frozenset[int]) -> None:
+    """Raises AddressRefused, with a sentence, if the form of a URL is not allowed. Nothing is looked up."""
+    if where.scheme not in ("http", "https") or not where.host or "%" in where.host:
+        raise AddressRefused("Only http and https addresses are allowed.")
+    if where.userinfo:
+        raise AddressRefused("Addresses with a user name or password are not allowed. Send one without.")
+    if port_of(where) not in ports:
+        raise AddressRefused(f"Port {port_of(where)} is not allowed. Use one of {', '.join(map(str, sorted(ports)))}.")
+
+
 def port_of(where: httpx.URL) -> int:
     """The port of an http or https URL."""
     return {"http": 80, "https": 443}[where.scheme] if where.port is None else where.port
 
 
-def _is_name(host: str) -> bool:
+def is_name(host: str) -> bool:
+    """Whether a URL's host is a name, and not an IP address."""
     try:
         ip_address(host)
     except ValueError:

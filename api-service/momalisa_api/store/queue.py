@@ -39,12 +39,13 @@ LOWEST_PRIORITY: Final = -(2**31)
 
 
 class Kind(StrEnum):
-    """The steps of a walk that are jobs."""
+    """The steps of a walk that are jobs, and telling those who wait for its end."""
 
     PLAN = "plan"
     RENDER = "render"
     MEASURE = "measure"
     FILM = "film"
+    NOTICE = "notice"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -198,4 +199,41 @@ uploads = Table(
     Index("uploads_of_owner", "owner", "uploaded_at"),
     Index("uploads_of_network", "network", "uploaded_at"),
     Index("uploads_by_time", "uploaded_at"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", String(32), primary_key=True, doc="Random; also identifies the message to its receiver."),
+    Column("walk_id", String(32), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("target", Text, nullable=False, doc="The mail address, or the URL of the webhook."),
+    Column("secret", Text, doc="Signs the messages of a webhook; null for mail."),
+    Column("tries", Integer, nullable=False, doc="Failed deliveries."),
+    Column("next_at", DateTime(timezone=True), doc="Not delivered before; null before the first delivery."),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    # A request that is withdrawn, or deleted with its walk, takes the addresses with it.
+    ForeignKeyConstraint(["walk_id", "owner"], ["asks.walk_id", "asks.owner"], ondelete="CASCADE", onupdate="CASCADE"),
+    Index("notices_of_request", "walk_id", "owner"),
+)
+
+notice_charges = Table(
+    "notice_charges",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("owner", String(64), nullable=False),
+    Column("network", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("address", String(64), nullable=False, doc="Keyed hash of the mail address; empty for webhooks."),
+    Column("confirmed", Boolean, nullable=False, doc="The owner has confirmed this address since."),
+    Column("charged_at", DateTime(timezone=True), nullable=False),
+    Index("notice_charges_by_time", "charged_at"),
+)
+
+mail_stops = Table(
+    "mail_stops",
+    metadata,
+    Column("address", String(64), primary_key=True, doc="Keyed hash of an address that wants no mail."),
+    Column("stopped_at", DateTime(timezone=True), nullable=False),
 )

@@ -38,6 +38,7 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "walks", "description": "Start a walk, follow it, withdraw or list it."},
     {"name": "pictures", "description": "Frames and films of a walk."},
     {"name": "uploads", "description": "Pictures of your own: only you can read them."},
+    {"name": "notices", "description": "A mail or a webhook when a walk is done."},
     {"name": "gallery", "description": "The listed walks."},
     {"name": "models", "description": "The models that render walks, and their limits."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},

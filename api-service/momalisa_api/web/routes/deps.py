@@ -14,6 +14,7 @@ from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.networks import Networks
+from momalisa_api.store.notices import Notices
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.workers import WorkerRegistry
@@ -23,6 +24,7 @@ from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import HEADERS_ONLY
+from momalisa_api.web.notice_intake import NoticeIntake
 from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.recent_walks import Pictures, RecentWalks
 
@@ -60,6 +62,8 @@ BucketDep = Annotated[Bucket, Depends(_dependency(Bucket))]
 IntakeDep = Annotated[Intake, Depends(_dependency(Intake))]
 PictureIntakeDep = Annotated[PictureIntake, Depends(_dependency(PictureIntake))]
 PictureStoreDep = Annotated[PictureStore, Depends(_dependency(PictureStore))]
+NoticesDep = Annotated[Notices, Depends(_dependency(Notices))]
+NoticeIntakeDep = Annotated[NoticeIntake, Depends(_dependency(NoticeIntake))]
 LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
 NetworksDep = Annotated[Networks, Depends(_dependency(Networks))]

@@ -1,0 +1,81 @@
+"""A real SMTP server on loopback that keeps what it gets, and refuses, hangs or breaks connections on demand."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from tests.support.processes import free_port
+
+USER, PASSWORD = "walks", "a password"
+
+
+@dataclass
+class MailServer:
+    """The server. replies: of the next mails, or of the next addresses, in their order; hangs: answers to no mail."""
+
+    port: int
+    received: list[Envelope] = field(default_factory=list)
+    address_replies: list[str] = field(default_factory=list)
+    mail_replies: list[str] = field(default_factory=list)
+    hangs: bool = False
+    breaks: bool = False
+
+    @property
+    def mails(self) -> list[EmailMessage]:
+        """What was accepted."""
+        contents = [found.content for found in self.received if isinstance(found.content, bytes)]
+        parsed = [message_from_bytes(content, policy=policy.default) for content in contents]
+        return [mail for mail in parsed if isinstance(mail, EmailMessage)]
+
+    async def handle_RCPT(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
+        if self.address_replies:
+            return self.address_replies.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+        while self.hangs:
+            await asyncio.sleep(0.01)
+        if self.breaks and server.transport:
+            server.transport.close()
+            return "250 OK"
+        if self.mail_replies:
+            return self.mail_replies.pop(0)
+        self.received.append(envelope)
+        return "250 OK"
+
+
+def _login(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+    known = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
+    return AuthResult(success=known, handled=False)
+
+
+@contextmanager
+def mail_server(certificate: Path | None = None, *, tls: str = "none", port: int = 0) -> Iterator[MailServer]:
+    """The server while it serves. certificate: with its key; tls: none, starttls or tls. With TLS it wants a login."""
+    server = MailServer(port or free_port())
+    options: dict[str, Any] = {}
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        options = {"authenticator": _login, "auth_required": True}
+        if tls == "tls":
+            options |= {"ssl_context": context, "auth_require_tls": False}
+        elif tls == "starttls":
+            options |= {"tls_context": context, "require_starttls": True}
+    controller = Controller(server, "127.0.0.1", server.port, **options)
+    controller.start()
+    try:
+        yield server
+    finally:
+        server.hangs = False
+        controller.stop()
