@@ -47,6 +47,8 @@ WITH_NODE := PATH="$(abspath $(NODE)):$$PATH"
 NPM := cd frontend && $(WITH_NODE) npm --no-update-notifier
 # What the custom resources in k8s/ are held against.
 K8S_TYPES := tests/ops/k8s/node_modules/.package-lock.json
+# The identity provider of the tests.
+OIDC_PROVIDER := tests/oidc/node_modules/.package-lock.json
 # Chromium or Google Chrome on the PATH; else Playwright's build (Ubuntu's Chromium is a snap).
 BROWSER := $(VENV)/ready-browser
 
@@ -80,10 +82,10 @@ api-types: openapi $(PACKAGES) ## the gallery's types, from the API's OpenAPI do
 openapi: $(READY) ## the OpenAPI documents of both services, in docs/openapi
 	@$(BIN)/python scripts/openapi.py
 
-test: system-packages $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) $(BROWSER) ## all tests but those that need Docker
+test: system-packages $(VENV)/ready-dev $(GALLERY) $(K8S_TYPES) $(OIDC_PROVIDER) $(BROWSER) ## all tests but those that need Docker
 	$(test)
 
-test-api: system-packages-api $(VENV)/ready-dev
+test-api: system-packages-api $(VENV)/ready-dev $(OIDC_PROVIDER)
 	$(PYTEST) tests/api
 
 test-model: $(VENV)/ready-dev
@@ -111,7 +113,7 @@ system-packages: ## system packages for the tests, installed by apt
 $(SYSTEM_PACKAGES): system-packages-%:
 	@requirements/system-packages $(NEEDS_$*)
 
-check: system-packages lint $(K8S_TYPES) $(BROWSER) ## linters, types and all tests, as in CI
+check: system-packages lint $(K8S_TYPES) $(OIDC_PROVIDER) $(BROWSER) ## linters, types and all tests, as in CI
 	$(test)
 
 lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
@@ -134,7 +136,7 @@ $(NPM) test
 $(PYTEST) $(SLOWEST) $(filter-out $(SLOWEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
 endef
 
-coverage: system-packages-api $(VENV)/ready-dev ## coverage of the services by the tests of api and model; takes twice their time
+coverage: system-packages-api $(VENV)/ready-dev $(OIDC_PROVIDER) ## coverage of the services by the tests of api and model; takes twice their time
 	@rm -rf .run/coverage && mkdir -p .run/coverage
 	$(BIN)/coverage run -m pytest tests/api tests/model
 	@$(BIN)/coverage combine --quiet
@@ -217,8 +219,8 @@ $(PACKAGES): frontend/package.json frontend/package-lock.json $(NODE)
 	@echo "Fetching what the gallery is built with."
 	@$(NPM) ci --no-audit --no-fund --loglevel=error && touch ../$@
 
-$(K8S_TYPES): tests/ops/k8s/package.json tests/ops/k8s/package-lock.json $(NODE)
-	@cd tests/ops/k8s && $(WITH_NODE) npm ci --no-audit --no-fund --no-update-notifier --loglevel=error && touch ../../../$@
+$(K8S_TYPES) $(OIDC_PROVIDER): %/node_modules/.package-lock.json: %/package.json %/package-lock.json $(NODE)
+	@cd $* && $(WITH_NODE) npm ci --no-audit --no-fund --no-update-notifier --loglevel=error && touch node_modules/.package-lock.json
 
 $(NODE): requirements/node.lock $(if $(AGAIN),$(READY)) | $(READY)
 	@rm -rf $@ $@.part && mkdir $@.part
@@ -271,4 +273,4 @@ bump: ## VERSION=1.2.3: set the version everywhere
 	@$(PYTHON) scripts/bump.py "$(VERSION)"
 
 clean: ## remove everything that `make` and the services wrote here
-	rm -rf $(VENV) $(VENV).old .run bucket frontend/node_modules frontend/dist frontend/dist.part tests/ops/k8s/node_modules
+	rm -rf $(VENV) $(VENV).old .run bucket frontend/node_modules frontend/dist frontend/dist.part tests/ops/k8s/node_modules tests/oidc/node_modules

@@ -16,6 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from momalisa_api import __version__
 from momalisa_api.films.archive import Checksums
@@ -34,6 +35,7 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.handover import Handover
 from momalisa_api.store.mail_tokens import MailTokens
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.networks import Networks
@@ -45,11 +47,13 @@ from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
+from momalisa_api.store.session_secrets import SessionSecrets
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import ANY
 from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
+from momalisa_api.web.cross_site import NoCrossSiteChanges
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import BodyLimit, HeadAsGet
@@ -58,11 +62,26 @@ from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
-from momalisa_api.web.routes import gallery, health, mail_pages, media, models, notices, page_meta, pictures, walks
+from momalisa_api.web.routes import (
+    gallery,
+    health,
+    mail_pages,
+    me,
+    media,
+    models,
+    notices,
+    page_meta,
+    pictures,
+    sign_in,
+    walks,
+)
 from momalisa_api.web.routes.deps import provide
 from momalisa_api.web.routes.events import event_of
 from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import ROBOTS, gallery_routes
+from momalisa_api.web.sign_in import SignIn, sign_in_of
+from momalisa_api.web.sign_in_issuer import ISSUER_TIMEOUT_S
+from momalisa_api.web.sign_in_proxy import DirectPeer
 from momalisa_api.work.mail import Letters, Smtp
 from momalisa_api.work.notices import Notifier
 from momalisa_api.work.retention import Retention
@@ -148,6 +167,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
         async with (
             aclosing(bucket),
             make_client(timeout=timeout, limits=limits, trust_env=False, mounts=mounts) as client,
+            httpx.AsyncClient(timeout=ISSUER_TIMEOUT_S) as providers,
             opened(settings.database_url) as engine,
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
         ):
@@ -166,7 +186,10 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 )
             tokens = MailTokens(secret)
             parts |= _notice_parts(settings, engine, tokens)
-            provide(app, parts | {Networks: networks} | ({Worker: worker} if worker else {}))
+            # Workers know no visitors, and need no client secret.
+            ways = SignIn() if settings.role == "worker" else sign_in_of(settings, SessionSecrets(engine), providers)
+            parts |= {SignIn: ways, Networks: networks}
+            provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
                 tasks.start_soon(_run_or_stop, listener.run)
@@ -209,10 +232,14 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         expose_headers=["Location", "Retry-After", "ETag", "Last-Modified", "Content-Range", "Content-Disposition"],
     )
     app.add_middleware(HeadAsGet)
+    app.add_middleware(NoCrossSiteChanges)
+    # As uvicorn does it by default. The last one added comes first.
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+    app.add_middleware(DirectPeer)
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for routes in (page_meta, walks, notices, mail_pages, gallery, models, media, pictures):
+        for routes in (page_meta, walks, notices, mail_pages, gallery, models, media, pictures, me, sign_in):
             app.include_router(routes.router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
@@ -251,6 +278,7 @@ def _web_parts(
         RecentWalks: RecentWalks(catalogue),
         Checksums: Checksums(),
         Gallery: Gallery(engine),
+        Handover: Handover(engine),
         FairQueue: FairQueue(engine),
         WorkerRegistry: WorkerRegistry(engine),
         Owners: owners,

@@ -31,6 +31,28 @@ class UnknownKey(Problem):
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
+class TokenRefused(Problem):
+    status, slug, title = 401, "token-refused", "ID token not accepted"
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class SignInRequired(Problem):
+    status, slug, title = 401, "sign-in-required", "Sign-in required"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class SignInFailed(Problem):
+    status, slug, title = 400, "sign-in-failed", "Sign-in failed"
+
+
+class SignInOff(Problem):
+    status, slug, title = 404, "sign-in-off", "No sign-in here"
+
+
+class CrossSiteRequest(Problem):
+    status, slug, title = 403, "cross-site-request", "Request from another site"
+
+
 class NotOwner(Problem):
     status, slug, title = 403, "not-owner", "You do not own this walk"
 
@@ -148,6 +170,10 @@ class BucketUnavailable(Unavailable):
 
 class CatalogueUnavailable(Unavailable):
     status, slug, title = 503, "catalogue-unavailable", "Walk database unavailable"
+
+
+class SignInUnavailable(Unavailable):
+    status, slug, title = 503, "sign-in-unavailable", "Identity provider unavailable"
 
 
 class Stopping(Problem):

@@ -73,7 +73,7 @@ def collect_garbage_rarely() -> None:
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Address, trusted proxies and shutdown of the server."""
+    """Address and shutdown of the server."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -82,7 +82,8 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
-        forwarded_allow_ips=settings.trusted_proxies,
+        # The app does it: it needs the address of the connection, too.
+        proxy_headers=False,
     )
 
 

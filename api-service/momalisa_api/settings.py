@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from momalisa_api.database_url import connect_arguments
+from momalisa_api.sign_in_settings import SignInSettings
 from momalisa_api.text import is_host, is_mail_address
 
 MAX_PARALLEL_CALLS: Final = 100
@@ -74,7 +75,7 @@ class StoreSettings(BaseSettings):
         return value
 
 
-class Settings(StoreSettings):
+class Settings(SignInSettings, StoreSettings):
     """All settings of the API service. Their environment variables start with MOMALISA_."""
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
@@ -196,7 +197,9 @@ class Settings(StoreSettings):
         None, description="PEM file of the certificate for MOMALISA_C2PA_KEY, followed by those that issued it."
     )
     public_url: str | None = Field(
-        None, description="URL at which visitors reach this deployment, for links in mails and webhooks."
+        None,
+        description="URL at which visitors reach this deployment, for links in mails and webhooks, and for the return "
+        "from sign-in. Unset: sign-in takes it from the request.",
     )
     smtp_host: str | None = Field(
         None, description="Host of the SMTP server for mails to visitors. Unset: no mail is sent."

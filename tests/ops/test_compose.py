@@ -174,6 +174,7 @@ def test_the_compose_files_contain_no_secrets() -> None:
         for found in re.findall(r"(?:PASSWORD|SECRET|TOKEN)\w*: *(.+)", file.read_text()):
             # The last one is the default of the file that is mounted.
             files = ("/run/", "${MOMALISA_SMTP_PASSWORD_FILE:+/etc/", "-/dev/null}")
+            files += ("${MOMALISA_SIGN_IN_CLIENT_SECRET_FILE:+/run/",)
             assert found == "${POSTGRES_PASSWORD:-}" or found.startswith(files), found
 
 

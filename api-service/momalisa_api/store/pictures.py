@@ -63,8 +63,8 @@ class PictureStore:
             of_all.append((uploads.c.network == network, limits.owners_per_network))
         async with transaction(self._engine) as connection:
             if network:
-                await _one_at_a_time(connection, f"network {network}")
-            await _one_at_a_time(connection, owner)
+                await one_upload_at_a_time(connection, f"network {network}")
+            await one_upload_at_a_time(connection, owner)
             row = {"owner": owner, "network": network, "size": size, "uploaded_at": now}
             await connection.execute(insert(uploads).values(row))
             for which, owners in of_all:
@@ -84,7 +84,7 @@ class PictureStore:
             "deleted": False,
         }
         async with transaction(self._engine) as connection:
-            await _one_at_a_time(connection, owner)
+            await one_upload_at_a_time(connection, owner)
             again = update(pictures).where(_is(owner, identity)).values(expires_at=row["expires_at"])
             if not (await connection.execute(again)).rowcount:
                 await connection.execute(insert(pictures).values(row))
@@ -162,7 +162,7 @@ def _read(row: Row[Any]) -> StoredPicture:
     return StoredPicture(row.id, _key(row.key), row.width, row.height, created_at, expires_at)
 
 
-async def _one_at_a_time(connection: AsyncConnection, owner: str) -> None:
+async def one_upload_at_a_time(connection: AsyncConnection, owner: str) -> None:
     """Lock out other uploads of an owner, or a network, until the transaction ends: limits count the current ones."""
     if connection.dialect.name == "postgresql":
         lock = text("SELECT pg_advisory_xact_lock(hashtext('momalisa uploads'), hashtext(:owner))")

@@ -19,8 +19,8 @@ to repeat, but not free. `robots.txt` keeps crawlers off the API.
 **All options.** `POST /api/v1/walks` starts a walk with any number of stops and returns it at once. Its `events` \
 report each frame and film as soon as it is ready. The same request always gets the same walk.
 
-**Owners.** A walk belongs to everyone who requested it, identified by an API key or by the cookie that the first POST \
-sets.
+**Owners.** A walk belongs to everyone who requested it, identified by a sign-in, by an API key, or by \
+the cookie that the first POST sets.
 
 **Models.** A server can have several models: `GET /api/v1/models` lists them, and `model` in a request chooses one.
 
@@ -39,6 +39,7 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "pictures", "description": "Frames and films of a walk."},
     {"name": "uploads", "description": "Pictures of your own: only you can read them."},
     {"name": "notices", "description": "A mail or a webhook when a walk is done."},
+    {"name": "owners", "description": "Who you are to this server, and sign-in."},
     {"name": "gallery", "description": "The listed walks."},
     {"name": "models", "description": "The models that render walks, and their limits."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},

@@ -376,6 +376,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get who you are
+         * @description Get what identifies you, and whether you can sign in.
+         */
+        get: operations["get_me"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sign-in": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sign in
+         * @description Sign in at the identity provider, in a browser: it returns to `next`. Scripts send ID tokens or API keys.
+         */
+        get: operations["sign_in_at_provider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sign-out": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign out
+         * @description End this browser's session. You stay signed in at the identity provider.
+         */
+        post: operations["sign_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -618,6 +678,34 @@ export interface components {
              * @description Whether the address must be confirmed first, with the link in a mail that was sent to it.
              */
             confirm: boolean;
+        };
+        /**
+         * MeResource
+         * @description You, as this server knows you.
+         */
+        MeResource: {
+            /**
+             * Kind
+             * @description What identifies you.
+             * @enum {string}
+             */
+            kind: "anonymous" | "cookie" | "key" | "user";
+            /**
+             * Name
+             * @description Your name at the identity provider, or that of the API key.
+             */
+            name: string | null;
+            /**
+             * Email
+             * @description Your e-mail address, if the identity provider has verified it.
+             */
+            email: string | null;
+            /**
+             * Sign In
+             * @description Whether you can or must sign in to start walks and to upload.
+             * @enum {string}
+             */
+            sign_in: "off" | "optional" | "required";
         };
         /**
          * ModelCard
@@ -1519,7 +1607,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. Sign-in required */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1695,7 +1783,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. Sign-in required */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3010,7 +3098,7 @@ export interface operations {
                     "application/json": components["schemas"]["PictureResource"];
                 };
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. Sign-in required */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3272,6 +3360,114 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
+            };
+        };
+    };
+    get_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeResource"];
+                };
+            };
+            /** @description Unknown API key. ID token not accepted */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    sign_in_at_provider: {
+        parameters: {
+            query?: {
+                /** @description Path of this server to return to. */
+                next?: string;
+                /** @description Whether walks and pictures of this browser's cookie become yours. */
+                claim?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description To the identity provider */
+            302: {
+                headers: {
+                    /** @description Its page. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No sign-in here */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Identity provider unavailable. Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    sign_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };

@@ -1,4 +1,4 @@
-"""The owner behind a request, from its API key or cookie, and its network; new visitors get a cookie."""
+"""The owner behind a request: a signed-in user, an API key or a cookie; and its network. New visitors get a cookie."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
@@ -6,14 +6,22 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from momalisa_api.problems import Problem
+from momalisa_api.problems import Problem, SignInRequired
+from momalisa_api.settings import Settings
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.web.routes.deps import NetworksDep, OwnersDep
+from momalisa_api.web.identity import USER, Identity
+from momalisa_api.web.routes.deps import NetworksDep, OwnersDep, SettingsDep, SignInDep
+from momalisa_api.web.sign_in_proxy import PEER
 
 COOKIE = "momalisa_owner"
 COOKIE_AGE_S = 400 * 24 * 3600
+SESSION_COOKIE: Final = "momalisa_session"
+HOW_TO_SIGN_IN: Final = "Sign in at /api/v1/sign-in, or send an ID token or an API key as `Authorization: Bearer`."
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, made by `momalisa keys add NAME`.")
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key, made by `momalisa keys add NAME`, or an ID token of an issuer that the server trusts.",
+)
 _cookie = APIKeyCookie(
     name=COOKIE, auto_error=False, description="Set by your first POST; it identifies the owner of your requests."
 )
@@ -25,17 +33,49 @@ Key = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 Cookie = Annotated[str | None, Security(_cookie)]
 
 
-async def _caller(owners: OwnersDep, key: Key, cookie: Cookie) -> str:
-    """The caller's owner id; callers without a key or cookie share one."""
+def session_cookie(request: Request) -> str:
+    """The name of the cookie of sessions. Browsers take the prefix from this host over TLS only (RFC 6265bis)."""
+    return f"__Host-{SESSION_COOKIE}" if request.url.scheme == "https" else SESSION_COOKIE
+
+
+async def _identity(sign_in: SignInDep, key: Key, request: Request) -> Identity | None:
+    """The signed-in user. What is in the Authorization header counts alone."""
+    if key:
+        return await sign_in.of_token(key.credentials)
+    session = request.cookies.get(session_cookie(request))
+    return await sign_in.of_request(request.headers, request.scope.get(PEER), session)
+
+
+SignedInUser = Annotated[Identity | None, Depends(_identity)]
+
+
+async def _caller(owners: OwnersDep, user: SignedInUser, key: Key, cookie: Cookie) -> str:
+    """The caller's owner id; callers without a sign-in, key or cookie share one."""
+    if user:
+        return user.owner
     if key:
         return await owners.of_key(key.credentials)
     return (owners.of_cookie(cookie) if cookie else None) or ANONYMOUS
 
 
+def must_sign_in(owner: str, settings: Settings) -> bool:
+    """Whether an owner is refused what only users and API keys can do in this deployment."""
+    return settings.sign_in == "required" and not owner.startswith((USER, "key:"))
+
+
 async def _owner(
-    owners: OwnersDep, caller: Annotated[str, Depends(_caller)], request: Request, response: Response
+    owners: OwnersDep,
+    settings: SettingsDep,
+    caller: Annotated[str, Depends(_caller)],
+    request: Request,
+    response: Response,
 ) -> AsyncIterator[str]:
-    """The caller's owner id; a caller without a key or cookie gets a new one in a cookie, also if it is refused."""
+    """The caller's owner id; a caller without one gets a new one in a cookie, also if it is refused.
+
+    Raises SignInRequired where visitors must sign in.
+    """
+    if must_sign_in(caller, settings):
+        raise SignInRequired(HOW_TO_SIGN_IN)
     if caller != ANONYMOUS:
         yield caller
         return
@@ -54,14 +94,12 @@ async def _network(networks: NetworksDep, request: Request) -> str:
     return networks.of(request.client.host if request.client else None)
 
 
+async def _verified_email(user: SignedInUser) -> str | None:
+    """The caller's e-mail address, if an identity provider has verified it."""
+    return user.email if user else None
+
+
 Caller = Annotated[str, Depends(_caller)]
 Network = Annotated[str, Depends(_network)]
 Owner = Annotated[str, Depends(_owner)]
-
-
-async def _verified_email() -> str | None:
-    """The caller's e-mail address, if an identity provider has verified it."""
-    return None
-
-
 VerifiedEmail = Annotated[str | None, Depends(_verified_email)]

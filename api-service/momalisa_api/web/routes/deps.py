@@ -12,6 +12,7 @@ from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.handover import Handover
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.networks import Networks
 from momalisa_api.store.notices import Notices
@@ -27,6 +28,7 @@ from momalisa_api.web.middleware import HEADERS_ONLY
 from momalisa_api.web.notice_intake import NoticeIntake
 from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.recent_walks import Pictures, RecentWalks
+from momalisa_api.web.sign_in import SignIn
 
 T = TypeVar("T")
 
@@ -66,6 +68,8 @@ NoticesDep = Annotated[Notices, Depends(_dependency(Notices))]
 NoticeIntakeDep = Annotated[NoticeIntake, Depends(_dependency(NoticeIntake))]
 LiveUpdatesDep = Annotated[LiveUpdates, Depends(_dependency(LiveUpdates))]
 OwnersDep = Annotated[Owners, Depends(_dependency(Owners))]
+SignInDep = Annotated[SignIn, Depends(_dependency(SignIn))]
+HandoverDep = Annotated[Handover, Depends(_dependency(Handover))]
 NetworksDep = Annotated[Networks, Depends(_dependency(Networks))]
 MetricsDep = Annotated[Metrics, Depends(_dependency(Metrics))]
 BlocklistDep = Annotated[Blocklist, Depends(_dependency(Blocklist))]

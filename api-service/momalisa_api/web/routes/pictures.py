@@ -21,6 +21,7 @@ from momalisa_api.problems import (
     QueueFull,
     QuotaExceeded,
     RangeUnsatisfiable,
+    SignInRequired,
     UnknownKey,
     UploadTooSlow,
 )
@@ -96,6 +97,7 @@ _BODY: Final[dict[str, Any]] = {
         201: {"headers": {"Location": {"description": "URL of the picture.", "schema": {"type": "string"}}}},
         **documented(
             UnknownKey,
+            SignInRequired,
             UploadTooSlow,
             BodyTooLarge,
             BadPicture,

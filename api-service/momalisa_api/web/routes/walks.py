@@ -21,6 +21,7 @@ from momalisa_api.problems import (
     QueueFull,
     QuotaExceeded,
     RangeUnsatisfiable,
+    SignInRequired,
     Starting,
     UnknownKey,
     WalkCancelled,
@@ -33,7 +34,7 @@ from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
-from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
+from momalisa_api.web.routes.auth import HOW_TO_SIGN_IN, WITHOUT_CREDENTIALS, Caller, Network, Owner, must_sign_in
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
     BlocklistDep,
@@ -84,6 +85,7 @@ router = APIRouter(tags=["walks"])
         },
         **documented(
             UnknownKey,
+            SignInRequired,
             NotAcceptable,
             WalkCancelled,
             Gone,
@@ -132,6 +134,8 @@ async def get_film(
     if conditions.headers_only:
         found = await catalogue.get(spec.id)
     else:
+        if must_sign_in(caller, settings) and not await catalogue.knows(spec.id):
+            raise SignInRequired(HOW_TO_SIGN_IN)
         found, _ = await intake.request(spec, caller, network, listed=query.listed)
         found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
@@ -157,6 +161,7 @@ async def get_film(
         400: {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]},
         **documented(
             UnknownKey,
+            SignInRequired,
             BodyTooLarge,
             Invalid,
             QuotaExceeded,

@@ -1,0 +1,46 @@
+"""Moves everything of one owner to another, in one transaction: what a visitor did before signing in."""
+
+from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.pictures import one_upload_at_a_time
+from momalisa_api.store.tables import asks, charges, notice_charges, notices, pictures, uploads
+
+
+class Handover:
+    """Gives an owner what another one has. To do it twice changes nothing more. Raises CatalogueUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def move(self, source: str, target: str) -> None:
+        """Move requests with their notices, pictures, and what counts against limits. Where both requested one walk, target's counts."""
+        async with transaction(self._engine) as connection:
+            await self._move_requests(connection, source, target)
+            await one_upload_at_a_time(connection, target)
+            await _move_pictures(connection, source, target)
+            for table in COUNTED:
+                await connection.execute(update(table).where(table.c.owner == source).values(owner=target))
+
+    async def _move_requests(self, connection: AsyncConnection, source: str, target: str) -> None:
+        """New rows and then none of the old: at no time is there a walk that nobody requests."""
+        columns = [column for column in asks.c if column.name != "owner"]
+        theirs = select(func.coalesce(target).label("owner"), *columns).where(asks.c.owner == source)
+        copied = insert_into(self._engine, asks).from_select(["owner", *(each.name for each in columns)], theirs)
+        await connection.execute(copied.on_conflict_do_nothing(index_elements=["walk_id", "owner"]))
+        # Before their requests go, which would take them along.
+        await connection.execute(update(notices).where(notices.c.owner == source).values(owner=target))
+        await connection.execute(delete(asks).where(asks.c.owner == source))
+
+
+# Rows that only count: nothing in them is unique for an owner.
+COUNTED: tuple[Table, ...] = (uploads, charges, notice_charges)
+
+
+async def _move_pictures(connection: AsyncConnection, source: str, target: str) -> None:
+    """Pictures by their rows. One that target has already is deleted as if source had done it: walks keep its file."""
+    had = select(pictures.c.id).where(pictures.c.owner == target, ~pictures.c.deleted)
+    twice = (pictures.c.owner == source) & pictures.c.id.in_(had)
+    await connection.execute(update(pictures).where(twice).values(deleted=True))
+    await connection.execute(update(pictures).where(pictures.c.owner == source).values(owner=target))
