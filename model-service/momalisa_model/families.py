@@ -36,6 +36,7 @@ class Family:
     guided_above: classifier-free guidance is used with a larger guidance scale; None: never.
     scale: the argument of `__call__` for the guidance scale. embeds_scale: whether the network reads it as a number.
     lists: whether embeddings are a list with one tensor for each frame.
+    shifts: whether the shift_factor of the VAE, if it has one, is used.
     patch: latents per token of the network, horizontally and vertically.
     multiple: sizes that the stock pipeline accepts are multiples of this, whatever its networks need, in pixels.
     tokens: the stock pipeline's longest prompt, where the tokenizer does not say it.
@@ -54,6 +55,7 @@ class Family:
     embeds_scale: bool = False
     lists: bool = False
     denoiser: Literal["unet", "transformer"] = "transformer"
+    shifts: bool = True
     patch: int = 2
     multiple: int = 8
     tokens: int | None = None
@@ -77,7 +79,7 @@ class Family:
         return self.denoiser == "unet"
 
 
-_UNET: Mapping[str, Any] = {"denoiser": "unet", "half": torch.float16}
+_UNET: Mapping[str, Any] = {"denoiser": "unet", "shifts": False, "half": torch.float16}
 _MASKED = (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK)
 
 # fmt: off
@@ -92,7 +94,7 @@ FAMILIES: Mapping[str, Family] = {
     "QwenImagePipeline": Family("Qwen-Image", (EMBEDS, MASK_OF_EMBEDS), halves=False, scale="true_cfg_scale", tokens=512, fill=True, steps=50, guidance=4.0, few_steps=(8, 0.0)),
     "Krea2Pipeline": Family("Krea 2", (EMBEDS, MASK_OF_EMBEDS), halves=False, guided_above=0.0, tokens=507, fill=True, steps=28, guidance=4.5, few_steps=(8, 0.0)),
     "ChromaPipeline": Family("Chroma", (EMBEDS, None, MASK, NEGATIVE, None, NEGATIVE_MASK), tokens=512, fill=True, steps=35),
-    "PixArtSigmaPipeline": Family("PixArt-Sigma", _MASKED, tokens=300, fill=True, steps=20, guidance=4.5, schedulers=NOISE, half=torch.float16, settings=NO_BINNING),
+    "PixArtSigmaPipeline": Family("PixArt-Sigma", _MASKED, tokens=300, fill=True, steps=20, guidance=4.5, schedulers=NOISE, shifts=False, half=torch.float16, settings=NO_BINNING),
     "Lumina2Pipeline": Family("Lumina 2", _MASKED, tokens=256, prefix="system prompt", fill=True, steps=30, guidance=4.0),
     "SanaPipeline": Family("Sana", _MASKED, patch=1, multiple=32, tokens=299, fill=True, steps=20, guidance=4.5, schedulers=(), settings=NO_BINNING),
     "SanaSprintPipeline": Family("Sana-Sprint", (EMBEDS, MASK), halves=False, guided_above=None, embeds_scale=True, patch=1, multiple=32, tokens=299, fill=True, steps=2, guidance=4.5, few_steps=(2, 4.5), schedulers=("SCM",), settings=NO_BINNING),

@@ -20,6 +20,7 @@ from momalisa_model.wire import RenderRequest
 
 # By the SHA-256 of their files: (height, width, 3).
 Pictures = Mapping[str, NDArray[np.uint8]]
+NO_PICTURES: Pictures = {}
 FORMATS = ("PNG", "WEBP", "JPEG")
 # What a PNG may have beside its pixels, in bytes.
 OVERHEAD = 65_536

@@ -12,18 +12,25 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import structlog
 import torch
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop, never
 from momalisa_model.engines.diffusion import render
 from momalisa_model.packing import Finish
+from momalisa_model.picture_stops import PictureStops
+from momalisa_model.pictures import NO_PICTURES, Pictures
 from momalisa_model.png import encode_png
-from momalisa_model.problems import NotANumber, UnsuitableModel
+from momalisa_model.problems import NotANumber, Problem, UnsuitableModel
 from momalisa_model.prompts import Leg, PromptEncoder
 from momalisa_model.transfer import Transfer, rounded
 from momalisa_model.weights import Weights
-from momalisa_model.wire import EARLY_BLEND, ModelCard, Recipe
+from momalisa_model.wire import EARLY_BLEND, PICTURES, ModelCard, Recipe
+
+# The picture of the warm-up: no file has this SHA-256.
+GREY = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,10 @@ class Sampler:
         self.weights = weights
         self._micro_batch, self._deep_cache = micro_batch, deep_cache
         self._threads = torch.get_num_threads()
-        self.features: tuple[str, ...] = (EARLY_BLEND,) if weights.family.blends else ()
+        self.features: tuple[str, ...] = (*[EARLY_BLEND] * weights.family.blends, PICTURES)
         self.batch_invariant = True
         self._encoder = PromptEncoder(weights, prompt_chunks)
+        self._stops = PictureStops(weights, self._encoder, micro_batch, deep_cache)
 
     def encode(self, recipe: Recipe) -> Leg:
         """Encode a recipe's prompts, in any thread. Prompts that were encoded lately are not encoded again."""
@@ -56,27 +64,37 @@ class Sampler:
         return self._encoder.leg(recipe)
 
     def frames(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
+        self,
+        recipe: Recipe,
+        leg: Leg,
+        fractions: Sequence[float],
+        should_stop: ShouldStop = never,
+        files: Pictures = NO_PICTURES,
     ) -> Iterator[Frame]:
         """Render the frames at these fractions, in this order, one micro-batch at a time.
 
         Raises what `batches` and its items raise.
         """
-        return chain.from_iterable(finish() for finish in self.batches(recipe, leg, fractions, should_stop))
+        return chain.from_iterable(finish() for finish in self.batches(recipe, leg, fractions, should_stop, files))
 
     def batches(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop = never
+        self,
+        recipe: Recipe,
+        leg: Leg,
+        fractions: Sequence[float],
+        should_stop: ShouldStop = never,
+        files: Pictures = NO_PICTURES,
     ) -> Iterator[Finish[Frame]]:
         """Render one micro-batch after another. The items do what is left without the device, in any thread.
 
-        Raises Cancelled between two denoising steps if should_stop() is true. The items raise NotANumber if the numbers
-        have overflowed.
+        files: the pictures that the recipe names. Raises Cancelled between two denoising steps if should_stop() is
+        true. The items raise NotANumber if the numbers have overflowed.
         """
         self._use_threads()
         for first in range(0, len(fractions), self._micro_batch):
             batch = fractions[first : first + self._micro_batch]
             transfer = Transfer(self.weights.device)
-            transfer.start(*self._render(recipe, leg, batch, should_stop))
+            transfer.start(*self._render(recipe, leg, batch, should_stop, files))
             marks = self._marks(self._received(transfer)[0]) if self.weights.safety_checker else [False] * len(batch)
             yield partial(self._frames, batch, transfer, marks)
 
@@ -102,22 +120,30 @@ class Sampler:
             f"Numbers overflowed in {self.weights.dtype}. Request less guidance or another scheduler, or {remedy}."
         )
 
-    def pictures(self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop) -> Tensor:
+    def pictures(
+        self,
+        recipe: Recipe,
+        leg: Leg,
+        fractions: Sequence[float],
+        should_stop: ShouldStop,
+        files: Pictures = NO_PICTURES,
+    ) -> Tensor:
         """At most one micro-batch, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
         Raises Cancelled and NotANumber, as `frames` does.
         """
-        pictures, valid = self._render(recipe, leg, fractions, should_stop)
+        pictures, valid = self._render(recipe, leg, fractions, should_stop, files)
         if not valid.item():
             raise self._overflow()
         return pictures
 
     def _render(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop
+        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, files: Pictures
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
+        ends = self._stops.ends(recipe, files, should_stop)
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
-        pictures, valid = render(self.weights, recipe, leg, padded, should_stop, self._deep_cache)
+        pictures, valid = render(self.weights, recipe, leg, padded, should_stop, self._deep_cache, ends)
         return pictures[: len(fractions)], valid
 
     def warm_up(self, card: ModelCard, strict: bool = True) -> None:
@@ -125,14 +151,16 @@ class Sampler:
 
         strict: raise UnsuitableModel if the bits of a frame change with its place in the batch; otherwise, set
         `batch_invariant`. Without batch invariance of the passes that only the early blend and a guidance interval
-        have, strict refuses both.
+        have, strict refuses both. Without that of frames between pictures, strict does not offer these.
         """
         invariant = self._is_batch_invariant(card)
         few = min(3, card.max_steps)
         blended = {"num_inference_steps": few, "guidance_interval": (0.0, 0.3), "blend": "early"}
         if self.weights.family.blends and not self._is_batch_invariant(card, **blended):
-            self.features = () if strict else self.features
+            self.features = tuple(name for name in self.features if not strict or name != EARLY_BLEND)
             invariant &= card.guidance_interval is None
+        if not self._renders_pictures(card, strict):
+            self.features = tuple(name for name in self.features if name != PICTURES)
         self.batch_invariant = invariant
         if strict and not invariant:
             raise UnsuitableModel(
@@ -145,11 +173,25 @@ class Sampler:
             return "Set MOMALISA_THREADS to a smaller power of two"
         return "Set MOMALISA_PLACES to auto, which accepts it on this device"
 
+    def _renders_pictures(self, card: ModelCard, strict: bool) -> bool:
+        """Whether stops can be pictures: the VAE can encode one, and if strict, places in the batch do not matter."""
+        grey = np.full((card.height, card.width, 3), 128, np.uint8)
+        stops = {"start_picture": GREY, "strength": 0.8, "files": {GREY: grey}}
+        try:
+            return self._is_batch_invariant(card, **stops) or not strict
+        except Problem:
+            raise
+        except Exception as error:  # what a VAE lacks, libraries report by errors of any type
+            structlog.get_logger().warning("stops cannot be pictures", model=card.model, exc_info=error)
+            return False
+
     def _is_batch_invariant(self, card: ModelCard, **changes: Any) -> bool:
         here, moved = self.render_defaults(card, **changes), self.render_defaults(card, moved_by=1, **changes)
         return torch.equal(here, moved.roll(-1, 0))
 
-    def render_defaults(self, card: ModelCard, moved_by: int = 0, **changes: Any) -> Tensor:
+    def render_defaults(
+        self, card: ModelCard, moved_by: int = 0, files: Pictures = NO_PICTURES, **changes: Any
+    ) -> Tensor:
         """One micro-batch with the card's defaults, each frame moved by so many places: see `pictures`.
 
         changes: of the recipe. One step is enough for the defaults: all their steps run the same kernels.
@@ -158,7 +200,7 @@ class Sampler:
         defaults = {"num_inference_steps": 1} | {name: getattr(card, name) for name in names}
         recipe = Recipe(start="a", end="b", seed=0, **(defaults | changes))
         spread = [(place - moved_by) % self._micro_batch / self._micro_batch for place in range(self._micro_batch)]
-        pictures = self.pictures(recipe, self.encode(recipe), spread, never)
+        pictures = self.pictures(recipe, self.encode(recipe), spread, never, files)
         self._marks(rounded(pictures).cpu())
         return pictures
 

@@ -81,10 +81,11 @@ def name_of(scheduler: Any) -> str:
     return next(name for name, kind in SCHEDULERS.items() if kind is type(scheduler))
 
 
-def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
+def for_one_run(name: str, config: Mapping[str, Any], steps: int, from_latents: bool = False) -> Any:
     """A new scheduler for one run, because schedulers keep state, with the configuration of the model's own.
 
-    name: a key of SCHEDULERS. Samples are never clipped, whatever the class's default is: latents are not pixels.
+    name: a key of SCHEDULERS. from_latents: whether the run does not begin with noise. Samples are never clipped,
+    whatever the class's default is: latents are not pixels.
     """
     settings = dict(config)
     # A pipeline's constructor corrects the offset of old models; from_config would take the class's default again.
@@ -97,9 +98,15 @@ def for_one_run(name: str, config: Mapping[str, Any], steps: int) -> Any:
         settings |= {"stochastic_sampling": False}
     if name in TRAILING:
         settings["timestep_spacing"] = "trailing"
-    if name == "PNDM" and steps < 4:
-        settings["skip_prk_steps"] = True  # its Runge-Kutta start needs four steps
+    if name == "PNDM" and (steps < 4 or from_latents):
+        settings["skip_prk_steps"] = True  # its Runge-Kutta start needs four steps, from the first one on
     return SCHEDULERS[name].from_config(settings)
+
+
+def passes_of(scheduler: Any) -> tuple[int, int]:
+    """How many passes the scheduler of a run leaves out at its beginning, and how many there are with these."""
+    left_out = int(getattr(scheduler, "left_out", 0))
+    return left_out, left_out + len(scheduler.timesteps)
 
 
 def working(names: Iterable[str], config: Mapping[str, Any], steps: Iterable[int] = ()) -> list[str]:

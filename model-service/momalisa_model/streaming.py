@@ -54,7 +54,7 @@ class Shard:
             model=card.model, revision=card.revision, fingerprint=self.loaded.fingerprint, warnings=leg.truncated
         )
         first: tuple[Head, ...] = (head,)
-        for finish in self.sampler.batches(recipe, leg, self.request.fractions, should_stop):
+        for finish in self.sampler.batches(recipe, leg, self.request.fractions, should_stop, self.pictures):
             yield partial(self._lines, first, finish)
             first = ()
 

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import inspect
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 
 from momalisa_model.cancellation import Cancelled
+from momalisa_model.engines.latents import encode_picture
 from momalisa_model.families import FAMILIES, class_of_family, denoiser_of
 from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
@@ -54,6 +56,9 @@ MICRO_BATCH = 3
 SIZES = {"width": 64, "height": 32, "min_size": 32, "max_size": 64}
 START, END = "a red sunburst on yellow", "blue waves"
 GUIDANCE = {"z-image": 3.0, "krea-2": 3.0}
+# Pictures as stops, by what stands for their SHA-256 here.
+STOPS = {key: np.random.default_rng(number).integers(0, 256, (32, 64, 3), np.uint8) for number, key in enumerate("ab")}
+BETWEEN_PICTURES: dict[str, Any] = {"start_picture": "a", "end_picture": "b", "strength": 0.6, "num_inference_steps": 3}
 
 
 @dataclass
@@ -71,7 +76,17 @@ class Loaded:
 
     def pictures(self, fractions: list[float], leg: Leg | None = None, **changes: Any) -> torch.Tensor:
         recipe = self.recipe.model_copy(update=changes)
-        return self.sampler.pictures(recipe, leg or self.sampler.encode(recipe), fractions, lambda: False)
+        return self.sampler.pictures(recipe, leg or self.sampler.encode(recipe), fractions, lambda: False, STOPS)
+
+    def reconstructed(self, picture: np.ndarray) -> np.ndarray:
+        """What the stock autoencoder makes of a picture: (height, width, 3) in [0, 1]."""
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+        vae = self.stock.vae
+        with torch.no_grad():
+            encoded = vae.encode(pixels[:, :, None] if "z_dim" in vae.config else pixels)
+            latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded.latent
+            decoded = vae.decode(latents, return_dict=False)[0]
+        return (decoded.reshape(pixels.shape)[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy()
 
     def stock_picture(self, **given: Any) -> np.ndarray:
         """What `__call__` of the stock pipeline renders: (height, width, 3) in [0, 1]."""
@@ -218,6 +233,54 @@ def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(family):
         fractions = [0.05, 0.5, 0.9]
         fractions[place] = 0.3
         assert torch.equal(alone, family.pictures(fractions, leg)[place]), place
+
+
+def test_a_walk_between_pictures_begins_and_ends_with_them(family):
+    """As exactly as the autoencoder can: nothing of the noise or the prompts is left."""
+    first, middle, last = family.pictures([0.0, 0.5, 1.0], **BETWEEN_PICTURES).numpy()
+    for picture, key in ((first, "a"), (last, "b")):
+        assert np.abs(picture - family.reconstructed(STOPS[key])).max() <= 1e-5
+    assert np.abs(middle - first).max() > 1e-3
+
+
+def test_a_prompt_beside_a_picture_has_the_bits_of_its_own_frame(family):
+    """A leg with a picture joins a leg of prompts."""
+    steps = {"num_inference_steps": 2}
+    plain = family.pictures([0.0, 1.0], **steps)
+    to_picture = family.pictures([0.0], **BETWEEN_PICTURES | steps | {"start_picture": None})
+    from_picture = family.pictures([0.3, 1.0], **BETWEEN_PICTURES | steps | {"end_picture": None})
+    assert torch.equal(plain, torch.cat([to_picture, from_picture[1:]]))
+
+
+def test_the_bits_of_a_frame_between_pictures_do_not_depend_on_its_neighbours(family):
+    """Their levels of noise are others, but all frames run through the same steps."""
+    leg = family.leg()
+    alone = family.pictures([0.02], leg, **BETWEEN_PICTURES)[0]
+    for place in range(MICRO_BATCH):
+        fractions = [0.0, 0.5, 0.99]
+        fractions[place] = 0.02
+        assert torch.equal(alone, family.pictures(fractions, leg, **BETWEEN_PICTURES)[place]), place
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "z-image"])
+def test_a_frame_between_pictures_equals_the_stock_pipeline_for_pictures(family_named, name):
+    """Where its level is one of the schedule's: then the dip is img2img of the mixture of both latents."""
+    family = family_named(name)
+    stock = AutoPipelineForImage2Image.from_pipe(family.stock)
+    stock.set_progress_bar_config(disable=True)
+    changes = BETWEEN_PICTURES | {"strength": 1.0, "num_inference_steps": 4, "start": START, "end": START}
+    fraction = math.asin(0.75**2) / math.pi
+    latents = [encode_picture(family.sampler.weights, STOPS[key]) for key in "ab"]
+    mixed = torch.lerp(*latents, fraction)[None]
+    if name == "flux":
+        mixed = stock._unpack_latents(mixed, 32, 64, stock.vae_scale_factor)
+    (prompt, _) = filled(family.sampler.weights, START, START)
+    given = {"prompt": prompt, "image": mixed, "strength": 0.75, "num_inference_steps": 4, "output_type": "np"}
+    given |= {"guidance_scale": family.recipe.guidance_scale, "width": 64, "height": 32}
+    given |= {"generator": torch.Generator().manual_seed(family.recipe.seed)}
+    takes = inspect.signature(stock.__call__).parameters
+    expected = stock(**{argument: value for argument, value in given.items() if argument in takes}).images[0]
+    assert np.abs(family.pictures([fraction], **changes)[0].numpy() - expected).max() <= 1e-4
 
 
 def test_there_is_no_step_before_an_end(family):

@@ -281,7 +281,7 @@ def test_a_replica_does_not_offer_the_early_blend_where_its_passes_are_not_batch
 
     ready.sampler.weights.pipeline.unet.register_forward_hook(disturb)
     ready.sampler.warm_up(card)
-    assert (ready.answer.features, ready.sampler.features) == (("early_blend",), ())
+    assert (ready.answer.features, ready.sampler.features) == (("early_blend", "pictures"), ("pictures",))
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
         ready.sampler.warm_up(card.model_copy(update={"guidance_interval": (0.2, 0.8)}))
 

@@ -13,6 +13,8 @@ from typing import Any
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
+from momalisa_model.schedulers import passes_of
+
 NAME = "deep_cache"
 
 
@@ -22,14 +24,15 @@ def reusing_deep_blocks(run: Any, interval: int) -> Iterator[None]:
 
     In the first third of the steps, in which a picture takes shape, it computes them always.
     """
-    step = -1
+    passed = -1
 
     def count(*_: object) -> None:
-        nonlocal step
-        step += 1
+        nonlocal passed
+        passed += 1
 
     def computes() -> bool:
-        first = len(run.scheduler.timesteps) // 3
+        left_out, steps = passes_of(run.scheduler)
+        step, first = left_out + passed, steps // 3
         return step < first or (step - first) % interval == 0
 
     counting = run.unet.register_forward_pre_hook(count)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
 from momalisa_model.engines.deep_cache import reusing_deep_blocks
+from momalisa_model.engines.dip import Ends, FinishedLatents, dip
 from momalisa_model.engines.passes import Blend, GuidancePasses, float32_outside, stoppable
 from momalisa_model.families import POOLED, denoiser_of, is_guided, reads_scale
 from momalisa_model.interpolation import (
@@ -41,16 +42,50 @@ def render(
     fractions: Sequence[float],
     should_stop: ShouldStop,
     deep_cache: int = 1,
+    ends: Ends | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The frames at these fractions, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
-    deep_cache: the interval of `reusing_deep_blocks`, in steps. Also returns a bool on the device: whether all numbers
-    were finite before clamping, which turns infinity into white.
+    deep_cache: the interval of `reusing_deep_blocks`, in steps. ends: of a leg with a picture. Also returns a bool on
+    the device: whether all numbers were finite before clamping, which turns infinity into white.
     Raises Cancelled between two passes of the denoiser if should_stop() is true.
     """
-    run, frames = _one_run(weights, recipe), len(fractions)
+    run = _one_run(weights, recipe, from_latents=ends is not None)
+    if ends:
+        dip(run, ends, fractions, recipe.num_inference_steps)
+    image = _run(run, weights, recipe, leg, fractions, should_stop, deep_cache).float()
+    return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
+
+
+@torch.inference_mode()
+def finished_latents(
+    weights: Weights, recipe: Recipe, leg: Leg, frames: int, should_stop: ShouldStop, deep_cache: int = 1
+) -> Tensor:
+    """The latents of the frame at fraction 0, in the pipeline's own shape, float32, on the device.
+
+    frames: how many equal ones are rendered at once, as for any other frame. The rest is as for `render`.
+    """
+    run = _one_run(weights, recipe)
+    run.scheduler = FinishedLatents(run.scheduler)
+    _run(run, weights, recipe, leg, [0.0] * frames, should_stop, deep_cache, output_type="latent")
+    latents: Tensor = run.scheduler.latents[0]
+    return latents
+
+
+def _run(
+    run: Any,
+    weights: Weights,
+    recipe: Recipe,
+    leg: Leg,
+    fractions: Sequence[float],
+    should_stop: ShouldStop,
+    deep_cache: int,
+    **more: Any,
+) -> Tensor:
+    """What `__call__` returns for the frames at these fractions."""
+    frames = len(fractions)
     generators = equal_generators(recipe.seed, frames)
-    settings = {**_settings(weights, recipe), **_conditions(weights, leg, fractions), "generator": generators}
+    settings = {**_settings(weights, recipe), **_conditions(weights, leg, fractions), "generator": generators, **more}
     denoiser = denoiser_of(run)
     with ExitStack() as around:
         around.enter_context(stoppable(denoiser, should_stop))
@@ -63,14 +98,14 @@ def render(
             around.enter_context(passes.around(denoiser))
         if deep_cache > 1:
             around.enter_context(reusing_deep_blocks(run, deep_cache))
-        image: Tensor = run(**settings).images.float()
-    return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
+        images: Tensor = run(**settings).images
+    return images
 
 
-def _one_run(weights: Weights, recipe: Recipe) -> Any:
+def _one_run(weights: Weights, recipe: Recipe, from_latents: bool = False) -> Any:
     """A shallow copy of the pipeline with a scheduler of its own: both keep the state of a run."""
     run = copy.copy(weights.pipeline)
-    run.scheduler = for_one_run(recipe.scheduler, run.scheduler.config, recipe.num_inference_steps)
+    run.scheduler = for_one_run(recipe.scheduler, run.scheduler.config, recipe.num_inference_steps, from_latents)
     run.image_processor = _AsDecoded(run.image_processor)
     return run
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from momalisa_model.cancellation import Cancelled, ShouldStop
+from momalisa_model.schedulers import passes_of
 
 
 @contextmanager
@@ -84,7 +85,7 @@ class GuidancePasses:
         """interval: of the steps with guidance, as shares of all; None: all steps. blend: for the first third."""
         self._run, self._frames = run, frames
         self._interval, self._blend = interval or (0.0, 1.0), blend
-        self._step = -1
+        self._pass = -1
         self._halved = self._early = False
 
     @contextmanager
@@ -94,12 +95,13 @@ class GuidancePasses:
             yield
 
     def _before(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-        self._step += 1
-        steps = len(self._run.scheduler.timesteps)
+        self._pass += 1
+        left_out, steps = passes_of(self._run.scheduler)
+        step = left_out + self._pass
         sample, *others = given
         first, last = (math.ceil(share * steps) for share in self._interval)
-        self._halved = len(sample) > self._frames and not first <= self._step < last
-        self._early = self._blend is not None and self._step < steps // 3
+        self._halved = len(sample) > self._frames and not first <= step < last
+        self._early = self._blend is not None and step < steps // 3
         if self._halved:
             sample, named = sample[-self._frames :], self._of_frames(named)
         if self._early and self._blend:
