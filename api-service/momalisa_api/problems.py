@@ -57,6 +57,10 @@ class NotOwner(Problem):
     status, slug, title = 403, "not-owner", "You do not own this walk"
 
 
+class GetStartsNothing(Problem):
+    status, slug, title = 403, "get-starts-nothing", "This GET cannot start a walk"
+
+
 class WalkNotFound(Problem):
     status, slug, title = 404, "walk-not-found", "Walk not found"
 

@@ -164,6 +164,11 @@ class Settings(SignInSettings, StoreSettings):
         "at most a quarter of them, and one network half of them. Unset: no maximum.",
         ge=2,
     )
+    open_get: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether GET /walk starts walks for callers without an API key, a cookie or fetch metadata of this "
+        "site: on for all, off for none, auto for programs on this machine. Other sites' pages are such callers.",
+    )
     max_frames: int = Field(241, description="Maximum frames per walk.", ge=2)
     max_stops: int = Field(8, description="Maximum stops per walk.", ge=2)
     effort: Literal["fast", "balanced", "best"] = Field(

@@ -1,7 +1,6 @@
 """Limits that bind: those of a network and of the whole deployment, and what counts against them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -17,19 +16,11 @@ from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import charges
 from momalisa_api.walks.walk import State
 from momalisa_api.web.quotas import Quotas
-from tests.support.factories import running, spec
+from tests.support.factories import client_at, running, spec
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": "uniform"}
 HONEST, FLOOD = "198.51.100.9", "203.0.113.7"
-
-
-@asynccontextmanager
-async def at(client: httpx.AsyncClient, address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the same API at another address."""
-    transport = httpx.ASGITransport(app=client._transport.app, client=(address, 1))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as other:
-        yield other
 
 
 async def post(client: httpx.AsyncClient, seed: int, *, fresh: bool = True, **headers: str) -> httpx.Response:
@@ -47,13 +38,13 @@ async def test_a_thousand_cookies_are_one_network(settings, fleet, addresses):
     async with running(strict, fleet) as client, opened(settings.database_url) as engine:
         flood = []
         for seed in range(12):
-            async with at(client, addresses[seed % len(addresses)]) as visitor:
+            async with client_at(client, addresses[seed % len(addresses)]) as visitor:
                 flood.append(await post(visitor, seed))
         assert [answer.status_code for answer in flood] == [201] * 6 + [429] * 6
         assert "Callers at your network address have 6 unfinished walks" in flood[-1].json()["detail"]
         assert flood[-1].headers["retry-after"] == "10"
         key = await add_key(engine, "neighbour")
-        async with at(client, addresses[0]) as neighbour, at(client, HONEST) as honest:
+        async with client_at(client, addresses[0]) as neighbour, client_at(client, HONEST) as honest:
             assert (await post(neighbour, 100, Authorization=f"Bearer {key}")).status_code == 201
             assert (await post(honest, 101)).status_code == 201
 
@@ -63,7 +54,7 @@ async def test_one_network_gets_half_of_the_queue(settings, fleet):
     fleet.add(ready=False)
     async with (
         running(settings.model_copy(update={"max_queued_walks": 8}), fleet) as client,
-        at(client, HONEST) as honest,
+        client_at(client, HONEST) as honest,
     ):
         assert [(await post(client, seed)).status_code for seed in range(6)] == [201] * 4 + [429] * 2
         assert [(await post(honest, 10 + seed)).status_code for seed in range(5)] == [201] * 4 + [503]
@@ -72,8 +63,8 @@ async def test_one_network_gets_half_of_the_queue(settings, fleet):
 async def test_anonymous_callers_share_limits_with_their_network_alone(settings, fleet):
     """They are one owner, so that a script anywhere would otherwise use up what all others may request."""
     fleet.add(ready=False)
-    strict = settings.model_copy(update={"max_walks_per_owner": 2})
-    async with running(strict, fleet) as client, at(client, HONEST) as honest:
+    strict = settings.model_copy(update={"max_walks_per_owner": 2, "open_get": "on"})
+    async with running(strict, fleet) as client, client_at(client, HONEST) as honest:
         url = "/api/v1/walk?start=a&end=b&frames=2&seed="
         assert [(await client.get(f"{url}{seed}")).status_code for seed in range(3)] == [503, 503, 429]
         assert (await honest.get(f"{url}9")).json()["type"] == "urn:momalisa:problem:walk-unfinished"
@@ -98,7 +89,11 @@ async def test_the_frames_of_a_day_have_a_limit_for_the_whole_deployment(setting
     """One owner gets a quarter of it, and one network half, so that one caller cannot use it up."""
     fleet.add(ready=False)
     capped = settings.model_copy(update={"frames_per_day": 72})
-    async with running(capped, fleet) as client, at(client, HONEST) as honest, at(client, "2001:db8::1") as other:
+    async with (
+        running(capped, fleet) as client,
+        client_at(client, HONEST) as honest,
+        client_at(client, "2001:db8::1") as other,
+    ):
         assert [(await post(client, seed, fresh=False)).status_code for seed in range(3)] == [201, 201, 429]
         network = [await post(client, 10 + seed) for seed in range(3)]
         assert [answer.status_code for answer in network] == [201, 201, 429]

@@ -225,6 +225,16 @@ async def running(settings: Settings, fleet: FakeFleet) -> AsyncIterator[httpx.A
             yield client
 
 
+@asynccontextmanager
+async def client_at(client: httpx.AsyncClient, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Another client of the same API, without cookies, at another address."""
+    running_already = client._transport
+    assert isinstance(running_already, httpx.ASGITransport)
+    transport = httpx.ASGITransport(app=running_already.app, client=(address, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as other:
+        yield other
+
+
 async def ended(client: httpx.AsyncClient, walk: dict[str, Any]) -> dict[str, Any]:
     """The walk once it is done, failed or cancelled."""
     with anyio.fail_after(20):

@@ -20,13 +20,17 @@ class Networks:
         return self._signer.get_signature(_network(host)).decode()
 
 
-def _network(host: str | None) -> str:
-    """The IPv4 address or the /64 of an IPv6 address. IPv4 addresses inside IPv6 ones count as what they are."""
+def address_of(host: str | None) -> IPv4Address | IPv6Address | None:
+    """The address of a host; an IPv4 address that is inside an IPv6 one is taken out. None for what is no address."""
     try:
         address: IPv4Address | IPv6Address = ip_address(host or "")
     except ValueError:
-        return "unknown"
-    if isinstance(address, IPv4Address):
-        return str(address)
-    inner = address.ipv4_mapped or address.sixtofour
-    return str(inner or ip_network((int(address), IPV6_PREFIX), strict=False))
+        return None
+    return address if isinstance(address, IPv4Address) else address.ipv4_mapped or address.sixtofour or address
+
+
+def _network(host: str | None) -> str:
+    address = address_of(host)
+    if isinstance(address, IPv6Address):
+        return str(ip_network((int(address), IPV6_PREFIX), strict=False))
+    return str(address or "unknown")

@@ -15,7 +15,8 @@ export interface paths {
          * Get the film of a walk
          * @description Get the film of a walk between prompts. A GET starts the walk if it is new; repeat it until the walk is done.
          *
-         *     A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
+         *     A deployment can ask for an API key or a cookie before a GET starts a walk. Prefetches and images on other sites
+         *     start none. A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
          */
         get: operations["get_film"];
         put?: never;
@@ -1609,6 +1610,15 @@ export interface operations {
             };
             /** @description Unknown API key. Sign-in required */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description This GET cannot start a walk */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

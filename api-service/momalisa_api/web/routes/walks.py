@@ -14,6 +14,7 @@ from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
     DayFull,
+    GetStartsNothing,
     Gone,
     Invalid,
     NotAcceptable,
@@ -29,7 +30,9 @@ from momalisa_api.problems import (
     WalkNotFound,
     WalkUnfinished,
 )
+from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.owners import ANONYMOUS
+from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.problem_json import documented
@@ -51,6 +54,7 @@ from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, eve
 from momalisa_api.web.routes.media import NO_VIDEO, film_of
 from momalisa_api.web.routes.negotiation import preferred, waiting_s
 from momalisa_api.web.routes.schemas import Listing, RequestResource, WalkResource, WalkViews, WalkViewsDep, walk_url
+from momalisa_api.web.routes.starting import REFUSED, Starts
 
 # The films that one GET can answer with, by media type.
 DOWNLOADS = {kind.media_type: kind for kind in FILM_KINDS.values() if kind.download}
@@ -86,6 +90,7 @@ router = APIRouter(tags=["walks"])
         **documented(
             UnknownKey,
             SignInRequired,
+            GetStartsNothing,
             NotAcceptable,
             WalkCancelled,
             Gone,
@@ -114,6 +119,7 @@ async def get_film(
     bucket: BucketDep,
     caller: Caller,
     network: Network,
+    starts: Starts,
     conditions: ConditionsDep,
     accept: Annotated[
         str | None, Header(description="image/gif (the default), video/mp4, or application/json for the walk resource.")
@@ -122,7 +128,8 @@ async def get_film(
 ) -> Response:
     """Get the film of a walk between prompts. A GET starts the walk if it is new; repeat it until the walk is done.
 
-    A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
+    A deployment can ask for an API key or a cookie before a GET starts a walk. Prefetches and images on other sites
+    start none. A HEAD starts nothing and does not wait: it gets 404 for a walk that nobody has requested.
     """
     media_type = preferred(accept, OFFERED)
     if media_type is None:
@@ -136,7 +143,10 @@ async def get_film(
     else:
         if must_sign_in(caller, settings) and not await catalogue.knows(spec.id):
             raise SignInRequired(HOW_TO_SIGN_IN)
-        found, _ = await intake.request(spec, caller, network, listed=query.listed)
+        if starts:
+            found, _ = await intake.request(spec, caller, network, listed=query.listed)
+        else:
+            found = await _existing(spec, catalogue)
         found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
     if found.state is not State.DONE:
@@ -267,6 +277,14 @@ async def watch_walk(
     if seen > found.revision or found.ended:
         seen = 0
     return EventStream(events_of(found, seen, live), headers=HEADERS)
+
+
+async def _existing(spec: WalkSpec, catalogue: Catalogue) -> Walk:
+    """The walk of a spec, for a GET that must not start it. Raises GetStartsNothing, Gone."""
+    try:
+        return await catalogue.get(spec.id)
+    except WalkNotFound:
+        raise GetStartsNothing(REFUSED) from None
 
 
 async def _await_end(found: Walk, live: LiveUpdates, seconds: float) -> Walk:
