@@ -26,6 +26,7 @@ class MailServer:
     received: list[Envelope] = field(default_factory=list)
     address_replies: list[str] = field(default_factory=list)
     mail_replies: list[str] = field(default_factory=list)
+    logins: int = 0
     hangs: bool = False
     breaks: bool = False
 
@@ -35,6 +36,11 @@ class MailServer:
         contents = [found.content for found in self.received if isinstance(found.content, bytes)]
         parsed = [message_from_bytes(content, policy=policy.default) for content in contents]
         return [mail for mail in parsed if isinstance(mail, EmailMessage)]
+
+    def login(self, server: SMTP, _: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+        known = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
+        self.logins += known
+        return AuthResult(success=known, handled=False)
 
     async def handle_RCPT(self, server: SMTP, _: Session, envelope: Envelope, address: str, options: list[str]) -> str:
         if self.address_replies:
@@ -54,24 +60,20 @@ class MailServer:
         return "250 OK"
 
 
-def _login(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
-    known = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
-    return AuthResult(success=known, handled=False)
-
-
 @contextmanager
-def mail_server(certificate: Path | None = None, *, tls: str = "none", port: int = 0) -> Iterator[MailServer]:
-    """The server while it serves. certificate: with its key; tls: none, starttls or tls. With TLS it wants a login."""
+def mail_server(certificate: Path | None = None, *, tls: str = "starttls", port: int = 0) -> Iterator[MailServer]:
+    """The server while it serves. certificate: with its key; tls: starttls or tls."""
     server = MailServer(port or free_port())
     options: dict[str, Any] = {}
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-        options = {"authenticator": _login, "auth_required": True}
+        options = {"authenticator": server.login}
         if tls == "tls":
+            # The library warns of a required login unless STARTTLS is required, too.
             options |= {"ssl_context": context, "auth_require_tls": False}
-        elif tls == "starttls":
-            options |= {"tls_context": context, "require_starttls": True}
+        else:
+            options |= {"tls_context": context, "require_starttls": True, "auth_required": True}
     controller = Controller(server, "127.0.0.1", server.port, **options)
     controller.start()
     try:
