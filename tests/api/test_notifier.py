@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from email.message import EmailMessage
+from uuid import uuid4
 
 import anyio
+import httpx
 import pytest
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,10 +22,12 @@ from momalisa_api.store.notices import WEBHOOKS_PER_REQUEST, NoticeKind
 from momalisa_api.store.tables import notice_charges, notices, walks
 from momalisa_api.walks.walk import State
 from momalisa_api.work.delivery import FIRST_DELIVERY_PAUSE_S, MAX_DELIVERIES, pause_s
+from tests.support.api_process import answers, serving
 from tests.support.factories import spec
 from tests.support.mail_server import mail_server
 from tests.support.notices import ADDRESS, SECRET, add_mail, add_webhook, ended_walk, notifying, until
 from tests.support.postgres import clean_engine
+from tests.support.processes import wait_until
 from tests.support.web_site import WebSite, web_site
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +168,35 @@ async def test_a_webhook_is_given_up_after_410_at_once_and_after_the_last_try(en
         async with notifying(engine, webhook_port=site.port, first_pause_s=1e-6):
             await until_none_waits(engine)
     assert len(site.seen) == calls
+
+
+def test_a_worker_that_is_killed_while_it_delivers_loses_nothing(url, tmp_path):
+    """The next process finds the mail in the database; on PostgreSQL, another worker takes the job over."""
+    with mail_server() as server:
+        settings = {
+            "MOMALISA_DATABASE_URL": url,
+            "MOMALISA_LEASE_S": "1",
+            "MOMALISA_PUBLIC_URL": "https://walks.example",
+            "MOMALISA_SMTP_HOST": "127.0.0.1",
+            "MOMALISA_SMTP_PORT": str(server.port),
+            "MOMALISA_SMTP_TLS": "none",
+            "MOMALISA_SMTP_FROM": "walks@walks.example",
+        }
+        server.hangs = True
+        with serving(tmp_path, **settings) as (process, base):
+            wait_until(lambda: answers(base))
+            walk = httpx.post(f"{base}/api/v1/walks", json={"start": "a", "end": "b", "seed": 1})
+            mail = {"address": f"{uuid4().hex}@example.com"}
+            added = httpx.post(f"{base}{walk.json()['url']}/mail", json=mail, cookies=walk.cookies)
+            assert added.json() == {"confirm": True}
+            wait_until(lambda: server.held)
+            process.kill()
+            process.wait()
+        assert server.received == []
+        server.hangs = False
+        with serving(tmp_path, **settings):
+            wait_until(lambda: server.received)
+    assert [mail["To"] for mail in server.mails] == [mail["address"]]
 
 
 async def test_a_redirect_is_not_followed(engine):

@@ -20,13 +20,16 @@ USER, PASSWORD = "walks", "a password"
 
 @dataclass
 class MailServer:
-    """The server. replies: of the next mails, or of the next addresses, in their order; hangs: answers to no mail."""
+    """The server. replies: of the next mails, or of the next addresses, in their order; hangs, breaks: at each mail;
+    held: the number of mails for which it hung.
+    """
 
     port: int
     received: list[Envelope] = field(default_factory=list)
     address_replies: list[str] = field(default_factory=list)
     mail_replies: list[str] = field(default_factory=list)
     logins: int = 0
+    held: int = 0
     hangs: bool = False
     breaks: bool = False
 
@@ -49,6 +52,7 @@ class MailServer:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:
+        self.held += self.hangs
         while self.hangs:
             await asyncio.sleep(0.01)
         if self.breaks and server.transport:
