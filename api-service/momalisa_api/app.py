@@ -334,7 +334,7 @@ def _make_worker(
 
 def _notice_parts(settings: Settings, engine: AsyncEngine, tokens: MailTokens) -> dict[type[Any], Any]:
     """What accepts requests for mails and webhooks, by type."""
-    book = NoticeBook(engine, settings.notices_per_owner_per_day)
+    book = NoticeBook(engine, settings.notices_per_owner_per_day, settings.owners_per_network)
     return {Notices: Notices(engine), NoticeBook: book, NoticeIntake: NoticeIntake(settings, book, tokens)}
 
 

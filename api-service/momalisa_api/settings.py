@@ -227,8 +227,7 @@ class Settings(SignInSettings, StoreSettings):
     )
     notices_per_owner_per_day: int = Field(
         100,
-        description="Maximum mails and webhooks that one owner may request in 24 hours, and a quarter of those of one "
-        "network; further requests get 429.",
+        description="Maximum mails and webhooks that one owner may request in 24 hours; further requests get 429.",
         ge=1,
     )
     log_format: Literal["auto", "console", "json"] = Field(

@@ -204,6 +204,7 @@ async def test_a_deployment_without_a_mail_server_says_so(settings, fleet):
     async with running(settings, fleet) as client:
         refused = await mail_about(client, await requested(client))
         assert (refused.status_code, refused.json()["type"]) == (404, "urn:momalisa:problem:no-mail")
+        assert (await client.get("/api/v1/me")).json()["mail"] is False
 
 
 async def test_a_signed_in_caller_gets_mail_at_the_verified_address_alone(mailing):

@@ -17,8 +17,6 @@ from momalisa_api.store.tables import mail_stops, notice_charges, notices
 
 _DAY: Final = timedelta(days=1)
 STOPPED_FOR: Final = timedelta(days=365)
-# Many honest owners can share a network.
-NETWORK_SHARE: Final = 4
 CONFIRMATIONS_PER_ADDRESS: Final = 1
 CONFIRMATIONS_PER_OWNER: Final = 3
 CONFIRMATIONS_PER_NETWORK: Final = 10
@@ -38,10 +36,13 @@ class Applicant:
 class NoticeBook:
     """Accepts notices. Everything raises CatalogueUnavailable."""
 
-    def __init__(self, engine: AsyncEngine, per_owner: int) -> None:
-        """per_owner: notices that one owner may request in 24 hours."""
+    def __init__(self, engine: AsyncEngine, per_owner: int, owners_per_network: int = 5) -> None:
+        """per_owner: notices that one owner may request in 24 hours; owners_per_network: how many times as many those
+        of one network may, unless they have API keys.
+        """
         self._engine = engine
         self._per_owner = per_owner
+        self._per_network = per_owner * owners_per_network
 
     async def add(
         self,
@@ -133,10 +134,9 @@ class NoticeBook:
         of_owner = notice_charges.c.owner == applicant.owner
         of_network = notice_charges.c.network == applicant.network
         if not confirming:
-            return [
-                (of_owner, self._per_owner, "mails and webhooks"),
-                (of_network, self._per_owner * NETWORK_SHARE, "mails and webhooks from your network"),
-            ]
+            theirs = (of_owner, self._per_owner, "mails and webhooks")
+            shared = (of_network, self._per_network, "mails and webhooks from your network")
+            return [theirs] if applicant.owner.startswith("key:") else [theirs, shared]
         to_address = notice_charges.c.address == applicant.address
         return [
             (to_address, CONFIRMATIONS_PER_ADDRESS, "confirmation mail to this address"),

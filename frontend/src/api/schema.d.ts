@@ -707,6 +707,11 @@ export interface components {
              * @enum {string}
              */
             sign_in: "off" | "optional" | "required";
+            /**
+             * Mail
+             * @description Whether this deployment sends mail when a walk is done.
+             */
+            mail: boolean;
         };
         /**
          * ModelCard
@@ -2239,7 +2244,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. ID token not accepted */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2332,7 +2337,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. ID token not accepted */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2422,7 +2427,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. ID token not accepted */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2517,7 +2522,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unknown API key */
+            /** @description Unknown API key. ID token not accepted */
             401: {
                 headers: {
                     [name: string]: unknown;

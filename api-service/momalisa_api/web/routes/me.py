@@ -23,6 +23,7 @@ class MeResource(BaseModel):
     sign_in: Literal["off", "optional", "required"] = Field(
         description="Whether you can or must sign in to start walks and to upload."
     )
+    mail: bool = Field(description="Whether this deployment sends mail when a walk is done.")
 
 
 @router.get(
@@ -38,5 +39,11 @@ async def get_me(caller: Caller, user: SignedInUser, settings: SettingsDep, resp
     shown = user.name if user else name if kind == "key" else None
     known = "anonymous" if caller == ANONYMOUS else kind
     return MeResource.model_validate(
-        {"kind": known, "name": shown, "email": user.email if user else None, "sign_in": settings.sign_in}
+        {
+            "kind": known,
+            "name": shown,
+            "email": user.email if user else None,
+            "sign_in": settings.sign_in,
+            "mail": settings.sends_mail,
+        }
     )

@@ -15,6 +15,7 @@ from momalisa_api.problems import (
     NoMail,
     NotOwner,
     QuotaExceeded,
+    TokenRefused,
     UnknownKey,
     WalkNotFound,
     WebhookNotFound,
@@ -84,6 +85,7 @@ class WebhookResource(BaseModel):
         400: NOT_JSON,
         **documented(
             UnknownKey,
+            TokenRefused,
             NotOwner,
             WalkNotFound,
             NoMail,
@@ -119,7 +121,7 @@ async def request_mail(
     "/walks/{walk_id}/mail",
     summary="Take back the mail",
     status_code=204,
-    responses=documented(UnknownKey, NotOwner, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    responses=documented(UnknownKey, TokenRefused, NotOwner, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
 )
 async def withdraw_mail(found: KnownWalk, notices: NoticesDep, caller: Caller) -> None:
     """Take back your mail about a walk. Its address is deleted."""
@@ -134,6 +136,7 @@ async def withdraw_mail(found: KnownWalk, notices: NoticesDep, caller: Caller) -
         400: NOT_JSON,
         **documented(
             UnknownKey,
+            TokenRefused,
             NotOwner,
             WalkNotFound,
             Gone,
@@ -167,7 +170,9 @@ async def create_webhook(
     "/walks/{walk_id}/webhooks/{webhook_id}",
     summary="Delete a webhook",
     status_code=204,
-    responses=documented(UnknownKey, NotOwner, WalkNotFound, WebhookNotFound, Gone, Invalid, CatalogueUnavailable),
+    responses=documented(
+        UnknownKey, TokenRefused, NotOwner, WalkNotFound, WebhookNotFound, Gone, Invalid, CatalogueUnavailable
+    ),
 )
 async def delete_webhook(found: KnownWalk, webhook_id: WebhookId, notices: NoticesDep, caller: Caller) -> None:
     """Delete one of your webhooks that has not been called yet."""
