@@ -20,7 +20,7 @@ SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", 
 def test_a_refusal_that_sets_a_cookie_is_answered_with_it(tmp_path):
     """Otherwise nobody without a key could use the command while the queue is half full."""
     with walk_server(wants_cookie=True) as url:
-        walk = client.request_and_save(url, {"start": "a", "end": "b"}, "walk.gif", tmp_path / "walk.gif")
+        walk = client.request_and_save(url, {"stops": ["a", "b"]}, "walk.gif", tmp_path / "walk.gif")
     assert walk["state"] == "done"
     assert (tmp_path / "walk.gif").read_bytes() == b"a film"
 

@@ -117,6 +117,15 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
     assert (tmp_path / "again.gif").read_bytes() == b"a film"
 
 
+def test_a_film_of_pictures_says_that_it_needs_them(tmp_path, capsys):
+    """The film has the hash of a picture only, which nobody else can read."""
+    picture = {"picture": "ab" * 32, "prompt": "", "crop": {"x": 0, "y": 0, "width": 8, "height": 8}}
+    path = film(tmp_path / "walk.gif", json.dumps({**SPEC, "stops": ["a star", picture], "strength": 0.8}))
+    with walk_server() as url:
+        assert run(str(path), "--url", url, "--out", str(tmp_path / "again.gif")) == 2
+    assert "made from 1 of a visitor's pictures, which it does not carry" in capsys.readouterr().err
+
+
 def test_a_film_of_another_model_is_refused(tmp_path, capsys):
     """It would be another walk."""
     requests = []

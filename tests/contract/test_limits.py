@@ -19,6 +19,7 @@ from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
+from momalisa_api.web.stop_request import PictureRequest
 from momalisa_model.app import create_app as create_model
 from momalisa_model.settings import Settings as ModelSettings
 from momalisa_model.wire import ModelCard as CardOfReplicas
@@ -27,6 +28,7 @@ from tests.support.factories import CARD, write_card
 
 # A card with all that the model contract allows.
 WIDEST = {**CARD, "min_size": 8, "max_size": 8192, "size_multiple": 1, "max_steps": 1000}
+PICTURE = 10**6, 10**6
 generated = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -44,9 +46,14 @@ def cases(document: dict[str, Any], path: str, method: str) -> Any:
 
 def check_stops(request: WalkQuery | WalkRequest, api: ApiSettings) -> None:
     """Complete a request. JSON Schema cannot say that a walk has a frame for each stop."""
-    assume(request.frames >= len(request.named_stops))
-    schedulers = [request.scheduler or WIDEST["scheduler"]]
-    complete(request, request.named_stops, ModelCard.model_validate({**WIDEST, "schedulers": schedulers}), api)
+    stops = request.named_stops
+    assume(request.frames >= len(stops))
+    used = [stop for stop in stops if isinstance(stop, PictureRequest)]
+    # Nor does a schema know the size of a picture, and only walks with one have a strength.
+    assume(not any(stop.crop and not stop.crop.is_inside(*PICTURE) for stop in used))
+    assume(used or isinstance(request, WalkQuery) or request.strength is None)
+    card = ModelCard.model_validate({**WIDEST, "schedulers": [request.scheduler or WIDEST["scheduler"]]})
+    complete(request, stops, card, api, {stop.picture: PICTURE for stop in used})
 
 
 def accept(sent: dict[str, Any], api: ApiSettings) -> None:
@@ -127,12 +134,15 @@ def test_a_shard_that_is_valid_by_the_document_is_accepted():
         ("frame_ms", [19, 2001]),
         ("scheduler", ["", "x" * 101]),
         ("start", ["", " \n", "x" * 21, "nul\0"]),
-        ("stops", [["a"], ["a"] * 4, ["a", ""]]),
+        ("stops", [["a"], ["a"] * 4, ["a", ""], ["a", {}], ["a", {"picture": "a" * 64, "prompt": "x" * 21}]]),
+        ("stops", [["a", {"picture": "a" * 63}], ["a", {"picture": "a" * 64, "crop": {"x": 0, "y": 0, "width": 1}}]]),
+        ("strength", [0.09, 1.01, "most"]),
     ],
 )
 def test_what_is_refused_is_invalid_by_the_document(api, field, values):
     """The generator above may miss a limit. Here each value is just beyond one."""
-    schema = create_api(api).openapi()["components"]["schemas"]["WalkRequest"]["properties"][field]
+    components = create_api(api).openapi()["components"]
+    schema = components["schemas"]["WalkRequest"]["properties"][field] | {"components": components}
     others: dict[str, Any] = {} if field == "stops" else {"start": "a", "end": "b"}
     is_valid: Callable[[Any], bool] = Draft202012Validator(schema).is_valid
     for value in values:

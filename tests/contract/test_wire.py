@@ -1,6 +1,7 @@
 """The API's and the model service's halves of the model contract agree: each reads what the other writes."""
 
 import base64
+import hashlib
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from momalisa_api.fleet import wire as api
 from momalisa_api.walks.model_card import About, ModelCard
+from momalisa_api.walks.models import PICTURES
 from momalisa_model import wire as model
 from tests.support.factories import CARD, spec
 
@@ -31,6 +33,19 @@ def test_a_replica_reads_the_later_fields_of_recipes_and_gets_none_that_say_noth
     assert not {"blend", "guidance_interval"} & bodies[0]["recipe"].keys()
     read = model.RenderRequest.model_validate_json(json.dumps(bodies[1])).recipe
     assert (read.blend, read.guidance_interval) == ("early", (0.25, 1.0))
+
+
+def test_a_replica_reads_the_pictures_of_the_api():
+    """By the hash of the file, which the replica checks; a stop with a picture needs no prompt."""
+    crop = {"x": 0, "y": 0, "width": 8, "height": 8}
+    stops = ("a giraffe", {"picture": "ab" * 32, "crop": crop})
+    [recipe] = spec(stops=stops, strength=0.5, scope="0" * 32).recipes(0)
+    body = api.render_request(recipe, [0.5], {picture: b"a file" for picture in recipe.pictures})
+    read = model.RenderRequest.model_validate_json(json.dumps(body))
+    [(name, file)] = read.pictures.items()
+    assert (read.recipe.start_picture, read.recipe.end_picture, read.recipe.strength) == (None, name, 0.5)
+    assert (hashlib.sha256(base64.b64decode(file)).hexdigest(), read.recipe.end) == (name, "")
+    assert PICTURES == model.PICTURES
 
 
 def test_fractions_are_transferred_in_both_directions_bit_for_bit():

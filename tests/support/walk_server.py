@@ -1,5 +1,6 @@
 """A server that has every walk already, for tests of the command line alone."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -27,14 +28,20 @@ MODELS = {"models": [{"card": {"model": "test-model", "revision": "1"}, "replica
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers a request for a walk, for the models, and for a film."""
+    """Answers a request for a walk, an upload, and requests for the models and for a film."""
 
     answer: bytes
     wants_cookie: bool
     requests: list[dict[str, Any]]
+    uploads: list[bytes]
 
     def do_POST(self) -> None:
-        self.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/pictures"):
+            self.uploads.append(body)
+            self._send(json.dumps({"id": hashlib.sha256(body).hexdigest()}).encode(), 201)
+            return
+        self.requests.append(json.loads(body))
         if self.wants_cookie and "Cookie" not in self.headers:
             needed = {"type": client.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
             self._send(json.dumps(needed).encode(), 429, {"Set-Cookie": "momalisa_owner=you; Path=/api"})
@@ -60,14 +67,21 @@ def walk_server(
     answer: bytes = json.dumps(WALK).encode(),
     *,
     requests: list[dict[str, Any]] | None = None,
+    uploads: list[bytes] | None = None,
     wants_cookie: bool = False,
     host: str = "127.0.0.1",
 ) -> Iterator[str]:
-    """The URL of the server. answer: to each POST; requests: gets the body of each POST.
+    """The URL of the server. answer: to each POST; requests, uploads: get the bodies of requests and of
+    pictures.
 
     wants_cookie: whether its queue is half full, so that it only accepts callers that keep its cookie.
     """
-    traits = {"answer": answer, "requests": [] if requests is None else requests, "wants_cookie": wants_cookie}
+    traits = {
+        "answer": answer,
+        "requests": [] if requests is None else requests,
+        "uploads": [] if uploads is None else uploads,
+        "wants_cookie": wants_cookie,
+    }
     answers = type("Answers", (Answers,), traits)
     server = ThreadingHTTPServer((host, 0), answers)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

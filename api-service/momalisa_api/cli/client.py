@@ -4,6 +4,7 @@ import math
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from momalisa_api.cli.errors import CommandError, printable
+from momalisa_api.cli.picture_files import uploaded
 from momalisa_api.loopback import is_loopback
 
 WALK_POLL_S = 0.25
 CANCEL_TIMEOUT_S = 10.0
+UPLOAD_TIMEOUT_S = 150.0
 COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed"
 WalkJson = dict[str, Any]
 # UnicodeError: a host name of a proxy or a redirect that cannot be looked up.
@@ -41,11 +44,13 @@ class RefusedWithoutCookie(WalkError):
 def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) -> WalkJson:
     """Request a walk, show its progress, save one of its films. Returns the finished walk.
 
+    Its stops may be picture files, which are uploaded first.
     film: the film's name in the API, for example walk.gif. Ctrl-C cancels the request. Raises WalkError.
     """
     stamina.instrumentation.set_on_retry_hooks([])  # their log would mix with output that scripts parse
     with _connect(url) as client:
-        walk = _post(client, request)
+        stops = [uploaded(stop, partial(_upload, client)) for stop in request["stops"]]
+        walk = _post(client, {**request, "stops": stops})
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
@@ -151,6 +156,20 @@ def _completed(walk: WalkJson) -> int:
 
 def _time_left(walk: WalkJson) -> str:
     return "" if walk["seconds_left"] is None else f"about {math.ceil(walk['seconds_left'])} s"
+
+
+def _upload(client: httpx.Client, content: bytes) -> dict[str, Any]:
+    """Upload a picture. The answer sets the cookie by which the server knows its owner."""
+    send = partial(_call, client, "POST", "/api/v1/pictures", content=content, timeout=UPLOAD_TIMEOUT_S)
+    try:
+        answer = send()
+    except RefusedWithoutCookie:
+        answer = send()
+    try:
+        picture: dict[str, Any] = answer.json()
+        return {"id": picture["id"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server, or an older one.", 3) from error
 
 
 def _post(client: httpx.Client, request: dict[str, Any]) -> WalkJson:

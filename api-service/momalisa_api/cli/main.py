@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from momalisa_api import __version__
-from momalisa_api.cli import argument_types, walk_options
+from momalisa_api.cli import argument_types, picture_files, walk_options
 from momalisa_api.cli.errors import CommandError, printable
 from momalisa_api.films.kinds import FilmName
 
@@ -147,10 +147,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
     walk.add_argument(
         "stops",
-        type=argument_types.text,
+        type=picture_files.stop_argument,
         nargs="+",
-        metavar="PROMPT",
-        help="two or more prompts, in the order of the walk",
+        metavar="STOP",
+        help="two or more prompts or pictures, in the order of the walk; a picture is FILE.jpg, "
+        "FILE.jpg@X,Y,WIDTH,HEIGHT for a part of it, or FILE.jpg=PROMPT",
     )
     walk.add_argument("--model", type=argument_types.text, help="name of the model (default: the server's default)")
     walk.add_argument(

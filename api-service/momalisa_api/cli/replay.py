@@ -30,5 +30,12 @@ def spec_of(film: Path) -> dict[str, Any]:
 
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:
-    """The body of a request for the same walk."""
+    """The body of a request for the same walk. Raises CommandError if it needs pictures: a film does not carry them."""
+    pictures = sum(isinstance(stop, dict) for stop in spec["stops"])
+    if pictures:
+        raise CommandError(
+            f"The film was made from {pictures} of a visitor's pictures, which it does not carry. Use `momalisa walk` "
+            "with the files of the pictures, and with the prompts and settings that --show prints.",
+            2,
+        )
     return {name: spec[name] for name in OF_SPEC if spec.get(name) is not None}

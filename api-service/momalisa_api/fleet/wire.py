@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.models import ANY
+from momalisa_api.walks.models import ANY, PICTURES
 from momalisa_api.walks.spec import Recipe
 from momalisa_api.walks.stops import CroppedPicture
 
@@ -22,8 +22,6 @@ READY_PATH = "/readyz"
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
 # The feature of replicas that render recipes with the early blend.
 EARLY_BLEND = "early_blend"
-# The feature of replicas that render recipes with pictures.
-PICTURES = "pictures"
 # The pictures of a recipe as files of exactly its size.
 Pictures = Mapping[CroppedPicture, bytes]
 NO_PICTURES: Final[Pictures] = MappingProxyType({})

@@ -12,6 +12,7 @@ from momalisa_api.store.charges import account_of, charge, delete_old_charges
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
+from momalisa_api.store.picture_uses import keys_of_pictures, use_pictures
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks, searchable
 from momalisa_api.walks.forecast import most_pictures
@@ -51,7 +52,8 @@ class Catalogue:
         the owner is the one that all anonymous callers share: one of them must not change the request of another.
         A walk that this release cannot read is replaced.
         network: which a new walk is charged to beside the owner, if the limits of a network apply.
-        admission: checks whether a new walk is allowed, and raises if not.
+        admission: checks whether a new walk is allowed, and raises if not. Raises Invalid if the owner has not all of
+        its pictures.
         """
         now = datetime.now(UTC)
         stored, version = spec.to_stored()
@@ -90,6 +92,7 @@ class Catalogue:
                 await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
                 await charge(connection, spec.id, account, network, pictures)
+            await use_pictures(connection, spec.id, owner, {stop.picture for stop in spec.pictures})
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
         return walk, not known
@@ -164,6 +167,11 @@ class Catalogue:
         for first in range(0, len(ids), BATCH):
             for walk in (await self.read(ids[first : first + BATCH])).values():
                 yield walk
+
+    async def keys_of_pictures(self, walk_id: str) -> dict[str, str]:
+        """The key in the bucket of each picture that a walk uses, by the picture's id."""
+        async with transaction(self._engine) as connection:
+            return await keys_of_pictures(connection, walk_id)
 
     async def count_unreadable(self) -> int:
         """How many walks in the catalogue this release cannot read, as far as this process has met them."""

@@ -59,7 +59,7 @@ class ModelRegistry:
         self._read_at = float("-inf")
         self._reads: SingleFlight[Models] = SingleFlight()
         self._unreadable = set[str]()
-        self._noted: dict[str, tuple[datetime, float | None]] = {}
+        self._noted: dict[str, tuple[datetime, float | None, frozenset[str] | None]] = {}
 
     @property
     def known(self) -> Models:
@@ -122,16 +122,21 @@ class ModelRegistry:
             await self._change(connection, name, retired=retired)
         await self.refresh()
 
-    async def note_awake(self, name: str, shard_s: float | None) -> None:
-        """Record now and then that a model has replicas awake, and how many seconds they take for a shard."""
-        now, (at, before_s) = datetime.now(UTC), self._noted.get(name, (_NEVER, None))
+    async def note_awake(self, name: str, shard_s: float | None, features: frozenset[str] | None = None) -> None:
+        """Record now and then that a model has replicas awake.
+
+        shard_s: how many seconds they take for a shard; features: of any of them. Each is None if it is not known.
+        """
+        now, (at, before_s, had) = datetime.now(UTC), self._noted.get(name, (_NEVER, None, None))
         faster = shard_s is not None and (before_s is None or abs(shard_s / before_s - 1) > SPEED_CHANGE)
-        if now - at < NOTED and not faster:
+        if now - at < NOTED and not faster and features == had:
             return
-        changes = {"seen_at": now} | ({} if shard_s is None else {"shard_s": shard_s})
+        changes: dict[str, Any] = {"seen_at": now} | ({} if shard_s is None else {"shard_s": shard_s})
+        if features is not None:
+            changes["features"] = sorted(features)
         async with transaction(self._engine) as connection:
             await connection.execute(update(models).where(models.c.name == name).values(**changes))
-        self._noted[name] = now, shard_s
+        self._noted[name] = now, shard_s, features
         if (found := self._known.get(name)) and not found.seen:
             # It may be the default now.
             await self.refresh()
@@ -170,4 +175,7 @@ class ModelRegistry:
                 log.error("card of a model cannot be read", model=row.name, reason=str(error))
             return None
         seen = row.seen_at is not None and datetime.now(UTC) - row.seen_at.replace(tzinfo=UTC) < SEEN
-        return RegisteredModel(card, bool(row.retired), bool(row.is_default), seen=seen, shard_s=row.shard_s)
+        features = None if row.features is None else frozenset(row.features)
+        return RegisteredModel(
+            card, bool(row.retired), bool(row.is_default), seen=seen, shard_s=row.shard_s, features=features
+        )

@@ -3,6 +3,7 @@
 A row exists before its file, and is deleted after it, so that a crash leaves no file without a row.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,13 +95,21 @@ class PictureStore:
 
     async def get(self, owner: str, identity: str) -> StoredPicture:
         """An owner's picture. Raises PictureNotFound, also for one that has expired or belongs to others."""
-        kept = (pictures.c.expires_at > datetime.now(UTC)) | _used()
-        query = select(pictures).where(_is(owner, identity), kept)
+        query = select(pictures).where(is_visible(owner, identity, datetime.now(UTC)))
         async with transaction(self._engine) as connection:
             row = (await connection.execute(query)).first()
         if not row:
             raise PictureNotFound(NO_PICTURE)
         return _read(row)
+
+    async def sizes(self, owner: str, ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Width and height of those of these pictures that an owner has, by id."""
+        if not ids:
+            return {}
+        mine = (pictures.c.owner == owner) & pictures.c.id.in_(list(ids)) & _is_kept(datetime.now(UTC))
+        async with transaction(self._engine) as connection:
+            rows = await connection.execute(select(pictures.c.id, pictures.c.width, pictures.c.height).where(mine))
+        return {row.id: (row.width, row.height) for row in rows}
 
     async def delete(self, owner: str, identity: str) -> None:
         """Delete an owner's picture. A walk that uses it keeps the file. Raises PictureNotFound."""
@@ -135,9 +144,23 @@ class PictureStore:
             async with transaction(self._engine) as connection:
                 found = await connection.scalar(select(pictures.c.key).where(unused))
             if found:
-                await self._bucket.delete(_key(name))
+                await self._bucket.delete(bucket_key(name))
                 async with transaction(self._engine) as connection:
                     await connection.execute(delete(pictures).where(unused))
+
+
+def is_visible(owner: str, identity: str, now: datetime) -> ColumnElement[bool]:
+    """Whether a row is an owner's picture that was not deleted and has not expired."""
+    return (pictures.c.owner == owner) & (pictures.c.id == identity) & _is_kept(now)
+
+
+def bucket_key(name: str) -> str:
+    """Key of a picture's file in the bucket. name: the key of its row."""
+    return f"uploads/{name}.png"
+
+
+def _is_kept(now: datetime) -> ColumnElement[bool]:
+    return ~pictures.c.deleted & ((pictures.c.expires_at > now) | _used())
 
 
 def _is(owner: str, identity: str) -> ColumnElement[bool]:
@@ -148,10 +171,6 @@ def _used() -> ColumnElement[bool]:
     return select(picture_uses.c.walk_id).where(picture_uses.c.picture == pictures.c.key).exists()
 
 
-def _key(name: str) -> str:
-    return f"uploads/{name}.png"
-
-
 def _name(key: str) -> str:
     return key.removeprefix("uploads/").removesuffix(".png")
 
@@ -159,7 +178,7 @@ def _name(key: str) -> str:
 def _read(row: Row[Any]) -> StoredPicture:
     # SQLite stores no time zone.
     created_at, expires_at = row.created_at.replace(tzinfo=UTC), row.expires_at.replace(tzinfo=UTC)
-    return StoredPicture(row.id, _key(row.key), row.width, row.height, created_at, expires_at)
+    return StoredPicture(row.id, bucket_key(row.key), row.width, row.height, created_at, expires_at)
 
 
 async def one_upload_at_a_time(connection: AsyncConnection, owner: str) -> None:

@@ -163,6 +163,7 @@ models = Table(
     Column("is_default", Boolean, nullable=False, doc="An operator made it the default; true for one row at most."),
     Column("seen_at", DateTime(timezone=True), doc="When a replica of it was last awake; null before the first one."),
     Column("shard_s", Float, doc="Seconds that a shard took last; null before the first."),
+    Column("features", JSON(none_as_null=True), doc="What its replicas can do; null before one has told."),
 )
 
 pictures = Table(

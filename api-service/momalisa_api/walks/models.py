@@ -10,6 +10,8 @@ from momalisa_api.walks.model_card import ModelCard, ModelKey
 
 # In the names of models that are allowed: whatever the replicas bring.
 ANY: Final = "*"
+# The feature of replicas that render recipes with pictures.
+PICTURES: Final = "pictures"
 # For walks whose model is not registered: nothing renders them, but they are planned from what the bucket has.
 UNKNOWN_MICRO_BATCH: Final = 4
 
@@ -20,7 +22,7 @@ class RegisteredModel:
 
     card: the current one, which the frames of new walks have; retired: no new walks; chosen: an operator made it the
     default; fixed: the card comes from a file, so replicas do not change it; seen: replicas of it are awake; shard_s:
-    seconds that a shard took last, None before the first.
+    seconds that a shard took last, None before the first; features: of any of its replicas, None before one has told.
     """
 
     card: ModelCard
@@ -29,6 +31,12 @@ class RegisteredModel:
     fixed: bool = False
     seen: bool = False
     shard_s: float | None = None
+    features: frozenset[str] | None = None
+
+    @property
+    def pictures(self) -> bool | None:
+        """Whether stops can be pictures; None while no replica has told."""
+        return None if self.features is None else PICTURES in self.features
 
     @property
     def name(self) -> str:
@@ -126,6 +134,14 @@ class Models:
         if all(model.name != name for model in self.offered):
             others = f"use one of {self._offered_names}" if self.offered else "there is no other one"
             raise _refusal(f"{name} is retired: walks that exist can still be watched; for new ones, {others}")
+
+    def check_pictures(self, name: str) -> None:
+        """Raises Invalid for a model whose stops cannot be pictures."""
+        found = self._known.get(name)
+        if found and found.pictures is False:
+            able = ", ".join(model.name for model in self.offered if model.pictures)
+            instead = f"use one of {able}" if able else "use prompts only"
+            raise _refusal(f"{name} cannot use pictures as stops: {instead}")
 
     @property
     def _offered_names(self) -> str:

@@ -39,14 +39,18 @@ class Intake:
         listed: whether the gallery may show the walk; None leaves that unchanged, and a new walk is listed.
         again: whether to restart a walk that failed, was cancelled, or lost frames or films.
 
-        Raises QueueFull, DayFull, QuotaExceeded, Unavailable, and Invalid for a new walk of a model that is retired.
+        Raises QueueFull, DayFull, QuotaExceeded, Unavailable, and Invalid for a new walk of a model that is retired,
+        and for pictures that the owner has not, or the model cannot use.
         """
         try:
             await self._bucket.check_writable()
         except BucketUnavailable:
             if not await self._catalogue.knows(spec.id):
                 raise
-        model = (await self._models.current()).get(spec.model)
+        models = await self._models.current()
+        if spec.pictures and not await self._catalogue.knows(spec.id):
+            models.check_pictures(spec.model)
+        model = models.get(spec.model)
         warnings = unknown_words(spec, model.card) if model else ()
         limited = limited_network(owner, network)
         admission = self._admission(spec.model, owner, limited, most_pictures(spec))

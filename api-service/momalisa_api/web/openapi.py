@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from momalisa_api.web.request import WalkRequest
 from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
+from momalisa_api.web.stop_request import PictureRequest
 
 DESCRIPTION: Final = """\
 A walk is an animation that moves between prompts in a generative model's latent space.
@@ -79,6 +80,8 @@ def finish_document(app: FastAPI, limits: Mapping[str, Mapping[str, Any]]) -> No
             walk["examples"] = [EXAMPLE]
             parameters = document["paths"][WALK_PATH]["get"]["parameters"]
             fields = [*schemas[WalkRequest.__name__]["properties"].items()]
+            # A schema of its own, so that it has the limits of a picture's prompt.
+            fields += schemas[PictureRequest.__name__]["properties"].items()
             fields += [(parameter["name"], parameter["schema"]) for parameter in parameters]
             for name, schema in fields:
                 _limit(schema, limits.get(name, {}))
@@ -88,11 +91,13 @@ def finish_document(app: FastAPI, limits: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def _limit(schema: dict[str, Any], limit: Mapping[str, Any]) -> None:
-    """Add a limit to a schema. In a union with null, only the other alternative can have it."""
+    """Add a limit to a schema. In a union, null and references have it not."""
     for alternative in schema.get("anyOf", [schema]):
-        if alternative.get("type") != "null":
-            items = {"items": alternative["items"] | limit["items"]} if "items" in limit else {}
-            alternative.update({**limit, **items})
+        if alternative.get("type") == "null" or "$ref" in alternative:
+            continue
+        if "items" in limit:
+            _limit(alternative["items"], limit["items"])
+        alternative.update({name: value for name, value in limit.items() if name != "items"})
 
 
 def _name_constants(node: Any) -> None:

@@ -1,13 +1,13 @@
 """Turns a request into a walk's spec: validated, completed from the model card, canonical."""
 
 import re
-import unicodedata
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidatorFunctionWrapHandler,
@@ -18,9 +18,17 @@ from pydantic import (
 
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
-from momalisa_api.text import is_unicode
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import AUTO, Effort, Spacing, WalkSpec
+from momalisa_api.web.fields import WITHOUT_NUL, Integer, NumbersOnly, Positive, Prompt, text_only
+from momalisa_api.web.stop_request import (
+    PictureRequest,
+    Sizes,
+    StopRequest,
+    canonical_prompt,
+    canonical_stops,
+    stop_errors,
+)
 
 MAX_WAIT_S = 25
 MAX_WORDS_SHOWN = 12
@@ -30,42 +38,28 @@ MIN_SIDE_PX: Final = 8
 MAX_SIDE_PX: Final = 8192
 MOST_STEPS: Final = 1000
 MAX_SCHEDULER_CHARS: Final = 100
-# What `_text_only` and `_canonical` leave of a prompt, as JSON Schema: no NUL; and something that is not white space.
-WITHOUT_NUL: Final = r"^[^\u0000]*$"
+# What a prompt must have, as JSON Schema: no NUL; and something that is not white space.
 NOT_BLANK: Final = r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$"
+# How far a walk leaves its pictures, unless the request says it.
+DEFAULT_STRENGTH: Final = 0.8
+NO_SIZES: Final[Sizes] = MappingProxyType({})
 T = TypeVar("T")
+S = TypeVar("S")
 
 
-def _numbers_only(value: object) -> object:
-    """Refuse booleans: a JSON true is not the number one."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
-
-
-def _text_only(value: str) -> str:
-    """Refuse lone surrogates, which JSON allows and UTF-8 does not, and NUL, which PostgreSQL does not store."""
-    if "\0" in value or not is_unicode(value):
-        raise ValueError("must be Unicode text, without the character NUL or lone surrogates")
-    return value
-
-
-Prompt = Annotated[str, AfterValidator(_text_only), Field(json_schema_extra={"pattern": WITHOUT_NUL})]
 # The limits come first: after a validator, a violation would be told as one of a list.
 ModelName = Annotated[
     str,
     Field(min_length=1, max_length=MAX_MODEL_CHARS),
-    AfterValidator(_text_only),
+    AfterValidator(text_only),
     Field(json_schema_extra={"pattern": WITHOUT_NUL}),
 ]
-Integer = Annotated[int, BeforeValidator(_numbers_only)]
-# Limits come before the validator, and inside of unions with None: elsewhere they are missing in the OpenAPI document.
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_numbers_only)]
+Strength = Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False), NumbersOnly]
 # + 0.0 turns -0.0 into 0.0; otherwise the same request would be two walks.
 Guidance = Annotated[
     float,
     Field(ge=0, le=50, allow_inf_nan=False),
-    BeforeValidator(_numbers_only),
+    NumbersOnly,
     AfterValidator(lambda number: number + 0.0),
 ]
 
@@ -90,8 +84,6 @@ class WalkOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: Prompt | None = Field(None, description="The first prompt.", examples=["a giraffe"])
-    end: Prompt | None = Field(None, description="The last prompt.", examples=["a battleship"])
     frames: Integer = Field(25, ge=2, description="Frames of the whole walk, both ends included.", examples=[25])
     spacing: Spacing = Field(
         "even",
@@ -126,20 +118,23 @@ class WalkOptions(BaseModel):
     gif_there_and_back: bool = Field(True, description="Whether the GIF plays back to the start.")
     mp4_there_and_back: bool = Field(False, description="Whether the MP4 plays back to the start.")
 
-    def _named(self, stops: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
-        """The stops, named in one of the two ways. Raises ValueError for both or none."""
-        if not stops:
-            if self.start is None or self.end is None:
-                raise ValueError(f"start and end are both required, or {name}")
-            return (self.start, self.end)
-        if (self.start, self.end) != (None, None):
-            raise ValueError(f"use either {name}, or start and end")
-        return stops
+
+def _named(start: S | None, end: S | None, stops: tuple[S, ...] | None, name: str) -> tuple[S, ...]:
+    """The stops, named in one of the two ways. Raises ValueError for both or none."""
+    if not stops:
+        if start is None or end is None:
+            raise ValueError(f"start and end are both required, or {name}")
+        return (start, end)
+    if (start, end) != (None, None):
+        raise ValueError(f"use either {name}, or start and end")
+    return stops
 
 
 class WalkQuery(WalkOptions):
     """A request in a URL's query: `start` and `end`, or `stop` repeated for more than two prompts."""
 
+    start: Prompt | None = Field(None, description="The first prompt.", examples=["a giraffe"])
+    end: Prompt | None = Field(None, description="The last prompt.", examples=["a battleship"])
     stop: tuple[Prompt, ...] | None = Field(
         None, description="A prompt of the walk: repeat it for all prompts in order, in place of start and end."
     )
@@ -157,48 +152,71 @@ class WalkQuery(WalkOptions):
 
     @model_validator(mode="after")
     def _one_way_of_naming_stops(self) -> Self:
-        self._named(self.stop, "stop")
+        _named(self.start, self.end, self.stop, "stop")
         return self
 
     @property
     def named_stops(self) -> tuple[str, ...]:
-        return self._named(self.stop, "stop")
+        return _named(self.start, self.end, self.stop, "stop")
 
 
 class WalkRequest(WalkOptions):
-    """A request in a body: `start` and `end`, or `stops` for more than two prompts."""
+    """A request in a body: `start` and `end`, or `stops` for more than two. Each is a prompt, or a picture of yours."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"start": "a giraffe", "end": "a battleship", "frames": 25, "seed": 7}]}
     )
 
+    start: StopRequest | None = Field(None, description="The first prompt, or a picture.", examples=["a giraffe"])
+    end: StopRequest | None = Field(None, description="The last prompt, or a picture.", examples=["a battleship"])
+    strength: Strength | None = Field(
+        None,
+        description="How far the walk leaves its pictures between two stops: nearly not at all, to nothing is left of "
+        f"them. Only for walks with a picture. Omitted: {DEFAULT_STRENGTH}.",
+    )
     listed: bool = Field(True, description="Whether the gallery may show the walk; its URL works either way.")
-    stops: tuple[Prompt, ...] | None = Field(
-        None, description="All prompts of the walk in order, in place of start and end."
+    stops: tuple[StopRequest, ...] | None = Field(
+        None, description="All prompts and pictures of the walk in order, in place of start and end."
     )
 
     @model_validator(mode="after")
     def _one_way_of_naming_stops(self) -> Self:
-        self._named(self.stops, "stops")
+        _named(self.start, self.end, self.stops, "stops")
         return self
 
     @property
-    def named_stops(self) -> tuple[str, ...]:
-        return self._named(self.stops, "stops")
+    def named_stops(self) -> tuple[str | PictureRequest, ...]:
+        return _named(self.start, self.end, self.stops, "stops")
 
 
-def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, settings: Settings) -> WalkSpec:
-    """The canonical spec of a request, for the model of a card. Raises Invalid, which names every invalid field."""
+def complete(
+    options: WalkOptions,
+    stops: Sequence[str | PictureRequest],
+    card: ModelCard,
+    settings: Settings,
+    sizes: Sizes = NO_SIZES,
+) -> WalkSpec:
+    """The canonical spec of a request, for the model of a card. sizes: of the caller's pictures among the stops.
+
+    Raises Invalid, which names every invalid field.
+    """
+    width, height = _given(options.width, card.width), _given(options.height, card.height)
+    canonical, errors = canonical_stops(stops, (width, height), sizes)
+    strength = options.strength if isinstance(options, WalkRequest) else None
+    pictures = any(isinstance(stop, PictureRequest) for stop in stops)
+    if strength is not None and not pictures:
+        errors.append(("strength", "must be omitted, because no stop is a picture"))
     spec = WalkSpec(
-        stops=tuple(_canonical(stop) for stop in stops),
+        stops=canonical,
+        strength=_given(strength, DEFAULT_STRENGTH) if pictures else None,
         frames=options.frames,
         spacing=options.spacing,
         # Equal walks are one walk: the effort only concerns even ones.
         effort=_given(options.effort, settings.effort) if options.spacing == "even" else "balanced",
         seed=options.seed,
-        negative_prompt=_canonical(_given(options.negative_prompt, card.negative_prompt)),
-        width=_given(options.width, card.width),
-        height=_given(options.height, card.height),
+        negative_prompt=canonical_prompt(_given(options.negative_prompt, card.negative_prompt)),
+        width=width,
+        height=height,
         steps=_given(options.steps, card.num_inference_steps),
         guidance_scale=_given(options.guidance_scale, card.guidance_scale),
         scheduler=_given(options.scheduler, card.scheduler),
@@ -209,7 +227,10 @@ def complete(options: WalkOptions, stops: tuple[str, ...], card: ModelCard, sett
         gif_there_and_back=options.gif_there_and_back,
         mp4_there_and_back=options.mp4_there_and_back,
     )
-    errors = [*_stop_errors(spec, settings), *_number_errors(spec, card, settings)]
+    errors += stop_errors(spec.stops, settings.max_stops, settings.max_prompt_chars)
+    if len(spec.negative_prompt) > settings.max_prompt_chars:
+        errors.append(("negative_prompt", f"must have at most {settings.max_prompt_chars} characters"))
+    errors += _number_errors(spec, card, settings)
     if errors:
         sentence = "; ".join(f"{field} {detail}" for field, detail in errors)
         raise Invalid(f"{sentence}.", [{"field": field, "detail": detail} for field, detail in errors])
@@ -230,6 +251,7 @@ def limits(settings: Settings) -> dict[str, dict[str, Any]]:
         "end": prompt,
         "stop": stops,
         "stops": stops,
+        "prompt": {"maxLength": settings.max_prompt_chars},
         "negative_prompt": {"maxLength": settings.max_prompt_chars},
         "frames": {"maximum": settings.max_frames},
         "width": side,
@@ -254,23 +276,6 @@ def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
 
 def _given(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
-
-
-def _canonical(prompt: str) -> str:
-    """Normalise a prompt, so that prompts that look alike are equal: Unicode NFC, no surrounding white space."""
-    return unicodedata.normalize("NFC", prompt).strip()
-
-
-def _stop_errors(spec: WalkSpec, settings: Settings) -> list[tuple[str, str]]:
-    errors = []
-    if not 2 <= len(spec.stops) <= settings.max_stops:
-        errors.append(("stops", f"must be 2 to {settings.max_stops} prompts, not {len(spec.stops)}"))
-    for index, stop in enumerate(spec.prompts):
-        if not 1 <= len(stop) <= settings.max_prompt_chars:
-            errors.append((f"stops.{index}", f"must have 1 to {settings.max_prompt_chars} characters, not {len(stop)}"))
-    if len(spec.negative_prompt) > settings.max_prompt_chars:
-        errors.append(("negative_prompt", f"must have at most {settings.max_prompt_chars} characters"))
-    return errors
 
 
 def _number_errors(spec: WalkSpec, card: ModelCard, settings: Settings) -> list[tuple[str, str]]:

@@ -31,12 +31,14 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprints_of, new_marks
 from momalisa_api.walks.growth import Capacity, choose_growth
+from momalisa_api.walks.models import PICTURES
 from momalisa_api.walks.rescue import can_rescue
 from momalisa_api.walks.rounds import Layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.spec import Frame, Recipe, Shard, WalkSpec, plan_shards
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.work.listings import Listings
 from momalisa_api.work.notes import Notes
+from momalisa_api.work.stop_pictures import StopPictures
 from momalisa_api.work.thumbnails import Thumbnails
 
 log = structlog.get_logger()
@@ -77,6 +79,7 @@ class Studio:
         self._sign = sign
         self._listings = Listings(bucket)
         self._thumbnails = Thumbnails(bucket)
+        self._stop_pictures = StopPictures(catalogue, bucket)
         self._notes = Notes(progress)
         self._room = anyio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._started_at = datetime.now(UTC)
@@ -217,8 +220,10 @@ class Studio:
             return
         self._check_model(walk)
         await self._fleet.wait_awake(walk.spec.model_key)
+        self._check_pictures(recipe)
         kept = await self._kept(walk, walk.fingerprints)
-        answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept)
+        pictures = await self._stop_pictures.of(walk.id, recipe)
+        answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept, pictures)
         # The replica gets its next shard while the frames of this one are being stored, also if it fails at the rest.
         async with task_group(finish_on=WalkFailed) as storing, aclosing(answer) as events:
             async for event in events:
@@ -277,6 +282,14 @@ class Studio:
         raise WalkFailed(
             f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. {again}"
         )
+
+    def _check_pictures(self, recipe: Recipe) -> None:
+        """Raise WalkFailed if the recipe has a picture, and no replica of its model can use pictures."""
+        offered = self._fleet.holders(recipe.model_key).offered
+        if recipe.pictures and offered is not None and PICTURES not in offered:
+            raise WalkFailed(
+                f"The model {recipe.model} cannot use pictures as stops. Request the walk with another model."
+            )
 
     async def _held(self, walk_id: str, recipe: Recipe, held: frozenset[str]) -> frozenset[str]:
         """The stored keys of a recipe, from a listing. Adds warnings that are stored with the frames to the walk."""

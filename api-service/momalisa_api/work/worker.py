@@ -239,13 +239,14 @@ class Worker:
 
     async def _report(self) -> None:
         """Report the state of the fleet to other processes, when it changes and every `REPORT_S` seconds."""
-        models = {name: FleetStatus(found.awake, found.shard_s) for name, found in self._fleet.by_name().items()}
+        holders = self._fleet.by_name()
+        models = {name: FleetStatus(found.awake, found.shard_s) for name, found in holders.items()}
         status = self._fleet.awake, models
         if status != self._reported or anyio.current_time() - self._reported_at > REPORT_S:
             # First, so that the default has replicas awake when others read that some are.
             for name, found in models.items():
                 if found.awake:
-                    await self._models.note_awake(name, found.shard_s)
+                    await self._models.note_awake(name, found.shard_s, holders[name].offered)
             await self._registry.report(self.id, *status)
             self._reported, self._reported_at = status, anyio.current_time()
 

@@ -42,7 +42,7 @@ export interface paths {
         put?: never;
         /**
          * Create a walk
-         * @description Create a walk with two or more stops. Restarts a walk that failed or was cancelled.
+         * @description Create a walk between prompts and pictures of yours. Restarts one that failed or was cancelled.
          */
         post: operations["create_walk"];
         delete?: never;
@@ -609,6 +609,32 @@ export interface components {
             height: number;
         };
         /**
+         * CropRequest
+         * @description A part of a picture, in pixels of the stored picture.
+         */
+        CropRequest: {
+            /**
+             * X
+             * @description Left edge, in pixels.
+             */
+            x: number;
+            /**
+             * Y
+             * @description Upper edge, in pixels.
+             */
+            y: number;
+            /**
+             * Width
+             * @description Width, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height, in pixels.
+             */
+            height: number;
+        };
+        /**
          * FilmName
          * @description The file names of a walk's films, in the bucket and in URLs.
          * @enum {string}
@@ -912,6 +938,11 @@ export interface components {
             commercial: boolean | null;
             /** @description The model card, with the limits of its walks. */
             card: components["schemas"]["ModelCard"];
+            /**
+             * Pictures
+             * @description Whether stops can be pictures; false until a replica of it has started.
+             */
+            pictures: boolean;
             /** @description The replicas that render with the model. */
             replicas: components["schemas"]["ReplicasResource"];
             /**
@@ -935,6 +966,25 @@ export interface components {
              * @description The commit on the hub, or the SHA-256 of the file or folder.
              */
             revision: string;
+        };
+        /**
+         * PictureRequest
+         * @description A stop that is a picture of yours.
+         */
+        PictureRequest: {
+            /**
+             * Picture
+             * @description The id that `POST /api/v1/pictures` returned.
+             */
+            picture: string;
+            /**
+             * Prompt
+             * @description What the frames near the picture show; may be empty.
+             * @default
+             */
+            prompt: string;
+            /** @description The part of the picture to use; the frames show its middle, in their own shape. Omitted: all. */
+            crop?: components["schemas"]["CropRequest"] | null;
         };
         /**
          * PictureResource
@@ -1076,7 +1126,7 @@ export interface components {
         State: "waiting" | "rendering" | "filming" | "done" | "failed" | "cancelled";
         /**
          * WalkRequest
-         * @description A request in a body: `start` and `end`, or `stops` for more than two prompts.
+         * @description A request in a body: `start` and `end`, or `stops` for more than two. Each is a prompt, or a picture of yours.
          * @example {
          *       "end": "a battleship",
          *       "frames": 25,
@@ -1085,18 +1135,6 @@ export interface components {
          *     }
          */
         WalkRequest: {
-            /**
-             * Start
-             * @description The first prompt.
-             * @example a giraffe
-             */
-            start?: string | null;
-            /**
-             * End
-             * @description The last prompt.
-             * @example a battleship
-             */
-            end?: string | null;
             /**
              * Frames
              * @description Frames of the whole walk, both ends included.
@@ -1178,6 +1216,23 @@ export interface components {
              */
             mp4_there_and_back: boolean;
             /**
+             * Start
+             * @description The first prompt, or a picture.
+             * @example a giraffe
+             */
+            start?: string | components["schemas"]["PictureRequest"] | null;
+            /**
+             * End
+             * @description The last prompt, or a picture.
+             * @example a battleship
+             */
+            end?: string | components["schemas"]["PictureRequest"] | null;
+            /**
+             * Strength
+             * @description How far the walk leaves its pictures between two stops: nearly not at all, to nothing is left of them. Only for walks with a picture. Omitted: 0.8.
+             */
+            strength?: number | null;
+            /**
              * Listed
              * @description Whether the gallery may show the walk; its URL works either way.
              * @default true
@@ -1185,9 +1240,9 @@ export interface components {
             listed: boolean;
             /**
              * Stops
-             * @description All prompts of the walk in order, in place of start and end.
+             * @description All prompts and pictures of the walk in order, in place of start and end.
              */
-            stops?: string[] | null;
+            stops?: (string | components["schemas"]["PictureRequest"])[] | null;
         };
         /**
          * WalkResource
@@ -1514,10 +1569,6 @@ export interface operations {
     get_film: {
         parameters: {
             query?: {
-                /** @description The first prompt. */
-                start?: string | null;
-                /** @description The last prompt. */
-                end?: string | null;
                 /** @description Frames of the whole walk, both ends included. */
                 frames?: number;
                 /** @description Spacing of frames between two stops: even to the eye; uniform; or ease, slower near the stops. */
@@ -1546,6 +1597,10 @@ export interface operations {
                 gif_there_and_back?: boolean;
                 /** @description Whether the MP4 plays back to the start. */
                 mp4_there_and_back?: boolean;
+                /** @description The first prompt. */
+                start?: string | null;
+                /** @description The last prompt. */
+                end?: string | null;
                 /** @description A prompt of the walk: repeat it for all prompts in order, in place of start and end. */
                 stop?: string[] | null;
                 /** @description Whether the gallery may show the walk. Omitted: yes for a new request, else as it was. */

@@ -39,6 +39,7 @@ class OfferedModel(BaseModel):
     license: str = Field(description="The licence of the weights; empty if it is not known.")
     commercial: bool | None = Field(description="Whether the licence allows commercial use; null if that is not known.")
     card: ModelCard = Field(description="The model card, with the limits of its walks.")
+    pictures: bool = Field(description="Whether stops can be pictures; false until a replica of it has started.")
     replicas: ReplicasResource = Field(description="The replicas that render with the model.")
     frame_seconds: float | None = Field(
         description="Seconds that a replica takes for a frame, as last measured; null before the first walk."
@@ -88,6 +89,7 @@ def _offered(model: RegisteredModel, *, default: bool, fleet: FleetStatuses | No
         license=model.card.about.license,
         commercial=model.card.about.commercial,
         card=model.card,
+        pictures=bool(model.pictures),
         replicas=_replicas(model.name, fleet),
         frame_seconds=None if shard_s is None else round(shard_s / model.card.micro_batch, 3),
     )

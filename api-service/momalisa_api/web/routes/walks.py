@@ -48,6 +48,7 @@ from momalisa_api.web.routes.deps import (
     KnownWalk,
     LiveUpdatesDep,
     ModelsDep,
+    PictureStoreDep,
     SettingsDep,
 )
 from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of
@@ -55,6 +56,7 @@ from momalisa_api.web.routes.media import NO_VIDEO, film_of
 from momalisa_api.web.routes.negotiation import preferred, waiting_s
 from momalisa_api.web.routes.schemas import Listing, RequestResource, WalkResource, WalkViews, WalkViewsDep, walk_url
 from momalisa_api.web.routes.starting import REFUSED, Starts
+from momalisa_api.web.stop_request import pictures_in
 
 # The films that one GET can answer with, by media type.
 DOWNLOADS = {kind.media_type: kind for kind in FILM_KINDS.values() if kind.download}
@@ -190,12 +192,14 @@ async def create_walk(
     blocklist: BlocklistDep,
     intake: IntakeDep,
     views: WalkViewsDep,
+    uploads: PictureStoreDep,
     owner: Owner,
     network: Network,
     response: Response,
 ) -> WalkResource:
-    """Create a walk with two or more stops. Restarts a walk that failed or was cancelled."""
-    spec = complete(request, request.named_stops, models.choose(request.model).card, settings)
+    """Create a walk between prompts and pictures of yours. Restarts one that failed or was cancelled."""
+    sizes = await uploads.sizes(owner, pictures_in(request.named_stops))
+    spec = complete(request, request.named_stops, models.choose(request.model).card, settings, sizes)
     blocklist.check(spec)
     found, started = await intake.request(spec, owner, network, listed=request.listed, again=True)
     response.status_code = 201 if started else 200
