@@ -1,7 +1,7 @@
 """Assembles the app from the settings: the one place that knows every part."""
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -32,6 +32,8 @@ from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
+from momalisa_api.store.expiry import Expiry, Kept
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
@@ -55,16 +57,19 @@ from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.cross_site import NoCrossSiteChanges
 from momalisa_api.web.intake import Intake
+from momalisa_api.web.links import Links, Scopes
 from momalisa_api.web.live import LiveUpdates
-from momalisa_api.web.middleware import BodyLimit, HeadAsGet
+from momalisa_api.web.middleware import BodyLimit, HeadAsGet, PrivateAnswers
 from momalisa_api.web.notice_intake import NoticeIntake
 from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.quotas import Quotas
+from momalisa_api.web.readers import Readers
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
 from momalisa_api.web.routes import (
     gallery,
     health,
+    links,
     mail_pages,
     me,
     media,
@@ -184,11 +189,12 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 worker = _make_worker(
                     settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared, sign
                 )
-            tokens = MailTokens(secret)
+            tokens, signed = MailTokens(secret), Links(secret)
             parts |= _notice_parts(settings, engine, tokens)
             # Workers know no visitors, and need no client secret.
             ways = SignIn() if settings.role == "worker" else sign_in_of(settings, SessionSecrets(engine), providers)
             parts |= {SignIn: ways, Networks: networks}
+            parts |= {Links: signed, Scopes: Scopes(secret), Readers: Readers(parts[Gallery], signed)}
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
@@ -199,7 +205,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                     notifier = _make_notifier(settings, queue, listener, tokens, parts[Notices], parts[NoticeBook])
                     tasks.start_soon(_run_or_stop, notifier.run)
                     tasks.start_soon(_run_or_stop, worker.run)
-                    tasks.start_soon(_run_or_stop, Retention(parts[PictureStore], parts[Catalogue]).run)
+                    tasks.start_soon(_run_or_stop, _retention(settings, engine, bucket, parts).run)
                 yield
                 if worker and notifier:
                     worker.stop()
@@ -223,6 +229,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     """Add middleware, error handlers and routes to the app."""
+    # The innermost: it sees what routes write into the scope.
+    app.add_middleware(PrivateAnswers)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, uploads=(pictures.PICTURES_PATH,))
     app.add_middleware(
         CORSMiddleware,
@@ -239,7 +247,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for routes in (page_meta, walks, notices, mail_pages, gallery, models, media, pictures, me, sign_in):
+        for routes in (page_meta, walks, links, notices, mail_pages, gallery, models, media, pictures, me, sign_in):
             app.include_router(routes.router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
@@ -278,6 +286,7 @@ def _web_parts(
         RecentWalks: RecentWalks(catalogue),
         Checksums: Checksums(),
         Gallery: Gallery(engine),
+        Erasures: Erasures(engine, bucket),
         Handover: Handover(engine),
         FairQueue: FairQueue(engine),
         WorkerRegistry: WorkerRegistry(engine),
@@ -289,6 +298,19 @@ def _web_parts(
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }
+
+
+def _retention(settings: Settings, engine: AsyncEngine, bucket: Bucket, parts: Mapping[type[Any], Any]) -> Retention:
+    days = settings.keep_walks_days, settings.keep_frames_days, settings.keep_films_days
+    kept = Kept(*(None if limit is None else timedelta(days=limit) for limit in days))
+    return Retention(
+        {
+            "expired walks removed": Expiry(engine, bucket, parts[Erasures], kept).remove_due,
+            "deleted walks swept": parts[Erasures].sweep,
+            "old charges deleted": parts[Catalogue].delete_old_charges,
+            "expired pictures deleted": parts[PictureStore].delete_expired,
+        }
+    )
 
 
 def _make_worker(

@@ -61,6 +61,10 @@ class GetStartsNothing(Problem):
     status, slug, title = 403, "get-starts-nothing", "This GET cannot start a walk"
 
 
+class NoIdentity(Problem):
+    status, slug, title = 403, "no-identity", "Cookie or API key needed"
+
+
 class WalkNotFound(Problem):
     status, slug, title = 404, "walk-not-found", "Walk not found"
 
@@ -79,6 +83,10 @@ class WalkCancelled(Problem):
 
 class Gone(Problem):
     status, slug, title = 410, "gone", "No longer available"
+
+
+class LinkExpired(Problem):
+    status, slug, title = 410, "link-expired", "Link expired"
 
 
 class BodyTooLarge(Problem):

@@ -15,6 +15,7 @@ from momalisa_api.text import is_host, is_mail_address
 
 MAX_PARALLEL_CALLS: Final = 100
 DAY_S: Final = 86_400
+MAX_DAYS: Final = 36_500.0
 _MAX_PORT: Final = 65_535
 SQLITE_FILE: Final = re.compile(r"sqlite:///[^?]+")
 POSTGRES: Final = ("postgresql://", "postgres://")
@@ -183,6 +184,24 @@ class Settings(SignInSettings, StoreSettings):
         description="Time after which an uploaded picture is deleted unless a walk uses it, in hours.",
         gt=0,
         le=24 * 366,
+    )
+    keep_walks_days: float | None = Field(
+        None,
+        description="Time after the end of a walk after which it is deleted, with its prompts, in days. Unset: never.",
+        gt=0,
+        le=MAX_DAYS,
+    )
+    keep_frames_days: float | None = Field(
+        None,
+        description="Time after the end of a walk after which its frames are deleted, in days. Unset: never.",
+        gt=0,
+        le=MAX_DAYS,
+    )
+    keep_films_days: float | None = Field(
+        None,
+        description="Time after the end of a walk after which its films are deleted, in days. Unset: never.",
+        gt=0,
+        le=MAX_DAYS,
     )
     uploads_per_owner_per_day: int = Field(
         200, description="Maximum uploads per owner in 24 hours; further ones get 429.", ge=1

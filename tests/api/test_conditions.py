@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from momalisa_api.app import open_bucket
-from momalisa_api.cli.purge import purge_walk
-from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.schema import opened
 from tests.support.factories import ended, painted, running
 
@@ -70,7 +69,7 @@ async def test_a_walk_that_was_purged_and_rendered_elsewhere_has_other_etags(set
         for name in NAMES:
             old[name] = await client.get(f"{walk['url']}/{name}")
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
-            await purge_walk(Catalogue(engine), bucket, walk["id"])
+            await Erasures(engine, bucket).purge(walk["id"])
         replica.paint = lambda recipe, fraction: painted({**recipe, "seed": 99}, fraction)
         walk = await ended(client, (await client.post("/api/v1/walks", json=REQUEST)).json())
         for name in NAMES:

@@ -15,7 +15,6 @@ from PIL import Image
 from sqlalchemy import text
 
 from momalisa_api.app import open_bucket
-from momalisa_api.cli.purge import purge_walk
 from momalisa_api.fleet.dispatch import HANGING_FACTOR, ReplicaSlot, ShardQueue, ShardTask
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import Replica
@@ -23,6 +22,7 @@ from momalisa_api.fleet.wire import ModelAnswer, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.fingerprints import MIXED
@@ -180,7 +180,7 @@ async def test_a_purge_leaves_the_fingerprints_of_frames_that_another_walk_uses(
         await ended(client, await request(client, frames=9))
         long = await ended(client, await request(client))
         async with opened(settings.database_url) as engine:
-            await purge_walk(Catalogue(engine), open_bucket(settings), long["id"])
+            await Erasures(engine, open_bucket(settings)).purge(long["id"])
     assert len(stored(settings, f"fingerprint-{A}.txt")) == 1
 
 

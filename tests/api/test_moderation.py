@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from momalisa_api.app import create_app, open_bucket
-from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import PromptBlocked, WalkNotFound
-from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.schema import opened
 from momalisa_api.web.blocklist import Blocklist
@@ -45,10 +44,10 @@ async def test_a_purge_deletes_everything_that_other_walks_do_not_use(settings, 
         long = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "frames": 9})).json())
         other = await ended(client, (await client.post("/api/v1/walks", json={**REQUEST, "seed": 1})).json())
         async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
-            gone = await purge_walk(Catalogue(engine), bucket, long["id"])
+            gone = await Erasures(engine, bucket).purge(long["id"])
             assert gone == 5 + 4, "five films, and the four frames that only the longer walk had"
             with pytest.raises(WalkNotFound):
-                await purge_walk(Catalogue(engine), bucket, long["id"])
+                await Erasures(engine, bucket).purge(long["id"])
         assert (await client.get(long["url"])).status_code == 404
         for walk in (short, other):
             for index in range(5):

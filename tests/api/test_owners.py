@@ -42,16 +42,17 @@ async def test_a_walk_continues_while_any_owner_requests_it(settings, fleet):
         assert (await second.delete(walk["url"])).json()["state"] == "cancelled"
 
 
-async def test_an_unlisted_walk_is_reachable_only_by_its_url(settings, fleet):
-    """Its owner finds it; the gallery does not show it until a request lists it."""
+async def test_an_unlisted_walk_is_its_owners_alone(settings, fleet):
+    """Its owner finds it; the gallery does not show it until its request lists it."""
     async with running(settings, fleet) as client, visitors(client, 2) as (owner, other):
         walk = (await owner.post("/api/v1/walks", json={**REQUEST, "listed": False})).json()
         assert (await other.get("/api/v1/walks")).json()["walks"] == []
         assert (await other.get("/api/v1/walks?owner=me")).json()["walks"] == []
-        assert (await other.get(walk["url"])).status_code == 200
+        assert (await other.get(walk["url"])).status_code == 404
         mine = (await owner.get("/api/v1/walks?owner=me")).json()["walks"]
         assert [found["id"] for found in mine] == [walk["id"]]
-        await owner.post("/api/v1/walks", json={**REQUEST, "listed": True})
+        await owner.put(f"{walk['url']}/request", json={"listed": True})
+        assert (await other.get(walk["url"])).status_code == 200
         assert len((await other.get("/api/v1/walks")).json()["walks"]) == 1
 
 
@@ -59,7 +60,8 @@ async def test_only_its_owner_sees_and_changes_a_request(settings, fleet):
     """The owners who requested a walk decide about its listing, each for their own request."""
     async with running(settings, fleet) as client, visitors(client, 3) as (owner, other, stranger):
         walk = (await owner.post("/api/v1/walks", json=REQUEST)).json()
-        await other.post("/api/v1/walks", json={**REQUEST, "listed": False})
+        await other.post("/api/v1/walks", json=REQUEST)
+        await other.put(f"{walk['url']}/request", json={"listed": False})
         # A client with a cookie that requested another walk, and a client without a cookie.
         await stranger.post("/api/v1/walks", json={**REQUEST, "seed": 5, "listed": False})
         url = walk["url"] + "/request"

@@ -23,10 +23,11 @@ from momalisa_api.problems import (
     UploadTooSlow,
 )
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.pictures import PictureStore, UploadLimits
 from momalisa_api.store.schema import opened
-from momalisa_api.store.tables import picture_uses, pictures
+from momalisa_api.store.tables import picture_uses, pictures, walks
 from momalisa_api.web import picture_intake
 from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.work.retention import Retention
@@ -255,15 +256,15 @@ async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path
         async with engine.begin() as connection:
             key = await connection.scalar(select(pictures.c.key).where(pictures.c.owner == "key:a"))
             await connection.execute(insert(picture_uses).values(picture=key, walk_id=walk.id))
-        await Retention(store, Catalogue(engine)).delete_expired()
+        await Retention({"expired pictures deleted": store.delete_expired}).delete_expired()
         found = await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
         await store.delete("key:a", identity)
         with pytest.raises(PictureNotFound):
             await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
-        await catalogue.remove(walk.id)
-        await Retention(store, Catalogue(engine)).delete_expired()
+        await Erasures(engine, bucket).erase(walks.c.id == walk.id)
+        await Retention({"expired pictures deleted": store.delete_expired}).delete_expired()
         assert await bucket.present("uploads/") == set()
 
 
@@ -284,7 +285,7 @@ async def test_a_deletion_that_broke_off_is_finished_later(url, tmp_path):
         bucket = FolderBucket(tmp_path)
         store = PictureStore(engine, bucket, timedelta(hours=1))
         await stored(store, tmp_path)
-        await Retention(store, Catalogue(engine)).delete_expired()
+        await Retention({"expired pictures deleted": store.delete_expired}).delete_expired()
         found = await store.get("key:a", identity)
         assert await bucket.present("uploads/") == {found.key}
         await store.delete("key:a", identity)

@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from structlog.testing import capture_logs
 
 from momalisa_api.app import open_bucket
-from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import Gone, WalkNotFound
 from momalisa_api.settings import Settings
 from momalisa_api.store import schema
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
@@ -300,10 +300,10 @@ async def test_a_deployment_works_beside_an_unreadable_walk(settings, fleet):
                     assert (answer.status_code, answer.json()["type"]) == (410, "urn:momalisa:problem:gone")
                 assert (await metric(client)).endswith(" 1.0")
                 async with opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
-                    await purge_walk(Catalogue(engine), bucket, bad)
+                    await Erasures(engine, bucket).purge(bad)
                 assert (await metric(client)).endswith(" 0.0")
     assert walk["state"] == "done"
-    assert sum(line.get("walk") == bad and line["log_level"] == "error" for line in log) == 2, "one by each engine"
+    assert sum(line.get("walk") == bad and line["log_level"] == "error" for line in log) == 1
     assert not [line for line in log if line["event"] == "periodic task failed, it will be retried"]
 
 
@@ -337,7 +337,7 @@ async def test_a_purge_reads_only_walks_that_may_share_frames(engine, tmp_path):
         for frame in (*purged.frames, *(await catalogue.get(ids["the same"])).frames):
             await bucket.put(frame.key, b"")
         with capture_logs() as log:
-            assert await purge_walk(catalogue, bucket, purged.id) == 1, "the frame at 0.5"
+            assert await Erasures(engine, bucket).purge(purged.id) == 1, "the frame at 0.5"
     assert log == []
     async with engine.connect() as connection:
         assert len((await connection.execute(select(walks.c.id))).all()) == 5

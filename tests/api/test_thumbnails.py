@@ -12,10 +12,10 @@ import anyio.lowlevel
 import pytest
 from PIL import Image
 
-from momalisa_api.cli.purge import purge_walk
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.notifications import Listener
@@ -234,7 +234,7 @@ async def test_a_worker_alone_fetches_no_picture_for_measuring(tmp_path, fleet):
         assert len(bucket.sheets) == measured
         frames = [key for key in bucket.writes if key.startswith("frames/") and key.endswith(".png")]
         assert sorted(await bucket.on_sheets()) == sorted(frames)
-        await purge_walk(catalogue, bucket, walk.id)
+        await Erasures(catalogue._engine, bucket).purge(walk.id)
         assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
 
 

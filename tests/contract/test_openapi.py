@@ -55,6 +55,7 @@ OPERATIONS = [
     ("DELETE", "/api/v1/walks/{walk_id}"),
     ("GET", "/api/v1/walks/{walk_id}/request"),
     ("PUT", "/api/v1/walks/{walk_id}/request"),
+    ("POST", "/api/v1/walks/{walk_id}/links"),
     ("GET", "/api/v1/walks/{walk_id}/events"),
     ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
     ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),

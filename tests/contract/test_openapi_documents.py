@@ -20,6 +20,7 @@ OPERATIONS = {
         "get_walk": "GET /api/v1/walks/{walk_id}",
         "withdraw_request": "DELETE /api/v1/walks/{walk_id}",
         "get_request": "GET /api/v1/walks/{walk_id}/request",
+        "create_link": "POST /api/v1/walks/{walk_id}/links",
         "change_request": "PUT /api/v1/walks/{walk_id}/request",
         "request_mail": "POST /api/v1/walks/{walk_id}/mail",
         "withdraw_mail": "DELETE /api/v1/walks/{walk_id}/mail",
@@ -73,7 +74,7 @@ KEYWORDS = {
 }
 # The operations that need an owner; the others with `security` also take anonymous callers.
 OWNERS_ONLY = {
-    *("withdraw_request", "change_request", "get_picture", "get_picture_file", "delete_picture"),
+    *("withdraw_request", "change_request", "create_link", "get_picture", "get_picture_file", "delete_picture"),
     *("request_mail", "withdraw_mail", "create_webhook", "delete_webhook"),
 }
 

@@ -13,12 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from momalisa_api import server
 from momalisa_api.app import open_bucket
 from momalisa_api.cli.errors import CommandError
-from momalisa_api.cli.purge import purge_walk
 from momalisa_api.problems import CatalogueUnavailable, Problem
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store import queue, schema
-from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import add_key, remove_key
 
@@ -86,7 +85,7 @@ def delete_walk(walk_id: str) -> int:
     async def delete() -> None:
         settings = StoreSettings()
         async with schema.opened(settings.database_url) as engine, aclosing(open_bucket(settings)) as bucket:
-            count = await purge_walk(Catalogue(engine), bucket, walk_id)
+            count = await Erasures(engine, bucket).purge(walk_id)
         print(f"Walk deleted, with {count} files.")
 
     return exit_code_of(lambda: asyncio.run(delete()))

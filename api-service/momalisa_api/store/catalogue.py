@@ -113,8 +113,9 @@ class Catalogue:
             if not await lock_walk(connection, walk_id):
                 raise WalkNotFound(NOT_FOUND)
             await connection.execute(delete(asks).where(asks.c.walk_id == walk_id, asks.c.owner == owner))
+            cancelled = {"state": State.CANCELLED, "finished_at": datetime.now(UTC)}
             abandoned = update(walks).where(walks.c.id == walk_id, walks.c.state.in_(OPEN), ~others.exists())
-            await connection.execute(abandoned.values(state=State.CANCELLED, revision=walks.c.revision + 1))
+            await connection.execute(abandoned.values(**cancelled, revision=walks.c.revision + 1))
             left = await connection.scalar(select(func.count()).where(asks.c.walk_id == walk_id))
         return int(left or 0)
 
@@ -156,14 +157,16 @@ class Catalogue:
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def walks_along(self, legs: Iterable[tuple[str, str]]) -> AsyncIterator[Walk]:
-        """All walks that may have one of these legs, given by their prompts; read in batches.
+    async def walks_along(self, legs: Iterable[tuple[str, str]], scope: str | None = None) -> AsyncIterator[Walk]:
+        """All walks of a scope that may have one of these legs, given by their prompts; read in batches.
 
-        The index of the gallery's search finds them. Some of them have prompts that only look alike.
+        The index of the gallery's search finds public ones. Some of them have prompts that only look alike.
         """
-        along = [walks.c.stops.contains(_searchable(leg), autoescape=True) for leg in legs]
+        along = walks.c.scope == scope
+        if scope is None:
+            along &= or_(*(walks.c.stops.contains(_searchable(leg), autoescape=True) for leg in legs))
         async with transaction(self._engine) as connection:
-            ids = (await connection.scalars(select(walks.c.id).where(or_(*along)))).all()
+            ids = (await connection.scalars(select(walks.c.id).where(along))).all()
         for first in range(0, len(ids), BATCH):
             for walk in (await self.read(ids[first : first + BATCH])).values():
                 yield walk
@@ -195,6 +198,7 @@ class Catalogue:
         if State.WAITING not in MOVES[walk.state]:
             raise ValueError(f"a walk cannot move from {walk.state} to {State.WAITING}")
         reset = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
+        reset |= {"finished_at": None, "frames_removed": False, "films_removed": False}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with transaction(self._engine) as connection:
             await one_at_a_time(connection)
@@ -208,13 +212,13 @@ class Catalogue:
                 await charge(connection, walk.id, account, network, frames)
         return restarted
 
-    async def delete_old_charges(self) -> None:
-        """Delete the records of who started which walk that no limit counts any more."""
+    async def delete_old_charges(self) -> int:
+        """Delete the records of who started which walk that no limit counts any more. Returns their number."""
         async with transaction(self._engine) as connection:
-            await delete_old_charges(connection)
+            return await delete_old_charges(connection)
 
     async def remove(self, walk_id: str) -> None:
-        """Delete a walk, its stored-frame records and its requests."""
+        """Delete a walk, its stored-frame records and its requests; its files stay (store/erasures.py)."""
         async with transaction(self._engine) as connection:
             await connection.execute(delete(walks).where(walks.c.id == walk_id))
 

@@ -61,11 +61,11 @@ async def frames_of_day(connection: AsyncConnection, now: datetime) -> tuple[int
     return int(frames), _aware(first)
 
 
-async def delete_old_charges(connection: AsyncConnection) -> None:
-    """Delete the charges that count no more."""
+async def delete_old_charges(connection: AsyncConnection) -> int:
+    """Delete the charges that count no more. Returns their number."""
     unfinished = select(walks.c.id).where(walks.c.id == charges.c.walk_id, walks.c.state.in_(OPEN)).exists()
     old = charges.c.charged_at <= datetime.now(UTC) - CHARGE_LASTS
-    await connection.execute(delete(charges).where(old, ~unfinished))
+    return (await connection.execute(delete(charges).where(old, ~unfinished))).rowcount
 
 
 async def _load(connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> Load:

@@ -22,6 +22,16 @@ class Page:
     next_cursor: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What decides who may read a walk. requested: by the owner in question; listed: shown by the gallery to all."""
+
+    number: int
+    private: bool
+    requested: bool
+    listed: bool
+
+
 class Gallery:
     """Which walks are shown to whom. Everything raises CatalogueUnavailable if the database does not respond."""
 
@@ -40,7 +50,7 @@ class Gallery:
     ) -> Page:
         """Listed walks whose stops contain the words of `q`, newest first, starting below the cursor `before`.
 
-        The public list has no failed and no cancelled walks.
+        The public list has no failed and no cancelled walks, and none whose films are deleted.
         owner: all walks that this owner requested instead, listed or not; model: only walks of this model; hidden:
         include hidden walks.
         """
@@ -51,7 +61,7 @@ class Gallery:
             requested = asks.c.owner == owner if owner else asks.c.listed
             query = query.where(select(asks.c.walk_id).where(and_(asks.c.walk_id == walks.c.id, requested)).exists())
         if not owner:
-            query = query.where(walks.c.state.not_in([State.FAILED, State.CANCELLED]))
+            query = query.where(walks.c.state.not_in([State.FAILED, State.CANCELLED]), ~walks.c.films_removed)
         if not hidden:
             query = query.where(walks.c.hidden.is_(False))
         if model is not None:
@@ -69,6 +79,19 @@ class Gallery:
         async with transaction(self._engine) as connection:
             found = await read_walks(connection, query)
         return found[0] if found else None
+
+    async def access(self, walk_id: str, owner: str | None) -> Access | None:
+        """Who may read a walk, as it is now; None if it does not exist. owner: None for a caller without one."""
+        requests = select(asks.c.walk_id).where(asks.c.walk_id == walk_id)
+        columns = (
+            walks.c.number,
+            walks.c.scope.is_not(None).label("private"),
+            requests.where(asks.c.owner == owner).exists().label("requested"),
+            (~walks.c.hidden & requests.where(asks.c.listed).exists()).label("listed"),
+        )
+        async with transaction(self._engine) as connection:
+            row = (await connection.execute(select(*columns).where(walks.c.id == walk_id))).first()
+        return Access(row.number, bool(row.private), bool(row.requested), bool(row.listed)) if row else None
 
     async def is_listed(self, walk_id: str, owner: str) -> bool | None:
         """Whether an owner's request lists a walk; None without a request by this owner."""

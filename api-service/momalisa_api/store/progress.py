@@ -1,6 +1,7 @@
 """How far walks are: their states, plans, stored frames and warnings. Every change bumps the walk's revision."""
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -12,7 +13,7 @@ from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
 from momalisa_api.walks.fingerprints import MIXED
 from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.rounds import Layout
-from momalisa_api.walks.walk import MOVES, OPEN, State, Walk, WalkStatus
+from momalisa_api.walks.walk import ENDED, MOVES, OPEN, State, Walk, WalkStatus
 
 
 class Progress:
@@ -29,6 +30,8 @@ class Progress:
         """
         if to not in MOVES[start]:
             raise ValueError(f"a walk cannot move from {start} to {to}")
+        if to in ENDED:
+            changes["finished_at"] = datetime.now(UTC)
         condition = walks.c.state == start
         if of_plan is not None:
             condition &= walks.c.plans == of_plan

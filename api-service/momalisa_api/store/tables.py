@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData()
@@ -28,6 +29,7 @@ walks = Table(
     Column("spec", JSON, nullable=False),
     Column("spec_version", Integer, nullable=False, server_default="1", doc="The SPEC_VERSION that wrote `spec`."),
     Column("model", Text, Computed("spec ->> 'model'"), doc="The model of `spec`."),
+    Column("scope", Text, Computed("spec ->> 'scope'"), doc="The scope of `spec`; null for a public walk."),
     Column("stops", Text, nullable=False, doc="All stops, as `searchable` makes them, for the gallery's search."),
     Column(
         "frames", Integer, nullable=False, doc="Pictures that the walk may render, with those that its film leaves out."
@@ -66,9 +68,29 @@ walks = Table(
         doc="Not in the gallery, by an operator or the safety checker; the URL still works.",
     ),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "finished_at",
+        DateTime(timezone=True),
+        doc="When it ended last; null while it is unfinished, and for walks that older releases ended.",
+    ),
+    Column("frames_removed", Boolean, nullable=False, server_default=false(), doc="Its time to keep frames is over."),
+    Column("films_removed", Boolean, nullable=False, server_default=false(), doc="Its time to keep films is over."),
     Index("walks_open", "state", "tag", "number"),
+    Index("walks_by_end", "finished_at"),
+    Index("walks_of_scope", "scope"),
     Index("walks_of_model", "model", "number"),
     sqlite_autoincrement=True,
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("walk_id", String(32), nullable=False, index=True, doc="A walk whose row is deleted."),
+    Column("spec", JSON, nullable=False, doc="Names its frames, until these are deleted."),
+    Column("spec_version", Integer, nullable=False),
+    Column("erased_at", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False, index=True, doc="When its files are deleted next."),
 )
 
 landings = Table(

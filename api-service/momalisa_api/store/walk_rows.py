@@ -147,6 +147,8 @@ def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
         created_at=row.created_at.replace(tzinfo=UTC),
         fingerprint=row.fingerprint,
         fingerprints=tuple(row.fingerprints),
+        frames_removed=row.frames_removed,
+        films_removed=row.films_removed,
     )
     _check(walk)
     return walk

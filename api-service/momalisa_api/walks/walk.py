@@ -41,7 +41,8 @@ class Walk:
 
     layout: the newest round; plan: its shards, as numbers of its points, None before it is planned; plans: the number
     of plans so far; stored: numbers of the points whose frames are in the bucket; fingerprint: the one that the walk
-    keeps to while replicas of it are awake, None before one was chosen; fingerprints: those of its frames so far.
+    keeps to while replicas of it are awake, None before one was chosen; fingerprints: those of its frames so far;
+    frames_removed, films_removed: whether the time is over for which the deployment keeps them.
     """
 
     id: str
@@ -62,6 +63,8 @@ class Walk:
     created_at: datetime
     fingerprint: str | None = None
     fingerprints: tuple[str, ...] = ()
+    frames_removed: bool = False
+    films_removed: bool = False
 
     @property
     def ended(self) -> bool:
@@ -89,13 +92,23 @@ class Walk:
     @property
     def recipes(self) -> tuple[Recipe, ...]:
         """The recipes of all legs, with all seeds and ways of blending that this walk may try."""
-        ways = [(seed, blend) for seed in seeds_of(self.spec) for blend in BLENDS]
-        return tuple(recipe for seed, blend in ways for recipe in self.spec.recipes(seed, blend))
+        return recipes_of(self.spec)
 
     @property
     def frames_ready(self) -> frozenset[int]:
         """Numbers of the frames in the bucket."""
-        return self.stored if self.layout.settled else frozenset()
+        return self.stored if self.layout.settled and not self.frames_removed else frozenset()
+
+    @property
+    def films_ready(self) -> frozenset[str]:
+        """Names of the films in the bucket."""
+        return frozenset() if self.films_removed else self.films
+
+
+def recipes_of(spec: WalkSpec) -> tuple[Recipe, ...]:
+    """The recipes of all legs, with all seeds and ways of blending that a walk may try."""
+    ways = [(seed, blend) for seed in seeds_of(spec) for blend in BLENDS]
+    return tuple(recipe for seed, blend in ways for recipe in spec.recipes(seed, blend))
 
 
 @dataclass(frozen=True, slots=True)

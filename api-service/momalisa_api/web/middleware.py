@@ -1,8 +1,9 @@
-"""ASGI middleware: a limit on request bodies, and HEAD for every GET."""
+"""ASGI middleware: a limit on request bodies, HEAD for every GET, and answers that shared caches must not store."""
 
 from collections.abc import Collection
 from typing import Final
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from momalisa_api.problems import BodyTooLarge
@@ -10,6 +11,11 @@ from momalisa_api.web.problem_json import answer
 
 # Key of the ASGI scope: whether the client sent HEAD.
 HEADERS_ONLY: Final = "momalisa.headers_only"
+# Key of the ASGI scope: whether the answer is about a private walk. Routes set it.
+PRIVATE: Final = "momalisa.private"
+# A browser may keep frames and films of a private walk for some minutes, so that a player does not fetch them again.
+PRIVATE_CACHE: Final = "private, max-age=300"
+READERS_VARY: Final = "Cookie, Authorization"
 # A range is defined for GET only (RFC 9110, section 14.2).
 RANGE_HEADERS: Final = (b"range", b"if-range")
 
@@ -69,6 +75,24 @@ class HeadAsGet:
 
         headers = [(name, value) for name, value in scope["headers"] if name not in RANGE_HEADERS]
         await self._app({**scope, "method": "GET", "headers": headers, HEADERS_ONLY: True}, receive, without_body)
+
+
+class PrivateAnswers:
+    """Keeps answers about private walks out of shared caches, whatever the route says about caching."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope.get(PRIVATE):
+                headers = MutableHeaders(scope=message)
+                caching = headers.get("Cache-Control", "no-store")
+                headers["Cache-Control"] = f"private, {caching}" if caching.startswith("no-") else PRIVATE_CACHE
+                headers.add_vary_header(READERS_VARY)
+            await send(message)
+
+        await self._app(scope, receive, marked)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

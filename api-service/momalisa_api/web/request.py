@@ -174,7 +174,11 @@ class WalkRequest(WalkOptions):
         description="How far the walk leaves its pictures between two stops: nearly not at all, to nothing is left of "
         f"them. Only for walks with a picture. Omitted: {DEFAULT_STRENGTH}.",
     )
-    listed: bool = Field(True, description="Whether the gallery may show the walk; its URL works either way.")
+    listed: bool | None = Field(
+        None,
+        description="Whether the gallery may show the walk. If not, the walk is private: only you can read it, and "
+        "those to whom you give a link. Omitted: yes, but not for a walk with a picture, which is always private.",
+    )
     stops: tuple[StopRequest, ...] | None = Field(
         None, description="All prompts and pictures of the walk in order, in place of start and end."
     )

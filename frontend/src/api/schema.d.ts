@@ -60,7 +60,7 @@ export interface paths {
         };
         /**
          * Get a walk
-         * @description Get a walk: its spec, state, finished frames and films.
+         * @description Get a walk: its spec, state, finished frames and films. With a link, its URLs have the link's token, too.
          */
         get: operations["get_walk"];
         put?: never;
@@ -113,6 +113,26 @@ export interface paths {
         get: operations["watch_walk"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/walks/{walk_id}/links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create a link
+         * @description Create a link that lets others read your private walk until it expires, or until the walk is deleted.
+         */
+        post: operations["create_link"];
         delete?: never;
         options?: never;
         head?: never;
@@ -671,6 +691,35 @@ export interface components {
              * @description Size of the jump as a multiple of the mean step.
              */
             times: number;
+        };
+        /**
+         * LinkRequest
+         * @description How long a link opens a walk.
+         */
+        LinkRequest: {
+            /**
+             * Hours
+             * @description Hours until the link expires.
+             * @default 168
+             */
+            hours: number;
+        };
+        /**
+         * LinkResource
+         * @description A link that opens one walk for everybody who has it.
+         */
+        LinkResource: {
+            /**
+             * Url
+             * @description The walk's page. The token in it also opens the walk's resource, frames and films.
+             */
+            url: string;
+            /**
+             * Expires At
+             * Format: date-time
+             * @description When it stops working.
+             */
+            expires_at: string;
         };
         /**
          * Listing
@@ -1234,10 +1283,9 @@ export interface components {
             strength?: number | null;
             /**
              * Listed
-             * @description Whether the gallery may show the walk; its URL works either way.
-             * @default true
+             * @description Whether the gallery may show the walk. If not, the walk is private: only you can read it, and those to whom you give a link. Omitted: yes, but not for a walk with a picture, which is always private.
              */
-            listed: boolean;
+            listed?: boolean | null;
             /**
              * Stops
              * @description All prompts and pictures of the walk in order, in place of start and end.
@@ -1251,6 +1299,7 @@ export interface components {
          *       "id": "66ec43256477540dc236522cabd07085",
          *       "url": "/api/v1/walks/66ec43256477540dc236522cabd07085",
          *       "state": "rendering",
+         *       "private": false,
          *       "revision": 9,
          *       "spec": {
          *         "stops": [
@@ -1309,6 +1358,11 @@ export interface components {
             url: string;
             /** @description How far the walk is. */
             state: components["schemas"]["State"];
+            /**
+             * Private
+             * @description Whether it is closed to all but its owners and the holders of links, unless a request lists it.
+             */
+            private: boolean;
             /**
              * Revision
              * @description Increases with every change.
@@ -1382,7 +1436,7 @@ export interface components {
             seconds_left: number | null;
             /**
              * Message
-             * @description What the visitor should know while the walk waits; null otherwise.
+             * @description What the visitor should know: why the walk waits, or what of it is deleted; null otherwise.
              */
             message: string | null;
             /**
@@ -1902,7 +1956,10 @@ export interface operations {
     };
     get_walk: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -1921,6 +1978,15 @@ export interface operations {
                     "application/json": components["schemas"]["WalkResource"];
                 };
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found */
             404: {
                 headers: {
@@ -1930,7 +1996,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -1961,7 +2027,10 @@ export interface operations {
     };
     withdraw_request: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2007,7 +2076,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2038,7 +2107,10 @@ export interface operations {
     };
     get_request: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2075,7 +2147,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2106,7 +2178,10 @@ export interface operations {
     };
     change_request: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2165,7 +2240,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2205,7 +2280,10 @@ export interface operations {
     };
     watch_walk: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: {
                 /** @description The last revision received; the stream continues after it. */
                 "last-event-id"?: string | null;
@@ -2227,6 +2305,15 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found */
             404: {
                 headers: {
@@ -2236,8 +2323,110 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_link: {
+        parameters: {
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description The walk's id: a hash of its spec. */
+                walk_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LinkRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LinkResource"];
+                };
+            };
+            /** @description The body is not valid JSON */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description You do not own this walk */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Link expired. No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Request body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2267,7 +2456,10 @@ export interface operations {
     };
     request_mail: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2375,7 +2567,10 @@ export interface operations {
     };
     withdraw_mail: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2450,7 +2645,10 @@ export interface operations {
     };
     create_webhook: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The walk's id: a hash of its spec. */
@@ -2558,7 +2756,10 @@ export interface operations {
     };
     delete_webhook: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path: {
                 /** @description The webhook's id. */
@@ -2693,7 +2894,10 @@ export interface operations {
     };
     get_frame: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: {
                 /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
@@ -2749,6 +2953,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
@@ -2758,7 +2971,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2785,7 +2998,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Image storage unavailable. Walk database unavailable */
+            /** @description Walk database unavailable. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2798,7 +3011,10 @@ export interface operations {
     };
     get_probe: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: {
                 /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
@@ -2858,6 +3074,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
@@ -2867,7 +3092,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2894,7 +3119,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Image storage unavailable. Walk database unavailable */
+            /** @description Walk database unavailable. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2907,7 +3132,10 @@ export interface operations {
     };
     get_frames_zip: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: {
                 /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
@@ -2961,6 +3189,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
@@ -2970,7 +3207,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -2997,7 +3234,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Image storage unavailable. Walk database unavailable */
+            /** @description Walk database unavailable. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3010,7 +3247,10 @@ export interface operations {
     };
     get_film_file: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: {
                 /** @description One range of bytes: bytes=0-1023. */
                 Range?: string | null;
@@ -3072,6 +3312,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Walk not found. Not ready yet */
             404: {
                 headers: {
@@ -3090,7 +3339,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description No longer available */
+            /** @description Link expired. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3117,7 +3366,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Image storage unavailable. Walk database unavailable */
+            /** @description Walk database unavailable. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;

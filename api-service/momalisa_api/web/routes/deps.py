@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, Request
 
 from momalisa_api.films.archive import Checksums
 from momalisa_api.metrics import Metrics
@@ -20,14 +20,15 @@ from momalisa_api.store.owners import Owners
 from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.models import Models
-from momalisa_api.walks.walk import Walk
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.intake import Intake
+from momalisa_api.web.links import Links, Scopes
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import HEADERS_ONLY
 from momalisa_api.web.notice_intake import NoticeIntake
 from momalisa_api.web.picture_intake import PictureIntake
-from momalisa_api.web.recent_walks import Pictures, RecentWalks
+from momalisa_api.web.readers import Readers
+from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.sign_in import SignIn
 
 T = TypeVar("T")
@@ -81,25 +82,11 @@ async def _models(registry: RegistryDep) -> Models:
 
 ModelsDep = Annotated[Models, Depends(_models)]
 
-WalkId = Annotated[str, Path(description="The walk's id: a hash of its spec.", pattern="^[0-9a-f]{32}$")]
-
-
-async def _walk(walk_id: WalkId, catalogue: CatalogueDep) -> Walk:
-    return await catalogue.get(walk_id)
-
-
-KnownWalk = Annotated[Walk, Depends(_walk)]
-
 ChecksumsDep = Annotated[Checksums, Depends(_dependency(Checksums))]
+LinksDep = Annotated[Links, Depends(_dependency(Links))]
+ScopesDep = Annotated[Scopes, Depends(_dependency(Scopes))]
+ReadersDep = Annotated[Readers, Depends(_dependency(Readers))]
 RecentWalksDep = Annotated[RecentWalks, Depends(_dependency(RecentWalks))]
-
-
-async def _pictures(walk_id: WalkId, recent: RecentWalksDep) -> Pictures:
-    return await recent.get(walk_id)
-
-
-# For routes that many requests of one page call: some seconds old, so what it lacks may exist by now.
-RecentPictures = Annotated[Pictures, Depends(_pictures)]
 
 
 async def _headers_only(request: Request) -> bool:

@@ -4,20 +4,26 @@ FastAPI's own event streams take two tasks and two memory streams per watcher, w
 a thousand watchers (bench/watchers.py).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import anyio
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from momalisa_api.problems import CatalogueUnavailable
 from momalisa_api.walks.walk import Walk
-from momalisa_api.web.live import LiveUpdates
+from momalisa_api.web.live import LiveUpdates, Update
+from momalisa_api.web.readers import Readers
+from momalisa_api.web.routes.access import Reader
 from momalisa_api.web.routes.schemas import WalkViews
 
 RECONNECT_MS: Final = 2000
 # Proxies close connections that are silent for long.
 PING_S: Final = 15.0
+# Seconds for which a watcher of a private walk may read it without being checked again.
+RECHECK_S: Final = 5.0
+ToEvent = Callable[[Update], Awaitable[bytes | None]]
 # No cache may store events, and nginx must not buffer them.
 HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -39,17 +45,40 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-async def event_of(walk: Walk, views: WalkViews) -> bytes:
-    """Encode a snapshot as an event with its revision as id. Raises CatalogueUnavailable."""
-    shown = (await views.show(walk)).model_dump_json()
+async def event_of(walk: Walk, views: WalkViews, link: str | None = None) -> bytes:
+    """Encode a snapshot as an event with its revision as id. link: see WalkViews.show. Raises CatalogueUnavailable."""
+    shown = (await views.show(walk, link)).model_dump_json()
     return format_sse_event(data_str=shown, event="walk", id=str(walk.revision), retry=RECONNECT_MS)
 
 
-async def events_of(found: Walk, seen: int, live: LiveUpdates, ping_s: float = PING_S) -> AsyncIterator[bytes]:
+async def shared(update: Update) -> bytes | None:
+    """The event of an update as it is for all watchers of a public walk."""
+    return update.event
+
+
+def watched_by(reader: Reader, link: str | None, readers: Readers, views: WalkViews) -> ToEvent:
+    """The events of a private walk for one watcher, while this one may read it. link: the token that opened it."""
+    checked_at = anyio.current_time()
+
+    async def tell(update: Update) -> bytes | None:
+        nonlocal checked_at
+        if anyio.current_time() - checked_at > RECHECK_S:
+            checked_at = anyio.current_time()
+            if not await readers.still(update.walk, reader.owner, reader.link):
+                return None
+        return update.event if link is None else await event_of(update.walk, views, link)
+
+    return tell
+
+
+async def events_of(
+    found: Walk, seen: int, live: LiveUpdates, ping_s: float = PING_S, tell: ToEvent = shared
+) -> AsyncIterator[bytes]:
     """Events of a walk after the revision `seen`, until the walk ends or this process shuts down.
 
     During an outage the stream stays open, and the snapshot follows afterwards.
-    ping_s: seconds without an event after which a comment is sent.
+    ping_s: seconds without an event after which a comment is sent. tell: the event of an update for this watcher; None
+    ends the stream.
     """
     if found.revision > seen:
         # The first event is also written once for all watchers: a thousand reconnect when a process was restarted.
@@ -62,7 +91,14 @@ async def events_of(found: Walk, seen: int, live: LiveUpdates, ping_s: float = P
             continue
         if update is None:
             return
-        yield update.event
+        try:
+            event = await tell(update)
+        except CatalogueUnavailable:
+            # Its client reconnects.
+            return
+        if event is None:
+            return
+        yield event
         seen = update.walk.revision
         if update.walk.ended:
             return

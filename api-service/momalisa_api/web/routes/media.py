@@ -19,9 +19,7 @@ from momalisa_api.films.kinds import FILM_KINDS, FilmName
 from momalisa_api.films.read_ahead import read_ahead
 from momalisa_api.problems import (
     BucketUnavailable,
-    CatalogueUnavailable,
     Gone,
-    Invalid,
     NotAcceptable,
     NotReadyYet,
     RangeUnsatisfiable,
@@ -32,8 +30,10 @@ from momalisa_api.walks.rounds import seeds_of
 from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
+from momalisa_api.web.routes.access import READING, KnownWalk, RecentPictures
+from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS
 from momalisa_api.web.routes.conditions import Conditions, ConditionsDep, http_date
-from momalisa_api.web.routes.deps import BucketDep, ChecksumsDep, KnownWalk, RecentPictures, RecentWalksDep
+from momalisa_api.web.routes.deps import BucketDep, ChecksumsDep, RecentWalksDep
 
 NO_VIDEO = 'This deployment cannot make MP4, as PyAV is missing (pip install "momalisa-api[video]"). Request the GIF.'
 NO_FILM = "This walk does not have this film, as it would be too large. Request another one; the walk lists them."
@@ -62,9 +62,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The whole file", "content": content, "headers": ETAG},
         206: {"description": "The requested range", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "Not modified"},
-        **documented(
-            WalkNotFound, NotReadyYet, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable, CatalogueUnavailable
-        ),
+        **documented(*READING, NotReadyYet, RangeUnsatisfiable, BucketUnavailable),
     }
 
 
@@ -72,6 +70,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     "/walks/{walk_id}/frames/{index}.png",
     summary="Get a frame",
     response_class=Response,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=_bytes_of("image/png"),
 )
 async def get_frame(
@@ -96,7 +95,8 @@ async def get_frame(
     try:
         return await stored(bucket, pictures.frames[index], "image/png", name, conditions, caching)
     except Gone:
-        if index in (await recent.newest(walk.id)).walk.frames_ready:
+        newest = (await recent.newest(walk.id)).walk
+        if newest.state is State.DONE or index in newest.frames_ready:
             raise
         raise missing from None
 
@@ -105,6 +105,7 @@ async def get_frame(
     "/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
     summary="Get a probe",
     response_class=Response,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=_bytes_of("image/png"),
 )
 async def get_probe(
@@ -131,6 +132,7 @@ async def get_probe(
     "/walks/{walk_id}/frames.zip",
     summary="Get all frames",
     response_class=Response,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=_bytes_of("application/zip"),
 )
 async def get_frames_zip(
@@ -173,6 +175,7 @@ async def get_frames_zip(
     "/walks/{walk_id}/{name}",
     summary="Get a film",
     response_class=Response,
+    openapi_extra=WITHOUT_CREDENTIALS,
     responses=_bytes_of(*dict.fromkeys(kind.media_type for kind in FILM_KINDS.values())) | documented(NotAcceptable),
 )
 async def get_film_file(

@@ -24,8 +24,9 @@ from momalisa_api.store.notices import NOT_REQUESTED
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.web.notice_intake import MailCaller
 from momalisa_api.web.problem_json import documented
+from momalisa_api.web.routes.access import KnownWalk
 from momalisa_api.web.routes.auth import Caller, Network, VerifiedEmail
-from momalisa_api.web.routes.deps import KnownWalk, NoticeIntakeDep, NoticesDep
+from momalisa_api.web.routes.deps import NoticeIntakeDep, NoticesDep
 
 MAIL_COOKIE: Final = "momalisa_mail"
 NOT_JSON: Final = {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]}

@@ -4,19 +4,25 @@ nginx includes it into a page over HTTP; without nginx, static.py inserts it. Pr
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
 from momalisa_api.films.films import mp4_size, shared_poster_size
 from momalisa_api.films.kinds import FILM_KINDS, FilmName
-from momalisa_api.problems import CatalogueUnavailable
+from momalisa_api.problems import CatalogueUnavailable, Gone, LinkExpired, WalkNotFound
+from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
+from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.routes.deps import GalleryDep
+from momalisa_api.web.readers import Readers
+from momalisa_api.web.routes.access import LinkToken
+from momalisa_api.web.routes.deps import CatalogueDep, GalleryDep, ReadersDep
 from momalisa_api.web.routes.schemas import walk_url
 
 NAME: Final = "MoMALisa"
@@ -36,51 +42,80 @@ LONGEST_PROMPT: Final = 100
 router = APIRouter()
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Finds the walks of pages."""
+
+    gallery: Gallery
+    catalogue: Catalogue
+    readers: Readers
+
+    async def listed(self, walk_id: str) -> Walk | None:
+        return await self.gallery.listed_walk(walk_id)
+
+    async def linked(self, walk_id: str, link: str) -> Walk | None:
+        """A private walk that a link opens. The cookies of owners are for the API only, so pages do not get them."""
+        walk = await self.catalogue.get(walk_id)
+        return walk if await self.readers.check(walk, ANONYMOUS, link) else None
+
+
+async def _pages(gallery: GalleryDep, catalogue: CatalogueDep, readers: ReadersDep) -> Pages:
+    return Pages(gallery, catalogue, readers)
+
+
+PagesDep = Annotated[Pages, Depends(_pages)]
+
+
 @router.get("/head", include_in_schema=False)
 async def head(
-    request: Request, gallery: GalleryDep, path: Annotated[str, Query(max_length=2000)] = "/"
+    request: Request, pages: PagesDep, path: Annotated[str, Query(max_length=2000)] = "/", link: LinkToken = None
 ) -> HTMLResponse:
     """A page's metadata for <head>, for nginx to include."""
     # nginx names the first page so.
     path = path.removesuffix("index.html")
-    return HTMLResponse(await head_of(path, str(request.base_url), gallery), headers={"Cache-Control": "no-store"})
+    return HTMLResponse(await head_of(path, str(request.base_url), pages, link), headers={"Cache-Control": "no-store"})
 
 
-async def head_of(path: str, base_url: str, gallery: Gallery) -> str:
+async def head_of(path: str, base_url: str, pages: Pages, link: str | None = None) -> str:
     """A page's metadata for <head>, as HTML: that of a walk if it is finished and listed, otherwise general metadata.
 
-    base_url: the public URL of this deployment, ending in a slash. Never raises: pages work during outages.
+    base_url: the public URL of this deployment, ending in a slash; link: a token that opens a private walk. Never
+    raises: pages work during outages.
     """
     base = base_url.rstrip("/")
     if path in PAGES:
         title, description = PAGES[path]
         return "\n".join([*_described(title, description), *_at(base + path, title, description)])
-    walk = await _listed_walk(path, gallery)
-    # A walk that is not listed is for those who have its URL.
-    return "\n".join(_of_walk(walk, base) if walk else [*_described(*PAGES["/"]), _meta("name", "robots", "noindex")])
+    if walk := await _walk_at(path, pages.listed):
+        return "\n".join(_of_walk(walk, base))
+    # Any other walk is for those who have its URL.
+    hidden = _meta("name", "robots", "noindex")
+    if link and (walk := await _walk_at(path, partial(pages.linked, link=link))):
+        return "\n".join([*_of_walk(walk, base, f"?link={link}"), hidden])
+    return "\n".join([*_described(*PAGES["/"]), hidden])
 
 
-async def _listed_walk(path: str, gallery: Gallery) -> Walk | None:
+async def _walk_at(path: str, find: Callable[[str], Awaitable[Walk | None]]) -> Walk | None:
+    """The walk of a path, if it can be found and is finished."""
     found = WALK_PAGE.fullmatch(path)
-    if not found:
-        return None
     try:
-        walk = await gallery.listed_walk(found[1])
-    except CatalogueUnavailable:
+        walk = await find(found[1]) if found else None
+    except (CatalogueUnavailable, WalkNotFound, LinkExpired, Gone):
         return None
     return walk if walk and walk.state is State.DONE else None
 
 
-def _of_walk(walk: Walk, base: str) -> list[str]:
+def _of_walk(walk: Walk, base: str, query: str = "") -> list[str]:
+    """query: what all URLs need to open a private walk."""
     spec = walk.spec
     title = f"{_short(spec.titles[0])} → {_short(spec.titles[-1])}"
     kind = "prompts and pictures" if spec.pictures else "prompts"
     description = (
         f"A walk of {spec.frames} frames between {len(spec.stops)} {kind} in the latent space of {spec.model}."
     )
-    tags = [*_described(f"{title} · {NAME}", description), *_at(f"{base}/walks/{walk.id}", title, description)]
-    if FilmName.SHARED_POSTER in walk.films:
-        poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}"
+    tags = [*_described(f"{title} · {NAME}", description), *_at(f"{base}/walks/{walk.id}{query}", title, description)]
+    if FilmName.SHARED_POSTER in walk.films_ready:
+        poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}{query}"
         alt = f"Halfway from {_short(spec.titles[0])} to {_short(spec.titles[-1])}"
         tags += _properties(
             "og:image",
@@ -90,8 +125,8 @@ def _of_walk(walk: Walk, base: str) -> list[str]:
         )
         tags += [_meta("property", "og:image:alt", alt), _meta("name", "twitter:card", "summary_large_image")]
         tags += [_meta("name", "twitter:image", poster), _meta("name", "twitter:image:alt", alt)]
-    if FilmName.MP4 in walk.films:
-        film = f"{base}{walk_url(walk.id)}/{FilmName.MP4}"
+    if FilmName.MP4 in walk.films_ready:
+        film = f"{base}{walk_url(walk.id)}/{FilmName.MP4}{query}"
         tags += _properties("og:video", film, FILM_KINDS[FilmName.MP4].media_type, mp4_size(spec.width, spec.height))
     return tags
 

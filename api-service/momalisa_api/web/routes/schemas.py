@@ -17,16 +17,18 @@ from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.models import Models
 from momalisa_api.walks.rounds import nearest, with_growth
 from momalisa_api.walks.smoothness import Smoothness
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.spec import WalkSpec, is_private
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.routes.deps import FairQueueDep, RegistryDep, WorkersDep
 
 NO_REPLICA = "No replica is running. Starting one takes a few minutes; the walk starts after that."
+REMOVED = "The {} of this walk have been deleted, as their time is over. Request the walk again to make them again."
 
 EXAMPLE: JsonDict = {
     "id": "66ec43256477540dc236522cabd07085",
     "url": "/api/v1/walks/66ec43256477540dc236522cabd07085",
     "state": "rendering",
+    "private": False,
     "revision": 9,
     "spec": {
         "stops": ["a red spiral on white", "blue waves"],
@@ -79,6 +81,9 @@ class WalkResource(BaseModel):
     id: str = Field(description="A hash of the spec: equal requests are one walk.")
     url: str = Field(description="URL of this resource.")
     state: State = Field(description="How far the walk is.")
+    private: bool = Field(
+        description="Whether it is closed to all but its owners and the holders of links, unless a request lists it."
+    )
     revision: int = Field(description="Increases with every change.")
     spec: WalkSpec = Field(description="The complete request: what was omitted comes from the model card.")
     seed: int | None = Field(
@@ -110,7 +115,9 @@ class WalkResource(BaseModel):
     seconds_left: float | None = Field(
         description="Estimated seconds until the last frame, from the rounds left and recent shards; null when unknown."
     )
-    message: str | None = Field(description="What the visitor should know while the walk waits; null otherwise.")
+    message: str | None = Field(
+        description="What the visitor should know: why the walk waits, or what of it is deleted; null otherwise."
+    )
     created_at: datetime = Field(description="When the walk was first requested.")
 
 
@@ -146,10 +153,13 @@ class WalkViews:
         self._workers = workers
         self._fair_queue = fair_queue
 
-    async def show(self, walk: Walk) -> WalkResource:
-        """One walk as it is now. Raises CatalogueUnavailable."""
+    async def show(self, walk: Walk, link: str | None = None) -> WalkResource:
+        """One walk as it is now. Raises CatalogueUnavailable.
+
+        link: the token that opened a private walk: all its URLs get it.
+        """
         [shown] = await self.show_all([walk])
-        return shown
+        return shown if link is None else _with_link(shown, link)
 
     async def show_all(self, walks: Sequence[Walk]) -> list[WalkResource]:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
@@ -172,6 +182,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: M
         id=walk.id,
         url=walk_url(walk.id),
         state=walk.state,
+        private=is_private(walk.spec),
         revision=walk.revision,
         spec=walk.spec,
         seed=walk.seed,
@@ -180,16 +191,37 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: M
         probes=_probes(walk),
         round=number,
         rounds=rounds,
-        films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films)},
+        films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films_ready)},
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
         error=walk.error,
         queue_position=ahead.walks + 1 if ahead and walk.state is State.WAITING else None,
         replicas_awake=fleet.awake,
         seconds_left=seconds_left(walk, ahead, fleet, models.micro_batch(walk.spec.model)),
-        message=None if walk.ended or fleet.awake else NO_REPLICA,
+        message=_message(walk, fleet),
         created_at=walk.created_at,
     )
+
+
+def _message(walk: Walk, fleet: FleetStatus) -> str | None:
+    removed = " and ".join(
+        name for name, gone in (("frames", walk.frames_removed), ("films", walk.films_removed)) if gone
+    )
+    if removed:
+        return REMOVED.format(removed)
+    return None if walk.ended or fleet.awake else NO_REPLICA
+
+
+def _with_link(shown: WalkResource, link: str) -> WalkResource:
+    """The resource with a link's token in all its URLs."""
+    films = {name: with_token(url, link) for name, url in shown.films.items()}
+    probes = [probe.model_copy(update={"url": with_token(probe.url, link)}) for probe in shown.probes]
+    return shown.model_copy(update={"url": with_token(shown.url, link), "films": films, "probes": probes})
+
+
+def with_token(url: str, link: str) -> str:
+    """A URL of a private walk for those who have a link to it. Tokens need no escapes."""
+    return f"{url}?link={link}"
 
 
 def _probes(walk: Walk) -> list[ProbeResource]:

@@ -23,7 +23,8 @@ _DENIED: Final = ("camera", "display-capture", "geolocation", "microphone", "mid
 SECURITY: Final = {
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
+    # Addresses of pages can have prompts, or the token of a link.
+    "Referrer-Policy": "strict-origin",
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _DENIED),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -31,3 +32,5 @@ SECURITY: Final = {
 # The name of an asset contains a hash of its content; everything else is revalidated each time.
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
+# A page whose address has the token of a link.
+PRIVATE_PAGE: Final = "private, no-cache"

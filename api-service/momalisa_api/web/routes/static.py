@@ -14,12 +14,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
-from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.negotiation import preferred
-from momalisa_api.web.routes.page_meta import PAGES, WALK_PAGE, head_of
-from momalisa_api.web.routes.security_headers import IMMUTABLE, REVALIDATE, SECURITY
+from momalisa_api.web.routes.page_meta import PAGES, WALK_PAGE, PagesDep, head_of
+from momalisa_api.web.routes.security_headers import IMMUTABLE, PRIVATE_PAGE, REVALIDATE, SECURITY
 
-INCLUDE: Final = '<!--#include virtual="/api/v1/head?path=$document_uri" -->'
+INCLUDE: Final = '<!--#include virtual="/api/v1/head?path=$document_uri&link=$arg_link" -->'
 # By suffix: the list of the operating system may lack newer ones.
 TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -93,15 +92,16 @@ def gallery_routes(folder: Path) -> APIRouter:
     shell, files = _read(folder)
     router = APIRouter(include_in_schema=False)
 
-    async def page(request: Request, gallery: GalleryDep, path: str = "") -> Response:
+    async def page(request: Request, pages: PagesDep, path: str = "") -> Response:
         path = f"/{path}"
         if found := files.get(path):
             return found.answer(request)
         known = path in PAGES or WALK_PAGE.fullmatch(path)
         if not known and (path.startswith("/assets/") or not _wants_page(request)):
             raise HTTPException(404)
-        content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), gallery)).encode()
-        headers = {"Cache-Control": REVALIDATE, "Content-Type": TYPES[".html"]}
+        link = request.query_params.get("link")
+        content = shell.replace(INCLUDE, await head_of(path, str(request.base_url), pages, link)).encode()
+        headers = {"Cache-Control": PRIVATE_PAGE if link else REVALIDATE, "Content-Type": TYPES[".html"]}
         return _packed(content, gzip.compress(content), request, headers, 200 if known else 404)
 
     router.add_api_route("/{path:outside_api}", page, methods=["GET"])

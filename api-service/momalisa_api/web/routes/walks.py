@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from momalisa_api.films.films import can_make_video
@@ -32,11 +32,13 @@ from momalisa_api.problems import (
 )
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.spec import WalkSpec, is_private
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.live import LiveUpdates
+from momalisa_api.web.middleware import PRIVATE
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
+from momalisa_api.web.routes.access import READING, KnownWalk, OpenedWalk, ReaderDep
 from momalisa_api.web.routes.auth import HOW_TO_SIGN_IN, WITHOUT_CREDENTIALS, Caller, Network, Owner, must_sign_in
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import (
@@ -45,13 +47,14 @@ from momalisa_api.web.routes.deps import (
     CatalogueDep,
     GalleryDep,
     IntakeDep,
-    KnownWalk,
     LiveUpdatesDep,
     ModelsDep,
     PictureStoreDep,
+    ReadersDep,
+    ScopesDep,
     SettingsDep,
 )
-from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of
+from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of, shared, watched_by
 from momalisa_api.web.routes.media import NO_VIDEO, film_of
 from momalisa_api.web.routes.negotiation import preferred, waiting_s
 from momalisa_api.web.routes.schemas import Listing, RequestResource, WalkResource, WalkViews, WalkViewsDep, walk_url
@@ -119,10 +122,12 @@ async def get_film(
     views: WalkViewsDep,
     catalogue: CatalogueDep,
     bucket: BucketDep,
+    scopes: ScopesDep,
     caller: Caller,
     network: Network,
     starts: Starts,
     conditions: ConditionsDep,
+    http: Request,
     accept: Annotated[
         str | None, Header(description="image/gif (the default), video/mp4, or application/json for the walk resource.")
     ] = None,
@@ -140,6 +145,8 @@ async def get_film(
         raise NotAcceptable(NO_VIDEO)
     spec = complete(query, query.named_stops, models.choose(query.model).card, settings)
     blocklist.check(spec)
+    spec = scopes.applied(spec, caller, query.listed)
+    http.scope[PRIVATE] = is_private(spec)
     if conditions.headers_only:
         found = await catalogue.get(spec.id)
     else:
@@ -193,6 +200,7 @@ async def create_walk(
     intake: IntakeDep,
     views: WalkViewsDep,
     uploads: PictureStoreDep,
+    scopes: ScopesDep,
     owner: Owner,
     network: Network,
     response: Response,
@@ -201,7 +209,9 @@ async def create_walk(
     sizes = await uploads.sizes(owner, pictures_in(request.named_stops))
     spec = complete(request, request.named_stops, models.choose(request.model).card, settings, sizes)
     blocklist.check(spec)
-    found, started = await intake.request(spec, owner, network, listed=request.listed, again=True)
+    listed = not spec.pictures if request.listed is None else request.listed
+    spec = scopes.applied(spec, owner, listed)
+    found, started = await intake.request(spec, owner, network, listed=listed, again=True)
     response.status_code = 201 if started else 200
     response.headers["Location"] = walk_url(found.id)
     response.headers["Cache-Control"] = "no-store"
@@ -211,18 +221,19 @@ async def create_walk(
 @router.get(
     "/walks/{walk_id}",
     summary="Get a walk",
-    responses=documented(WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    openapi_extra=WITHOUT_CREDENTIALS,
+    responses=documented(*READING),
 )
-async def get_walk(found: KnownWalk, views: WalkViewsDep, response: Response) -> WalkResource:
-    """Get a walk: its spec, state, finished frames and films."""
+async def get_walk(opened: OpenedWalk, views: WalkViewsDep, response: Response) -> WalkResource:
+    """Get a walk: its spec, state, finished frames and films. With a link, its URLs have the link's token, too."""
     response.headers["Cache-Control"] = "no-store"
-    return await views.show(found)
+    return await views.show(opened.walk, opened.link)
 
 
 @router.delete(
     "/walks/{walk_id}",
     summary="Withdraw your request",
-    responses=documented(UnknownKey, NotOwner, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    responses=documented(*READING, NotOwner),
 )
 async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViewsDep, caller: Caller) -> WalkResource:
     """Withdraw your request. Rendering stops when no request is left; a finished walk stays."""
@@ -236,7 +247,7 @@ async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViews
     "/walks/{walk_id}/request",
     summary="Get your request",
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=documented(UnknownKey, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    responses=documented(*READING),
 )
 async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, response: Response) -> RequestResource:
     """Get whether you requested the walk, and whether your request lists it in the gallery."""
@@ -251,7 +262,7 @@ async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, res
     summary="List or unlist your walk",
     responses={
         400: {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(UnknownKey, NotOwner, WalkNotFound, Gone, BodyTooLarge, Invalid, CatalogueUnavailable),
+        **documented(*READING, NotOwner, BodyTooLarge),
     },
 )
 async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep, caller: Caller) -> RequestResource:
@@ -266,21 +277,27 @@ async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep
     "/walks/{walk_id}/events",
     summary="Watch a walk",
     response_class=Response,
-    responses=DOCUMENTED | documented(WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    openapi_extra=WITHOUT_CREDENTIALS,
+    responses=DOCUMENTED | documented(*READING),
 )
 async def watch_walk(
-    found: KnownWalk,
+    opened: OpenedWalk,
+    reader: ReaderDep,
+    readers: ReadersDep,
+    views: WalkViewsDep,
     live: LiveUpdatesDep,
     last_event_id: Annotated[
         str | None, Header(description="The last revision received; the stream continues after it.")
     ] = None,
 ) -> EventStream:
     """Watch a walk by server-sent events. Each is a snapshot with its revision as id; the last one is the end."""
+    found = opened.walk
     seen = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,9}", last_event_id) else 0
     # A revision of another catalogue, or a walk that has ended: send it again, as clients reconnect to an empty stream.
     if seen > found.revision or found.ended:
         seen = 0
-    return EventStream(events_of(found, seen, live), headers=HEADERS)
+    tell = watched_by(reader, opened.link, readers, views) if is_private(found.spec) else shared
+    return EventStream(events_of(found, seen, live, tell=tell), headers=HEADERS)
 
 
 async def _existing(spec: WalkSpec, catalogue: Catalogue) -> Walk:
