@@ -9,6 +9,7 @@ from sqlalchemy import text
 from momalisa_api.settings import Settings
 from momalisa_api.store.schema import opened
 from tests.support.factories import FakeFleet, write_card
+from tests.support.oidc import Provider, oidc_provider
 from tests.support.postgres import migrated
 
 
@@ -26,6 +27,13 @@ def fleet() -> FakeFleet:
 def postgres() -> Iterator[str]:
     with migrated() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    """An identity provider whose visitors come back to http://api or https://api."""
+    with oidc_provider([f"{scheme}://api/api/v1/sign-in/callback" for scheme in ("http", "https")]) as found:
+        yield found
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from momalisa_api.settings import Settings
 from tests.support.processes import REPOSITORY, start
 
 FOLDER = REPOSITORY / "tests" / "oidc"
@@ -18,6 +19,10 @@ FORM = re.compile(r'<form[^>]* action="([^"]+)"')
 # Where it is, of all that it redirects to.
 PROVIDER = "http://127.0.0.1:"
 PROMPT = re.compile(r'name="prompt" value="(\w+)"')
+
+
+# The client of tests/oidc/provider.mjs that has a secret, as settings. Its signs have to be encoded.
+GALLERY_CLIENT = {"sign_in_client_id": "gallery", "sign_in_client_secret": "a secret: with +signs% & more"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,12 @@ def oidc_provider(redirect_uris: Sequence[str]) -> Iterator[Provider]:
             yield Provider(process.stdout.readline().strip())
         finally:
             process.kill()
+
+
+def with_sign_in(settings: Settings, provider: Provider, **changes: Any) -> Settings:
+    """The settings of an API where visitors can sign in at the provider."""
+    options = {"sign_in": "optional", "sign_in_issuers": provider.issuer, **GALLERY_CLIENT, **changes}
+    return Settings(**{**settings.model_dump(), **options})
 
 
 async def sign_in(client: httpx.AsyncClient, name: str = "ada", query: str = "") -> httpx.Response:

@@ -1,6 +1,6 @@
 """Moves everything of one owner to another, in one transaction: what a visitor did before signing in."""
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Table, delete, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
@@ -15,7 +15,10 @@ class Handover:
         self._engine = engine
 
     async def move(self, source: str, target: str) -> None:
-        """Move requests with their notices, pictures, and what counts against limits. Where both requested one walk, target's counts."""
+        """Move requests with their notices, pictures, and what counts against limits.
+
+        Where both requested one walk, target's request stays as it is.
+        """
         async with transaction(self._engine) as connection:
             await self._move_requests(connection, source, target)
             await one_upload_at_a_time(connection, target)
@@ -26,7 +29,7 @@ class Handover:
     async def _move_requests(self, connection: AsyncConnection, source: str, target: str) -> None:
         """New rows and then none of the old: at no time is there a walk that nobody requests."""
         columns = [column for column in asks.c if column.name != "owner"]
-        theirs = select(func.coalesce(target).label("owner"), *columns).where(asks.c.owner == source)
+        theirs = select(literal(target).label("owner"), *columns).where(asks.c.owner == source)
         copied = insert_into(self._engine, asks).from_select(["owner", *(each.name for each in columns)], theirs)
         await connection.execute(copied.on_conflict_do_nothing(index_elements=["walk_id", "owner"]))
         # Before their requests go, which would take them along.
