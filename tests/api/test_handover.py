@@ -46,6 +46,8 @@ async def test_everything_of_a_visitor_becomes_the_users(url: str, tmp_path: Pat
             listed = [await gallery.is_listed(each.id, USER) for each in specs]
             assert listed == [False, False, True]
             assert [(await pictures.get(USER, letter * 64)).id[0] for letter in "ab"] == ["a", "b"]
+            # A second row of one picture would stop this.
+            await pictures.add(USER, "b" * 64, 8, 8, tmp_path / "file")
             async with engine.connect() as connection:
                 assert await connection.scalar(select(func.count()).where(notices.c.owner == USER)) == 2
                 for table in metadata.sorted_tables:

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 import httpx
 import pytest
 
+from momalisa_api.cli.main import main
 from momalisa_api.settings import Settings
-from momalisa_api.store.schema import opened
-from momalisa_api.store.session_secrets import SessionSecrets, end_sessions
 from momalisa_api.web import sign_in_issuer
 from tests.support.factories import FakeFleet, running
 from tests.support.oidc import Provider, callback_of, sign_in, with_sign_in
@@ -156,11 +156,12 @@ async def test_an_answer_that_belongs_to_another_sign_in_is_refused(
         state = _query(await other.get("/api/v1/sign-in"))["state"][0]
         code = parse_qs(urlsplit(callback).query)["code"][0]
         stolen = await other.get("/api/v1/sign-in/callback", params={"code": code, "state": state})
+        unknown = await client.get(re.sub("state=[^&]*", "state=another", callback))
         renamed = await client.get(re.sub("iss=[^&]*", "iss=https%3A%2F%2Fevil.example", callback))
         began = await client.get("/api/v1/sign-in")
         began.headers["location"] = re.sub("nonce=[^&]*", "nonce=another", began.headers["location"])
         swapped = await client.get(await callback_of(began))
-        for answer in (stolen, renamed, swapped):
+        for answer in (stolen, unknown, renamed, swapped):
             assert (answer.status_code, answer.json()["type"]) == (400, "urn:momalisa:problem:sign-in-failed")
         assert "belongs to another sign-in" in swapped.json()["detail"]
 
@@ -189,13 +190,23 @@ async def test_a_session_is_worth_nothing_in_another_deployment(
             assert (await other.get("/api/v1/me", headers=cookie)).json()["kind"] == "anonymous"
 
 
-async def test_an_operator_ends_all_sessions(settings: Settings, fleet: FakeFleet, provider: Provider):
-    """New sessions are signed with a new secret."""
-    async with opened(settings.database_url) as engine:
-        before = await SessionSecrets(engine).current()
-        assert await SessionSecrets(engine).current() == before
-        await end_sessions(engine)
-        assert not set(await SessionSecrets(engine).current()) & set(before)
+def test_an_operator_ends_all_sessions(settings: Settings, provider: Provider, monkeypatch: pytest.MonkeyPatch):
+    """A cookie that was stolen, or a user who was removed at the provider, would go on for days."""
+
+    async def kind(cookie: str = "") -> tuple[str, str]:
+        async with running(with_sign_in(settings, provider), FakeFleet()) as client:
+            if not cookie:
+                await sign_in(client)
+                cookie = client.cookies["momalisa_session"]
+            answer = await client.get("/api/v1/me", headers={"Cookie": f"momalisa_session={cookie}"})
+            return cookie, answer.json()["kind"]
+
+    cookie, before = anyio.run(kind)
+    assert (anyio.run(kind, cookie)[1], before) == ("user", "user")
+    monkeypatch.setenv("MOMALISA_DATABASE_URL", settings.database_url)
+    with pytest.raises(SystemExit) as end:
+        main(["sign-out-all"])
+    assert (end.value.code, anyio.run(kind, cookie)[1]) == (0, "anonymous")
 
 
 async def test_no_sign_in_without_the_provider(settings: Settings, fleet: FakeFleet, provider: Provider):

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from momalisa_api.sign_in_settings import EMAIL_HEADERS, USER_HEADERS
 from momalisa_api.web.routes.security_headers import SECURITY
 from momalisa_api.web.routes.static import INCLUDE, TYPES
 from tests.support.factories import FakeFleet, FakeReplica
@@ -266,6 +267,26 @@ def test_forwarded_headers_are_used_only_from_a_trusted_proxy(site, tmp_path, tr
     assert ("Secure" in cookie) == (scheme == "https")
     logged = (tmp_path / "nginx.log").read_text()
     assert ("192.0.2.7 " in logged) == (scheme == "https")
+
+
+@pytest.mark.parametrize("proxy", ["0.0.0.0/32", "127.0.0.1/32"])
+def test_nginx_removes_names_of_users_that_do_not_come_from_their_proxy(tmp_path, proxy):
+    """The API trusts nginx then, so any visitor could be anybody. A proxy that only forwards is not trusted in this."""
+    gallery, fleet = make_gallery(tmp_path / "dist"), FakeFleet()
+    fleet.add()
+    names = zip(USER_HEADERS, EMAIL_HEADERS, strict=True)
+    for user, email in names:
+        options = {"sign_in_proxies": "127.0.0.1", "sign_in_user_header": user, "sign_in_email_header": email}
+        folder = tmp_path / user
+        folder.mkdir()
+        with (
+            served_api(folder, fleet, gallery=gallery, sign_in="required", **options) as api,
+            nginx(folder, gallery, api.removeprefix("http://"), TRUSTED_PROXY="127.0.0.1", SIGN_IN_PROXY=proxy) as url,
+        ):
+            headers = {user: "ada", email: "ada@example.com", "X-Forwarded-For": "127.0.0.1"}
+            me = httpx.get(f"{url}/api/v1/me", headers=headers, trust_env=False).json()
+            named = proxy.startswith("127")
+            assert (me["kind"], me["email"]) == (("user", "ada@example.com") if named else ("anonymous", None))
 
 
 def test_pages_are_served_while_the_api_is_unavailable(tmp_path):

@@ -20,6 +20,7 @@ from momalisa_api.store.engine import open_engine
 from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import add_key, remove_key
+from momalisa_api.store.session_secrets import end_sessions
 
 
 def run_server(role: str | None) -> int:
@@ -66,6 +67,17 @@ def change_keys(action: str, name: str) -> int:
                 raise CommandError(f"There is no key named {name!r}.", 2)
 
     return exit_code_of(lambda: asyncio.run(change()))
+
+
+def sign_out_all() -> int:
+    """`momalisa sign-out-all`: has everybody sign in again."""
+
+    async def end() -> None:
+        async with schema.opened(StoreSettings().database_url) as engine:
+            await end_sessions(engine)
+        print("All sessions end within a minute.")
+
+    return exit_code_of(lambda: asyncio.run(end()))
 
 
 def hide_walk(walk_id: str) -> int:

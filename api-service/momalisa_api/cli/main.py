@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("action", choices=["add", "remove"])
     keys.add_argument("name", type=argument_types.text, help="name of the key's owner")
     keys.set_defaults(run=_keys)
+    sign_out_all = commands.add_parser("sign-out-all", help="end the sessions of all signed-in visitors")
+    sign_out_all.set_defaults(run=_sign_out_all)
     models = commands.add_parser("models", help="list the models, choose the default, retire a model")
     actions = models.add_subparsers(required=True, metavar="ACTION", dest="action")
     actions.add_parser("list", help="print the registered models, the default first")
@@ -246,6 +248,12 @@ def _keys(options: argparse.Namespace) -> int:
     from momalisa_api.cli import admin
 
     return admin.change_keys(options.action, options.name)
+
+
+def _sign_out_all(_: argparse.Namespace) -> int:
+    from momalisa_api.cli import admin
+
+    return admin.sign_out_all()
 
 
 def _models(options: argparse.Namespace) -> int:
