@@ -91,7 +91,7 @@ test-api: system-packages-api $(VENV)/ready-dev $(OIDC_PROVIDER)
 test-model: $(VENV)/ready-dev
 	$(PYTEST) tests/model
 
-test-web: system-packages-web $(VENV)/ready-dev $(GALLERY) $(BROWSER)
+test-web: system-packages-web $(VENV)/ready-dev $(GALLERY) $(OIDC_PROVIDER) $(BROWSER)
 	$(NPM) test
 	$(PYTEST) tests/browser
 
