@@ -169,6 +169,7 @@ atelier-eval: $(READY) ## evaluate the weights over HTTP on held-out captions
 
 pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, with a real deployment
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
+	$(BIN)/python docs/dip.py
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/screens.py
 

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -36,7 +36,7 @@ class Shard:
     sampler: Sampler
     loaded: ModelAnswer
     metrics: Metrics
-    pictures: Pictures
+    pictures: Pictures = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache.

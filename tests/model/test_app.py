@@ -101,7 +101,7 @@ def test_the_model_describes_itself(server):
     assert answer.card.model == "plain"
     assert answer.made_of["weights"] == answer.card.revision
     assert answer.made_of["micro_batch"] == answer.card.micro_batch == 4
-    assert answer.features == ("early_blend",)
+    assert answer.features == ("early_blend", "pictures")
 
 
 def test_the_port_opens_before_the_weights_are_loaded(settings_for):
@@ -229,7 +229,7 @@ def test_a_feature_that_a_replica_does_not_have_is_refused(server):
 def test_a_prompt_of_a_megabyte_is_refused(server):
     """Before it is parsed. The error names the allowed number of bytes."""
     answer = server.render([0.5], start="x" * 1_000_000)
-    assert "262144" in problem_of(answer, 413, "body-too-large")["detail"]
+    assert str(server.app.state.replica.max_body_bytes()) in problem_of(answer, 413, "body-too-large")["detail"]
 
 
 def test_a_body_without_end_is_refused(server):

@@ -237,7 +237,7 @@ def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(family):
 
 def test_a_walk_between_pictures_begins_and_ends_with_them(family):
     """As exactly as the autoencoder can: nothing of the noise or the prompts is left."""
-    first, middle, last = family.pictures([0.0, 0.5, 1.0], **BETWEEN_PICTURES).numpy()
+    first, middle, last = family.pictures([0.0, 0.5, 1.0], **BETWEEN_PICTURES, start="", end="").numpy()
     for picture, key in ((first, "a"), (last, "b")):
         assert np.abs(picture - family.reconstructed(STOPS[key])).max() <= 1e-5
     assert np.abs(middle - first).max() > 1e-3
@@ -324,8 +324,12 @@ def test_every_family_can_be_spread_over_two_devices(family):
         elsewhere = {name for name in networks if any(isinstance(one, OnSecond) for one in networks[name].parameters())}
         sampler = Sampler(replace(weights, pipeline=pipeline), MICRO_BATCH)
         pictures = sampler.pictures(family.recipe, sampler.encode(family.recipe), [0.0, 0.3], lambda: False)
+        from_picture = family.recipe.model_copy(update=BETWEEN_PICTURES | {"end_picture": None})
+        between = sampler.pictures(from_picture, sampler.encode(from_picture), [0.3], lambda: False, STOPS)
     assert elsewhere == {weights.family.denoiser, *encoders}
     torch.testing.assert_close(pictures, family.pictures([0.0, 0.3]), atol=1e-6, rtol=0)
+    expected = family.pictures([0.3], **BETWEEN_PICTURES | {"end_picture": None})
+    torch.testing.assert_close(between, expected, atol=1e-5, rtol=0)
 
 
 def test_another_process_renders_the_same_bits(family_named):
@@ -344,4 +348,5 @@ def print_digests(folders: list[str]) -> None:
 
 
 def digest(family: Loaded) -> str:
-    return hashlib.sha256(family.pictures([0.3, 0.7]).numpy().tobytes()).hexdigest()
+    pictures = torch.cat([family.pictures([0.3, 0.7]), family.pictures([0.3], **BETWEEN_PICTURES)])
+    return hashlib.sha256(pictures.numpy().tobytes()).hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,13 +23,14 @@ from momalisa_model.wire import DeviceOptions, Recipe, RenderRequest
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
 
-def picture(ready: LoadedModel, frames: int = 2) -> torch.Tensor:
+def picture(ready: LoadedModel, frames: int = 2, **changes: Any) -> torch.Tensor:
     card = ready.answer.card
     names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
     defaults = {name: getattr(card, name) for name in names}
-    recipe = Recipe(start="a", end="b", seed=7, num_inference_steps=2, **defaults)
+    recipe = Recipe(start="a", end="b", seed=7, num_inference_steps=2, **defaults).model_copy(update=changes)
+    files = {"grey": np.full((card.height, card.width, 3), 128, np.uint8)}
     fractions = [place / frames for place in range(frames)]
-    return ready.sampler.pictures(recipe, ready.sampler.encode(recipe), fractions, lambda: False)
+    return ready.sampler.pictures(recipe, ready.sampler.encode(recipe), fractions, lambda: False, files)
 
 
 @pytest.fixture
@@ -58,6 +60,8 @@ def test_networks_that_take_turns_on_the_device_render_the_same_picture(loaded_m
     ready = with_options(offload=offload)
     for _ in range(2):
         torch.testing.assert_close(picture(ready), picture(loaded_model("plain")), atol=1e-6, rtol=0)
+    stops = {"start_picture": "grey", "strength": 0.8}
+    torch.testing.assert_close(picture(ready, **stops), picture(loaded_model("plain"), **stops), atol=1e-6, rtol=0)
     assert ready.answer.made_of.get("options") == {"none": None}.get(offload, f"offload {offload}")
     parts = ready.sampler.weights.pipeline.components
     assert {name for name, part in parts.items() if hasattr(part, "_hf_hook")} == HOOKED[offload]

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
 from momalisa_model.engines.deep_cache import reusing_deep_blocks
-from momalisa_model.engines.dip import Ends, FinishedLatents, dip
+from momalisa_model.engines.dip import Ends, dip
 from momalisa_model.engines.passes import Blend, GuidancePasses, float32_outside, stoppable
+from momalisa_model.engines.steps import FinishedLatents
 from momalisa_model.families import POOLED, denoiser_of, is_guided, reads_scale
 from momalisa_model.interpolation import (
     blend_masks,

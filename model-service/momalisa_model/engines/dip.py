@@ -11,15 +11,23 @@ their level, and neither the other frames of a batch nor the kind of scheduler m
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor
+
+from momalisa_model.engines.steps import (
+    SchedulerOfRun,
+    begin_with,
+    instead_of,
+    noise_level,
+    output_for,
+    step_of_pass,
+    unit,
+)
 
 
 @dataclass(frozen=True)
@@ -51,35 +59,7 @@ def _first_steps(ends: Ends, along: Tensor, steps: int) -> Tensor:
     return torch.where((along == 0) | (along == 1), float(steps), steps * (1 - strength))
 
 
-class _OfOneRun:
-    """Stands in for a scheduler during one run."""
-
-    def __init__(self, stock: Any) -> None:
-        self._stock = stock
-        self.step = _instead_of(stock.step, self._step)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stock, name)
-
-    def _step(self, output: Tensor, timestep: Tensor, sample: Tensor, *others: Any, **named: Any) -> Any:
-        raise NotImplementedError
-
-
-class FinishedLatents(_OfOneRun):
-    """Keeps the latents that a run ends with, before they are decoded: (frames, ...)."""
-
-    def _step(self, *given: Any, **named: Any) -> Any:
-        stepped = self._stock.step(*given, **named)
-        self._last: Tensor = stepped[0]
-        return stepped
-
-    @property
-    def latents(self) -> Tensor:
-        """After the run."""
-        return self._last.float() / _unit(self._stock)
-
-
-class _DippedScheduler(_OfOneRun):
+class _DippedScheduler(SchedulerOfRun):
     """Leads each frame from its latents with noise to the step in which it begins.
 
     init_noise_sigma: the pipeline's latents are the noise alone, until `_put_in` changes them.
@@ -96,7 +76,7 @@ class _DippedScheduler(_OfOneRun):
         self._passes = 0
         self._sample: Tensor | None = None
         self._timesteps: Tensor | None = None
-        self.set_timesteps = _instead_of(stock.set_timesteps, self._set_timesteps)
+        self.set_timesteps = instead_of(stock.set_timesteps, self._set_timesteps)
 
     @property
     def timesteps(self) -> Tensor:
@@ -125,77 +105,25 @@ class _DippedScheduler(_OfOneRun):
 
     def _set_timesteps(self, *given: Any, **named: Any) -> None:
         self._stock.set_timesteps(*given, **named)
-        left_out = _passes(self._stock, self._first)
-        self._timesteps = self._stock.timesteps[left_out:]
-        if isinstance(self._stock, diffusers.PNDMScheduler) and left_out and len(self._timesteps) > 1:
-            # It always makes its first step twice.
-            self._timesteps = torch.cat([self._timesteps[:2], self._timesteps[1:]])
-        if hasattr(self._stock, "set_begin_index"):
-            self._stock.set_begin_index(left_out)
+        self._timesteps = begin_with(self._stock, self._first)
         self._put_in()
 
     def _put_in(self) -> None:
         """Once both are known, replace the pipeline's noise by latents with noise: in place, as it has it already."""
         if self._sample is None or self._timesteps is None:
             return
-        of_latents, of_noise = self._level(self._timesteps[0])
+        of_latents, of_noise = noise_level(self._stock, self._timesteps[0], self._z.device)
         self._sample.copy_(of_latents * self._z + of_noise * self._sample.float())
 
     def _step(self, output: Tensor, timestep: Tensor, sample: Tensor, *others: Any, **named: Any) -> Any:
-        z = self._z * _unit(self._stock)
-        ran = (self._number() + 1 - self._begins).clamp(0, 1)
-        leading = self._leading(z, timestep, sample.float())
+        z = self._z * unit(self._stock)
+        number = self._first + step_of_pass(self._stock, self._passes)
+        ran = (number + 1 - self._begins).clamp(0, 1)
+        leading = output_for(self._stock, z, timestep, sample.float())
         led = torch.where(ran == 1, output.float(), torch.lerp(leading, output.float(), ran)).to(output.dtype)
         stepped = self._stock.step(led, timestep, sample, *others, **named)
         self._passes += 1
-        if self._passes < len(self.timesteps) and self._number() < self._steps:
+        if self._first + step_of_pass(self._stock, self._passes) < self._steps and self._passes < len(self.timesteps):
             return stepped
         # Some schedules end with a little noise, which the ends do not have.
         return tuple(torch.where(ran == 1, one, torch.lerp(z, one.float(), ran).to(one.dtype)) for one in stepped)
-
-    def _number(self) -> int:
-        """The number of the step that the current pass belongs to."""
-        if isinstance(self._stock, diffusers.PNDMScheduler):
-            return self._first + max(self._passes - 1, 0)
-        return self._first + self._passes // int(self._stock.order)
-
-    def _level(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of the latents and of the noise a sample at this timestep has. Both are one number in a tensor."""
-        at = timestep.flatten()[:1]
-        if isinstance(self._stock, diffusers.SCMScheduler):
-            return at.cos(), at.sin()
-        one = torch.ones(1, device=self._z.device)
-        if hasattr(self._stock, "scale_noise"):
-            return self._stock.scale_noise(one, at, one * 0), self._stock.scale_noise(one * 0, at, one)
-        return self._stock.add_noise(one, one * 0, at), self._stock.add_noise(one * 0, one, at)
-
-    def _leading(self, z: Tensor, timestep: Tensor, sample: Tensor) -> Tensor:
-        """The model output for which the scheduler finds z in this sample."""
-        of_z, of_noise = self._level(timestep)
-        noise = (sample - of_z * z) / of_noise
-        match self._stock.config.get("prediction_type", "flow_prediction"):
-            case "epsilon":
-                return noise
-            case "sample":
-                return z
-            case "flow_prediction":
-                return noise - z
-        # Velocities and TrigFlow, for which the two are sine and cosine.
-        return (of_z * noise - of_noise * z) / (of_z**2 + of_noise**2).sqrt()
-
-
-def _instead_of(stock: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the signature of the stock one, which pipelines read."""
-    return functools.update_wrapper(functools.partial(function), stock)
-
-
-def _unit(scheduler: Any) -> float:
-    """The size of latents in the samples of a scheduler: SCM's are smaller than their pipeline's."""
-    return float(scheduler.config.sigma_data) if isinstance(scheduler, diffusers.SCMScheduler) else 1.0
-
-
-def _passes(scheduler: Any, steps: int) -> int:
-    """The number of passes of so many steps from the beginning."""
-    if isinstance(scheduler, diffusers.PNDMScheduler):
-        return steps + (1 if steps else 0)
-    return int(steps * scheduler.order)
