@@ -1,5 +1,6 @@
 """The command line: the imports of commands, and the constants that they repeat to avoid imports."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,11 @@ from typing import get_args
 import pytest
 
 from momalisa_api.cli import argument_types, client, main
+from momalisa_api.store.owners import add_key
+from momalisa_api.store.schema import opened
 from momalisa_api.walks.spec import AUTO, Effort, Spacing
+from tests.support.factories import FakeFleet
+from tests.support.served_api import served_api
 from tests.support.walk_server import WALK, walk_server
 
 SERVER_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "pgqueuer", "pydantic", "google", "PIL"}
@@ -23,6 +28,31 @@ def test_a_refusal_that_sets_a_cookie_is_answered_with_it(tmp_path):
         walk = client.request_and_save(url, {"stops": ["a", "b"]}, "walk.gif", tmp_path / "walk.gif")
     assert walk["state"] == "done"
     assert (tmp_path / "walk.gif").read_bytes() == b"a film"
+
+
+def test_a_key_in_the_environment_is_sent(tmp_path, monkeypatch, capsys):
+    """Deployments can require one. It is not an argument, which everybody on the machine could read."""
+    fleet = FakeFleet()
+    fleet.add()
+    with served_api(tmp_path, fleet, sign_in="required", sign_in_proxies="192.0.2.1") as url:
+        key = asyncio.run(_new_key(f"sqlite:///{tmp_path}/catalogue.sqlite"))
+        out = tmp_path / "walk.gif"
+        for sent, code, words in (
+            (None, 2, "sign-in"),
+            ("wrong", 2, "does not exist"),
+            ("é", 2, "no key has"),
+            (key, 0, ""),
+        ):
+            monkeypatch.setenv("MOMALISA_API_KEY", sent or "")
+            with pytest.raises(SystemExit) as end:
+                main.main(["walk", "--frames", "2", "--url", url, "--out", str(out), "a", "b"])
+            assert (end.value.code, out.exists()) == (code, code == 0)
+            assert words in capsys.readouterr().err
+
+
+async def _new_key(database: str) -> str:
+    async with opened(database) as engine:
+        return await add_key(engine, "script")
 
 
 def imported_by(folder: Path, *arguments: str) -> set[str]:

@@ -19,6 +19,9 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 2}
     "headers",
     [
         {"Sec-Fetch-Site": "cross-site"},
+        # Browsers send remembered passwords along, and proxies exchange them for tokens.
+        {"Sec-Fetch-Site": "cross-site", "Authorization": "Basic YTpi"},
+        {"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer token"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://api"},
         {"Origin": "https://evil.example"},
         {"Origin": "http://api.evil.example"},
@@ -33,7 +36,7 @@ async def test_pages_of_other_sites_change_nothing(settings: Settings, fleet: Fa
         for method, path, body in (("POST", "/api/v1/pictures", form), ("POST", "/api/v1/sign-out", {})):
             answer = await client.request(method, path, headers=headers, **body)
             assert (answer.status_code, answer.json()["type"]) == (403, "urn:momalisa:problem:cross-site-request")
-        assert (await client.get("/api/v1/walks", headers=headers)).status_code == 200
+        assert (await client.get("/api/v1/walks", headers=headers)).status_code != 403
 
 
 @pytest.mark.parametrize(
@@ -43,14 +46,13 @@ async def test_pages_of_other_sites_change_nothing(settings: Settings, fleet: Fa
         {"Sec-Fetch-Site": "same-origin", "Origin": "http://api"},
         {"Sec-Fetch-Site": "none"},
         {"Origin": "https://api"},
-        {"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer unknown"},
     ],
 )
 async def test_own_pages_and_scripts_are_no_other_site(settings: Settings, fleet: FakeFleet, headers: dict[str, str]):
-    """TLS can end at a proxy, so the scheme does not count; and other sites cannot set an Authorization header."""
+    """TLS can end at a proxy, so the scheme does not count."""
     async with running(settings, fleet) as client:
         answer = await client.post("/api/v1/walks", json=REQUEST, headers=headers)
-        assert answer.status_code == (401 if "Authorization" in headers else 201)
+        assert answer.status_code == 201
 
 
 @pytest.mark.parametrize(

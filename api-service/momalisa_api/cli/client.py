@@ -23,6 +23,7 @@ UPLOAD_TIMEOUT_S = 150.0
 COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed"
 WalkJson = dict[str, Any]
 # UnicodeError: a host name of a proxy or a redirect that cannot be looked up.
+KEY_VARIABLE = "MOMALISA_API_KEY"
 REQUEST_ERRORS: Final = (httpx.RequestError, httpx.InvalidURL, UnicodeError)
 # What this client reads of a walk.
 FIELDS: Final = frozenset(
@@ -82,8 +83,11 @@ def check_model(url: str, model: str, revision: str) -> None:
 
 def _connect(url: str) -> httpx.Client:
     """A client of the server at a URL, through the proxy that the environment names for it. Raises WalkError."""
+    headers = _credentials()
     try:
-        return httpx.Client(base_url=url, timeout=30, follow_redirects=True, trust_env=not is_loopback(url))
+        return httpx.Client(
+            base_url=url, timeout=30, follow_redirects=True, trust_env=not is_loopback(url), headers=headers
+        )
     except httpx.InvalidURL as error:
         raise WalkError(f"{url} or a proxy in the environment is not a valid address: {error}", 2) from error
     except (ImportError, ValueError) as error:
@@ -95,6 +99,14 @@ def _connect(url: str) -> httpx.Client:
         raise WalkError(
             f"The certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}.", 2
         ) from error
+
+
+def _credentials() -> dict[str, str]:
+    """The API key or ID token in the environment, as headers. Arguments can be read by all users of a machine."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise WalkError(f"{KEY_VARIABLE} is not an API key: it has characters that no key has.", 2)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def summary(walk: WalkJson, out: Path) -> str:

@@ -22,7 +22,10 @@ from momalisa_api.films.kinds import FilmName
 DEFAULT_URL = "http://127.0.0.1:8000"
 MAX_REPLICAS = 100
 T = TypeVar("T")
-EXIT_CODES = "Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C."
+EPILOG = (
+    "The variable MOMALISA_API_KEY can hold an API key or an ID token. "
+    "Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C."
+)
 # As in walks/spec, which is slow to import.
 SPACING_CHOICES = ("even", "uniform", "ease")
 EFFORT_CHOICES = ("fast", "balanced", "best")
@@ -131,13 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     walk = commands.add_parser(
         "walk",
         help="request a walk from a server and save it",
-        epilog=EXIT_CODES,
+        epilog=EPILOG,
     )
     _add_walk_arguments(walk)
     _add_server_arguments(walk, "walk.gif")
     walk.set_defaults(run=_walk)
     replay = commands.add_parser(
-        "replay", help="make the walk of a film again, from what the film carries", epilog=EXIT_CODES
+        "replay", help="make the walk of a film again, from what the film carries", epilog=EPILOG
     )
     replay.add_argument("film", type=Path, metavar="FILE", help="a GIF, an MP4 or a poster that MoMALisa made")
     replay.add_argument("--show", action="store_true", help="print the walk as JSON, and request nothing")

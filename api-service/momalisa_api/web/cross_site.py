@@ -12,8 +12,8 @@ from momalisa_api.web.problem_json import answer
 class NoCrossSiteChanges:
     """Refuses what a page of another site has a browser send, except for reading.
 
-    Cookies are SameSite=Lax, so that they do not come along; but a proxy's sign-in may, and sites of one domain are one
-    site to SameSite. A request with an Authorization header cannot be forged: pages of other sites cannot set it.
+    Cookies are SameSite=Lax, so that they do not come along; but what a proxy in front accepts may: its own cookies, or
+    a password that the browser remembers. And sites of one domain are one site to SameSite.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,8 +30,6 @@ class NoCrossSiteChanges:
 
 def _is_cross_site(headers: Headers) -> bool:
     """Whether a browser says that another origin's page made a request. Other clients send neither header."""
-    if "authorization" in headers:
-        return False
     if site := headers.get("sec-fetch-site"):
         return site not in ("same-origin", "none")
     # Browsers send the header above to secure origins only.
