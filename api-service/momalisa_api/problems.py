@@ -109,12 +109,20 @@ class WebhookNotFound(Problem):
     status, slug, title = 404, "webhook-not-found", "Webhook not found"
 
 
+class ClipNotFound(Problem):
+    status, slug, title = 404, "clip-not-found", "Clip not found"
+
+
 class UploadTooSlow(Problem):
     status, slug, title = 408, "upload-too-slow", "Upload too slow"
 
 
 class BadPicture(Problem):
     status, slug, title = 422, "bad-picture", "Picture cannot be used"
+
+
+class BadClip(Problem):
+    status, slug, title = 422, "bad-clip", "Clip cannot be used"
 
 
 class AddressRefused(Problem):

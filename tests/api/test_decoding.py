@@ -13,14 +13,16 @@ import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
-from momalisa_api.pictures.decoder import DECODING_CPU_S, MEMORY_BYTES, OPEN_FILES, decode, restrict
+from momalisa_api.pictures.decoder import DECODING_CPU_S, OUTPUT_BYTES, decode
 from momalisa_api.pictures.decoders import GAVE_UP, Decoders
+from momalisa_api.pictures.limits import MEMORY_BYTES, OPEN_FILES, restrict
 from momalisa_api.pictures.multipart import NoFile, boundary_of, file_in
 from momalisa_api.pictures.normalize import UnreadablePicture, normalized
 from momalisa_api.problems import BadPicture
 from tests.support.pictures import encoded, mutated, png_chunk, png_of, scene, swapped_profile
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+LIMITS = (DECODING_CPU_S, OUTPUT_BYTES)
 MUTATIONS = int(os.environ.get("MOMALISA_TEST_MUTATIONS", "240"))
 
 pytestmark = pytest.mark.anyio
@@ -206,7 +208,7 @@ async def test_the_decoder_keeps_its_limits(tmp_path: Path):
 
 def test_a_decoder_cannot_have_the_memory_of_the_machine():
     """Nor more than some files, nor endless time."""
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict, initargs=LIMITS) as pool:
         with pytest.raises(MemoryError):
             pool.submit(bytes, 2 * MEMORY_BYTES).result()
         assert pool.submit(resource.getrlimit, resource.RLIMIT_CPU).result() == (DECODING_CPU_S, DECODING_CPU_S)
@@ -235,7 +237,7 @@ def test_damaged_files_end_no_decoder(tmp_path: Path):
         encoded(scene(), "AVIF"),
     ]
     cases = [mutated(whole[number % len(whole)], dice) for number in range(MUTATIONS)]
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=restrict, initargs=LIMITS) as pool:
         # A process that ends raises BrokenProcessPool here.
         answers = list(pool.map(_decode_case, [tmp_path] * len(cases), cases, chunksize=20))
     assert {"64x48"} < set(answers)

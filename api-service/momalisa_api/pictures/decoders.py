@@ -1,4 +1,4 @@
-"""Decodes pictures in processes of their own, a few at a time, each of which ends after one picture."""
+"""Reads pictures and clips in processes of their own, a few at a time, each of which ends after one file."""
 
 import hashlib
 import json
@@ -13,13 +13,14 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from momalisa_api.problems import BadPicture, QueueFull
+from momalisa_api.problems import BadClip, BadPicture, QueueFull
 
 PICTURE_DECODERS: Final = 2
+CLIP_REMUXERS: Final = 1
 DECODING_S: Final = 30.0
 RETRY_S: Final = 10
 GAVE_UP: Final = "The picture takes too much time or memory. Save it as a plain JPEG or PNG, or make it smaller."
-_PROGRAM: Final = "momalisa_api.pictures.decoder"
+CLIP_GAVE_UP: Final = "The clip takes too much time or memory. Save it as a plain MP4, or make it shorter."
 # Nothing else of this process's environment, which has passwords.
 _ENVIRONMENT: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -37,34 +38,82 @@ class DecodedPicture:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class RemuxedClip:
+    """A file with one video. id: the SHA-256 of its bytes; ending: mp4 or webm; width, height: as players show it."""
+
+    file: Path
+    id: str
+    ending: str
+    seconds: float
+    width: int
+    height: int
+    frames: int
+    has_sound: bool
+
+
 class Decoders:
     """Starts the program `decoder` for each picture."""
 
     def __init__(self, at_once: int = PICTURE_DECODERS, limit_s: float = DECODING_S) -> None:
         """at_once: pictures decoded at a time, further ones wait; limit_s: for one picture."""
-        self._places = anyio.CapacityLimiter(at_once)
-        self._limit_s = limit_s
+        self._program = _Program("momalisa_api.pictures.decoder", at_once, limit_s)
 
     async def decode(self, source: Path, target: Path, boundary: str | None = None) -> DecodedPicture:
         """Decode a picture into the PNG file `target`. boundary: of the form that contains it.
 
         Raises BadPicture, and QueueFull if the machine can start no process.
         """
+        found = await self._program.run(source, target, boundary)
+        if found is None or "problem" in found:
+            raise BadPicture(found["problem"] if found else GAVE_UP)
+        identity, size = await anyio.to_thread.run_sync(_measure, target)
+        return DecodedPicture(target, identity, found["width"], found["height"], size)
+
+
+class Remuxers:
+    """Starts the program `remuxer` for each clip."""
+
+    def __init__(self, at_once: int = CLIP_REMUXERS, limit_s: float = DECODING_S) -> None:
+        """at_once: clips remuxed at a time, further ones wait; limit_s: for one clip."""
+        self._program = _Program("momalisa_api.pictures.remuxer", at_once, limit_s)
+
+    async def remux(self, source: Path, target: Path, boundary: str | None = None) -> RemuxedClip:
+        """Remux a clip into the file `target`. Raises BadClip, and otherwise what Decoders.decode raises."""
+        found = await self._program.run(source, target, boundary)
+        if found is None or "problem" in found:
+            raise BadClip(found["problem"] if found else CLIP_GAVE_UP)
+        identity, _ = await anyio.to_thread.run_sync(_measure, target)
+        return RemuxedClip(target, identity, **found)
+
+
+class _Program:
+    """A module of this package that reads one file as `python -m`, and prints a JSON object."""
+
+    def __init__(self, module: str, at_once: int, limit_s: float) -> None:
+        self._module = module
+        self._places = anyio.CapacityLimiter(at_once)
+        self._limit_s = limit_s
+
+    async def run(self, source: Path, target: Path, boundary: str | None) -> dict[str, Any] | None:
+        """What it prints; None if it was killed, by its limits or a hostile file. Raises QueueFull."""
         async with self._places:
             try:
-                printed = await self._run(str(source), str(target), *([boundary] if boundary else []))
+                output, code = await self._run(str(source), str(target), *([boundary] if boundary else []))
             except OSError as error:
-                log.error("picture decoder cannot be started", exc_info=error)
-                raise QueueFull("No picture can be decoded at the moment. Retry in some seconds.", RETRY_S) from error
-        if "problem" in printed:
-            raise BadPicture(str(printed["problem"]))
-        identity, size = await anyio.to_thread.run_sync(_measure, target)
-        return DecodedPicture(target, identity, printed["width"], printed["height"], size)
+                log.error("decoder cannot be started", module=self._module, exc_info=error)
+                raise QueueFull("No upload can be read at the moment. Retry in some seconds.", RETRY_S) from error
+        try:
+            found = json.loads(output)
+        except ValueError:
+            log.warning("decoder ended without an answer", module=self._module, code=code)
+            return None
+        return found if isinstance(found, dict) else None
 
-    async def _run(self, *arguments: str) -> dict[str, Any]:
-        """What the decoder prints. One that was killed, by its limits or a hostile picture, is a problem, too."""
+    async def _run(self, *arguments: str) -> tuple[bytes, int | None]:
+        """What it prints, and its exit status."""
         # -P, -s: only this package and the installed ones are imported, wherever this process runs.
-        command = [sys.executable, "-P", "-s", "-m", _PROGRAM, *arguments]
+        command = [sys.executable, "-P", "-s", "-m", self._module, *arguments]
         output, code = b"", None
         async with await anyio.open_process(
             command, stdin=DEVNULL, stderr=DEVNULL, env=_ENVIRONMENT, start_new_session=True
@@ -77,12 +126,7 @@ class Decoders:
             finally:
                 with suppress(ProcessLookupError):
                     process.kill()
-        try:
-            found = json.loads(output)
-        except ValueError:
-            log.warning("picture decoder ended without an answer", code=code)
-            return {"problem": GAVE_UP}
-        return found if isinstance(found, dict) else {"problem": GAVE_UP}
+        return output, code
 
 
 def _measure(file: Path) -> tuple[str, int]:

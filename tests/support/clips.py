@@ -1,0 +1,98 @@
+"""Small clips as cameras, phones and screen recorders make them, and files that only look like one."""
+
+import io
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import av
+from PIL import Image
+
+SIZE = (64, 48)
+# Where a camera writes that it was, and who holds it.
+SECRETS = {"location": "+52.5163+013.3777/", "artist": "Jane Doe", "comment": "at home"}
+
+
+def clip(
+    kind: str = "mp4",
+    codec: str = "libx264",
+    *,
+    frames: int = 20,
+    rate: int = 10,
+    size: tuple[int, int] = SIZE,
+    sound: str | None = None,
+    rotation: int = 0,
+    metadata: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """A clip of some colours. rotation: clockwise in degrees, as phones note it; options: of the container."""
+    options = {"movflags": "use_metadata_tags", **(options or {})} if kind in ("mp4", "mov") else {}
+    # A file: some options read again what they have written.
+    with NamedTemporaryFile() as file, av.open(file.name, "w", format=kind, options=options) as container:
+        container.metadata.update(metadata or {})
+        video: Any = container.add_stream(codec, rate)
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        video.codec_context.thread_count = 1
+        if rotation:
+            video.set_display_rotation(-rotation)
+        heard: Any = container.add_stream(sound, 48_000, layout="mono") if sound else None
+        packets = [packet for frame in _pictures(frames, size) for packet in video.encode(frame)] + video.encode()
+        for packet in packets:
+            container.mux(packet)
+        for samples in _silence(frames / rate) if heard else ():
+            container.mux(heard.encode(samples))
+        if heard:
+            container.mux(heard.encode())
+        container.close()
+        return Path(file.name).read_bytes()
+
+
+def sound_only() -> bytes:
+    """An MP4 without video."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        heard: Any = container.add_stream("aac", 48_000, layout="mono")
+        for samples in _silence(1):
+            container.mux(heard.encode(samples))
+        container.mux(heard.encode())
+    return out.getvalue()
+
+
+def many_streams(count: int) -> bytes:
+    """An MP4 with so many videos."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        videos: list[Any] = [container.add_stream("mpeg4", 10) for _ in range(count)]
+        for video in videos:
+            video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
+        for video in videos:
+            for frame in _pictures(2, (16, 16)):
+                container.mux(video.encode(frame))
+            container.mux(video.encode())
+    return out.getvalue()
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    """A box of an MP4."""
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def _pictures(count: int, size: tuple[int, int]) -> Iterator[av.VideoFrame]:
+    for number in range(count):
+        frame: av.VideoFrame = av.VideoFrame.from_image(  # type: ignore[no-untyped-call]
+            Image.new("RGB", size, (255 * number // count, 90, 160))
+        )
+        frame.pts, frame.time_base = number, Fraction(1, 10)
+        yield frame
+
+
+def _silence(seconds: float) -> Iterator[av.AudioFrame]:
+    for number in range(int(50 * seconds)):
+        frame = av.AudioFrame(format="s16", layout="mono", samples=960)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 960 * number, Fraction(1, 48_000)
+        yield frame
