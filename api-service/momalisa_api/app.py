@@ -25,13 +25,14 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.proxies import proxies_of
 from momalisa_api.fleet.replica import CONNECT_TIMEOUT_S
 from momalisa_api.metrics import Metrics
-from momalisa_api.pictures.decoders import Decoders
+from momalisa_api.pictures.decoders import Decoders, Remuxers
 from momalisa_api.pictures.download import Downloads
 from momalisa_api.pictures.pinned import PinnedClient
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.clips import ClipStore
 from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.expiry import Expiry, Kept
 from momalisa_api.store.fair_queue import FairQueue
@@ -55,6 +56,7 @@ from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import ANY
 from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
+from momalisa_api.web.clip_intake import ClipIntake
 from momalisa_api.web.cross_site import NoCrossSiteChanges
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.links import Links, Scopes
@@ -67,6 +69,7 @@ from momalisa_api.web.readers import Readers
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
 from momalisa_api.web.routes import (
+    clips,
     gallery,
     health,
     links,
@@ -87,6 +90,7 @@ from momalisa_api.web.routes.static import ROBOTS, gallery_routes
 from momalisa_api.web.sign_in import SignIn, sign_in_of
 from momalisa_api.web.sign_in_issuer import ISSUER_TIMEOUT_S
 from momalisa_api.web.sign_in_proxy import DirectPeer
+from momalisa_api.web.upload_folder import upload_folder
 from momalisa_api.work.mail import Letters, Smtp
 from momalisa_api.work.notices import Notifier
 from momalisa_api.work.retention import Retention
@@ -175,6 +179,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             httpx.AsyncClient(timeout=ISSUER_TIMEOUT_S) as providers,
             opened(settings.database_url) as engine,
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
+            upload_folder() as folder,
         ):
             await _report_unwritable(bucket, settings.bucket)
             secret = await read_secret(engine)
@@ -183,6 +188,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             await registry.start()
             metrics = Metrics()
             parts = _web_parts(settings, registry, blocklist, bucket, engine, queue, listener, metrics, owners)
+            parts |= _upload_parts(settings, bucket, engine, folder)
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
@@ -231,7 +237,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     """Add middleware, error handlers and routes to the app."""
     # The innermost: it sees what routes write into the scope.
     app.add_middleware(PrivateAnswers)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, uploads=(pictures.PICTURES_PATH,))
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, uploads=(pictures.PICTURES_PATH, clips.CLIPS_PATH))
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],
@@ -247,7 +253,20 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     problem_json.install(app)
     if settings.role != "worker":
         # The order matters: /walks/{id}/frames.zip must not match /walks/{id}/{name}.
-        for routes in (page_meta, walks, links, notices, mail_pages, gallery, models, media, pictures, me, sign_in):
+        for routes in (
+            page_meta,
+            walks,
+            links,
+            notices,
+            mail_pages,
+            gallery,
+            models,
+            media,
+            pictures,
+            clips,
+            me,
+            sign_in,
+        ):
             app.include_router(routes.router, prefix="/api/v1")
     app.include_router(health.router)
     if settings.role != "worker":
@@ -277,7 +296,6 @@ def _web_parts(
 ) -> dict[type[Any], Any]:
     """What the routes depend on, by type."""
     catalogue = Catalogue(engine)
-    uploads = PictureStore(engine, bucket, timedelta(hours=settings.keep_uploads_h))
     return {
         Settings: settings,
         ModelRegistry: models,
@@ -293,8 +311,6 @@ def _web_parts(
         Owners: owners,
         Metrics: metrics,
         Intake: Intake(models, catalogue, Quotas(settings), bucket, queue),
-        PictureStore: uploads,
-        PictureIntake: PictureIntake(settings, uploads, Decoders(), Downloads(settings.named_fetch_ports)),
         LiveUpdates: LiveUpdates(catalogue, settings.live_poll_s, WalkChanges(listener)),
         Blocklist: blocklist,
     }
@@ -309,8 +325,21 @@ def _retention(settings: Settings, engine: AsyncEngine, bucket: Bucket, parts: M
             "deleted walks swept": parts[Erasures].sweep,
             "old charges deleted": parts[Catalogue].delete_old_charges,
             "expired pictures deleted": parts[PictureStore].delete_expired,
+            "expired clips deleted": parts[ClipStore].delete_expired,
         }
     )
+
+
+def _upload_parts(settings: Settings, bucket: Bucket, engine: AsyncEngine, folder: Path) -> dict[type[Any], Any]:
+    """What the routes of uploads depend on, by type. folder: for uploads while they are received."""
+    kept, downloads = timedelta(hours=settings.keep_uploads_h), Downloads(settings.named_fetch_ports)
+    pictures, clips = PictureStore(engine, bucket, kept), ClipStore(engine, bucket, kept)
+    return {
+        PictureStore: pictures,
+        PictureIntake: PictureIntake(settings, pictures, Decoders(), downloads, folder),
+        ClipStore: clips,
+        ClipIntake: ClipIntake(settings, clips, pictures, Remuxers(), downloads, folder),
+    }
 
 
 def _make_worker(

@@ -131,7 +131,7 @@ class AddressRefused(Problem):
 
 class FetchFailed(Problem):
     # Not a 5xx: it is the caller's address that does not answer.
-    status, slug, title = 422, "fetch-failed", "Picture could not be fetched"
+    status, slug, title = 422, "fetch-failed", "File could not be fetched"
 
 
 class NoMail(Problem):

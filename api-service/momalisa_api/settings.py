@@ -211,8 +211,8 @@ class Settings(SignInSettings, StoreSettings):
     )
     fetch_ports: str = Field(
         "80 443",
-        description="TCP ports of the URLs that pictures are fetched from, separated by spaces or commas; none fetches "
-        "no pictures.",
+        description="TCP ports of the URLs that uploads are fetched from, separated by spaces or commas; none fetches "
+        "nothing.",
     )
     c2pa_key: Path | None = Field(
         None, description="PEM file of the private key that signs films (C2PA). Unset: films are not signed."

@@ -231,5 +231,5 @@ async def test_the_next_address_is_tried_if_one_does_not_accept_connections():
 
 async def test_fetching_can_be_switched_off():
     """Some deployments must not connect to the internet."""
-    with pytest.raises(AddressRefused, match="fetches no pictures"):
+    with pytest.raises(AddressRefused, match="fetches no files"):
         await fetched(Downloads(frozenset(), resolve), "http://public.example/")

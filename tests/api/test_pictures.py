@@ -3,6 +3,7 @@
 import io
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,8 +29,8 @@ from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.pictures import PictureStore, UploadLimits
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import picture_uses, pictures, walks
-from momalisa_api.web import picture_intake
-from momalisa_api.web.picture_intake import PictureIntake
+from momalisa_api.web import upload_intake
+from momalisa_api.web.picture_intake import PICTURES, PictureIntake
 from momalisa_api.work.retention import Retention
 from tests.support.factories import running, spec
 from tests.support.pictures import encoded, png_of, scene
@@ -97,7 +98,7 @@ async def test_the_same_picture_is_one_picture_however_it_is_sent(settings, flee
         (JPEG[:-200], {"Content-Type": "image/jpeg"}, 422, "bad-picture"),
         (b"no form", {"Content-Type": "multipart/form-data; boundary=x"}, 422, "bad-picture"),
         (b"no form", {"Content-Type": "multipart/form-data"}, 422, "bad-picture"),
-        (bytes(picture_intake.MAX_UPLOAD_BYTES + 1), {}, 413, "body-too-large"),
+        (bytes(PICTURES.max_bytes + 1), {}, 413, "body-too-large"),
         (b'{"url": 1}', {"Content-Type": "application/json"}, 422, "invalid-request"),
         (b'{"url": "\\ud800"}', {"Content-Type": "application/json"}, 422, "invalid-request"),
         (b"{" * 9000, {"Content-Type": "application/json"}, 413, "body-too-large"),
@@ -126,11 +127,11 @@ async def test_uploads_count_whether_or_not_they_are_pictures(settings, fleet):
 
 async def test_one_network_cannot_take_all_places_for_uploads(settings, fleet, monkeypatch):
     """A new cookie for each upload would otherwise be enough to keep all others waiting."""
-    monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 0)
+    monkeypatch.setattr(upload_intake, "UPLOADS_WAITING", 0)
     async with running(settings, fleet) as client:
         answer = await client.post("/api/v1/pictures", content=JPEG)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:momalisa:problem:queue-full")
-        monkeypatch.setattr(picture_intake, "UPLOADS_WAITING", 1)
+        monkeypatch.setattr(upload_intake, "UPLOADS_WAITING", 1)
         answer = await client.post("/api/v1/pictures", content=JPEG)
         assert (answer.status_code, answer.json()["type"]) == (429, "urn:momalisa:problem:quota-exceeded")
 
@@ -161,10 +162,10 @@ async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_pat
 
         source = Downloads(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        intake = PictureIntake(settings, store, Decoders(), source)
+        intake = PictureIntake(settings, store, Decoders(), source, tmp_path)
         site.serve("/cat.html", JPEG)
         site.serve("/page.jpg", b"<!doctype html>")
-        site.serve("/huge.jpg", bytes(picture_intake.MAX_UPLOAD_BYTES + 1))
+        site.serve("/huge.jpg", bytes(PICTURES.max_bytes + 1))
         url = f"http://cats.example:{site.port}"
         found = await intake.fetch(f"{url}/cat.html", "key:a", "a network")
         assert await store.get("key:a", found.id) == found
@@ -175,19 +176,19 @@ async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_pat
     assert len(files_of(tmp_path)) == 1
 
 
-async def test_a_slow_upload_gives_its_place_back(settings, tmp_path, monkeypatch):
+async def test_a_slow_upload_gives_its_place_back(settings, tmp_path):
     """Clients that send nothing would otherwise take all places."""
-    monkeypatch.setattr(picture_intake, "UPLOAD_S", 0.01)
     async with opened(settings.database_url) as engine:
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        intake = PictureIntake(settings, store, Decoders(), Downloads(frozenset()))
+        kind = replace(PICTURES, upload_s=0.01)
+        intake = PictureIntake(settings, store, Decoders(), Downloads(frozenset()), tmp_path, kind)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield b"x"
             await anyio.sleep_forever()
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(picture_intake.UPLOADS_AT_ONCE + 1):
+            for _ in range(PICTURES.at_once + 1):
                 tasks.start_soon(_assert_too_slow, intake, chunks())
 
 

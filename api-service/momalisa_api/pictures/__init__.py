@@ -1,1 +1,1 @@
-"""Pictures that visitors bring: decoded in a process of its own, and fetched from public addresses."""
+"""Pictures and clips that visitors bring: read in processes of their own, and fetched from public addresses."""

@@ -18,11 +18,11 @@ MAX_REDIRECTS: Final = 3
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 FETCH_HEADERS: Final = {
     "User-Agent": f"MoMALisa/{__version__}",
-    "Accept": "image/avif,image/webp,image/png,image/jpeg,image/gif",
+    "Accept": "image/avif,image/webp,image/png,image/jpeg,image/gif,video/mp4,video/quicktime,video/webm",
     # The size limit counts what arrives, so nothing may grow here.
     "Accept-Encoding": "identity",
 }
-ELSEWHERE: Final = "Upload the picture instead."
+ELSEWHERE: Final = "Upload the file instead."
 
 
 class Downloads:
@@ -47,7 +47,7 @@ class Downloads:
             with anyio.fail_after(FETCH_S):
                 await self._follow(self._checked(url), write)
         except TimeoutError:
-            raise FetchFailed(f"The picture did not arrive within {FETCH_S:.0f} seconds. {ELSEWHERE}") from None
+            raise FetchFailed(f"The file did not arrive within {FETCH_S:.0f} seconds. {ELSEWHERE}") from None
 
     async def _follow(self, where: httpx.URL, write: Callable[[bytes], Awaitable[None]]) -> None:
         for _ in range(MAX_REDIRECTS + 1):
@@ -70,7 +70,7 @@ class Downloads:
         except (httpx.InvalidURL, ValueError) as error:
             raise AddressRefused("The address is not valid. Send one like https://example.com/cat.jpg.") from error
         if not self._pinned.ports:
-            raise AddressRefused(f"This deployment fetches no pictures. {ELSEWHERE}")
+            raise AddressRefused(f"This deployment fetches no files. {ELSEWHERE}")
         check_form(where, self._pinned.ports)
         return where
 

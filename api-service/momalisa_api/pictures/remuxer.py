@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from momalisa_api.pictures.limits import restrict
 from momalisa_api.pictures.multipart import NoFile, span_of_file
-from momalisa_api.pictures.remux import UnreadableClip, remuxed
 
 REMUXING_CPU_S: Final = 20
 CLIP_OUTPUT_BYTES: Final = 110_000_000
+NO_PYAV: Final = 'This deployment cannot read clips, as PyAV is missing (pip install "momalisa-api[video]").'
 TOO_LARGE: Final = "The clip needs too much memory. Save it as a plain MP4, and send that file."
 
 
@@ -50,6 +50,10 @@ class Part(io.RawIOBase):
 
 def remux(source: Path, target: Path, boundary: str | None = None) -> dict[str, Any]:
     """Remux a clip into a plain file. Returns what it is, as `remux.Clip`, or what is wrong as `problem`."""
+    try:
+        from momalisa_api.pictures.remux import UnreadableClip, remuxed
+    except ImportError:
+        return {"problem": NO_PYAV}
     try:
         with source.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as body:
             begin, end = span_of_file(body, boundary) if boundary else (0, len(body))

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.pictures import one_upload_at_a_time
-from momalisa_api.store.tables import asks, charges, notice_charges, notices, pictures, uploads
+from momalisa_api.store.tables import asks, charges, clips, notice_charges, notices, pictures, uploads
 
 
 class Handover:
@@ -15,14 +15,15 @@ class Handover:
         self._engine = engine
 
     async def move(self, source: str, target: str) -> None:
-        """Move requests with their notices, pictures, and what counts against limits.
+        """Move requests with their notices, uploads, and what counts against limits.
 
         Where both requested one walk, target's request stays as it is.
         """
         async with transaction(self._engine) as connection:
             await self._move_requests(connection, source, target)
             await one_upload_at_a_time(connection, target)
-            await _move_pictures(connection, source, target)
+            for table in UPLOADED:
+                await _move_uploads(connection, table, source, target)
             for table in COUNTED:
                 await connection.execute(update(table).where(table.c.owner == source).values(owner=target))
 
@@ -39,11 +40,12 @@ class Handover:
 
 # Rows that only count: nothing in them is unique for an owner.
 COUNTED: tuple[Table, ...] = (uploads, charges, notice_charges)
+UPLOADED: tuple[Table, ...] = (pictures, clips)
 
 
-async def _move_pictures(connection: AsyncConnection, source: str, target: str) -> None:
-    """Pictures by their rows. One that target has already is deleted as if source had done it: walks keep its file."""
-    had = select(pictures.c.id).where(pictures.c.owner == target, ~pictures.c.deleted)
-    twice = (pictures.c.owner == source) & pictures.c.id.in_(had)
-    await connection.execute(update(pictures).where(twice).values(deleted=True))
-    await connection.execute(update(pictures).where(pictures.c.owner == source).values(owner=target))
+async def _move_uploads(connection: AsyncConnection, table: Table, source: str, target: str) -> None:
+    """Files by their rows. One that target has already is deleted as if source had done it: walks keep its file."""
+    had = select(table.c.id).where(table.c.owner == target, ~table.c.deleted)
+    twice = (table.c.owner == source) & table.c.id.in_(had)
+    await connection.execute(update(table).where(twice).values(deleted=True))
+    await connection.execute(update(table).where(table.c.owner == source).values(owner=target))

@@ -211,6 +211,25 @@ picture_uses = Table(
     Index("picture_uses_of_walk", "walk_id"),
 )
 
+clips = Table(
+    "clips",
+    metadata,
+    Column("key", String(32), primary_key=True, doc="Name of the object in the bucket: random, and never used again."),
+    Column("id", String(64), nullable=False, doc="The SHA-256 of the stored file."),
+    Column("owner", String(64), nullable=False),
+    Column("ending", String(4), nullable=False, doc="Of the object's name: mp4 or webm."),
+    Column("seconds", Float, nullable=False),
+    Column("width", Integer, nullable=False, doc="As players show it, like the height."),
+    Column("height", Integer, nullable=False),
+    Column("frames", Integer, nullable=False),
+    Column("has_sound", Boolean, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("deleted", Boolean, nullable=False, doc="Being deleted: nobody can see it any more."),
+    Index("clips_of_owner", "owner", "id"),
+    Index("clips_by_end", "expires_at"),
+)
+
 uploads = Table(
     "uploads",
     metadata,

@@ -397,6 +397,73 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/clips": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Upload a clip
+         * @description Upload an MP4, MOV or WebM, or have it fetched: at most 100 MB, 30 seconds, and 4096 pixels a side.
+         *
+         *     The first video and the first sound are kept as they are; everything else of the file is removed. It is deleted
+         *     after a day.
+         */
+        post: operations["create_clip"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/clips/{clip_id}.{ending}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a clip
+         * @description Get one of your clips.
+         */
+        get: operations["get_clip_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/clips/{clip_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Describe a clip
+         * @description Get what one of your clips is, and when it is deleted.
+         */
+        get: operations["get_clip"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a clip
+         * @description Delete one of your clips. The file is removed at once.
+         */
+        delete: operations["delete_clip"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -601,6 +668,59 @@ export interface components {
              * @example <cat-toy>
              */
             token?: string | null;
+        };
+        /**
+         * ClipResource
+         * @description A clip of yours: its video and sound as they were, without metadata.
+         */
+        ClipResource: {
+            /**
+             * Id
+             * @description The SHA-256 of the file.
+             */
+            id: string;
+            /**
+             * Url
+             * @description Path of the file, an MP4 or a WebM. Only you can read it.
+             */
+            url: string;
+            /**
+             * Seconds
+             * @description Duration of the video, at most 30.
+             */
+            seconds: number;
+            /**
+             * Width
+             * @description In pixels, as players show it.
+             */
+            width: number;
+            /**
+             * Height
+             * @description In pixels, as players show it.
+             */
+            height: number;
+            /**
+             * Frames
+             * @description Number of pictures.
+             */
+            frames: number;
+            /**
+             * Has Sound
+             * @description Whether it has sound, too.
+             */
+            has_sound: boolean;
+            /**
+             * Created At
+             * Format: date-time
+             * @description Time of the first upload.
+             */
+            created_at: string;
+            /**
+             * Expires At
+             * Format: date-time
+             * @description When it is deleted.
+             */
+            expires_at: string;
         };
         /**
          * Crop
@@ -3384,7 +3504,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description The file as it is, with any Content-Type of an image; or a form with the file; or a URL. */
+        /** @description The file as it is, with any Content-Type; or a form with the file; or a URL. */
         requestBody: {
             content: {
                 "application/octet-stream": string;
@@ -3444,7 +3564,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Picture cannot be used. Address not allowed. Picture could not be fetched. Invalid request */
+            /** @description Picture cannot be used. Address not allowed. File could not be fetched. Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3654,6 +3774,315 @@ export interface operations {
                 };
             };
             /** @description Picture not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Image storage unavailable. Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    create_clip: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The file as it is, with any Content-Type; or a form with the file; or a URL. */
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+                "multipart/form-data": {
+                    /**
+                     * Format: binary
+                     * @description The file.
+                     */
+                    clip: string;
+                };
+                "application/json": {
+                    /**
+                     * Url
+                     * @description An http or https address on the public internet.
+                     * @example https://example.com/cat.jpg
+                     */
+                    url: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    /** @description URL of the clip. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClipResource"];
+                };
+            };
+            /** @description Unknown API key. Sign-in required */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Upload too slow */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Request body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Clip cannot be used. Address not allowed. File could not be fetched. Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Quota exceeded */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Queue full. Image storage unavailable. Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    get_clip_file: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes: bytes=0-1023. */
+                Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
+                /** @description An ETag; the answer is 304 if it is current. */
+                "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
+            };
+            path: {
+                /** @description The clip's id. */
+                clip_id: string;
+                /** @description The file's ending: the clip names its URL. */
+                ending: "mp4" | "webm";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The whole file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description The requested range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp4": string;
+                    "video/webm": string;
+                };
+            };
+            /** @description Not modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Clip not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Range not satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Image storage unavailable. Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    get_clip: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The clip's id. */
+                clip_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClipResource"];
+                };
+            };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Clip not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_clip: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The clip's id. */
+                clip_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Clip not found */
             404: {
                 headers: {
                     [name: string]: unknown;

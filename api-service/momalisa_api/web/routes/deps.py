@@ -10,6 +10,7 @@ from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.clips import ClipStore
 from momalisa_api.store.fair_queue import FairQueue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.handover import Handover
@@ -21,6 +22,7 @@ from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.models import Models
 from momalisa_api.web.blocklist import Blocklist
+from momalisa_api.web.clip_intake import ClipIntake
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.links import Links, Scopes
 from momalisa_api.web.live import LiveUpdates
@@ -64,6 +66,8 @@ WorkersDep = Annotated[WorkerRegistry, Depends(_dependency(WorkerRegistry))]
 BucketDep = Annotated[Bucket, Depends(_dependency(Bucket))]
 IntakeDep = Annotated[Intake, Depends(_dependency(Intake))]
 PictureIntakeDep = Annotated[PictureIntake, Depends(_dependency(PictureIntake))]
+ClipIntakeDep = Annotated[ClipIntake, Depends(_dependency(ClipIntake))]
+ClipStoreDep = Annotated[ClipStore, Depends(_dependency(ClipStore))]
 PictureStoreDep = Annotated[PictureStore, Depends(_dependency(PictureStore))]
 NoticesDep = Annotated[Notices, Depends(_dependency(Notices))]
 NoticeIntakeDep = Annotated[NoticeIntake, Depends(_dependency(NoticeIntake))]

@@ -1,13 +1,11 @@
 """Pictures of visitors: upload one, or have it fetched, look at it, and delete it. Only their owner can."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import ClientDisconnect
+from pydantic import BaseModel, Field
 
-from momalisa_api.pictures.multipart import NoFile, boundary_of
 from momalisa_api.problems import (
     AddressRefused,
     BadPicture,
@@ -15,7 +13,6 @@ from momalisa_api.problems import (
     BucketUnavailable,
     CatalogueUnavailable,
     FetchFailed,
-    Gone,
     Invalid,
     PictureNotFound,
     QueueFull,
@@ -26,33 +23,15 @@ from momalisa_api.problems import (
     UploadTooSlow,
 )
 from momalisa_api.store.pictures import NO_PICTURE, StoredPicture
-from momalisa_api.web.picture_intake import MAX_UPLOAD_BYTES, UPLOAD_TOO_LARGE
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import BucketDep, PictureIntakeDep, PictureStoreDep
-from momalisa_api.web.routes.media import stored
+from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, take
 
 PICTURES_PATH: Final = "/api/v1/pictures"
-MAX_ADDRESS_BODY: Final = 8192
-# A deleted picture must not come from a cache, and another visitor of the same browser must not see it.
-OWNERS_CACHE: Final = "private, no-cache"
-BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(tags=["uploads"])
-
-
-class PictureAddress(BaseModel):
-    """Where a picture is to be fetched."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    url: str = Field(
-        description="An http or https address on the public internet.",
-        examples=["https://example.com/cat.jpg"],
-        min_length=1,
-        max_length=4000,
-    )
 
 
 class PictureResource(BaseModel):
@@ -68,31 +47,12 @@ class PictureResource(BaseModel):
 
 PictureId = Annotated[str, Path(description="The picture's id.", pattern="^[0-9a-f]{64}$")]
 
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "description": "The file as it is, with any Content-Type of an image; or a form with the file; or a URL.",
-        "content": {
-            "application/octet-stream": BYTES,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "description": "A form with the file.",
-                    "required": ["picture"],
-                    "properties": {"picture": {**BYTES["schema"], "description": "The file."}},
-                }
-            },
-            "application/json": {"schema": PictureAddress.model_json_schema()},
-        },
-    }
-}
-
 
 @router.post(
     "/pictures",
     summary="Upload a picture",
     status_code=201,
-    openapi_extra=WITHOUT_CREDENTIALS | _BODY,
+    openapi_extra=WITHOUT_CREDENTIALS | body_with("picture"),
     responses={
         201: {"headers": {"Location": {"description": "URL of the picture.", "schema": {"type": "string"}}}},
         **documented(
@@ -120,19 +80,7 @@ async def create_picture(
     has more than 2048 pixels. Of an animation, the first frame is taken. All metadata is removed. It is deleted after
     a day, unless a walk uses it.
     """
-    content_type = request.headers.get("content-type", "")
-    if int(request.headers.get("content-length", "0")) > 2 * MAX_UPLOAD_BYTES:
-        raise BodyTooLarge(UPLOAD_TOO_LARGE)
-    if content_type.partition(";")[0].strip().lower() == "application/json":
-        found = await intake.fetch(await _address(request), owner, network)
-    else:
-        try:
-            boundary = boundary_of(content_type)
-            found = await intake.receive(request.stream(), owner, network, boundary)
-        except NoFile as error:
-            raise BadPicture(str(error)) from error
-        except ClientDisconnect as error:
-            raise BadPicture("The upload broke off. Send the picture again.") from error
+    found = await take(request, intake, owner, network)
     response.headers["Location"] = f"{PICTURES_PATH}/{found.id}"
     response.headers["Cache-Control"] = "no-store"
     return _shown(found)
@@ -154,12 +102,8 @@ async def get_picture_file(
 ) -> Response:
     """Get one of your pictures."""
     found = await pictures.get(caller, picture_id)
-    try:
-        answer = await stored(bucket, found.key, "image/png", f"{picture_id[:12]}.png", conditions, OWNERS_CACHE)
-    except Gone:
-        raise PictureNotFound(NO_PICTURE) from None
-    answer.headers["Vary"] = "Cookie, Authorization"
-    return answer
+    name = f"{picture_id[:12]}.png"
+    return await owners_file(bucket, found.key, "image/png", name, conditions, PictureNotFound(NO_PICTURE))
 
 
 @router.get(
@@ -184,19 +128,6 @@ async def get_picture(
 async def delete_picture(picture_id: PictureId, pictures: PictureStoreDep, caller: Caller) -> None:
     """Delete one of your pictures. The file is removed at once, unless a walk uses it."""
     await pictures.delete(caller, picture_id)
-
-
-async def _address(request: Request) -> str:
-    """The URL in a JSON body. Raises Invalid, BodyTooLarge."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_ADDRESS_BODY:
-            raise BodyTooLarge(f"A JSON body can have {MAX_ADDRESS_BODY:,} bytes here. Send a shorter address.")
-    try:
-        return PictureAddress.model_validate_json(body).url
-    except ValidationError as error:
-        raise Invalid('The JSON body must be like {"url": "https://example.com/cat.jpg"}.') from error
 
 
 def _shown(picture: StoredPicture) -> PictureResource:

@@ -1,0 +1,95 @@
+"""What the routes of pictures and of clips have in common: bodies, addresses in JSON, and files of one owner."""
+
+from typing import Any, Final, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
+
+from momalisa_api.pictures.multipart import NoFile, boundary_of
+from momalisa_api.problems import BodyTooLarge, Gone, Invalid, Problem
+from momalisa_api.store.bucket import Bucket
+from momalisa_api.web.routes.conditions import Conditions
+from momalisa_api.web.routes.media import stored
+from momalisa_api.web.upload_intake import UploadIntake
+
+MAX_ADDRESS_BODY: Final = 8192
+# A deleted file must not come from a cache, and another visitor of the same browser must not see it.
+OWNERS_CACHE: Final = "private, no-cache"
+BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+
+T = TypeVar("T")
+
+
+class UploadAddress(BaseModel):
+    """Where a file is to be fetched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        description="An http or https address on the public internet.",
+        examples=["https://example.com/cat.jpg"],
+        min_length=1,
+        max_length=4000,
+    )
+
+
+def body_with(field: str) -> dict[str, Any]:
+    """The request body in the OpenAPI document. field: of the form that contains the file."""
+    form = {
+        "type": "object",
+        "description": "A form with the file.",
+        "required": [field],
+        "properties": {field: {**BYTES["schema"], "description": "The file."}},
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "The file as it is, with any Content-Type; or a form with the file; or a URL.",
+            "content": {
+                "application/octet-stream": BYTES,
+                "multipart/form-data": {"schema": form},
+                "application/json": {"schema": UploadAddress.model_json_schema()},
+            },
+        }
+    }
+
+
+async def take(request: Request, intake: UploadIntake[T], owner: str, network: str) -> T:
+    """Store the file in a request, or behind the URL in it. Raises what the intake raises, Invalid, BodyTooLarge."""
+    content_type, kind = request.headers.get("content-type", ""), intake.kind
+    if int(request.headers.get("content-length", "0")) > 2 * kind.max_bytes:
+        raise kind.too_large
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        return await intake.fetch(await _address(request), owner, network)
+    try:
+        return await intake.receive(request.stream(), owner, network, boundary_of(content_type))
+    except NoFile as error:
+        raise kind.bad(str(error)) from error
+    except ClientDisconnect as error:
+        raise kind.bad(f"The upload broke off. Send the {kind.noun} again.") from error
+
+
+async def owners_file(
+    bucket: Bucket, key: str, media_type: str, name: str, conditions: Conditions, missing: Problem
+) -> Response:
+    """The response with an uploaded file, or a range of it. missing: raised if the file is gone."""
+    try:
+        answer = await stored(bucket, key, media_type, name, conditions, OWNERS_CACHE)
+    except Gone:
+        raise missing from None
+    answer.headers["Vary"] = "Cookie, Authorization"
+    return answer
+
+
+async def _address(request: Request) -> str:
+    """The URL in a JSON body. Raises Invalid, BodyTooLarge."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ADDRESS_BODY:
+            raise BodyTooLarge(f"A JSON body can have {MAX_ADDRESS_BODY:,} bytes here. Send a shorter address.")
+    try:
+        return UploadAddress.model_validate_json(body).url
+    except ValidationError as error:
+        raise Invalid('The JSON body must be like {"url": "https://example.com/cat.jpg"}.') from error
