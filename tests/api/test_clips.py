@@ -18,7 +18,7 @@ from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import clips
-from momalisa_api.web.clip_intake import CLIPS, ClipIntake
+from momalisa_api.web.clip_intake import CLIP_UPLOADS, ClipIntake
 from tests.support.clips import SECRETS, clip
 from tests.support.factories import running
 from tests.support.pictures import encoded, mutated, scene
@@ -136,7 +136,7 @@ async def test_a_clip_behind_a_url_is_stored_like_an_upload(settings, tmp_path):
         with pytest.raises(BadClip, match="not a clip"):
             await intake.fetch(f"{url}/list.mp4", "key:a", "a network")
     assert len(files_of(tmp_path)) == 1
-    assert CLIPS.max_bytes == 100_000_000
+    assert CLIP_UPLOADS.max_bytes == 100_000_000
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from momalisa_api.store.pictures import PictureStore, UploadLimits
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import picture_uses, pictures, walks
 from momalisa_api.web import upload_intake
-from momalisa_api.web.picture_intake import PICTURES, PictureIntake
+from momalisa_api.web.picture_intake import PICTURE_UPLOADS, PictureIntake
 from momalisa_api.work.retention import Retention
 from tests.support.factories import running, spec
 from tests.support.pictures import encoded, png_of, scene
@@ -98,7 +98,7 @@ async def test_the_same_picture_is_one_picture_however_it_is_sent(settings, flee
         (JPEG[:-200], {"Content-Type": "image/jpeg"}, 422, "bad-picture"),
         (b"no form", {"Content-Type": "multipart/form-data; boundary=x"}, 422, "bad-picture"),
         (b"no form", {"Content-Type": "multipart/form-data"}, 422, "bad-picture"),
-        (bytes(PICTURES.max_bytes + 1), {}, 413, "body-too-large"),
+        (bytes(PICTURE_UPLOADS.max_bytes + 1), {}, 413, "body-too-large"),
         (b'{"url": 1}', {"Content-Type": "application/json"}, 422, "invalid-request"),
         (b'{"url": "\\ud800"}', {"Content-Type": "application/json"}, 422, "invalid-request"),
         (b"{" * 9000, {"Content-Type": "application/json"}, 413, "body-too-large"),
@@ -165,7 +165,7 @@ async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_pat
         intake = PictureIntake(settings, store, Decoders(), source, tmp_path)
         site.serve("/cat.html", JPEG)
         site.serve("/page.jpg", b"<!doctype html>")
-        site.serve("/huge.jpg", bytes(PICTURES.max_bytes + 1))
+        site.serve("/huge.jpg", bytes(PICTURE_UPLOADS.max_bytes + 1))
         url = f"http://cats.example:{site.port}"
         found = await intake.fetch(f"{url}/cat.html", "key:a", "a network")
         assert await store.get("key:a", found.id) == found
@@ -180,7 +180,7 @@ async def test_a_slow_upload_gives_its_place_back(settings, tmp_path):
     """Clients that send nothing would otherwise take all places."""
     async with opened(settings.database_url) as engine:
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        kind = replace(PICTURES, upload_s=0.01)
+        kind = replace(PICTURE_UPLOADS, upload_s=0.01)
         intake = PictureIntake(settings, store, Decoders(), Downloads(frozenset()), tmp_path, kind)
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -188,7 +188,7 @@ async def test_a_slow_upload_gives_its_place_back(settings, tmp_path):
             await anyio.sleep_forever()
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(PICTURES.at_once + 1):
+            for _ in range(PICTURE_UPLOADS.at_once + 1):
                 tasks.start_soon(_assert_too_slow, intake, chunks())
 
 

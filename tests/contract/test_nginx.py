@@ -176,7 +176,7 @@ def test_films_are_served_whole_and_in_ranges(site):
     assert same.status_code == 304
 
 
-def test_pictures_pass_through_nginx_and_the_api_limits_them(site):
+def test_uploads_pass_through_nginx_and_the_api_limits_them(site):
     """nginx limits other bodies to 1 MiB, and has no room for files of its own."""
     noise = encoded(Image.effect_noise((1400, 1400), 100), "PNG")
     assert len(noise) > 1 << 20
@@ -189,6 +189,8 @@ def test_pictures_pass_through_nginx_and_the_api_limits_them(site):
     large = site.outside.post("/api/v1/pictures", content=bytes(25_000_000))
     assert_is_problem(large, 413)
     assert "20 MB" in large.json()["detail"]
+    clip = site.outside.post("/api/v1/clips", content=bytes(25_000_000))
+    assert_is_problem(clip, 422)
 
 
 def test_problems_of_the_api_pass_through_nginx(site):

@@ -65,6 +65,10 @@ OPERATIONS = [
     ("GET", "/api/v1/pictures/{picture_id}"),
     ("GET", "/api/v1/pictures/{picture_id}.png"),
     ("DELETE", "/api/v1/pictures/{picture_id}"),
+    ("POST", "/api/v1/clips"),
+    ("GET", "/api/v1/clips/{clip_id}"),
+    ("GET", "/api/v1/clips/{clip_id}.{ending}"),
+    ("DELETE", "/api/v1/clips/{clip_id}"),
 ]
 bounded = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -35,6 +35,10 @@ OPERATIONS = {
         "get_picture": "GET /api/v1/pictures/{picture_id}",
         "get_picture_file": "GET /api/v1/pictures/{picture_id}.png",
         "delete_picture": "DELETE /api/v1/pictures/{picture_id}",
+        "create_clip": "POST /api/v1/clips",
+        "get_clip": "GET /api/v1/clips/{clip_id}",
+        "get_clip_file": "GET /api/v1/clips/{clip_id}.{ending}",
+        "delete_clip": "DELETE /api/v1/clips/{clip_id}",
         "get_me": "GET /api/v1/me",
         "sign_in_at_provider": "GET /api/v1/sign-in",
         "sign_out": "POST /api/v1/sign-out",
@@ -75,6 +79,7 @@ KEYWORDS = {
 # The operations that need an owner; the others with `security` also take anonymous callers.
 OWNERS_ONLY = {
     *("withdraw_request", "change_request", "create_link", "get_picture", "get_picture_file", "delete_picture"),
+    *("get_clip", "get_clip_file", "delete_clip"),
     *("request_mail", "withdraw_mail", "create_webhook", "delete_webhook"),
 }
 

@@ -18,7 +18,7 @@ from momalisa_api.pictures.multipart import NoFile, span_of_file
 REMUXING_CPU_S: Final = 20
 CLIP_OUTPUT_BYTES: Final = 110_000_000
 NO_PYAV: Final = 'This deployment cannot read clips, as PyAV is missing (pip install "momalisa-api[video]").'
-TOO_LARGE: Final = "The clip needs too much memory. Save it as a plain MP4, and send that file."
+CLIP_NEEDS_MEMORY: Final = "The clip needs too much memory. Save it as a plain MP4, and send that file."
 
 
 class Part(io.RawIOBase):
@@ -61,7 +61,7 @@ def remux(source: Path, target: Path, boundary: str | None = None) -> dict[str, 
     except (UnreadableClip, NoFile) as error:
         return {"problem": str(error)}
     except MemoryError:
-        return {"problem": TOO_LARGE}
+        return {"problem": CLIP_NEEDS_MEMORY}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from momalisa_api.store.clips import ClipStore, StoredClip
 from momalisa_api.store.pictures import PictureStore
 from momalisa_api.web.upload_intake import UploadIntake, UploadKind
 
-CLIPS: Final = UploadKind("clip", "an MP4, MOV or WebM", BadClip, max_bytes=100_000_000, upload_s=300.0, at_once=4)
+CLIP_UPLOADS: Final = UploadKind(
+    "clip", "an MP4, MOV or WebM", BadClip, max_bytes=100_000_000, upload_s=300.0, at_once=4
+)
 
 
 class ClipIntake(UploadIntake[StoredClip]):
@@ -26,7 +28,7 @@ class ClipIntake(UploadIntake[StoredClip]):
         downloads: Downloads,
         folder: Path,
     ) -> None:
-        super().__init__(CLIPS, settings, counted, downloads, folder)
+        super().__init__(CLIP_UPLOADS, settings, counted, downloads, folder)
         self._store = store
         self._remuxers = remuxers
 

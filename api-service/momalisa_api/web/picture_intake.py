@@ -10,7 +10,7 @@ from momalisa_api.settings import Settings
 from momalisa_api.store.pictures import PictureStore, StoredPicture
 from momalisa_api.web.upload_intake import UploadIntake, UploadKind
 
-PICTURES: Final = UploadKind(
+PICTURE_UPLOADS: Final = UploadKind(
     "picture", "a JPEG, PNG, WebP, AVIF or GIF", BadPicture, max_bytes=20_000_000, upload_s=120.0, at_once=16
 )
 
@@ -25,7 +25,7 @@ class PictureIntake(UploadIntake[StoredPicture]):
         decoders: Decoders,
         downloads: Downloads,
         folder: Path,
-        kind: UploadKind = PICTURES,
+        kind: UploadKind = PICTURE_UPLOADS,
     ) -> None:
         super().__init__(kind, settings, store, downloads, folder)
         self._store = store
