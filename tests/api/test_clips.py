@@ -2,7 +2,6 @@
 
 import io
 import random
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import av
 import pytest
 from sqlalchemy import update
 
-from momalisa_api.pictures.decoders import Remuxers
+from momalisa_api.pictures.decoders import RemuxedClip, Remuxers
 from momalisa_api.pictures.download import Downloads
 from momalisa_api.problems import BadClip, BucketUnavailable, ClipNotFound
 from momalisa_api.store.clips import ClipStore
@@ -139,24 +138,10 @@ async def test_a_clip_behind_a_url_is_stored_like_an_upload(settings, tmp_path):
     assert CLIP_UPLOADS.max_bytes == 100_000_000
 
 
-@dataclass(frozen=True)
-class New:
-    """A file that counts as a clip."""
-
-    file: Path
-    id: str = "0" * 64
-    ending: str = "webm"
-    seconds: float = 2.0
-    width: int = 64
-    height: int = 48
-    frames: int = 20
-    has_sound: bool = False
-
-
 @pytest.fixture
-def new(tmp_path) -> New:
+def new(tmp_path) -> RemuxedClip:
     (tmp_path / "clip").write_bytes(MP4)
-    return New(tmp_path / "clip")
+    return RemuxedClip(tmp_path / "clip", "0" * 64, "webm", 2.0, 64, 48, 20, has_sound=False)
 
 
 class _FullBucket(FolderBucket):

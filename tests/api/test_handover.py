@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
+from momalisa_api.pictures.decoders import RemuxedClip
 from momalisa_api.settings import Settings
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.store.clips import ClipStore
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.handover import COUNTED, Handover
@@ -23,10 +25,11 @@ VISITOR, USER = "cookie:0123456789", "user:" + "0" * 40
 
 
 async def test_everything_of_a_visitor_becomes_the_users(url: str, tmp_path: Path):
-    """Walks, pictures, and limits. What both have stays the user's own; a second time changes nothing."""
+    """Walks, uploads, and limits. What both have stays the user's own; a second time changes nothing."""
     async with opened(url) as engine:
         catalogue, gallery = Catalogue(engine), Gallery(engine)
-        pictures = PictureStore(engine, FolderBucket(tmp_path / "bucket"), timedelta(hours=1))
+        bucket, kept = FolderBucket(tmp_path / "bucket"), timedelta(hours=1)
+        pictures, clips = PictureStore(engine, bucket, kept), ClipStore(engine, bucket, kept)
         specs = [spec(seed=seed) for seed in (7001, 7002, 7003)]
         await catalogue.request(specs[0], VISITOR, listed=False)
         await catalogue.request(specs[1], VISITOR, listed=True)
@@ -35,6 +38,7 @@ async def test_everything_of_a_visitor_becomes_the_users(url: str, tmp_path: Pat
         (tmp_path / "file").write_bytes(b"a picture")
         for owner, identity in ((VISITOR, "a" * 64), (VISITOR, "b" * 64), (USER, "b" * 64)):
             await pictures.add(owner, identity, 8, 8, tmp_path / "file")
+            await clips.add(owner, RemuxedClip(tmp_path / "file", identity, "mp4", 2.0, 8, 8, 20, has_sound=False))
         now = datetime.now(UTC)
         async with engine.begin() as connection:
             await connection.execute(insert(uploads).values(owner=VISITOR, size=5, uploaded_at=now))
@@ -46,6 +50,7 @@ async def test_everything_of_a_visitor_becomes_the_users(url: str, tmp_path: Pat
             listed = [await gallery.is_listed(each.id, USER) for each in specs]
             assert listed == [False, False, True]
             assert [(await pictures.get(USER, letter * 64)).id[0] for letter in "ab"] == ["a", "b"]
+            assert {clip.id[0] for clip in await clips.of_owner(USER)} == {"a", "b"}
             # A second row of one picture would stop this.
             await pictures.add(USER, "b" * 64, 8, 8, tmp_path / "file")
             async with engine.connect() as connection:
@@ -60,7 +65,7 @@ async def test_everything_of_a_visitor_becomes_the_users(url: str, tmp_path: Pat
 def test_no_table_of_owners_is_forgotten():
     """Whoever adds one decides what becomes of its rows, in store/handover.py and in the test above."""
     owned = {table.name for table in metadata.sorted_tables if "owner" in table.c}
-    assert owned == {"asks", "notices", "pictures"} | {table.name for table in COUNTED}
+    assert owned == {"asks", "notices", "pictures", "clips"} | {table.name for table in COUNTED}
 
 
 async def test_a_visitor_claims_walks_at_sign_in_or_leaves_them(
