@@ -6,6 +6,7 @@ import struct
 import zlib
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageCms
 
 
@@ -68,3 +69,28 @@ def mutated(content: bytes, dice: random.Random) -> bytes:
                 del damaged[max(at, 16) :]
         damaged = damaged or bytearray(b"\0")
     return bytes(damaged)
+
+
+def landscape(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture like a photograph: a sky, hills one behind the other, a sun, and grain."""
+    dice = np.random.default_rng(seed)
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    sky, haze = dice.uniform((40, 80, 140), (120, 160, 230)), dice.uniform((200, 170, 130), (255, 220, 190))
+    picture = sky + (haze - sky) * down[..., None] ** 0.7
+    distance = np.hypot(across - dice.uniform(0.2, 0.8), (down - 0.3) * height / width)
+    picture += np.array([80, 60, 20]) * np.exp(-((distance / 0.12) ** 2))[..., None]
+    for hill in range(4):
+        waves = [dice.uniform(0.02, 0.06) * np.sin((n + 1) * 5 * across + dice.uniform(0, 6)) for n in range(3)]
+        ridge = 0.45 + 0.13 * hill + sum(waves)
+        shade = haze * (0.75 - 0.17 * hill) * dice.uniform(0.6, 1.0, 3)
+        # The edge is as soft as that of a lens.
+        inside = np.clip((down - ridge) * height / 1.5 + 0.5, 0, 1)[..., None]
+        picture += (shade - picture) * inside
+    picture += dice.normal(0, 3, picture.shape)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """The peak signal-to-noise ratio of two pictures of one size, in dB."""
+    difference = np.asarray(one.convert("RGB"), float) - np.asarray(other.convert("RGB"), float)
+    return float(10 * np.log10(255**2 / max((difference**2).mean(), 1e-9)))
