@@ -291,6 +291,23 @@ def test_nginx_removes_names_of_users_that_do_not_come_from_their_proxy(tmp_path
             assert (me["kind"], me["email"]) == (("user", "ada@example.com") if named else ("anonymous", None))
 
 
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({}, "127.0.0.1"),
+        ({"TRUSTED_PROXY": "127.0.0.1/32"}, "198.51.100.1"),
+        ({"TRUSTED_PROXY": "127.0.0.1/32", "TRUSTED_HOPS": "2"}, "203.0.113.7"),
+        ({"TRUSTED_PROXY": "127.0.0.1/32", "TRUSTED_HOPS": "5"}, "127.0.0.1"),
+    ],
+)
+def test_the_clients_address_is_the_first_that_trusted_proxies_add(site, tmp_path, settings, address):
+    """Limits of networks depend on it. What is before it, the client itself has sent, in any number of headers."""
+    forwarded = [("X-Forwarded-For", "192.0.2.7, 192.0.2.8"), ("X-Forwarded-For", "203.0.113.7,198.51.100.1")]
+    with nginx(tmp_path, site.gallery, site.api, **settings) as url:
+        assert httpx.get(f"{url}/api/v1/models", headers=forwarded, trust_env=False).status_code == 200
+    assert f'{address} "GET /api/v1/models' in (tmp_path / "nginx.log").read_text()
+
+
 def test_pages_are_served_while_the_api_is_unavailable(tmp_path):
     """Before it starts and after it stops: visitors see the gallery, which reports the outage and then recovers."""
     gallery, port = make_gallery(tmp_path / "dist"), free_port()

@@ -29,6 +29,7 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
         "NGINX_LOCAL_RESOLVERS": "127.0.0.1",
         "TRUSTED_PROXY": "0.0.0.0/32",
         "SIGN_IN_PROXY": "0.0.0.0/32",
+        "TRUSTED_HOPS": "1",
         **settings,
     }
     text = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], TEMPLATE.read_text())
