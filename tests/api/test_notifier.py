@@ -1,10 +1,12 @@
 """Delivering notices: when, how often, to whom, and what the messages contain."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from email.message import EmailMessage
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -27,7 +29,7 @@ from tests.support.factories import spec
 from tests.support.mail_server import mail_server
 from tests.support.notices import ADDRESS, SECRET, add_mail, add_webhook, ended_walk, notifying, until
 from tests.support.postgres import clean_engine
-from tests.support.processes import wait_until
+from tests.support.processes import REPOSITORY, wait_until
 from tests.support.web_site import WebSite, web_site
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +267,24 @@ async def test_limits_hold_for_requests_at_the_same_time(engine):
         for _ in range(12):
             tasks.start_soon(add)
     assert len(accepted) == 3
+
+
+async def test_the_example_in_the_documents_verifies_a_call(engine):
+    """Receivers copy it."""
+    [example] = re.findall(r"^```python\n(.*?)^```", (REPOSITORY / "docs" / "notices.md").read_text(), re.M | re.S)
+    defined: dict[str, Any] = {}
+    exec(example, defined)
+    walk = await ended_walk(engine)
+    async with web_site() as site:
+        site.answers["/"] = OK
+        await add_webhook(engine, walk, url_of(site))
+        async with notifying(engine, webhook_port=site.port):
+            await until_none_waits(engine)
+    [request] = site.seen
+    headers, body = headers_of(request), request.partition("\r\n\r\n")[2].encode()
+    assert defined["verified"](SECRET, body, headers)["data"]["id"] == walk
+    with pytest.raises(WebhookVerificationError):
+        defined["verified"](SECRET, body, {**headers, "webhook-timestamp": "1700000000"})
 
 
 def test_pauses_grow_to_hours_and_are_not_all_the_same():

@@ -66,6 +66,7 @@ def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator)
         k8s_release_namespace="museum",
         momalisa_settings={"MOMALISA_MAX_FRAMES": 121},
         momalisa_blocklist=str(words),
+        k8s_release_smtp_password="hush",
     )
     assert played.code == 0, played.error
     built = subprocess.run([*tool(), str(folder)], capture_output=True, text=True, check=False)
@@ -85,6 +86,7 @@ def test_a_release_replaces_all_example_names_in_the_overlay(operator: Operator)
     assert any(manifest["kind"] == "StatefulSet" for manifest in manifests)
     data = {name: text for found in manifests for name, text in found.get("data", {}).items()}
     assert (data["MOMALISA_MAX_FRAMES"], data["blocklist.txt"]) == ("121", "haystack\n")
+    assert (data["MOMALISA_SMTP_PASSWORD_FILE"], "hush" in built.stdout) == ("/etc/momalisa-smtp/password", False)
     # The first one is the default of requests.
     assert data["MOMALISA_MODELS"] == "flux2-klein-4b atelier"
     assert f"volumeHandle: {PROJECT}-momalisa-weights" in built.stdout
