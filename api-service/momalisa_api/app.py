@@ -208,7 +208,8 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
                 tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
                 notifier = None
                 if worker:
-                    notifier = _make_notifier(settings, queue, listener, tokens, parts[Notices], parts[NoticeBook])
+                    told = parts[Notices], parts[NoticeBook]
+                    notifier = _make_notifier(settings, queue, listener, tokens, signed, *told)
                     tasks.start_soon(_run_or_stop, notifier.run)
                     tasks.start_soon(_run_or_stop, worker.run)
                     tasks.start_soon(_run_or_stop, _retention(settings, engine, bucket, parts).run)
@@ -390,7 +391,13 @@ def _notice_parts(settings: Settings, engine: AsyncEngine, tokens: MailTokens) -
 
 
 def _make_notifier(
-    settings: Settings, queue: Queue, listener: Listener, tokens: MailTokens, notices: Notices, book: NoticeBook
+    settings: Settings,
+    queue: Queue,
+    listener: Listener,
+    tokens: MailTokens,
+    links: Links,
+    notices: Notices,
+    book: NoticeBook,
 ) -> Notifier:
     return Notifier(
         notices,
@@ -400,7 +407,7 @@ def _make_notifier(
         WebhookCaller(PinnedClient(settings.named_webhook_ports)),
         (Letters(settings, tokens), Smtp(settings)) if settings.sends_mail else None,
         public_url=settings.public_url or "",
-        make_link=lambda *_: "",
+        make_link=links.token,
         poll_s=settings.reconcile_s,
     )
 

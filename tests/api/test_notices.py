@@ -79,6 +79,22 @@ async def test_an_address_gets_walks_only_after_its_owner_has_pressed_the_button
     assert await rows(mailing) == []
 
 
+async def test_the_link_in_a_mail_opens_a_private_walk(mailing, fleet, server):
+    """Whoever reads the mail on another device has no cookie of the owner."""
+    async with running(mailing, fleet) as client:
+        walk = await ended(client, await requested(client, listed=False))
+        assert walk["private"]
+        await mail_about(client, walk)
+        await until(lambda: len(server.mails) == 1)
+        await client.post(link_in(server, "confirm"))
+        await until(lambda: len(server.mails) == 2)
+        found = re.search(rf"http://api/walks/{walk['id']}(\?link=\S+)", server.mails[1].as_string())
+        assert found
+        client.cookies = {}
+        assert (await client.get(walk["url"])).status_code == 404
+        assert (await client.get(walk["url"] + found[1])).status_code == 200
+
+
 async def rows(settings: Settings) -> list[Any]:
     async with opened(settings.database_url) as engine, engine.connect() as connection:
         return list((await connection.scalars(select(notices.c.target))).all())

@@ -8,23 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from momalisa_api.problems import (
     AddressRefused,
     BodyTooLarge,
-    CatalogueUnavailable,
-    Gone,
     Invalid,
     MailStopped,
     NoMail,
     NotOwner,
     QuotaExceeded,
     TokenRefused,
-    UnknownKey,
-    WalkNotFound,
     WebhookNotFound,
 )
 from momalisa_api.store.notices import NOT_REQUESTED
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.web.notice_intake import MailCaller
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.routes.access import KnownWalk
+from momalisa_api.web.routes.access import READING, KnownWalk
 from momalisa_api.web.routes.auth import Caller, Network, VerifiedEmail
 from momalisa_api.web.routes.deps import NoticeIntakeDep, NoticesDep
 
@@ -84,19 +80,7 @@ class WebhookResource(BaseModel):
     status_code=202,
     responses={
         400: NOT_JSON,
-        **documented(
-            UnknownKey,
-            TokenRefused,
-            NotOwner,
-            WalkNotFound,
-            NoMail,
-            Gone,
-            BodyTooLarge,
-            Invalid,
-            MailStopped,
-            QuotaExceeded,
-            CatalogueUnavailable,
-        ),
+        **documented(*READING, TokenRefused, NotOwner, NoMail, BodyTooLarge, MailStopped, QuotaExceeded),
     },
 )
 async def request_mail(
@@ -122,7 +106,7 @@ async def request_mail(
     "/walks/{walk_id}/mail",
     summary="Take back the mail",
     status_code=204,
-    responses=documented(UnknownKey, TokenRefused, NotOwner, WalkNotFound, Gone, Invalid, CatalogueUnavailable),
+    responses=documented(*READING, TokenRefused, NotOwner),
 )
 async def withdraw_mail(found: KnownWalk, notices: NoticesDep, caller: Caller) -> None:
     """Take back your mail about a walk. Its address is deleted."""
@@ -135,18 +119,7 @@ async def withdraw_mail(found: KnownWalk, notices: NoticesDep, caller: Caller) -
     status_code=201,
     responses={
         400: NOT_JSON,
-        **documented(
-            UnknownKey,
-            TokenRefused,
-            NotOwner,
-            WalkNotFound,
-            Gone,
-            BodyTooLarge,
-            AddressRefused,
-            Invalid,
-            QuotaExceeded,
-            CatalogueUnavailable,
-        ),
+        **documented(*READING, TokenRefused, NotOwner, BodyTooLarge, AddressRefused, QuotaExceeded),
     },
 )
 async def create_webhook(
@@ -171,9 +144,7 @@ async def create_webhook(
     "/walks/{walk_id}/webhooks/{webhook_id}",
     summary="Delete a webhook",
     status_code=204,
-    responses=documented(
-        UnknownKey, TokenRefused, NotOwner, WalkNotFound, WebhookNotFound, Gone, Invalid, CatalogueUnavailable
-    ),
+    responses=documented(*READING, TokenRefused, NotOwner, WebhookNotFound),
 )
 async def delete_webhook(found: KnownWalk, webhook_id: WebhookId, notices: NoticesDep, caller: Caller) -> None:
     """Delete one of your webhooks that has not been called yet."""
