@@ -110,15 +110,21 @@ async def test_the_request_to_the_provider_is_protected(settings: Settings, flee
             assert len(queries[0][name][0]) >= 43
 
 
-@pytest.mark.parametrize(
-    "next",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "\\/evil.example", "/%09/evil.example", "evil", ""],
-)
-async def test_nobody_is_sent_to_another_site(settings: Settings, fleet: FakeFleet, provider: Provider, next: str):
+async def test_nobody_is_sent_to_another_site(settings: Settings, fleet: FakeFleet, provider: Provider):
     """A link to the own server must not end at a page that looks like it."""
+    elsewhere = [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "\\/evil.example",
+        "/%09/evil.example",
+        "e",
+        "",
+    ]
     async with running(with_sign_in(settings, provider), fleet) as client:
-        answer = await client.get(f"/api/v1/sign-in?next={next}")
-        assert (answer.status_code, answer.json()["type"]) == (422, "urn:momalisa:problem:invalid-request")
+        for next in elsewhere:
+            answer = await client.get(f"/api/v1/sign-in?next={next}")
+            assert (answer.status_code, answer.json()["type"]) == (422, "urn:momalisa:problem:invalid-request"), next
 
 
 async def test_a_sign_in_ends_only_in_the_browser_where_it_began(
