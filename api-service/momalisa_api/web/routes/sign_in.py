@@ -15,7 +15,7 @@ PATH: Final = "/api/v1/sign-in"
 STATE_COOKIE: Final = "momalisa_sign_in"
 # A path of this server: browsers take // and /\ for the start of another one's address, and skip control characters.
 LOCAL_PATH: Final = r"^/([^/\\\x00-\x20\x7f][^\\\x00-\x20\x7f]*)?$"
-NO_SIGN_IN: Final = "This server has no identity provider. You need none to use it."
+NO_SIGN_IN: Final = "The gallery has no identity provider here. Use it without one, or send an ID token or an API key."
 REDIRECT: Final = {
     "description": "To the identity provider",
     "headers": {"Location": {"description": "Its page.", "schema": {"type": "string"}}},
