@@ -30,6 +30,7 @@ from momalisa_api.pictures.download import Downloads
 from momalisa_api.pictures.pinned import PinnedClient
 from momalisa_api.problems import BucketUnavailable
 from momalisa_api.settings import Settings, StoreSettings
+from momalisa_api.store.belongings import Belongings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.clips import ClipStore
@@ -58,6 +59,7 @@ from momalisa_api.web import openapi, problem_json
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.clip_intake import ClipIntake
 from momalisa_api.web.cross_site import NoCrossSiteChanges
+from momalisa_api.web.deletion import Deletion
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.links import Links, Scopes
 from momalisa_api.web.live import LiveUpdates
@@ -189,6 +191,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             metrics = Metrics()
             parts = _web_parts(settings, registry, blocklist, bucket, engine, queue, listener, metrics, owners)
             parts |= _upload_parts(settings, bucket, engine, folder)
+            parts |= {Deletion: Deletion(parts[Erasures], parts[PictureStore], parts[ClipStore])}
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
@@ -306,6 +309,7 @@ def _web_parts(
         Checksums: Checksums(),
         Gallery: Gallery(engine),
         Erasures: Erasures(engine, bucket),
+        Belongings: Belongings(engine),
         Handover: Handover(engine),
         FairQueue: FairQueue(engine),
         WorkerRegistry: WorkerRegistry(engine),

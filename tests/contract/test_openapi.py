@@ -60,6 +60,8 @@ OPERATIONS = [
     ("DELETE", "/api/v1/walks/{walk_id}/mail"),
     ("POST", "/api/v1/walks/{walk_id}/webhooks"),
     ("DELETE", "/api/v1/walks/{walk_id}/webhooks/{webhook_id}"),
+    ("GET", "/api/v1/me/archive.zip"),
+    ("DELETE", "/api/v1/me"),
     ("GET", "/api/v1/walks/{walk_id}/events"),
     ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
     ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),

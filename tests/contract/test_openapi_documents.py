@@ -21,6 +21,8 @@ OPERATIONS = {
         "withdraw_request": "DELETE /api/v1/walks/{walk_id}",
         "get_request": "GET /api/v1/walks/{walk_id}/request",
         "create_link": "POST /api/v1/walks/{walk_id}/links",
+        "get_archive": "GET /api/v1/me/archive.zip",
+        "delete_me": "DELETE /api/v1/me",
         "change_request": "PUT /api/v1/walks/{walk_id}/request",
         "request_mail": "POST /api/v1/walks/{walk_id}/mail",
         "withdraw_mail": "DELETE /api/v1/walks/{walk_id}/mail",
@@ -80,6 +82,7 @@ KEYWORDS = {
 OWNERS_ONLY = {
     *("withdraw_request", "change_request", "create_link", "get_picture", "get_picture_file", "delete_picture"),
     *("get_clip", "get_clip_file", "delete_clip"),
+    *("get_archive", "delete_me"),
     *("request_mail", "withdraw_mail", "create_webhook", "delete_webhook"),
 }
 

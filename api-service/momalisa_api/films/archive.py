@@ -44,7 +44,9 @@ class Checksums:
 class Archive:
     """An archive of files with these names and sizes in bytes, in this order. Equal files give equal archives."""
 
-    def __init__(self, entries: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, entries: Sequence[tuple[str, int]], ahead: int = ENTRIES_AHEAD) -> None:
+        """ahead: how many files are in memory at a time."""
+        self._ahead = ahead
         self._names = [name.encode() for name, _ in entries]
         self._sizes = [size for _, size in entries]
         # Where each entry begins, and after the last one the directory.
@@ -55,7 +57,7 @@ class Archive:
     async def part(self, first: int, last: int, read: Read, checksums: dict[int, int]) -> AsyncGenerator[bytes]:
         """The bytes from `first` to `last`, both included, in chunks.
 
-        read: the content of an entry, by its number; each is read at most once, `ENTRIES_AHEAD` at a time. checksums:
+        read: the content of an entry, by its number; each is read at most once, `ahead` at a time. checksums:
         those that are known, by number; new ones are added. The directory at the end has the checksums of all files, so
         a part with the end reads every file whose checksum is not known.
         """
@@ -64,7 +66,7 @@ class Archive:
         wanted = [number for number, (at, end) in spans if first < end and at <= last]
         unknown = set(range(len(spans))).difference(wanted, checksums) if last >= start else ()
         numbers = [*wanted, *sorted(unknown)]
-        async with aclosing(read_ahead(read, numbers, ENTRIES_AHEAD)) as contents:
+        async with aclosing(read_ahead(read, numbers, self._ahead)) as contents:
             for number in numbers:
                 content = await anext(contents)
                 checksums[number] = crc32(content)

@@ -15,7 +15,7 @@ from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import transaction
-from momalisa_api.store.tables import asks, erasures, pictures, walks
+from momalisa_api.store.tables import asks, clips, erasures, pictures, walks
 from momalisa_api.store.walk_files import WalkFiles
 from momalisa_api.store.walk_rows import NOT_FOUND
 from momalisa_api.walks.spec import Recipe, WalkSpec
@@ -56,13 +56,14 @@ class Erasures:
             return await _erase_requests(connection, owner, asks.c.walk_id == walk_id) == 1
 
     async def erase_owner(self, owner: str) -> None:
-        """Withdraw all requests of an owner, delete the walks that have no others, and hide the owner's pictures.
+        """Withdraw all requests of an owner, delete the walks that have no others, and hide the owner's uploads.
 
-        All of it or nothing. `sweep` and PictureStore.delete_expired delete the files.
+        All of it or nothing. `sweep` and `delete_expired` of PictureStore and ClipStore delete the files.
         """
         async with transaction(self._engine) as connection:
             await _erase_requests(connection, owner, true())
-            await connection.execute(update(pictures).where(pictures.c.owner == owner).values(deleted=True))
+            for uploads in (pictures, clips):
+                await connection.execute(update(uploads).where(uploads.c.owner == owner).values(deleted=True))
 
     async def sweep(self, walk_id: str | None = None) -> int:
         """Delete the files of deleted walks, except those that other walks use.

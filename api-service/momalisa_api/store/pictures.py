@@ -89,7 +89,7 @@ class PictureStore:
             again = update(pictures).where(_is(owner, identity)).values(expires_at=row["expires_at"])
             if not (await connection.execute(again)).rowcount:
                 await connection.execute(insert(pictures).values(row))
-            found = _read((await connection.execute(select(pictures).where(_is(owner, identity)))).one())
+            found = read_picture((await connection.execute(select(pictures).where(_is(owner, identity)))).one())
         await self._bucket.put_file(found.key, file)
         return found
 
@@ -100,13 +100,13 @@ class PictureStore:
             row = (await connection.execute(query)).first()
         if not row:
             raise PictureNotFound(NO_PICTURE)
-        return _read(row)
+        return read_picture(row)
 
     async def sizes(self, owner: str, ids: Collection[str]) -> dict[str, tuple[int, int]]:
         """Width and height of those of these pictures that an owner has, by id."""
         if not ids:
             return {}
-        mine = (pictures.c.owner == owner) & pictures.c.id.in_(list(ids)) & _is_kept(datetime.now(UTC))
+        mine = (pictures.c.owner == owner) & pictures.c.id.in_(list(ids)) & is_kept(datetime.now(UTC))
         async with transaction(self._engine) as connection:
             rows = await connection.execute(select(pictures.c.id, pictures.c.width, pictures.c.height).where(mine))
         return {row.id: (row.width, row.height) for row in rows}
@@ -151,7 +151,7 @@ class PictureStore:
 
 def is_visible(owner: str, identity: str, now: datetime) -> ColumnElement[bool]:
     """Whether a row is an owner's picture that was not deleted and has not expired."""
-    return (pictures.c.owner == owner) & (pictures.c.id == identity) & _is_kept(now)
+    return (pictures.c.owner == owner) & (pictures.c.id == identity) & is_kept(now)
 
 
 def bucket_key(name: str) -> str:
@@ -159,7 +159,8 @@ def bucket_key(name: str) -> str:
     return f"uploads/{name}.png"
 
 
-def _is_kept(now: datetime) -> ColumnElement[bool]:
+def is_kept(now: datetime) -> ColumnElement[bool]:
+    """Whether a picture was not deleted and has not expired."""
     return ~pictures.c.deleted & ((pictures.c.expires_at > now) | _used())
 
 
@@ -175,7 +176,8 @@ def _name(key: str) -> str:
     return key.removeprefix("uploads/").removesuffix(".png")
 
 
-def _read(row: Row[Any]) -> StoredPicture:
+def read_picture(row: Row[Any]) -> StoredPicture:
+    """The picture of a row."""
     # SQLite stores no time zone.
     created_at, expires_at = row.created_at.replace(tzinfo=UTC), row.expires_at.replace(tzinfo=UTC)
     return StoredPicture(row.id, bucket_key(row.key), row.width, row.height, created_at, expires_at)

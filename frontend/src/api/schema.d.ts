@@ -67,7 +67,7 @@ export interface paths {
         post?: never;
         /**
          * Withdraw your request
-         * @description Withdraw your request. Rendering stops when no request is left; a finished walk stays.
+         * @description Withdraw your request. Rendering stops when no request is left; a finished walk stays, unless you delete it.
          */
         delete: operations["withdraw_request"];
         options?: never;
@@ -476,6 +476,33 @@ export interface paths {
          * @description Get what identifies you, and whether you can sign in.
          */
         get: operations["get_me"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete everything of yours
+         * @description Delete your walks with their frames and films, your pictures and your clips.
+         *
+         *     What others requested, too, stays for them. Nobody can read the rest from now on. If there is much of it, files are
+         *     deleted within some minutes.
+         */
+        delete: operations["delete_me"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/archive.zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get everything of yours
+         * @description Get your films, requests (as JSON), pictures and clips in one ZIP archive, with a page that lists them.
+         */
+        get: operations["get_archive"];
         put?: never;
         post?: never;
         delete?: never;
@@ -902,6 +929,16 @@ export interface components {
              * @enum {string}
              */
             sign_in: "off" | "optional" | "required";
+            /**
+             * Walks
+             * @description How many walks you have requested, and not withdrawn or deleted.
+             */
+            walks: number;
+            /**
+             * Pictures
+             * @description How many pictures you have here.
+             */
+            pictures: number;
             /**
              * Mail
              * @description Whether this deployment sends mail when a walk is done.
@@ -2148,6 +2185,8 @@ export interface operations {
     withdraw_request: {
         parameters: {
             query?: {
+                /** @description Whether to delete the walk with its frames and films, unless others requested it. */
+                erase?: boolean;
                 /** @description The token of a signed link, which opens one private walk. */
                 link?: string | null;
             };
@@ -2168,6 +2207,13 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["WalkResource"];
                 };
+            };
+            /** @description With erase=true */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Unknown API key */
             401: {
@@ -3091,7 +3137,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Link expired. No longer available */
+            /** @description Link expired. No longer available. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3109,7 +3155,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Invalid request */
+            /** @description Invalid request. Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3212,7 +3258,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Link expired. No longer available */
+            /** @description Link expired. No longer available. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3230,7 +3276,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Invalid request */
+            /** @description Invalid request. Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3327,7 +3373,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Link expired. No longer available */
+            /** @description Link expired. No longer available. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3345,7 +3391,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Invalid request */
+            /** @description Invalid request. Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3459,7 +3505,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Link expired. No longer available */
+            /** @description Link expired. No longer available. No longer available */
             410: {
                 headers: {
                     [name: string]: unknown;
@@ -3477,7 +3523,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Invalid request */
+            /** @description Invalid request. Invalid request */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4139,6 +4185,160 @@ export interface operations {
                 };
             };
             /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unknown API key. ID token not accepted */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Cookie or API key needed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    get_archive: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes: bytes=0-1023. */
+                Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
+                /** @description An ETag; the answer is 304 if it is current. */
+                "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The whole file */
+            200: {
+                headers: {
+                    /** @description Identifies this content. */
+                    ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                };
+            };
+            /** @description The requested range */
+            206: {
+                headers: {
+                    /** @description Identifies this content. */
+                    ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
+                    /** @description The range of bytes and the total size. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
+                };
+            };
+            /** @description Not modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unknown API key. ID token not accepted */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Cookie or API key needed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Range not satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable. Image storage unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Request
 from momalisa_api.films.archive import Checksums
 from momalisa_api.metrics import Metrics
 from momalisa_api.settings import Settings
+from momalisa_api.store.belongings import Belongings
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.clips import ClipStore
@@ -23,6 +24,7 @@ from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.models import Models
 from momalisa_api.web.blocklist import Blocklist
 from momalisa_api.web.clip_intake import ClipIntake
+from momalisa_api.web.deletion import Deletion
 from momalisa_api.web.intake import Intake
 from momalisa_api.web.links import Links, Scopes
 from momalisa_api.web.live import LiveUpdates
@@ -87,6 +89,8 @@ async def _models(registry: RegistryDep) -> Models:
 ModelsDep = Annotated[Models, Depends(_models)]
 
 ChecksumsDep = Annotated[Checksums, Depends(_dependency(Checksums))]
+BelongingsDep = Annotated[Belongings, Depends(_dependency(Belongings))]
+DeletionDep = Annotated[Deletion, Depends(_dependency(Deletion))]
 LinksDep = Annotated[Links, Depends(_dependency(Links))]
 ScopesDep = Annotated[Scopes, Depends(_dependency(Scopes))]
 ReadersDep = Annotated[Readers, Depends(_dependency(Readers))]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Annotated, Any
@@ -20,8 +20,10 @@ from momalisa_api.films.read_ahead import read_ahead
 from momalisa_api.problems import (
     BucketUnavailable,
     Gone,
+    Invalid,
     NotAcceptable,
     NotReadyYet,
+    Problem,
     RangeUnsatisfiable,
     WalkNotFound,
 )
@@ -44,6 +46,8 @@ ETAG = {
 CONTENT_RANGE = {
     "Content-Range": {"description": "The range of bytes and the total size.", "schema": {"type": "string"}}
 }
+OF_WALK = (*READING, NotReadyYet)
+FILM_TYPES = tuple(dict.fromkeys(kind.media_type for kind in FILM_KINDS.values()))
 FOR_EVER = "public, max-age=31536000, immutable"
 FOR_A_MINUTE = "public, max-age=60"
 
@@ -56,13 +60,14 @@ FilmPath = Annotated[
 ]
 
 
-def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
+def bytes_of(*media_types: str, problems: Sequence[type[Problem]]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of a route that answers with a file. problems: what it can raise beside its own."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {
         200: {"description": "The whole file", "content": content, "headers": ETAG},
         206: {"description": "The requested range", "content": content, "headers": ETAG | CONTENT_RANGE},
         304: {"description": "Not modified"},
-        **documented(*READING, NotReadyYet, RangeUnsatisfiable, BucketUnavailable),
+        **documented(*problems, Gone, RangeUnsatisfiable, Invalid, BucketUnavailable),
     }
 
 
@@ -71,7 +76,7 @@ def _bytes_of(*media_types: str) -> dict[int | str, dict[str, Any]]:
     summary="Get a frame",
     response_class=Response,
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=_bytes_of("image/png"),
+    responses=bytes_of("image/png", problems=OF_WALK),
 )
 async def get_frame(
     pictures: RecentPictures,
@@ -106,7 +111,7 @@ async def get_frame(
     summary="Get a probe",
     response_class=Response,
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=_bytes_of("image/png"),
+    responses=bytes_of("image/png", problems=OF_WALK),
 )
 async def get_probe(
     pictures: RecentPictures,
@@ -133,7 +138,7 @@ async def get_probe(
     summary="Get all frames",
     response_class=Response,
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=_bytes_of("application/zip"),
+    responses=bytes_of("application/zip", problems=OF_WALK),
 )
 async def get_frames_zip(
     walk: KnownWalk, bucket: BucketDep, checksums: ChecksumsDep, conditions: ConditionsDep
@@ -168,7 +173,7 @@ async def get_frames_zip(
         return content
 
     part = partial(archive.part, read=read, checksums=checksums.of(described.version))
-    return await _answer(described, part, "application/zip", file_name(walk, "zip"), conditions)
+    return await streamed(described, part, "application/zip", file_name(walk, "zip"), conditions)
 
 
 @router.get(
@@ -176,7 +181,7 @@ async def get_frames_zip(
     summary="Get a film",
     response_class=Response,
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=_bytes_of(*dict.fromkeys(kind.media_type for kind in FILM_KINDS.values())) | documented(NotAcceptable),
+    responses=bytes_of(*FILM_TYPES, problems=(*OF_WALK, NotAcceptable)),
 )
 async def get_film_file(
     pictures: RecentPictures, name: FilmPath, recent: RecentWalksDep, bucket: BucketDep, conditions: ConditionsDep
@@ -208,10 +213,10 @@ async def stored(
         found = await bucket.look(key)
     except NotInBucket:
         raise Gone(GONE) from None
-    return await _answer(found, partial(bucket.stream, found), media_type, name, conditions, caching)
+    return await streamed(found, partial(bucket.stream, found), media_type, name, conditions, caching)
 
 
-async def _answer(
+async def streamed(
     found: StoredObject,
     part: Callable[[int, int], AsyncIterator[bytes]],
     media_type: str,

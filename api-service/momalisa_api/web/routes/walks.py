@@ -45,6 +45,7 @@ from momalisa_api.web.routes.deps import (
     BlocklistDep,
     BucketDep,
     CatalogueDep,
+    DeletionDep,
     GalleryDep,
     IntakeDep,
     LiveUpdatesDep,
@@ -233,13 +234,27 @@ async def get_walk(opened: OpenedWalk, views: WalkViewsDep, response: Response) 
 @router.delete(
     "/walks/{walk_id}",
     summary="Withdraw your request",
-    responses=documented(*READING, NotOwner),
+    response_model=WalkResource,
+    responses={204: {"description": "With erase=true"}, **documented(*READING, NotOwner)},
 )
-async def withdraw_request(found: KnownWalk, intake: IntakeDep, views: WalkViewsDep, caller: Caller) -> WalkResource:
-    """Withdraw your request. Rendering stops when no request is left; a finished walk stays."""
+async def withdraw_request(
+    found: KnownWalk,
+    intake: IntakeDep,
+    deletion: DeletionDep,
+    views: WalkViewsDep,
+    caller: Caller,
+    erase: Annotated[
+        bool, Query(description="Whether to delete the walk with its frames and films, unless others requested it.")
+    ] = False,
+) -> WalkResource | Response:
+    """Withdraw your request. Rendering stops when no request is left; a finished walk stays, unless you delete it."""
     if caller == ANONYMOUS:
         # Anonymous callers share one owner: each could stop the walks of all others.
         raise NotOwner(OWNERS_ONLY)
+    if erase:
+        if not await deletion.of_walk(found.id, caller):
+            raise NotOwner(OWNERS_ONLY)
+        return Response(status_code=204)
     return await views.show(await intake.withdraw(found.id, caller))
 
 

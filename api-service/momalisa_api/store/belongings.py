@@ -1,0 +1,56 @@
+"""What an owner has: walks that this owner requested, and pictures."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from momalisa_api.store.catalogue import BATCH, Catalogue
+from momalisa_api.store.engine import transaction
+from momalisa_api.store.pictures import StoredPicture, is_kept, read_picture
+from momalisa_api.store.tables import asks, pictures
+from momalisa_api.walks.walk import Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How much an owner has."""
+
+    walks: int
+    pictures: int
+
+
+class Belongings:
+    """Queries by owner. Everything raises CatalogueUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._catalogue = Catalogue(engine)
+
+    async def count(self, owner: str) -> Count:
+        """How much an owner has."""
+        mine = select(func.count()).select_from(asks).where(asks.c.owner == owner)
+        kept = select(func.count()).select_from(pictures)
+        kept = kept.where(pictures.c.owner == owner, is_kept(datetime.now(UTC)))
+        async with transaction(self._engine) as connection:
+            return Count(await connection.scalar(mine) or 0, await connection.scalar(kept) or 0)
+
+    async def walks(self, owner: str) -> AsyncIterator[tuple[Walk, bool]]:
+        """The owner's walks, oldest first, and whether the owner lists each; read in batches."""
+        query = select(asks.c.walk_id, asks.c.listed).where(asks.c.owner == owner).order_by(asks.c.asked_at)
+        async with transaction(self._engine) as connection:
+            listed = {row.walk_id: row.listed for row in await connection.execute(query)}
+        ids = list(listed)
+        for first in range(0, len(ids), BATCH):
+            found = await self._catalogue.read(ids[first : first + BATCH])
+            for walk_id in ids[first : first + BATCH]:
+                if walk_id in found:
+                    yield found[walk_id], listed[walk_id]
+
+    async def pictures(self, owner: str) -> list[StoredPicture]:
+        """The owner's pictures, oldest first."""
+        mine = select(pictures).where(pictures.c.owner == owner, is_kept(datetime.now(UTC)))
+        async with transaction(self._engine) as connection:
+            return [read_picture(row) for row in await connection.execute(mine.order_by(pictures.c.created_at))]
