@@ -51,15 +51,12 @@ class PromptEncoder:
         self._lock = Lock()
 
     def leg(self, recipe: Recipe) -> Leg:
-        """Encode start, end and negative prompt of a recipe. Safe to call in any thread.
-
-        A picture without a prompt gets that of the other stop: with none, models paint something vague.
-        """
+        """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
         prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
         if self._weights.tokens:
             # Only lower case finds all vectors of a token, and the tokenizers of these families convert all to it.
             prompts = {name: prompt.lower() for name, prompt in prompts.items()}
-        stops = [prompts["start"] or prompts["end"], prompts["end"] or prompts["start"]]
+        stops = [prompts["start"], prompts["end"]]
         with self._lock:
             guided = is_guided(self._weights.pipeline, recipe.guidance_scale)
             chunks = chunks_needed(self._weights, list(prompts.values()) if guided else stops, self._chunks)

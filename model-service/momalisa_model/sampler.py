@@ -19,11 +19,12 @@ from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop, never
 from momalisa_model.engines.diffusion import render
+from momalisa_model.engines.dip import Ends
 from momalisa_model.packing import Finish
 from momalisa_model.picture_stops import PictureStops
 from momalisa_model.pictures import NO_PICTURES, Pictures
 from momalisa_model.png import encode_png
-from momalisa_model.problems import NotANumber, Problem, UnsuitableModel
+from momalisa_model.problems import NotANumber, UnsuitableModel
 from momalisa_model.prompts import Leg, PromptEncoder
 from momalisa_model.transfer import Transfer, rounded
 from momalisa_model.weights import Weights
@@ -91,10 +92,11 @@ class Sampler:
         true. The items raise NotANumber if the numbers have overflowed.
         """
         self._use_threads()
+        ends = self._stops.ends(recipe, files, should_stop)
         for first in range(0, len(fractions), self._micro_batch):
             batch = fractions[first : first + self._micro_batch]
             transfer = Transfer(self.weights.device)
-            transfer.start(*self._render(recipe, leg, batch, should_stop, files))
+            transfer.start(*self._render(recipe, leg, batch, should_stop, ends))
             marks = self._marks(self._received(transfer)[0]) if self.weights.safety_checker else [False] * len(batch)
             yield partial(self._frames, batch, transfer, marks)
 
@@ -132,16 +134,16 @@ class Sampler:
 
         Raises Cancelled and NotANumber, as `frames` does.
         """
-        pictures, valid = self._render(recipe, leg, fractions, should_stop, files)
+        ends = self._stops.ends(recipe, files, should_stop)
+        pictures, valid = self._render(recipe, leg, fractions, should_stop, ends)
         if not valid.item():
             raise self._overflow()
         return pictures
 
     def _render(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, files: Pictures
+        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, ends: Ends | None
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
-        ends = self._stops.ends(recipe, files, should_stop)
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
         pictures, valid = render(self.weights, recipe, leg, padded, should_stop, self._deep_cache, ends)
         return pictures[: len(fractions)], valid
@@ -179,7 +181,7 @@ class Sampler:
         stops = {"start_picture": GREY, "strength": 0.8, "files": {GREY: grey}}
         try:
             return self._is_batch_invariant(card, **stops) or not strict
-        except Problem:
+        except torch.AcceleratorError:  # the device is lost
             raise
         except Exception as error:  # what a VAE lacks, libraries report by errors of any type
             structlog.get_logger().warning("stops cannot be pictures", model=card.model, exc_info=error)

@@ -119,17 +119,6 @@ def test_other_passes_keep_their_places_in_the_whole_schedule(loaded_model):
     assert torch.equal(late.pictures(0.5), early.pictures(0.5)), "the first third of the steps is left out"
 
 
-def test_a_picture_without_a_prompt_gets_that_of_the_other_stop(loaded_model):
-    """With none, models paint something vague. Two without prompts have the empty one."""
-    plain = Walk(loaded_model("plain"))
-    one, both, none = (
-        plain.ready.sampler.encode(plain.recipe.model_copy(update=prompts))
-        for prompts in ({"start": ""}, {"start": plain.recipe.end}, {"start": "", "end": ""})
-    )
-    assert torch.equal(one.start["prompt_embeds"], both.start["prompt_embeds"])
-    assert not torch.equal(one.start["prompt_embeds"], none.start["prompt_embeds"])
-
-
 def test_what_was_computed_for_a_stop_is_kept_and_bounded(loaded_model, monkeypatch):
     """A walk has many shards, and a replica many walks."""
     ready = loaded_model("plain")
