@@ -51,12 +51,17 @@ class PromptEncoder:
         self._lock = Lock()
 
     def leg(self, recipe: Recipe) -> Leg:
-        """Encode start, end and negative prompt of a recipe. Safe to call in any thread."""
+        """Encode start, end and negative prompt of a recipe. Safe to call in any thread.
+
+        Beside a prompt, a picture without one gets the same: with none, models paint something vague there.
+        """
         prompts = {"start": recipe.start, "end": recipe.end, "negative_prompt": recipe.negative_prompt}
         if self._weights.tokens:
             # Only lower case finds all vectors of a token, and the tokenizers of these families convert all to it.
             prompts = {name: prompt.lower() for name, prompt in prompts.items()}
         stops = [prompts["start"], prompts["end"]]
+        if not (recipe.start_picture and recipe.end_picture):
+            stops = [stops[0] or stops[1], stops[1] or stops[0]]
         with self._lock:
             guided = is_guided(self._weights.pipeline, recipe.guidance_scale)
             chunks = chunks_needed(self._weights, list(prompts.values()) if guided else stops, self._chunks)

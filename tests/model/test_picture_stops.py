@@ -119,6 +119,17 @@ def test_other_passes_keep_their_places_in_the_whole_schedule(loaded_model):
     assert torch.equal(late.pictures(0.5), early.pictures(0.5)), "the first third of the steps is left out"
 
 
+def test_a_picture_without_a_prompt_gets_that_of_a_stop_without_a_picture(loaded_model):
+    """With none, models paint something vague. Between two pictures, the recipe decides."""
+    plain = Walk(loaded_model("plain"))
+    beside_prompt, both, beside_picture = (
+        plain.ready.sampler.encode(plain.recipe.model_copy(update=changes))
+        for changes in ({"start": "", "end_picture": None}, {"start": plain.recipe.end}, {"start": ""})
+    )
+    assert torch.equal(beside_prompt.start["prompt_embeds"], both.start["prompt_embeds"])
+    assert not torch.equal(beside_picture.start["prompt_embeds"], both.start["prompt_embeds"])
+
+
 def test_what_was_computed_for_a_stop_is_kept_and_bounded(loaded_model, monkeypatch):
     """A walk has many shards, and a replica many walks."""
     ready = loaded_model("plain")
