@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
 from uuid import uuid4
@@ -17,13 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
+from momalisa_api.pictures.pinned import PinnedClient
 from momalisa_api.problems import NotOwner, QuotaExceeded
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.notice_limits import Applicant, NoticeBook
-from momalisa_api.store.notices import WEBHOOKS_PER_REQUEST, NoticeKind
+from momalisa_api.store.notices import WEBHOOKS_PER_REQUEST, Notice, NoticeKind
 from momalisa_api.store.tables import notice_charges, notices, walks
 from momalisa_api.walks.walk import State
-from momalisa_api.work.delivery import FIRST_DELIVERY_PAUSE_S, MAX_DELIVERIES, pause_s
+from momalisa_api.work.delivery import FIRST_DELIVERY_PAUSE_S, MAX_DELIVERIES, NotDelivered, pause_s
+from momalisa_api.work.webhooks import WebhookCaller
 from tests.support.api_process import answers, serving
 from tests.support.factories import spec
 from tests.support.mail_server import mail_server
@@ -210,6 +212,37 @@ async def test_a_redirect_is_not_followed(engine):
         async with notifying(engine, webhook_port=site.port):
             await until(lambda: len(site.seen) >= 2)
     assert not any(" /internal " in request for request in site.seen)
+
+
+async def test_the_address_of_a_webhook_is_checked_for_each_call():
+    """A name can lead to a public address when the webhook is created, and to an internal one an hour later."""
+    answers = [["127.0.0.1"], ["10.0.0.1"], ["127.0.0.1", "10.0.0.1"]]
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return answers.pop(0)
+
+    async with web_site() as site:
+        site.answers["/"] = OK
+        client = PinnedClient(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
+        notice = Notice(
+            id="0" * 32,
+            walk_id="1" * 32,
+            owner="key:me",
+            kind=NoticeKind.WEBHOOK,
+            target=url_of(site),
+            secret=SECRET,
+            tries=0,
+            created_at=datetime.now(UTC),
+            state=State.DONE,
+            private=False,
+            walk_number=1,
+        )
+        await WebhookCaller(client).call(notice, "https://walks.example/")
+        for _ in range(2):
+            with pytest.raises(NotDelivered, match="the address is not allowed") as refused:
+                await WebhookCaller(client).call(notice, "https://walks.example/")
+            assert not refused.value.final
+        assert len(site.seen) == 1
 
 
 async def test_withdrawing_a_request_deletes_its_notices_and_those_of_others_stay(engine):
