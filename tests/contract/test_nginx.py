@@ -268,7 +268,7 @@ def test_forwarded_headers_are_used_only_from_a_trusted_proxy(site, tmp_path, tr
     assert Head(page.text).meta["og:url"].startswith(f"{scheme}://127.0.0.1:")
     assert ("Secure" in cookie) == (scheme == "https")
     logged = (tmp_path / "nginx.log").read_text()
-    assert ("192.0.2.7 " in logged) == (scheme == "https")
+    assert ("192.0.2.0 " in logged) == (scheme == "https")
 
 
 @pytest.mark.parametrize("proxy", ["0.0.0.0/32", "127.0.0.1/32"])
@@ -303,9 +303,40 @@ def test_nginx_removes_names_of_users_that_do_not_come_from_their_proxy(tmp_path
 def test_the_clients_address_is_the_first_that_trusted_proxies_add(site, tmp_path, settings, address):
     """Limits of networks depend on it. What is before it, the client itself has sent, in any number of headers."""
     forwarded = [("X-Forwarded-For", "192.0.2.7, 192.0.2.8"), ("X-Forwarded-For", "203.0.113.7,198.51.100.1")]
-    with nginx(tmp_path, site.gallery, site.api, **settings) as url:
+    with nginx(tmp_path, site.gallery, site.api, ACCESS_LOG="full", **settings) as url:
         assert httpx.get(f"{url}/api/v1/models", headers=forwarded, trust_env=False).status_code == 200
     assert f'{address} "GET /api/v1/models' in (tmp_path / "nginx.log").read_text()
+
+
+ADDRESSES = {
+    "192.0.2.77": "192.0.2.0",
+    "2001:db8:abcd:12::1": "2001:db8:abcd::",
+    "2001:db8::1": "2001:db8::",
+    "2001::1": "2001::",
+    "::1": "-",
+}
+
+
+def test_logs_have_neither_prompts_nor_tokens_nor_whole_addresses(site, tmp_path):
+    """Also where the API is away, or the request is refused: then nginx has messages of its own."""
+    secrets = {"start": "a secret giraffe", "link": "5f00.token"}
+    with nginx(tmp_path, site.gallery, site.api, TRUSTED_PROXY="127.0.0.1/32") as url:
+        for address in ADDRESSES:
+            headers = {"X-Forwarded-For": address, "Referer": f"{url}/?start=a+secret+giraffe"}
+            for path in ("/api/v1/walk", "/", f"/walks/{'0' * 32}", "/assets/secret.js", "/%zz"):
+                httpx.get(url + path, params=secrets, headers=headers, trust_env=False)
+        httpx.post(f"{url}/api/v1/walks?link=token", content=b" " * 2_000_000, trust_env=False)
+    logged = (tmp_path / "nginx.log").read_text()
+    assert f'192.0.2.0 "GET /walks/{"0" * 32} HTTP/1.1" 200' in logged
+    for address, shown in ADDRESSES.items():
+        assert f"{address} " not in logged
+        assert f'{shown} "GET / HTTP/1.1"' in logged, address
+    away = tmp_path / "away"
+    away.mkdir()
+    with nginx(away, site.gallery, f"127.0.0.1:{free_port()}") as url:
+        assert httpx.get(f"{url}/api/v1/walk", params=secrets, trust_env=False).status_code == 503
+    for text in (logged, (away / "nginx.log").read_text()):
+        assert not [word for word in ("giraffe", "token", "start=", "link=") if word in text]
 
 
 def test_pages_are_served_while_the_api_is_unavailable(tmp_path):

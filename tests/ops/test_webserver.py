@@ -41,6 +41,7 @@ def render(folder: Path, domain: str = "", upstream: str = "127.0.0.1:8080") -> 
     if nginx_version() < (1, 25, 1):
         # The directive is newer than this nginx; Debian 13's supports it.
         site = site.replace("http2 on;", "")
+    site = site.replace("/var/log/nginx/", f"{folder}/")
     pem = certificate(folder)
     for name in ("fullchain", "privkey"):
         site = site.replace(f"/etc/letsencrypt/live/{domain}/{name}.pem", str(pem))
@@ -103,6 +104,17 @@ def test_a_frontend_that_is_away_is_a_problem(tmp_path: Path) -> None:
         away = response_to(url, "GET", "/api/v1/walks", {})
     assert_is_problem(away, 503)
     assert away.headers["retry-after"]
+
+
+def test_its_logs_have_neither_queries_nor_whole_addresses(tmp_path: Path) -> None:
+    """Queries can have prompts, and the tokens of links; also where the frontend is away."""
+    with webserver(tmp_path, f"127.0.0.1:{free_port()}") as url:
+        assert (
+            response_to(url, "GET", "/api/v1/walk?start=giraffe&link=token", {"Referer": "giraffe"}).status_code == 503
+        )
+    logged = "".join((tmp_path / name).read_text() for name in ("access.log", "error.log", "nginx.log"))
+    assert '127.0.0.0 "GET /api/v1/walk HTTP/1.1" 503' in logged
+    assert not [word for word in ("giraffe", "token", "127.0.0.1") if word in logged]
 
 
 @pytest.mark.parametrize(

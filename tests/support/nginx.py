@@ -30,6 +30,8 @@ def render(folder: Path, gallery: Path, api: str, *, port: int, **settings: str)
         "TRUSTED_PROXY": "0.0.0.0/32",
         "SIGN_IN_PROXY": "0.0.0.0/32",
         "TRUSTED_HOPS": "1",
+        "ACCESS_LOG": "private",
+        "ERROR_LOG_LEVEL": "crit",
         **settings,
     }
     text = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], TEMPLATE.read_text())

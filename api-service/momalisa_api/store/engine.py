@@ -46,7 +46,10 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
     if kind == "sqlite":
         Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(
-            f"sqlite+aiosqlite://{rest}", json_deserializer=_load_json, execution_options=_options(answer_s)
+            f"sqlite+aiosqlite://{rest}",
+            json_deserializer=_load_json,
+            execution_options=_options(answer_s),
+            hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", partial(_tune_sqlite, wait_ms=sqlite_wait_ms))
         return engine
@@ -55,6 +58,8 @@ def open_engine(url: str, *, answer_s: float = ANSWER_S, sqlite_wait_ms: int = S
         return create_async_engine(
             "postgresql+asyncpg://",
             pool_pre_ping=True,
+            # Errors are logged, and parameters can be prompts.
+            hide_parameters=True,
             connect_args=arguments,
             execution_options={**_options(answer_s), "connect_arguments": arguments},
         )

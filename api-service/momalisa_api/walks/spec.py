@@ -48,7 +48,8 @@ _OLDEST_STORED: Final = 2
 class RenderSettings(BaseModel):
     """What decides how every frame of a walk looks, beside the prompts and the seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Errors are logged, and the input has prompts.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     negative_prompt: str = Field(description="What the pictures should not show.")
     width: int = Field(description="Width of a frame, in pixels.")
