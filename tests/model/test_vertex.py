@@ -11,7 +11,7 @@ import pytest
 
 from momalisa_api.fleet import vertex
 from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, ReplicaUnavailable, ReplicaUnfit
-from momalisa_api.fleet.wire import Head, RenderedFrame
+from momalisa_api.fleet.wire import NO_PICTURES, Head, Pictures, RenderedFrame
 from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.fingerprints import UNKNOWN
@@ -20,6 +20,7 @@ from momalisa_api.walks.spec import Recipe
 from momalisa_model.settings import Settings
 from tests.support.factories import CARD
 from tests.support.model_server import Server, recipe_for
+from tests.support.pictures import encoded, landscape
 
 pytestmark = [pytest.mark.anyio]
 ENDPOINT = "/v1/projects/p/locations/l/endpoints/7"
@@ -53,10 +54,32 @@ def recipe_of(server: Server, **changes: Any) -> Recipe:
     return Recipe.model_validate({"steps": recipe.pop("num_inference_steps"), **recipe})
 
 
-async def rendered_by(replica: Replica, recipe: Recipe) -> tuple[Head, list[RenderedFrame]]:
-    head, *frames = [line async for line in replica.render(recipe, FRACTIONS)]
+async def rendered_by(
+    replica: Replica, recipe: Recipe, pictures: Pictures = NO_PICTURES
+) -> tuple[Head, list[RenderedFrame]]:
+    head, *frames = [line async for line in replica.render(recipe, FRACTIONS, pictures)]
     assert isinstance(head, Head)
     return head, [frame for frame in frames if isinstance(frame, RenderedFrame)]
+
+
+async def test_an_endpoint_gets_pictures_like_a_replica(platform):
+    """With every call, as each may be another replica's; the frames are the same, and the ends are the pictures."""
+    size = {"width": 32, "height": 32}
+    crop = {"x": 0, "y": 0, **size}
+    named = {
+        side: {"picture": digit * 64, "crop": crop} for side, digit in (("start_picture", "a"), ("end_picture", "b"))
+    }
+    recipe = recipe_of(platform, **size, **named, start="", strength=0.8)
+    originals = [landscape(32, 32, seed) for seed in (1, 2)]
+    pictures = dict(zip(recipe.pictures, (encoded(original, "PNG") for original in originals), strict=True))
+    few = 2 * 32 * 32 * vertex.BYTES_PER_PIXEL
+    async with connected(platform, max_answer_bytes=few) as (endpoint, replica):
+        [model] = await endpoint.models()
+        assert model.can_render(recipe)
+        _, streamed = await rendered_by(replica, recipe, pictures)
+        _, packed = await rendered_by(endpoint, recipe, pictures)
+    assert [frame.png for frame in streamed] == [frame.png for frame in packed]
+    assert len({frame.png for frame in streamed}) == len(FRACTIONS)
 
 
 async def test_an_endpoint_returns_the_frames_of_a_replica(platform):
