@@ -6,20 +6,24 @@ First, one picture of a phone (4000 x 3000, JPEG) and a tiny one, decoded by a p
 it, and by a process that is kept; and the phone's picture written as PNG at three levels of compression, and as WebP
 without loss. Then 10 uploads one after another, 10 at once and 100 at once, of phone pictures that differ, from an
 owner each: the seconds for each, and the most memory that the API's process, and it with its decoders, had at a time.
+Then the same with clips.
 """
 
 import asyncio
 import io
 import os
+import struct
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import av
 import httpx
 import psutil
 from PIL import Image
@@ -107,17 +111,36 @@ class Memory:
             self.own, self.whole = max(self.own, own), max(self.whole, own + whole)
 
 
-async def upload(url: str, pictures: list[bytes], at_once: int) -> list[int]:
-    """Upload pictures, each by an owner of its own. Returns the statuses."""
+def phone_clip(number: int) -> bytes:
+    """An MP4 of 1280 x 720 pixels and 3 seconds, with a number behind it."""
+    return some_clip() + struct.pack(">I4sI", 12, b"free", number)
+
+
+@cache
+def some_clip() -> bytes:
+    """An MP4 of noise."""
+    with tempfile.NamedTemporaryFile() as file, av.open(file.name, "w", format="mp4") as container:
+        video = container.add_stream("libx264", 30, options={"preset": "ultrafast", "crf": "20"})
+        video.width, video.height, video.pix_fmt = 1280, 720, "yuv420p"
+        for frame in range(90):
+            noise = Image.effect_noise((160, 90), 20 + frame % 40).resize((1280, 720)).convert("RGB")
+            container.mux(video.encode(av.VideoFrame.from_image(noise)))
+        container.mux(video.encode())
+        container.close()
+        return Path(file.name).read_bytes()
+
+
+async def upload(url: str, path: str, files: list[bytes], at_once: int) -> list[int]:
+    """Upload files, each by an owner of its own. Returns the statuses."""
     places, statuses = asyncio.Semaphore(at_once), []
 
     async def one(content: bytes) -> None:
         async with places, httpx.AsyncClient(base_url=url, timeout=600) as client:
             # The first answer sets the cookie of the owner.
-            await client.post("/api/v1/pictures", content=b"")
-            statuses.append((await client.post("/api/v1/pictures", content=content)).status_code)
+            await client.post(path, content=b"")
+            statuses.append((await client.post(path, content=content)).status_code)
 
-    await asyncio.gather(*map(one, pictures))
+    await asyncio.gather(*map(one, files))
     return statuses
 
 
@@ -125,20 +148,27 @@ def uploads_at_once(folder: Path) -> None:
     """Print time and memory of few and of many uploads at once."""
     with served(folder, f"sqlite:///{folder}/catalogue.sqlite") as api:
         url = f"http://127.0.0.1:{api.port}"
-        asyncio.run(upload(url, [phone_picture(0)], 1))
-        idle = api.process.memory_info().rss
-        shades = iter(range(1, 1000))
-        for count, at_once in ((10, 1), (10, 10), (UPLOADS, UPLOADS)):
-            pictures = [phone_picture(next(shades)) for _ in range(count)]
-            began = time.perf_counter()
-            with Memory(api.process.pid) as memory:
-                statuses = asyncio.run(upload(url, pictures, at_once))
-            took_s = time.perf_counter() - began
-            assert set(statuses) == {201}, statuses
-            print(
-                f"{count} uploads, {at_once} at once: {took_s / count:.2f} s each; the API {idle / MB:.0f} MB before, "
-                f"{memory.own / MB:.0f} MB at most, with its decoders {memory.whole / MB:.0f} MB"
-            )
+        for path, made in (("/api/v1/pictures", phone_picture), ("/api/v1/clips", phone_clip)):
+            several_at_once(api.process, url, path, made)
+
+
+def several_at_once(api: psutil.Process, url: str, path: str, made: Callable[[int], bytes]) -> None:
+    """Print time and memory of few and of many uploads of a kind."""
+    asyncio.run(upload(url, path, [made(0)], 1))
+    idle, numbers = api.memory_info().rss, iter(range(1, 1000))
+    for count, at_once in ((10, 1), (10, 10), (UPLOADS, UPLOADS)):
+        files = [made(next(numbers)) for _ in range(count)]
+        began = time.perf_counter()
+        with Memory(api.pid) as memory:
+            statuses = asyncio.run(upload(url, path, files, at_once))
+        took_s = time.perf_counter() - began
+        assert set(statuses) == {201}, statuses
+        print(
+            f"{path}: {count} uploads of {len(files[0]) / 1e6:.1f} MB, {at_once} at once: {took_s / count:.2f} s each; "
+            f"the API {idle / MB:.0f} MB before, {memory.own / MB:.0f} MB at most, "
+            f"with its decoders {memory.whole / MB:.0f} MB",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from momalisa_api.pictures import remux as limits_of
+from momalisa_api.pictures.clip_format import UnreadableClip
 from momalisa_api.pictures.decoders import CLIP_GAVE_UP, Remuxers
 from momalisa_api.pictures.limits import restrict
-from momalisa_api.pictures.remux import Clip, UnreadableClip, remuxed
+from momalisa_api.pictures.remux import Clip, remuxed
 from momalisa_api.pictures.remuxer import CLIP_OUTPUT_BYTES, REMUXING_CPU_S, remux
 from momalisa_api.problems import BadClip
 from tests.support import exiftool

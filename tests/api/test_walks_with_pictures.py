@@ -19,6 +19,7 @@ from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import picture_uses, pictures
 from momalisa_api.work.stop_pictures import scaled
+from tests.support import exiftool
 from tests.support.factories import CARD, FakeFleet, ended, running, spec
 from tests.support.pictures import encoded, scene
 
@@ -242,3 +243,20 @@ def test_a_part_of_a_picture_is_scaled_to_the_size_of_the_frames():
     part = Image.open(io.BytesIO(scaled(encoded(picture, "PNG"), (32, 0, 64, 24), (16, 8))))
     assert (part.size, part.mode, part.format) == ((16, 8), "RGB", "PNG")
     assert part.getcolors() == [(128, (0, 255, 0))], "the green quarter"
+
+
+async def test_a_walk_of_a_picture_is_private_and_says_that_a_picture_went_in(settings, fleet, tmp_path):
+    """Nobody has to ask for it. Frames between two prompts of the same walk are the model's alone."""
+    fleet.add(features=ABLE)
+    async with running(settings, fleet) as client:
+        mine = {"picture": await uploaded(client, scene())}
+        walk = await walked(client, mine, "a star", "a wave", frames=7)
+        assert walk["private"] is True
+        files = [tmp_path / name for name in ("walk.gif", "0.png", "1.png", "5.png")]
+        for file in files:
+            url = file.name if file.suffix == ".gif" else f"frames/{file.name}"
+            file.write_bytes((await client.get(f"{walk['url']}/{url}")).content)
+        client.cookies = {}
+        assert (await client.get(walk["url"])).status_code == 404
+    said = [tags["XMP-iptcExt:DigitalSourceType"].rpartition("/")[2] for tags in exiftool.read(files, "XMP:all")]
+    assert said == ["compositeWithTrainedAlgorithmicMedia"] * 3 + ["trainedAlgorithmicMedia"]

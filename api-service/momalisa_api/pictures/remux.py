@@ -16,15 +16,14 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from momalisa_api.pictures.clip_format import DAMAGED, UnreadableClip, damaged, demuxer_of
+
 MAX_CLIP_S: Final = 30
 # Phones stop some frames after the second that they show.
 _GRACE_S: Final = Fraction(1, 2)
 LONGEST_CLIP_SIDE: Final = 4096
 MAX_CLIP_FRAMES: Final = 7500
 MAX_STREAMS: Final = 32
-# Of the outermost boxes of an MP4, each of which begins with its size and name.
-_MAX_BOXES: Final = 10_000
-_BOX_HEADER_BYTES: Final = 8
 # Packets until the first picture: what is behind them cannot be shown.
 _MAX_PACKETS_BEFORE: Final = 250
 # The filter that removes messages beside the picture (SEI, metadata OBU), in which some cameras write where they are.
@@ -46,11 +45,6 @@ _WRITING: Final = {
     "mp4": {"fflags": "+bitexact", "movflags": "+faststart"},
     "webm": {"fflags": "+bitexact"},
 }
-DAMAGED: Final = "The clip is damaged or incomplete. Save it again, and send that file."
-
-
-class UnreadableClip(ValueError):
-    """The bytes are no clip that can be used. str(error) says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ def remuxed(content: IO[bytes] | io.RawIOBase, target: Path) -> Clip:
     Equal files give equal bytes. Raises UnreadableClip, and MemoryError within a limit on memory.
     """
     try:
-        found = _format_of(content)
+        found = demuxer_of(content)
         with av.open(content, "r", format=found, options=_OPTIONS, io_open=_refused) as container:
             return _Remuxing(container, found == "matroska", target).run()
     except (UnreadableClip, MemoryError):
@@ -107,7 +101,7 @@ class _Remuxing:
                 self._look(packet)
                 _mux(target, packet, *written[packet.stream.index])
         if not self._first:
-            _damaged()
+            damaged()
         return self._clip(self._first)
 
     def _filter(self, stream: Stream) -> str:
@@ -116,7 +110,7 @@ class _Remuxing:
     def _look(self, packet: "Packet[Any]") -> None:
         """Measure a packet, and decode it until there is one picture."""
         if packet.is_corrupt or packet.dts is None:
-            _damaged()
+            damaged()
         if packet.has_sidedata("encryption_info"):
             raise UnreadableClip("The clip is encrypted. Send one without copy protection.")
         at, stream = packet.stream.index, packet.stream
@@ -133,7 +127,7 @@ class _Remuxing:
         if not self._first:
             self._first = next(iter(packet.decode()), None)
             if not self._first and self._frames > _MAX_PACKETS_BEFORE:
-                _damaged()
+                damaged()
 
     def _end(self, packet: "Packet[Any]") -> None:
         """After the last packet of a stream: a decoder may still have the picture of the only one."""
@@ -147,38 +141,6 @@ class _Remuxing:
         sides = (first.width, first.height)
         width, height = reversed(sides) if first.rotation % 180 else sides
         return Clip(self._ending, round(float(seconds), 3), width, height, self._frames, self._sound is not None)
-
-
-def _format_of(content: IO[bytes] | io.RawIOBase) -> str:
-    """The one demuxer that reads such a file: others would open playlists, and files that these name."""
-    begin = content.read(12)
-    content.seek(0)
-    if begin[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        _check_end(content)
-        return "mov"
-    if begin.startswith(b"\x1aE\xdf\xa3"):
-        return "matroska"
-    raise UnreadableClip(
-        "This is not a clip that can be read. Send an MP4, MOV or WebM."
-        if begin
-        else "The file is empty. Send an MP4, MOV or WebM."
-    )
-
-
-def _check_end(content: IO[bytes] | io.RawIOBase) -> None:
-    """Raise UnreadableClip for an MP4 that ends early: FFmpeg would read what is there."""
-    at, end = 0, content.seek(0, io.SEEK_END)
-    for _ in range(_MAX_BOXES):
-        content.seek(at)
-        header = (content.read(16) or b"").ljust(16, b"\0")
-        size, name = int.from_bytes(header[:4], "big"), header[4:8]
-        size = int.from_bytes(header[8:], "big") if size == 1 else size
-        if name in (b"moov", b"mdat", b"moof") and at + size > end:
-            _damaged()
-        at += size
-        if size < _BOX_HEADER_BYTES or at >= end:
-            break
-    content.seek(0)
 
 
 def _refused(*_: object) -> NoReturn:
@@ -195,7 +157,7 @@ def _video_of(source: InputContainer) -> VideoStream:
         raise UnreadableClip("The clip's video format cannot be read. Save it as H.264, HEVC, AV1, VP8 or VP9.")
     sides = videos[0].width, videos[0].height
     if not all(sides):
-        _damaged()
+        damaged()
     if max(sides) > LONGEST_CLIP_SIDE:
         raise UnreadableClip(
             f"The clip has {sides[0]:,} x {sides[1]:,} pixels, and {LONGEST_CLIP_SIDE:,} a side are allowed. "
@@ -221,7 +183,3 @@ def _mux(target: OutputContainer, packet: "Packet[Any]", stream: Stream, clean: 
     for cleaned in clean.filter(packet):
         cleaned.stream = stream
         target.mux_one(cleaned)
-
-
-def _damaged() -> NoReturn:
-    raise UnreadableClip(DAMAGED)

@@ -12,6 +12,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
+from momalisa_api.pictures.clip_format import UnreadableClip
 from momalisa_api.pictures.limits import restrict
 from momalisa_api.pictures.multipart import NoFile, span_of_file
 
@@ -51,7 +52,7 @@ class Part(io.RawIOBase):
 def remux(source: Path, target: Path, boundary: str | None = None) -> dict[str, Any]:
     """Remux a clip into a plain file. Returns what it is, as `remux.Clip`, or what is wrong as `problem`."""
     try:
-        from momalisa_api.pictures.remux import UnreadableClip, remuxed
+        from momalisa_api.pictures.remux import remuxed
     except ImportError:
         return {"problem": NO_PYAV}
     try:
