@@ -179,17 +179,3 @@ async def test_a_clip_is_deleted_when_its_time_is_over(url, tmp_path, new):
             await store.get(owner, new.id)
         assert await store.delete_expired() == 2
         assert await bucket.present("uploads/") == set()
-
-
-async def test_all_clips_of_an_owner_can_be_deleted_at_once(url, tmp_path, new):
-    """Those of others stay."""
-    async with opened(url) as engine:
-        store = ClipStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        mine, others = f"key:{tmp_path.name}", f"key:{tmp_path.name}2"
-        for owner in (mine, others):
-            await store.add(owner, new)
-        assert [found.id for found in await store.of_owner(mine)] == [new.id]
-        await store.delete_all(mine)
-        assert await store.of_owner(mine) == []
-        assert len(await store.of_owner(others)) == 1
-        await store.delete_all(others)

@@ -103,11 +103,6 @@ class ClipStore:
         await self.get(owner, identity)
         await self._erase(_is(owner, identity))
 
-    async def delete_all(self, owner: str) -> None:
-        """Delete all clips of an owner."""
-        while await self._erase(clips.c.owner == owner):
-            pass
-
     async def of_owner(self, owner: str) -> list[StoredClip]:
         """An owner's clips, the oldest first."""
         now = datetime.now(UTC)
