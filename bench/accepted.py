@@ -80,6 +80,9 @@ async def inserted(url: str) -> float:
             rows = {row.id: row._asdict() for row in await connection.execute(select(walks))}
             requests = {row.walk_id: row._asdict() for row in await connection.execute(select(asks))}
             await connection.execute(text("DELETE FROM walks"))
+        # The database computes it.
+        for row in rows.values():
+            del row["model"]
         ids = list(rows)
 
         async def insert_one(_: int, number: int) -> float:

@@ -29,6 +29,7 @@ from rig.simulated import Jobs, SimulatedFleet, SimulatedReplica, place
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import RenderedFrame
+from momalisa_api.store.fair_queue import TURNS_OF_NETWORK
 from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, with_growth
@@ -42,6 +43,8 @@ FRAMES: Final = 25
 WORKERS: Final = 2
 # The default of MOMALISA_MAX_SHARDS_IN_FLIGHT, or enough for all replicas.
 IN_FLIGHT: Final = 128
+# What docs/operations.md advises for 4 replicas.
+OF_FEW: Final = 16
 
 
 @dataclass(eq=False)
@@ -53,6 +56,7 @@ class SimulatedWalk:
     tag: int
     arrived: float
     layout: Layout
+    network: str | None = None
     fingerprint: str | None = None
     stored: set[Frame] = field(default_factory=set)
     missing: int = 0
@@ -72,14 +76,23 @@ class Simulation:
         self._jobs = Jobs()
         self._changed = anyio.Event()
 
-    def request(self, owner: str, number: int) -> None:
+    def request(self, owner: str, number: int, network: str | None = None) -> None:
         """Accept a walk with a tag of the fair queue (store/fair_queue.py, `next_tag`)."""
         whole = spec((f"{owner} {number}", "a battleship"), FRAMES, spacing="even", seed="auto")
         unfinished = [walk for walk in self.walks if walk.done < 0]
         begun = max((walk.tag for walk in unfinished if walk.first >= 0), default=None)
         now = begun if begun is not None else min((walk.tag for walk in unfinished), default=0)
         theirs = [walk.tag + most_pictures(walk.spec) for walk in unfinished if walk.owner == owner]
-        walk = SimulatedWalk(whole, owner, max([now, *theirs]), anyio.current_time(), first_layout(whole))
+        turn = now * TURNS_OF_NETWORK
+        of_network = [
+            (walk.tag, most_pictures(walk.spec)) for walk in unfinished if network and walk.network == network
+        ]
+        for tag, frames in sorted(of_network):
+            if tag > -(-turn // TURNS_OF_NETWORK):
+                break
+            turn += frames
+        tag = max([now, -(-turn // TURNS_OF_NETWORK), *theirs])
+        walk = SimulatedWalk(whole, owner, tag, anyio.current_time(), first_layout(whole), network)
         self.walks.append(walk)
         self._jobs.put_plan(walk.tag, partial(self._plan, walk))
 
@@ -174,6 +187,22 @@ async def burst(replicas: int, walks: int, kinds: str = "a") -> str:
     )
 
 
+async def flood(walks: int, networks: int) -> str:
+    """A line about ten honest callers, one after the other, while new owners have so many walks in so many networks."""
+    alone, simulation = Simulation(fleet_of(4), 1), Simulation(fleet_of(4), 1)
+    alone.request("honest", 0, "home")
+    await alone.run(OF_FEW)
+    for number in range(walks):
+        simulation.request(f"cookie {number}", number, f"network {number % networks}")
+    await simulation.run(OF_FEW, [(5.0 + 2 * number, f"honest {number}") for number in range(10)])
+    honest = [walk.done - walk.arrived for walk in simulation.walks if walk.owner.startswith("honest")]
+    alone_s = alone.walks[0].done - alone.walks[0].arrived
+    return (
+        f"{walks:4} walks from {networks:4} networks: done after {fmean(honest) / alone_s:.1f} times as long as alone, "
+        f"{max(honest) / alone_s:.1f} at most"
+    )
+
+
 async def fairness(workers: int, in_flight: int) -> str:
     """A line about ten owners who request one walk each, one after the other, while one owner has 100."""
     simulation = Simulation(fleet_of(4), workers)
@@ -210,6 +239,9 @@ def main(replicas: int = 0, walks: int = 0) -> None:
     print("4 replicas, 100 walks of one owner, and ten owners who request one walk each beside them:")
     for workers, in_flight in ((1, 128), (2, 8), (2, 16), (2, 32), (2, 128)):
         print(simulated(fairness, workers, in_flight), flush=True)
+    print("4 replicas, a walk each of as many new owners, and ten honest callers, one after the other, beside them:")
+    for walks, networks in ((250, 1), (250, 250), (1000, 1000)):
+        print(simulated(flood, walks, networks), flush=True)
     print(measured())
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Final
 
 import anyio
@@ -38,7 +39,9 @@ class SimulatedReplica:
     async def models(self) -> tuple[ModelAnswer, ...]:
         return (ModelAnswer(card=ModelCard.model_validate(CARD), fingerprint=self.fingerprint, features=self.features),)
 
-    async def render(self, recipe: Recipe, fractions: tuple[float, ...]) -> AsyncGenerator[Head | RenderedFrame]:
+    async def render(
+        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Mapping[str, bytes] = MappingProxyType({})
+    ) -> AsyncGenerator[Head | RenderedFrame]:
         async with self.device:
             seconds = self.shard_s * random.uniform(1 - self.spread, 1 + self.spread)
             await anyio.sleep(seconds)

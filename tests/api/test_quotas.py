@@ -168,12 +168,12 @@ async def test_a_network_has_the_turns_of_a_few_owners(settings):
         catalogue = Catalogue(engine)
 
         async def tag_of(owner: str, network: str, seed: int) -> int:
-            walk, _ = await catalogue.request(spec(frames=8, seed=seed), owner, network=network)
+            walk, _ = await catalogue.request(spec(frames=9, seed=seed), owner, network=network)
             return walk.tag
 
         flood = [await tag_of(f"cookie:{seed}", "flood", seed) for seed in range(8)]
-        assert flood == [0, 2, 4, 6, 8, 10, 12, 14]
+        assert flood == [0, 3, 5, 7, 9, 12, 14, 16]
         assert await tag_of("cookie:honest", "home", 20) == 0
         greedy = [await tag_of("cookie:greedy", "office", 30 + seed) for seed in range(5)]
-        assert greedy == [0, 8, 16, 24, 32]
-        assert await tag_of("cookie:colleague", "office", 40) == 2
+        assert greedy == [0, 9, 18, 27, 36]
+        assert await tag_of("cookie:colleague", "office", 40) == 3

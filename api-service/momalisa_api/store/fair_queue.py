@@ -116,7 +116,7 @@ async def _turn_of_network(connection: AsyncConnection, network: str, model: str
     theirs = queue.where(charges.c.network == network, walks.c.state.in_(OPEN), walks.c.model == model)
     turn = now * TURNS_OF_NETWORK
     for tag, frames in await connection.execute(theirs):
-        if tag * TURNS_OF_NETWORK > turn:
+        if tag > -(-turn // TURNS_OF_NETWORK):
             break
         turn += frames
     return -(-turn // TURNS_OF_NETWORK)
