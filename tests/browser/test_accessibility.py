@@ -47,6 +47,7 @@ def pages(walk):
         "few found": "/gallery?q=zeppelin",
         "nothing found": "/gallery?q=submarine",
         "about": "/about",
+        "your data": "/data",
         "walk": f"/walks/{walk['id']}",
         "unknown walk": f"/walks/{'0' * 32}",
         "unknown page": "/no/where",

@@ -2,11 +2,13 @@
 
 import { getWalk } from "../api/client";
 import { takeStreamSlot } from "./streamSlots";
+import { partOf } from "./walkUrl";
 import type { Environment, EventStream, WalkWatcher } from "./walkWatcher";
 
-export const browser: Environment = {
-  openEvents: (id) => openWhenThereIsRoom(`/api/v1/walks/${id}/events`),
-  getWalk,
+/** The environment of a watcher. link: the token of a link that opens a private walk. */
+export const browserWith = (link?: string): Environment => ({
+  openEvents: (id) => openWhenThereIsRoom(partOf(`/api/v1/walks/${id}${link ? `?link=${link}` : ""}`, "events")),
+  getWalk: (id) => getWalk(id, link),
   after: (ms, callback) => {
     const timer = setTimeout(callback, ms);
     return () => {
@@ -15,7 +17,7 @@ export const browser: Environment = {
   },
   isOnline: () => navigator.onLine,
   isVisible: () => !document.hidden,
-};
+});
 
 /** An event stream, opened once the browser has room for one more. */
 function openWhenThereIsRoom(url: string): EventStream {

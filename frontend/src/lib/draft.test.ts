@@ -82,6 +82,16 @@ test("a stop with a picture needs no prompt, unless the picture cannot be used",
   expect(isBlank(unnamed)).toBe(false);
 });
 
+test("strength is requested with pictures only", () => {
+  const strong = { settings: { strength: 0.5, steps: 4 } };
+  expect(requestOf({ ...pictured(), ...strong })).toMatchObject(strong.settings);
+  expect(requestOf(draft({ stops: ["a", "b"], ...strong }))).not.toHaveProperty("strength");
+});
+
+test("a model that cannot use pictures is told at each of them", () => {
+  expect([...draftProblems(pictured(), "It cannot.")]).toEqual([["stops.0", "It cannot."]]);
+});
+
 test("only a picture without an id and without a problem is being uploaded, and it is not kept", () => {
   expect([{}, { id: "" }, { id: "", problem: "Too large." }].map((changes) => isUploading(pictured(changes)))).toEqual([
     false, true, false,
@@ -116,7 +126,7 @@ const spec = {
 } as unknown as WalkSpec;
 
 test("a continued walk starts at the last stop, whatever characters its prompt holds, with the same seed and settings", () => {
-  const continued = draftOf(continuePath({ spec, seed: 3 }).slice(1));
+  const continued = draftOf(continuePath({ spec, seed: 3, private: false }).slice(1));
   expect(promptsOf(continued)).toEqual(["b & c?d=#<e>", ""]);
   const { stops: _stops, revision: _revision, ...kept } = spec;
   expect(requestOf({ ...continued, stops: ["b & c?d=#<e>", "f"].map(stopOf) })).toEqual({
@@ -125,7 +135,7 @@ test("a continued walk starts at the last stop, whatever characters its prompt h
 });
 
 test("the prompts and settings of a failed walk are kept for editing", () => {
-  expect(requestOf(draftOf(editPath(spec).slice(1)))).toEqual({ ...repeatRequest(spec), listed: true });
+  expect(requestOf(draftOf(editPath(spec).slice(1)))).toEqual({ ...repeatRequest({ spec, private: false }), listed: true });
 });
 
 test("a URL fills in only valid values", () => {
@@ -136,9 +146,15 @@ test("a URL fills in only valid values", () => {
   expect(draftOf(invalid)).toEqual(emptyDraft());
 });
 
+test("what was private is private again", () => {
+  expect(repeatRequest({ spec, private: true }).listed).toBe(false);
+  expect(draftOf(editPath(spec, true).slice(1)).listed).toBe(false);
+  expect(draftOf(continuePath({ spec, seed: 3, private: true }).slice(1)).listed).toBe(false);
+});
+
 test("a repeated request leaves out what the model card decides", () => {
   const { revision: _revision, ...kept } = spec;
-  expect(repeatRequest({ ...spec, guidance_interval: null })).toEqual(kept);
-  expect(repeatRequest(spec, 9).seed).toBe(9);
+  expect(repeatRequest({ spec: { ...spec, guidance_interval: null, strength: null }, private: false })).toEqual(kept);
+  expect(repeatRequest({ spec, private: false }, 9).seed).toBe(9);
   for (const random of [0, 0.25, 0.9999]) expect(otherSeed(otherSeed(null, random), random)).not.toBe(otherSeed(null, random));
 });

@@ -105,12 +105,15 @@ function takePicture(stops: DraftStop[], text: string): void {
 }
 
 /** The path of a form that starts at the last stop of a walk. Seed and settings stay, and so does the picture there. */
-export function continuePath({ spec, seed }: Pick<Walk, "spec" | "seed">): string {
-  return editPath({ ...spec, stops: spec.stops.slice(-1), seed: seed ?? spec.seed });
+export function continuePath({ spec, seed, private: isPrivate }: Pick<Walk, "spec" | "seed" | "private">): string {
+  return editPath({ ...spec, stops: spec.stops.slice(-1), seed: seed ?? spec.seed }, isPrivate);
 }
 
 /** The path of a form that holds the prompts and settings of a walk, to be edited. */
-export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings): string {
+export function editPath(
+  spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings,
+  isPrivate = false,
+): string {
   const { stops, frames, seed, model } = spec;
   const parameters = new URLSearchParams([
     ...stops.map((stop) => ["stop", promptOf(stop)]),
@@ -121,6 +124,7 @@ export function editPath(spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "mod
     }),
     ...Object.entries({ frames, seed, model }).map(([name, value]) => [name, String(value)]),
     ...settingParameters(spec),
+    ...(isPrivate ? [["listed", "false"]] : []),
   ]);
   return `/?${parameters.toString()}`;
 }
@@ -164,11 +168,14 @@ export function shortest<T extends readonly string[]>(examples: readonly T[]): T
   return examples.toSorted((one, other) => length(one) - length(other))[0];
 }
 
-/** What has to be corrected before a request is sent, by the API's names of the fields. */
-export function draftProblems(draft: Draft): Map<string, string> {
+/**
+ * What has to be corrected before a request is sent, by the API's names of the fields. refusal: why there can be no
+ * pictures, or "".
+ */
+export function draftProblems(draft: Draft, refusal = ""): Map<string, string> {
   const problems = new Map<string, string>();
   for (const [index, { prompt, picture }] of draft.stops.entries()) {
-    const problem = picture ? picture.problem : prompt.trim() ? "" : "Enter a prompt.";
+    const problem = picture ? picture.problem || refusal : prompt.trim() ? "" : "Enter a prompt.";
     if (problem) problems.set(`stops.${String(index)}`, problem);
   }
   const seed = seedProblem(draft.seed);
@@ -184,6 +191,12 @@ export function seedProblem(seed: string): string {
   return `The seed must be a whole number from 0 to ${String(MAX_SEED)}, or “auto”.`;
 }
 
+/** The settings that the walk has: strength is of those with pictures. */
+export function usedSettings(draft: Draft): Settings {
+  const { strength, ...settings } = draft.settings;
+  return strength == null || !hasPictures(draft) ? settings : { ...settings, strength };
+}
+
 /** Whether the walk appears in the gallery. One with pictures is private at first. */
 export function isListed(draft: Draft): boolean {
   return draft.listed && !hasPictures(draft);
@@ -192,7 +205,7 @@ export function isListed(draft: Draft): boolean {
 export function requestOf(draft: Draft): WalkRequest {
   const seed = draft.seed.trim();
   const request: WalkRequest = {
-    ...draft.settings,
+    ...usedSettings(draft),
     stops: draft.stops.map(({ prompt, picture }) => {
       const text = prompt.replace(/\s+/g, " ").trim();
       return picture ? { picture: picture.id, prompt: text, ...(picture.crop && { crop: picture.crop }) } : text;
@@ -205,12 +218,13 @@ export function requestOf(draft: Draft): WalkRequest {
   return request;
 }
 
-/** A request for the same walk, with another seed if one is given. */
-export function repeatRequest(spec: WalkSpec, seed?: number): WalkRequest {
+/** A request for the same walk, with another seed if one is given. What was private stays so. */
+export function repeatRequest({ spec, private: isPrivate }: Pick<Walk, "spec" | "private">, seed?: number): WalkRequest {
   const { revision: _revision, guidance_interval: _interval, strength, stops, ...settings } = spec;
   return {
     ...settings,
     stops: [...stops],
+    ...(isPrivate ? { listed: false } : {}),
     ...(strength == null ? {} : { strength }),
     ...(seed === undefined ? {} : { seed }),
   };

@@ -103,6 +103,14 @@ test("a comment that is JSON of something else is no spec", () => {
   }
 });
 
+test("a film can have pictures among its stops", () => {
+  const picture = { picture: "5a".repeat(32), prompt: "", crop: { x: 0, y: 0, width: 9, height: 9 } };
+  const stops = ["a", picture];
+  expect(specIn(gif(JSON.stringify({ ...SPEC, stops })))?.stops).toEqual(stops);
+  const { crop: _crop, ...incomplete } = picture;
+  expect(specIn(gif(JSON.stringify({ ...SPEC, stops: ["a", incomplete] })))).toBeNull();
+});
+
 test("a film of a release that had no spacings is of a uniform walk", () => {
   const { spacing, ...older } = SPEC;
   expect(specIn(gif(JSON.stringify(older)))).toEqual({ ...older, spacing: "uniform" });

@@ -2,6 +2,7 @@
 
 import type { GalleryPage, Walk } from "../api/client";
 import { frameCountOf, hasEnded, queueText } from "./progressText";
+import { partOf } from "./walkUrl";
 
 /** The API's limit. */
 export const MAX_QUERY_LENGTH = 200;
@@ -87,7 +88,7 @@ export function nextPage({ pages, next }: LoadedWalks): "none" | "automatic" | "
 
 export function cardOf(walk: Walk): Card {
   const [first] = walk.frames_ready;
-  const frame = first === undefined ? (walk.probes[0]?.url ?? null) : `${walk.url}/frames/${String(first)}.png`;
+  const frame = first === undefined ? (walk.probes[0]?.url ?? null) : partOf(walk.url, `frames/${String(first)}.png`);
   return {
     picture: walk.films["poster.webp"] ?? frame,
     preview: walk.films["preview.mp4"] ?? null,

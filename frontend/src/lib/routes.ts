@@ -5,6 +5,7 @@ export type Page =
   | { name: "walk"; id: string }
   | { name: "gallery" }
   | { name: "about" }
+  | { name: "data" }
   | { name: "not-found" };
 
 const WALK = /^\/walks\/([0-9a-f]{32})$/;
@@ -14,6 +15,7 @@ export function pageOf(path: string): Page {
   if (trimmed === "" || trimmed === "/") return { name: "new" };
   if (trimmed === "/gallery") return { name: "gallery" };
   if (trimmed === "/about") return { name: "about" };
+  if (trimmed === "/data") return { name: "data" };
   const id = WALK.exec(trimmed)?.[1];
   return id ? { name: "walk", id } : { name: "not-found" };
 }

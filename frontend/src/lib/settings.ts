@@ -22,7 +22,7 @@ export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
 ];
 
 /** What a walk is made with beyond its prompts, frames and seed. What is missing has its default. */
-export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval" | "strength">>;
+export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
 export type SettingName = keyof Settings;
 /** New values of settings; undefined stands for the default. */
 export type SettingChanges = { [Name in SettingName]?: Settings[Name] | undefined };
@@ -36,6 +36,7 @@ const READERS: Record<SettingName, (text: string) => string | number | boolean |
   scheduler: (text) => text,
   negative_prompt: (text) => text,
   spacing: (text) => SPACINGS.find(({ value }) => value === text)?.value,
+  strength: numberOf,
   effort: (text) => EFFORTS.find(({ value }) => value === text)?.value,
   frame_ms: numberOf,
   gif_there_and_back: flagOf,
@@ -66,7 +67,7 @@ export function settingsIn(parameters: URLSearchParams): Settings {
 
 /** Settings as parameters, as `settingsIn` reads them. */
 export function settingParameters(settings: Settings): URLSearchParams {
-  return new URLSearchParams(NAMES.flatMap((name) => (settings[name] === undefined ? [] : [[name, String(settings[name])]])));
+  return new URLSearchParams(NAMES.flatMap((name) => (settings[name] == null ? [] : [[name, String(settings[name])]])));
 }
 
 /** What a walk without settings has: as far as it is known, if the card is not. */
@@ -79,7 +80,7 @@ export function defaultsOf(card: ModelCard | undefined, effort: WalkSpec["effort
     scheduler: card.scheduler,
     negative_prompt: card.negative_prompt,
   };
-  return { spacing: "even", effort, frame_ms: 80, gif_there_and_back: true, mp4_there_and_back: false, ...ofModel };
+  return { spacing: "even", effort, strength: 0.8, frame_ms: 80, gif_there_and_back: true, mp4_there_and_back: false, ...ofModel };
 }
 
 /** The settings that differ from the defaults. Only even walks have an effort. */

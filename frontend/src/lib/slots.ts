@@ -1,6 +1,7 @@
 /** What each slot of the frame strip shows, whatever the order in which frames arrive. Pure. */
 
 import type { Walk } from "../api/client";
+import { partOf } from "./walkUrl";
 
 export interface Slot {
   frame: number;
@@ -17,7 +18,7 @@ export function slotsOf({ url, frames_ready: ready, probes, spec }: Snapshot): S
     if (slots[probe.frame]) slots[probe.frame] = { frame: probe.frame, kind: "probe", url: probe.url };
   }
   for (const frame of ready) {
-    if (slots[frame]) slots[frame] = { frame, kind: "frame", url: `${url}/frames/${String(frame)}.png` };
+    if (slots[frame]) slots[frame] = { frame, kind: "frame", url: partOf(url, `frames/${String(frame)}.png`) };
   }
   return slots;
 }

@@ -12,6 +12,10 @@ export function cacheWalk(walk: Walk): void {
   if (cache.size > MAX_WALKS && oldest) cache.delete(oldest);
 }
 
+export function forgetWalk(id: string): void {
+  cache.delete(id);
+}
+
 export function cachedWalk(id: string): Walk | null {
   return cache.get(id) ?? null;
 }

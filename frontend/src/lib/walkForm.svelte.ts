@@ -2,7 +2,7 @@
 
 import { requestWalk, type Walk } from "../api/client";
 import { formMessages, NO_MESSAGES } from "../api/problem";
-import { draftOf, draftProblems, editPath, requestOf, withModel, withUploaded, type Draft } from "./draft";
+import { draftOf, draftProblems, editPath, requestOf, usedSettings, withModel, withUploaded, type Draft } from "./draft";
 import type { FilmSpec } from "./filmSpec";
 import { loadModels, models } from "./models.svelte";
 import { titleOfModel } from "./modelText";
@@ -27,9 +27,9 @@ export class WalkForm {
   /** Width through height of a frame; of a square one until the model is known. */
   readonly ratio = $derived((this.value("width") ?? 1) / (this.value("height") ?? 1));
   /** Whether the model can use pictures as stops. */
-  readonly takesPictures = $derived(this.model !== undefined);
+  readonly takesPictures = $derived(this.model?.pictures ?? true);
   /** The settings that differ from the defaults, once these are known. */
-  readonly changes = $derived(this.card ? changesOf(this.draft.settings, this.defaults) : []);
+  readonly changes = $derived(this.card ? changesOf(usedSettings(this.draft), this.defaults) : []);
   /** Whether the settings come from an earlier walk or a link, and not from the visitor. */
   taken = $state(false);
   // Whether the saved settings of the model are still to be applied.
@@ -85,7 +85,7 @@ export class WalkForm {
 
   /** Fill in the prompts and settings of a film. */
   showFilm(spec: FilmSpec, fileName: string): void {
-    this.draft = draftOf(editPath(spec).slice(1));
+    this.draft = { ...draftOf(editPath(spec).slice(1)), listed: this.draft.listed };
     this.taken = true;
     this.#fresh = false;
     this.problems = NO_MESSAGES;
@@ -99,7 +99,7 @@ export class WalkForm {
   /** Request the walk. Returns null if something has to be corrected first. */
   async submit(): Promise<Walk | null> {
     this.status = this.error = "";
-    this.problems = draftProblems(this.draft);
+    this.problems = draftProblems(this.draft, this.takesPictures ? "" : this.#noPictures());
     if (this.problems.size) return null;
     this.busy = true;
     try {
@@ -113,6 +113,10 @@ export class WalkForm {
     } finally {
       this.busy = false;
     }
+  }
+
+  #noPictures(): string {
+    return `${this.model ? titleOfModel(this.model) : "This model"} cannot use pictures. Remove this one, or choose another model.`;
   }
 
   #useSettings(settings: Settings): void {

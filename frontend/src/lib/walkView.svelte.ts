@@ -1,13 +1,14 @@
 /** The state of a walk's page: the newest version of the walk, connection problems, and announcements. */
 
 import type { Walk } from "../api/client";
-import { browser, watchWhileVisible } from "./browserEvents";
+import { browserWith, watchWhileVisible } from "./browserEvents";
 import { announcementOf, hasEnded, quarterOf } from "./progressText";
 import { firstChanged, slotsOf } from "./slots";
 import { cachedWalk, cacheWalk } from "./walkCache";
 import { WalkWatcher, type Trouble } from "./walkWatcher";
 
-const NOT_FOUND = "There is no walk at this address. It may have been removed, or the link is incomplete.";
+const NOT_FOUND =
+  "There is no walk at this address, or it is private. It may have been deleted, or the link has ended or is incomplete.";
 
 export class WalkView {
   walk = $state.raw<Walk | null>(null);
@@ -22,7 +23,11 @@ export class WalkView {
   readonly ended = $derived(this.walk !== null && hasEnded(this.walk));
   #announcedStep = "";
 
-  constructor(readonly id: string) {
+  /** link: the token of a link that opens a private walk. */
+  constructor(
+    readonly id: string,
+    private readonly link?: string,
+  ) {
     this.walk = cachedWalk(id);
   }
 
@@ -42,7 +47,7 @@ export class WalkView {
           this.refusal = problem.status === 404 ? NOT_FOUND : problem.message;
         },
       },
-      browser,
+      browserWith(this.link),
     );
     watcher.start();
     const stopListening = watchWhileVisible(watcher);

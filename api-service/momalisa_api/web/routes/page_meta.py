@@ -35,6 +35,7 @@ PAGES: Final = {
         f"About · {NAME}",
         "How a walk works, the model behind it, its limits, and how to request one from a script.",
     ),
+    "/data": (f"Your data · {NAME}", "What this server has of you: your walks and pictures, to download or delete."),
 }
 WALK_PAGE: Final = re.compile("/walks/([0-9a-f]{32})")
 LONGEST_PROMPT: Final = 100
