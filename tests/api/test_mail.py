@@ -68,11 +68,11 @@ async def test_a_server_with_another_certificate_gets_neither_mail_nor_password(
         assert (failed.value.final, server.received) == (False, [])
 
 
-async def test_a_server_without_encryption_gets_nothing(login):
+async def test_a_server_without_encryption_gets_nothing():
     """Somebody on the way can remove the offer of STARTTLS from the server's answer."""
     with mail_server() as server:
         with pytest.raises(NotDelivered, match="SMTPNotSupportedError"):
-            await send(mail_settings(server.port, smtp_tls="starttls", **login))
+            await send(mail_settings(server.port, smtp_tls="starttls"))
         assert server.received == []
 
 
