@@ -1,12 +1,13 @@
 """`momalisa walk` with picture files among its stops."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from momalisa_api.cli import main
-from tests.support.walk_server import walk_server
+from tests.support.walk_server import LINK, WALK, walk_server
 
 
 @pytest.fixture
@@ -52,3 +53,14 @@ def test_a_file_that_cannot_be_used_is_no_prompt(photo, capsys, stop, message):
     """A model would paint something for "phto.jpg", and nobody would know why."""
     assert run(stop, "a giraffe", "--url", "http://127.0.0.1:9") == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_walk_ends_with_a_link(photo, capsys, private):
+    """The command's cookie is gone afterwards: only the link opens the walk."""
+    requests = list[dict[str, object]]()
+    answer = json.dumps({**WALK, "private": private}).encode()
+    with walk_server(answer, requests=requests) as url:
+        assert run("a", "b", "--url", url, "--out", "film.gif", *(["--private"] if private else [])) == 0
+    assert requests[0].get("listed", True) is not private
+    assert (LINK in capsys.readouterr().out) is private

@@ -24,11 +24,12 @@ WALK = {
     "replicas_awake": 1,
     "seconds_left": None,
 }
+LINK = "http://127.0.0.1/walks/1?link=1.token"
 MODELS = {"models": [{"card": {"model": "test-model", "revision": "1"}, "replicas": {"awake": 1}}]}
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers a request for a walk, an upload, and requests for the models and for a film."""
+    """Answers a request for a walk, an upload, and requests for a link, for the models and for a film."""
 
     answer: bytes
     wants_cookie: bool
@@ -40,6 +41,9 @@ class Answers(BaseHTTPRequestHandler):
         if self.path.endswith("/pictures"):
             self.uploads.append(body)
             self._send(json.dumps({"id": hashlib.sha256(body).hexdigest()}).encode(), 201)
+            return
+        if self.path.endswith("/links"):
+            self._send(json.dumps({"url": LINK, "expires_at": "2026-12-07T00:00:00Z"}).encode(), 201)
             return
         self.requests.append(json.loads(body))
         if self.wants_cookie and "Cookie" not in self.headers:

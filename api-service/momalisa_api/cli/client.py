@@ -60,6 +60,9 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
                 client.delete(walk["url"], timeout=CANCEL_TIMEOUT_S)
             raise
         _save(client, f"{walk['url']}/{film}", out)
+        if walk.get("private"):
+            # The cookie that opens it ends with this command.
+            walk["link"] = _call(client, "POST", f"{walk['url']}/links", json={}).json()
     return walk
 
 
@@ -113,7 +116,11 @@ def summary(walk: WalkJson, out: Path) -> str:
     """One line about a saved film."""
     spec = walk["spec"]
     text = f"{out}: {spec['frames']} frames, {' -> '.join(map(_title, spec['stops']))}, seed {walk['seed']}"
-    return f"{text}{_smoothness(walk['smoothness'])}"
+    link = walk.get("link")
+    shared = (
+        f"\nPrivate. Whoever has this link can open it until {link['expires_at'][:10]}: {link['url']}" if link else ""
+    )
+    return f"{text}{_smoothness(walk['smoothness'])}{shared}"
 
 
 def _title(stop: str | dict[str, Any]) -> str:

@@ -201,6 +201,9 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         "--scheduler", type=argument_types.text, help="one of the schedulers in the model card (default: the model's)"
     )
     walk.add_argument(
+        "--private", action="store_true", help="let nobody read the walk without a link, which is printed at the end"
+    )
+    walk.add_argument(
         "--frame-ms",
         type=argument_types.whole_number,
         default=80,
@@ -291,6 +294,8 @@ def _up(options: argparse.Namespace) -> int:
 
 def _walk(options: argparse.Namespace) -> int:
     request = {name: value for name in walk_options.OF_COMMAND if (value := getattr(options, name)) is not None}
+    if options.private:
+        request["listed"] = False
     out = options.out or _checked(_new_film, "walk.gif")
     with _server(options) as url:
         return _request_and_save(url, request, out, as_json=options.json)
