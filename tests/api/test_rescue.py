@@ -100,6 +100,14 @@ def test_only_legs_that_jump_are_rendered_again():
     assert len(layout.points) == 37
 
 
+def test_a_leg_with_a_picture_is_not_rendered_again():
+    """The early blend is between prompts: its frames would be the same ones, and its rounds would take time."""
+    picture = {"picture": "ab" * 32, "crop": {"x": 0, "y": 0, "width": 32, "height": 32}}
+    layout, rounds = settled(spec(stops=("a giraffe", picture), frames=13, spacing="even", strength=0.8), jumping)
+    assert (layout.rescued, len(rounds)) == ((), 3)
+    assert not any(point.early for point in layout.points)
+
+
 @pytest.mark.parametrize("stops", [("a giraffe", "b"), ("a sun", "a giraffe", "a sea")])
 @pytest.mark.parametrize("paint", [jumping, worse])
 def test_a_rescue_counts_for_the_pictures_that_it_renders(stops, paint):
