@@ -194,7 +194,7 @@ async def flood(walks: int, networks: int) -> str:
     await alone.run(OF_FEW)
     for number in range(walks):
         simulation.request(f"cookie {number}", number, f"network {number % networks}")
-    await simulation.run(OF_FEW, [(5.0 + 2 * number, f"honest {number}") for number in range(10)])
+    await simulation.run(OF_FEW, [(5.0 + 20 * number, f"honest {number}") for number in range(10)])
     honest = [walk.done - walk.arrived for walk in simulation.walks if walk.owner.startswith("honest")]
     alone_s = alone.walks[0].done - alone.walks[0].arrived
     return (

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkNotFound
-from momalisa_api.store.charges import account_of, charge, delete_old_charges
+from momalisa_api.store.charges import account_of, charge, delete_old_charges, release
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
@@ -209,6 +209,8 @@ class Catalogue:
             moved = same.values(**reset, tag=tag, revision=walks.c.revision + 1, **changes)
             started = await connection.execute(moved)
             if restarted := started.rowcount == 1:
+                # It is open for its new requester alone.
+                await release(connection, walk.id)
                 await charge(connection, walk.id, account, network, frames)
         return restarted
 

@@ -38,10 +38,14 @@ def limited_network(owner: str, network: str) -> str | None:
 
 
 async def charge(connection: AsyncConnection, walk_id: str, account: str, network: str | None, frames: int) -> None:
-    """Charge a walk that starts. One that starts again is open for its new requester alone."""
-    await connection.execute(update(charges).where(charges.c.walk_id == walk_id).values(walk_id=None))
+    """Charge a walk that starts."""
     row = {"walk_id": walk_id, "owner": account, "network": network, "frames": frames, "charged_at": datetime.now(UTC)}
     await connection.execute(insert(charges).values(row))
+
+
+async def release(connection: AsyncConnection, walk_id: str) -> None:
+    """Count a walk as unfinished for nobody any more. Its frames stay charged."""
+    await connection.execute(update(charges).where(charges.c.walk_id == walk_id).values(walk_id=None))
 
 
 async def load_of_account(connection: AsyncConnection, account: str, now: datetime) -> Load:
