@@ -167,6 +167,18 @@ async def test_a_get_of_a_named_caller_is_private_and_of_an_anonymous_one_unlist
         assert statuses == [200, 200, 404, 200]
 
 
+async def test_nobody_finds_the_unlisted_walks_of_anonymous_callers(settings, fleet):
+    """They share one owner, so a list of that owner's walks would be a gallery of what was not to be in one."""
+    async with visitors(settings, fleet) as all_of_them:
+        nobody, query = all_of_them.nobody, "/api/v1/walk?start=hidden&end=b&frames=2&wait=20&listed=false"
+        assert (await nobody.get(query)).status_code == 200
+        for parameters in ("?owner=me", "?owner=me&q=hidden", "?q=hidden"):
+            assert "hidden" not in str((await nobody.get(f"/api/v1/walks{parameters}")).json()["walks"])
+        mine = await all_of_them.owner.get("/api/v1/walks?owner=me")
+        assert len(mine.json()["walks"]) == 1
+        assert mine.headers["cache-control"] == "private, no-store"
+
+
 async def test_a_listed_private_walk_is_for_all_until_it_is_unlisted(settings, fleet):
     """Also if it was read a moment ago; an operator who hides it from the gallery closes it, too."""
     async with visitors(settings, fleet) as all_of_them:
@@ -284,3 +296,35 @@ async def test_events_end_for_those_who_may_not_read_the_walk_any_more(settings,
                 replica.ready = True
                 assert (await ended(owner, walk))["state"] == "done"
             assert '"state":"done"' not in streams[0]
+
+
+async def test_events_end_with_the_link_that_opened_them(settings, fleet, monkeypatch):
+    """Without an error on the server: the stream just ends, and its client learns why when it reconnects."""
+    monkeypatch.setattr("momalisa_api.web.routes.events.RECHECK_S", 0.0)
+    replica = fleet.add(ready=False)
+    async with running(settings, fleet) as owner:
+        walk = (await owner.post("/api/v1/walks", json={**REQUEST, "listed": False})).json()
+        token = (await owner.post(f"{walk['url']}/links", json={"hours": 1})).json()["url"].rpartition("?link=")[2]
+        async with httpx.AsyncClient(transport=owner._transport, base_url="http://api") as nobody:
+            streams: list[str] = []
+
+            async def watch() -> None:
+                streams.append((await nobody.get(f"{walk['url']}/events", params={"link": token})).text)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                with anyio.fail_after(5):
+                    while not owner._transport.app.state.parts[LiveUpdates]._waiting:
+                        await anyio.sleep(0.01)
+                monkeypatch.setattr("momalisa_api.web.links.datetime", _InTwoHours)
+                replica.ready = True
+                assert (await ended(owner, walk))["state"] == "done"
+            assert '"state":"done"' not in streams[0]
+
+
+class _InTwoHours(datetime):
+    """A clock that is ahead."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) + timedelta(hours=2)

@@ -1,6 +1,6 @@
 """Who may read a private walk: owners who requested it, holders of a signed link, and everyone while it is listed."""
 
-from momalisa_api.problems import Gone, WalkNotFound
+from momalisa_api.problems import Gone, LinkExpired, WalkNotFound
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.walk_rows import NOT_FOUND
@@ -38,6 +38,6 @@ class Readers:
         """Whether a caller may still read a walk."""
         try:
             await self.check(walk, owner, link)
-        except (WalkNotFound, Gone):
+        except (WalkNotFound, LinkExpired, Gone):
             return False
         return True

@@ -3,11 +3,12 @@
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from momalisa_api.problems import CatalogueUnavailable, Invalid, UnknownKey
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.web.fields import Prompt
+from momalisa_api.web.middleware import READERS_VARY
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.request import MAX_MODEL_CHARS
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller
@@ -27,6 +28,7 @@ async def list_walks(
     gallery: GalleryDep,
     views: WalkViewsDep,
     caller: Caller,
+    response: Response,
     q: Annotated[Prompt, Query(max_length=200, description="Words that the stops must contain, in any order.")] = "",
     before: Annotated[
         int | None, Query(ge=1, lt=2**63, description="Cursor from the `next` URL of the previous page.")
@@ -38,9 +40,12 @@ async def list_walks(
     limit: Annotated[int, Query(ge=1, le=100, description="Number of walks per page.")] = 24,
 ) -> GalleryPage:
     """List the walks of the gallery, newest first, in pages."""
-    # Anonymous callers share one owner, so hidden walks stay hidden from them.
-    named = caller != ANONYMOUS
-    page = await gallery.page(q, before, limit, caller if owner else None, model=model, hidden=bool(owner) and named)
+    if owner:
+        response.headers.update({"Cache-Control": "private, no-store", "Vary": READERS_VARY})
+    if owner and caller == ANONYMOUS:
+        # Anonymous callers share one owner: the walks of all of them are nobody's, and some are unlisted.
+        return GalleryPage(walks=[], next=None)
+    page = await gallery.page(q, before, limit, caller if owner else None, model=model, hidden=bool(owner))
     further = {"q": q, "before": page.next_cursor, "limit": limit}
     further |= {name: value for name, value in (("owner", owner), ("model", model)) if value is not None}
     return GalleryPage(

@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 
 from momalisa_api.store.networks import address_of
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.web.routes.auth import Caller
+from momalisa_api.web.routes.auth import Caller, Key
 from momalisa_api.web.routes.deps import SettingsDep
 
 REFUSED: Final = (
@@ -20,8 +20,11 @@ _AHEAD: Final = ("prefetch", "prerender", "preview")
 _OWN_SITES: Final = ("same-origin", "none")
 
 
-async def _starts(request: Request, settings: SettingsDep, caller: Caller) -> bool:
+async def _starts(request: Request, settings: SettingsDep, caller: Caller, key: Key) -> bool:
     """Whether the caller's GET may start a walk.
+
+    What another site's page has a browser send can have the visitor's cookie: sites of one domain are one site to
+    cookies, and those of a proxy in front may go along from anywhere. No page can add a key.
 
     Browsers send no fetch metadata to servers without HTTPS, except to those on their own machine. There, a request
     without it comes from a program.
@@ -30,9 +33,11 @@ async def _starts(request: Request, settings: SettingsDep, caller: Caller) -> bo
     if any(ahead in purposes for ahead in _AHEAD):
         return False
     site = request.headers.get("sec-fetch-site")
-    if caller != ANONYMOUS or site in _OWN_SITES or settings.open_get == "on":
+    if key or site in _OWN_SITES or settings.open_get == "on":
         return True
-    return settings.open_get == "auto" and site is None and _is_on_this_machine(request)
+    if site is not None:
+        return False
+    return caller != ANONYMOUS or (settings.open_get == "auto" and _is_on_this_machine(request))
 
 
 def _is_on_this_machine(request: Request) -> bool:
