@@ -191,19 +191,19 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             metrics = Metrics()
             parts = _web_parts(settings, registry, blocklist, bucket, engine, queue, listener, metrics, owners)
             parts |= _upload_parts(settings, bucket, engine, folder)
-            parts |= {Deletion: Deletion(parts[Erasures], parts[PictureStore], parts[ClipStore])}
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
                 worker = _make_worker(
-                    settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared, sign
+                    settings, registry, card, bucket, client, engine, queue, listener, metrics, *shared, sign, folder
                 )
-            tokens, signed = MailTokens(secret), Links(secret)
+            tokens, signed, scopes = MailTokens(secret), Links(secret), Scopes(secret)
             parts |= _notice_parts(settings, engine, tokens)
             # Workers know no visitors, and need no client secret.
             ways = SignIn() if settings.role == "worker" else sign_in_of(settings, SessionSecrets(engine), providers)
             parts |= {SignIn: ways, Networks: networks}
-            parts |= {Links: signed, Scopes: Scopes(secret), Readers: Readers(parts[Gallery], signed)}
+            parts |= {Links: signed, Scopes: scopes, Readers: Readers(parts[Gallery], signed)}
+            parts |= {Deletion: Deletion(parts[Erasures], parts[PictureStore], parts[ClipStore], scopes)}
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
                 views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
@@ -360,6 +360,7 @@ def _make_worker(
     catalogue: Catalogue,
     registry: WorkerRegistry,
     sign: Sign | None,
+    folder: Path,
 ) -> Worker:
     progress = Progress(engine)
     fleet = Fleet(
@@ -373,7 +374,7 @@ def _make_worker(
         endpoint_card=card,
     )
     return Worker(
-        Studio(models, catalogue, progress, bucket, queue, fleet, sign),
+        Studio(models, catalogue, progress, bucket, queue, fleet, sign, folder),
         catalogue,
         progress,
         registry,

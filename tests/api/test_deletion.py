@@ -171,6 +171,7 @@ async def test_an_owner_takes_everything_along_and_deletes_it(settings, fleet):
         before |= files_in(settings.bucket)
         walk = await made(owner, listed=False, start='<b>&"')
         picture = (await owner.post("/api/v1/pictures", content=encoded(scene(), "PNG"))).json()
+        await owner.delete((await made(owner, listed=False, seed=9))["url"])
         me = (await owner.get("/api/v1/me")).json()
         assert (me["kind"], me["walks"], me["pictures"]) == ("cookie", 1, 1)
         packed = await owner.get("/api/v1/me/archive.zip")

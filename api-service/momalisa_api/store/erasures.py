@@ -55,13 +55,16 @@ class Erasures:
         async with transaction(self._engine) as connection:
             return await _erase_requests(connection, owner, asks.c.walk_id == walk_id) == 1
 
-    async def erase_owner(self, owner: str) -> None:
+    async def erase_owner(self, owner: str, scope: str) -> None:
         """Withdraw all requests of an owner, delete the walks that have no others, and hide the owner's uploads.
 
+        scope: of the owner's private walks: those that the owner has withdrawn before are deleted, too.
         All of it or nothing. `sweep` and `delete_expired` of PictureStore and ClipStore delete the files.
         """
         async with transaction(self._engine) as connection:
             await _erase_requests(connection, owner, true())
+            requested = select(asks.c.walk_id).where(asks.c.walk_id == walks.c.id)
+            await _erase(connection, (walks.c.scope == scope) & ~requested.exists())
             for uploads in (pictures, clips):
                 await connection.execute(update(uploads).where(uploads.c.owner == owner).values(deleted=True))
 

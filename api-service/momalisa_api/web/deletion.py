@@ -9,6 +9,7 @@ from momalisa_api.problems import Unavailable
 from momalisa_api.store.clips import ClipStore
 from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.pictures import PictureStore
+from momalisa_api.web.links import Scopes
 
 # A caller waits for files for so long.
 DELETION_S: Final = 5.0
@@ -17,8 +18,9 @@ DELETION_S: Final = 5.0
 class Deletion:
     """What an owner deletes. Walks that others requested stay for them."""
 
-    def __init__(self, erasures: Erasures, pictures: PictureStore, clips: ClipStore) -> None:
+    def __init__(self, erasures: Erasures, pictures: PictureStore, clips: ClipStore, scopes: Scopes) -> None:
         self._erasures = erasures
+        self._scopes = scopes
         self._sweeps = (erasures.sweep, pictures.delete_expired, clips.delete_expired)
 
     async def of_walk(self, walk_id: str, owner: str) -> bool:
@@ -34,7 +36,7 @@ class Deletion:
 
     async def of_owner(self, owner: str) -> None:
         """Delete all walks, pictures and clips of an owner. Raises CatalogueUnavailable."""
-        await self._erasures.erase_owner(owner)
+        await self._erasures.erase_owner(owner, self._scopes.of(owner))
         with suppress(Unavailable), anyio.move_on_after(DELETION_S):
             for sweep in self._sweeps:
                 while await sweep():

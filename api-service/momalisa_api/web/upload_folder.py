@@ -1,4 +1,4 @@
-"""The folder in which a process receives uploads, and what becomes of those of processes that were killed."""
+"""The folder in which a process receives uploads and makes films, and what becomes of it if the process is killed."""
 
 import fcntl
 import os
@@ -32,7 +32,7 @@ def claimed_folder() -> Iterator[Path]:
     for left in Path(gettempdir()).glob(f"{UPLOAD_FOLDERS}*"):
         with _held(left) as nobody_else_has:
             if nobody_else_has:
-                log.info("uploads of a killed process removed", folder=left.name)
+                log.info("files of a killed process removed", folder=left.name)
                 shutil.rmtree(left, ignore_errors=True)
     while True:
         folder = Path(mkdtemp(prefix=UPLOAD_FOLDERS))

@@ -68,8 +68,11 @@ class Studio:
         queue: Queue,
         fleet: Fleet,
         sign: Sign | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """sign: signs each film, if the operator has a key for that."""
+        """sign: signs each film, if the operator has a key for that. folder: for films while they are made; what a
+        killed process leaves there must be removed. None: that of the system.
+        """
         self._models = models
         self._catalogue = catalogue
         self._progress = progress
@@ -77,6 +80,7 @@ class Studio:
         self._queue = queue
         self._fleet = fleet
         self._sign = sign
+        self._folder = folder
         self._listings = Listings(bucket)
         self._thumbnails = Thumbnails(bucket)
         self._stop_pictures = StopPictures(catalogue, bucket)
@@ -372,7 +376,7 @@ class Studio:
             await self._bucket.put_file(f"walks/{walk.id}/{path.name}", path)
             log.debug("film stored", walk=walk.id, film=path.name)
 
-        with TemporaryDirectory(prefix="momalisa-") as folder:
+        with TemporaryDirectory(prefix="momalisa-", dir=self._folder) as folder:
             return await make_films(read, walk, Path(folder), store, self._sign)
 
 
