@@ -198,6 +198,28 @@ def test_every_setting_can_be_set(names: tuple[str, ...], kind: type[BaseSetting
         assert passed <= settings
 
 
+# Files with secrets, and the service that reads them.
+SECRET_FILES = {
+    "MOMALISA_SIGN_IN_CLIENT_SECRET_FILE": "api-web",
+    "MOMALISA_SMTP_PASSWORD_FILE": "api-worker",
+    "MOMALISA_C2PA_KEY": "api-worker",
+    "MOMALISA_C2PA_CERTIFICATE": "api-worker",
+}
+
+
+@pytest.mark.parametrize("variable", SECRET_FILES)
+def test_a_secret_file_is_mounted_where_it_is_read_and_nowhere_else(variable: str) -> None:
+    """A service that lists volumes of its own does not get those of the others."""
+    mounted = {
+        name: mount["target"]
+        for name, service in SERVICES.items()
+        for mount in service.get("volumes", [])
+        if variable in str(mount)
+    }
+    path = SERVICES["api-worker"]["environment"][variable].partition(":+")[2].rstrip("}")
+    assert mounted == {SECRET_FILES[variable]: path}
+
+
 def test_replicas_read_weights_that_another_service_has_fetched() -> None:
     """They have no network to the outside, and cannot change what all of them read."""
     fetch, model = SERVICES["fetch"], SERVICES["model"]
