@@ -6,6 +6,11 @@ test("a problem's detail is the message", () => {
   expect(messageOf(problemOf(404, body))).toBe("There is no walk 7.");
 });
 
+test("what the API tells programs is put into words for visitors", () => {
+  const body = { type: "urn:momalisa:problem:walk-not-found", detail: "Create it with POST." };
+  expect(problemOf(404, body).message).toBe("This walk has been deleted, or is private. Reload the page.");
+});
+
 test("a response that is no problem document, such as a proxy's, is shown by its status", () => {
   for (const body of [null, undefined, "<html>", {}, { detail: ["x"] }]) {
     expect(problemOf(502, body).message).toBe("The server returned error 502. Try again.");
@@ -20,6 +25,9 @@ test("fields get the names that the form shows", () => {
   ]);
   expect(fieldMessage({ field: "stops.1", detail: "is long" }, 3)).toBe("Stop 2 is long.");
   expect(fieldMessage({ field: "stops.2", detail: "is long" }, 3)).toBe("The last prompt is long.");
+  expect(fieldMessage({ field: "stops.1.picture", detail: "is not one of your pictures" }, 3)).toBe(
+    "The picture of stop 2 is no longer available to you. Choose another one.",
+  );
   expect(fieldMessage({ field: "frame_ms", detail: "must be a number" }, 2)).toBe("Frame time must be a number.");
 });
 

@@ -24,6 +24,11 @@ export const UNREACHABLE = "The server cannot be reached. Check your connection,
 /** The type of the problem that asks for the cookie which its response sets. */
 export const COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed";
 
+/** Messages of the page for problems that the API explains to programs, by their types. */
+const FOR_VISITORS: Readonly<Record<string, string>> = {
+  "urn:momalisa:problem:walk-not-found": "This walk has been deleted, or is private. Reload the page.",
+};
+
 /** The type of the problem in the body of an error response, if it has one. */
 export function typeOf(body: unknown): unknown {
   return typeof body === "object" && body && "type" in body ? body.type : undefined;
@@ -33,7 +38,8 @@ export function typeOf(body: unknown): unknown {
 export function problemOf(status: number, body: unknown): Problem {
   const { detail, errors } = (typeof body === "object" && body ? body : {}) as Record<string, unknown>;
   const message =
-    typeof detail === "string" && detail ? detail : `The server returned error ${String(status)}. Try again.`;
+    FOR_VISITORS[String(typeOf(body))] ??
+    (typeof detail === "string" && detail ? detail : `The server returned error ${String(status)}. Try again.`);
   return new Problem(message, status, Array.isArray(errors) ? errors.filter(isFieldError) : []);
 }
 
@@ -55,6 +61,8 @@ const LABELS: Readonly<Record<string, string>> = {
 
 /** "stops.0 must have …" with the name of the field as it appears in the form. */
 export function fieldMessage({ field, detail }: FieldError, stops: number): string {
+  const pictured = /^stops\.(\d+)\.picture$/.exec(field)?.[1];
+  if (pictured) return `The picture of stop ${String(Number(pictured) + 1)} is no longer available to you. Choose another one.`;
   const stop = /^stops\.(\d+)$/.exec(field)?.[1];
   if (stop === undefined) return `${labelOf(field)} ${detail}.`;
   const index = Number(stop);
