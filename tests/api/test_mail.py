@@ -149,5 +149,5 @@ def test_a_failed_walk_and_a_private_one_have_their_own_words():
     letters = Letters(mail_settings(25), TOKENS)
     expires = datetime(2026, 12, 7, tzinfo=UTC)
     mail = letters.write(NOTICE, "https://walks.example/walks/1?link=x", expires)
-    assert "until 07 December 2026" in mail.as_string()
+    assert "until 7 December 2026" in mail.as_string()
     assert "https://walks.example/walks/1?link=x" in mail.as_string()

@@ -29,11 +29,11 @@ def picture(width=320, height=200, kind="JPEG", colour="teal"):
     return file.getvalue()
 
 
-def choose(visitor, content, name="cat.jpg", stop=1):
+def choose(visitor, content, name="cat.jpg", stop=1, media_type=""):
     """Choose a file in the browser's dialog."""
     with visitor.page.expect_file_chooser() as chooser:
         visitor.page.get_by_role("button", name=f"Add picture to stop {stop}").click()
-    chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
+    chooser.value.set_files({"name": name, "mimeType": media_type, "buffer": content})
 
 
 def hand_over(visitor, kind, content, name, media_type, label="From"):
@@ -98,15 +98,16 @@ def test_a_picture_that_cannot_be_used_says_so_in_its_place(visit):
     visitor = visit("/")
     visitor.allow_console("status of 422")
     field = visitor.page.get_by_label("From")
-    for name, problem in (
-        ("cat.jpg", "This is not a picture that can be read."),
-        ("IMG_1.HEIC", "Your browser cannot read this HEIC photo. Save it as JPEG first"),
+    for name, media_type, problem in (
+        ("cat.jpg", "", "This is not a picture that can be read."),
+        ("IMG_1.HEIC", "", "Your browser cannot read this HEIC photo. Save it as JPEG first"),
+        ("notes.txt", "text/plain", "This file is not a picture. Choose a JPEG"),
     ):
-        choose(visitor, b"no picture at all", name)
+        choose(visitor, b"no picture at all", name, media_type=media_type)
         expect(field).to_have_accessible_description(re.compile(re.escape(problem)))
         assert axe_violations(visitor) == []
         visitor.page.get_by_role("button", name="Remove picture of stop 1").click()
-    # The HEIC photo was not even sent.
+    # The HEIC photo and the text were not even sent.
     assert len(visitor.requested_urls("/api/v1/pictures$")) == 1
 
 

@@ -99,6 +99,8 @@ def test_a_walk_from_a_picture_is_private_until_its_owner_lists_it(visit, deploy
     expect(page.get_by_role("button", name="Copy link")).to_be_visible()
     stranger.page.reload()
     stranger.await_state("done")
+    # The picture is not theirs to use.
+    expect(stranger.page.get_by_role("button", name="Try another seed")).to_have_count(0)
     with page.expect_request(lambda request: request.method == "POST") as sent:
         page.get_by_role("button", name="Try another seed").click()
     request = sent.value.post_data_json
@@ -130,10 +132,26 @@ ME = {"kind": "cookie", "name": None, "email": None, "walks": 2, "pictures": 1, 
 USER = ME | {"kind": "user", "name": "Ada", "email": "ada@example.com"}
 
 
-def known_as(visitor, me):
+def known_as(visitor, me, *, reload=True):
     """Have the API tell the page who the visitor is: the deployment of these tests has no identity provider."""
     visitor.context.route("**/api/v1/me", lambda route: route.fulfill(json=me))
-    visitor.page.reload()
+    if reload:
+        visitor.page.reload()
+
+
+def test_the_first_picture_can_be_taken_along_at_once(visit):
+    """Without a reload the page knew a visitor who has nothing, and the picture was lost at sign-in."""
+    visitor = visit("/")
+    known_as(visitor, ME | {"kind": "anonymous", "walks": 0, "pictures": 0})
+    expect(visitor.page.get_by_role("link", name="Sign in")).to_be_visible()
+    known_as(visitor, ME, reload=False)
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    with visitor.page.expect_file_chooser() as chooser:
+        visitor.page.get_by_role("button", name="Add picture to stop 1").click()
+    chooser.value.set_files({"name": "cat.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    visitor.page.get_by_role("button", name="Sign in").click()
+    expect(visitor.page.get_by_role("dialog", name="Take your walks along?")).to_be_visible()
 
 
 @pytest.mark.parametrize("look", [{"color_scheme": "dark"} | PHONE, {}], ids=["phone", "desktop"])

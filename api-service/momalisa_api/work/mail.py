@@ -143,13 +143,17 @@ class Smtp:
 
 
 def _ended(notice: Notice, page: str, expires: datetime | None) -> _Text:
-    requested = f"The walk for which you requested a mail on {notice.created_at:%d %B %Y at %H:%M} UTC"
+    requested = f"The walk for which you requested a mail on {_date(notice.created_at)} at {notice.created_at:%H:%M} UTC"
     if notice.state is State.FAILED:
         subject, sentence = "Your walk failed", f"{requested} has failed. Its page says why."
     else:
         subject, sentence = "Your walk is done", f"{requested} is done."
-    private = f"The walk is private. Whoever has this link can see it, until {expires:%d %B %Y}." if expires else ""
+    private = f"The walk is private. Whoever has this link can see it, until {_date(expires)}." if expires else ""
     return _Text(subject, sentence, "Open the walk", page, (private,) if private else ())
+
+
+def _date(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B %Y}"
 
 
 def _plain(text: _Text, footer: str, stop: str) -> str:

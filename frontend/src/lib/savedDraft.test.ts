@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { emptyDraft, pictureOf, stopOf } from "./draft";
-import { saveDraft, savedDraft } from "./savedDraft";
+import { keepDraftForNext, saveDraft, savedDraft } from "./savedDraft";
 
 const draft = { ...emptyDraft(), stops: [{ prompt: "a", picture: pictureOf("5a") }, { prompt: "b", picture: pictureOf("") }] };
 
@@ -8,6 +8,15 @@ test("a reload brings back the draft of the same visit, with the pictures that w
   saveDraft("one", draft);
   expect(savedDraft("one")).toEqual({ ...draft, stops: [draft.stops[0], stopOf("b")] });
   expect(savedDraft("other")).toBeUndefined();
+});
+
+test("a sign-in brings back the draft in the visit after it, and in no later one", () => {
+  saveDraft("before", draft);
+  keepDraftForNext("before");
+  const found = savedDraft("after");
+  expect(found?.stops[0]).toEqual(draft.stops[0]);
+  if (found) saveDraft("after", found);
+  expect(savedDraft("later")).toBeUndefined();
 });
 
 test("without storage nothing fails", () => {

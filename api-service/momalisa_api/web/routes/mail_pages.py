@@ -76,7 +76,7 @@ async def confirm(request: Request, intake: NoticeIntakeDep, token: Token = "") 
 @router.get("/stop")
 async def stop_page(token: Token = "") -> HTMLResponse:
     """A page with a button that stops all mail to an address."""
-    return _page("Stop all mail", "Your address then gets no mail from here.", button="Stop all mail", token=token)
+    return _page("Stop all mail", "Your address then gets no mail from here for a year.", button="Stop all mail", token=token)
 
 
 @router.post("/stop")
@@ -88,7 +88,7 @@ async def stop(intake: NoticeIntakeDep, token: Token = "") -> HTMLResponse:
         return _page("Try again", str(problem), status=problem.status)
     if not stopped:
         return _page("This link does not work", "It is incomplete. Open it again from the mail.", status=410)
-    return _page("Mail stopped", "Your address gets no more mail from here.")
+    return _page("Mail stopped", "Your address gets no mail from here for a year.")
 
 
 def _page(title: str, text: str, *, button: str = "", token: str = "", status: int = 200) -> HTMLResponse:
