@@ -8,6 +8,8 @@ always use the fake.
 import contextlib
 import math
 import os
+import subprocess
+import sys
 import uuid
 
 import anyio
@@ -515,3 +517,36 @@ async def test_a_walk_is_stored_in_gcs_as_in_a_folder(gcs, fleet, settings):
     assert set(gcs.arrived.values()) == {1}
     assert (unavailable.status_code, unavailable.headers["Retry-After"]) == (503, "10")
     assert unavailable.json()["type"] == "urn:momalisa:problem:bucket-unavailable"
+
+
+WRITING = """
+import io, sys
+from pathlib import Path
+from momalisa_api.store.folder import FolderBucket
+class Slow(io.BytesIO):
+    def read(self, *_):
+        if self.tell():
+            print("half", flush=True)
+            sys.stdin.read()
+        return super().read(4)
+FolderBucket(Path(sys.argv[1]))._write("uploads/a.png", Slow(b"a picture"))
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path):
+    """No row of the catalogue would name what it leaves, so no deletion would ever find it."""
+    command = [sys.executable, "-c", WRITING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "half\n"
+        process.kill()
+    assert [path.name for path in tmp_path.rglob("*")] == ["uploads"]
+
+
+async def test_a_system_without_unnamed_files_stores_them_too(tmp_path, monkeypatch):
+    """macOS, and some network file systems."""
+    monkeypatch.delattr(os, "O_TMPFILE")
+    bucket = FolderBucket(tmp_path)
+    assert [await bucket.put("uploads/a.png", content) for content in (b"first", b"second")] == [True, False]
+    assert await bucket.get("uploads/a.png") == b"first"
+    assert [path.name for path in tmp_path.rglob("*")] == ["uploads", "a.png"]

@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 
 class FolderBucket:
-    """A bucket in a folder. Objects appear complete or not at all: a temporary file is linked into place."""
+    """A bucket in a folder. Objects appear complete or not at all: a file without a name is linked into place.
+
+    A process that is killed while it writes leaves nothing. Where the system has no files without names (Linux has, on
+    most file systems), it leaves a hidden one.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -45,18 +49,20 @@ class FolderBucket:
             return await self._call(partial(self._write, key, content.wrapped))
 
     def _write(self, key: str, content: IO[bytes]) -> bool:
-        """Write a temporary file, then link it: a hard link is the one rename that fails if the name exists."""
+        """Write a file aside, then link it: a hard link is the one rename that fails if the name exists."""
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=".")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                shutil.copyfileobj(content, file)
-            # The user that serves the folder may be another than the one that writes it.
-            os.chmod(aside, 0o644)  # noqa: PTH101
-            return _name(aside, target)
-        finally:
-            Path(aside).unlink(missing_ok=True)
+            with open(os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123
+                _fill(file, content)
+                # With a descriptor, the call follows the symbolic link; for a complete path, it has no other meaning.
+                os.link(f"/proc/self/fd/{file.fileno()}", target, src_dir_fd=file.fileno())
+        except FileExistsError:
+            return False
+        except (AttributeError, OSError):
+            content.seek(0)
+            return _write_named(target, content)
+        return True
 
     async def get(self, key: str) -> bytes:
         return await self._call(partial(_found, key, self._path(key).read_bytes))
@@ -136,6 +142,24 @@ def _found(key: str, call: Callable[[], T]) -> T:
         return call()
     except FileNotFoundError:
         raise NotInBucket(key) from None
+
+
+def _fill(file: IO[bytes], content: IO[bytes]) -> None:
+    shutil.copyfileobj(content, file)
+    file.flush()
+    # The user that serves the folder may be another than the one that writes it.
+    os.fchmod(file.fileno(), 0o644)
+
+
+def _write_named(target: Path, content: IO[bytes]) -> bool:
+    """Write a hidden file, then name it. Returns False if the name exists."""
+    descriptor, aside = tempfile.mkstemp(dir=target.parent, prefix=".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _fill(file, content)
+        return _name(aside, target)
+    finally:
+        Path(aside).unlink(missing_ok=True)
 
 
 def _name(aside: str, target: Path) -> bool:
