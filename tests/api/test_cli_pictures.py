@@ -47,10 +47,15 @@ def test_files_with_the_suffix_of_a_picture_are_uploaded(photo):
 
 @pytest.mark.parametrize(
     ("stop", "message"),
-    [("phto.jpg", "file not found: phto.jpg"), ("photo.jpg@1,2", "must be X,Y,WIDTH,HEIGHT in pixels, not 1,2")],
+    [
+        ("phto.jpg", "file not found: phto.jpg"),
+        ("photo.jpg@1,2", "must be X,Y,WIDTH,HEIGHT in pixels, not 1,2"),
+        ("IMG_1.HEIC", "IMG_1.HEIC is a HEIC photo: save it as JPEG first"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_no_prompt(photo, capsys, stop, message):
     """A model would paint something for "phto.jpg", and nobody would know why."""
+    Path("IMG_1.HEIC").write_bytes(b"a photo")
     assert run(stop, "a giraffe", "--url", "http://127.0.0.1:9") == 2
     assert message in capsys.readouterr().err
 

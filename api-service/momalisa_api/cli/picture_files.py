@@ -12,8 +12,10 @@ from momalisa_api.cli.errors import CommandError
 
 # A prompt is never taken for a file by accident: nobody's files are uploaded because a prompt has their name.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif")
+# Photos as iPhones keep them, which servers do not read.
+_HEIC: Final = (".heic", ".heif")
 _FILE: Final = re.compile(
-    rf"(?P<path>.*({'|'.join(map(re.escape, SUFFIXES))}))(@(?P<crop>[^=]*))?(=(?P<prompt>.*))?",
+    rf"(?P<path>.*({'|'.join(map(re.escape, SUFFIXES + _HEIC))}))(@(?P<crop>[^=]*))?(=(?P<prompt>.*))?",
     re.IGNORECASE | re.DOTALL,
 )
 _CROP: Final = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", re.ASCII)
@@ -36,6 +38,8 @@ def stop_argument(argument: str) -> str | PictureFile:
     path, crop = Path(found["path"]), None
     if not path.is_file():
         raise ArgumentTypeError(f"file not found: {path}")
+    if path.suffix.lower() in _HEIC:
+        raise ArgumentTypeError(f"{path} is a HEIC photo: save it as JPEG first, then name that file")
     if found["crop"] is not None:
         numbers = _CROP.fullmatch(found["crop"])
         if not numbers:

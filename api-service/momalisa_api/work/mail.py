@@ -143,7 +143,8 @@ class Smtp:
 
 
 def _ended(notice: Notice, page: str, expires: datetime | None) -> _Text:
-    requested = f"The walk for which you requested a mail on {_date(notice.created_at)} at {notice.created_at:%H:%M} UTC"
+    at = notice.created_at
+    requested = f"The walk for which you requested a mail on {_date(at)} at {at:%H:%M} UTC"
     if notice.state is State.FAILED:
         subject, sentence = "Your walk failed", f"{requested} has failed. Its page says why."
     else:

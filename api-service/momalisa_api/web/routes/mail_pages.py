@@ -76,7 +76,8 @@ async def confirm(request: Request, intake: NoticeIntakeDep, token: Token = "") 
 @router.get("/stop")
 async def stop_page(token: Token = "") -> HTMLResponse:
     """A page with a button that stops all mail to an address."""
-    return _page("Stop all mail", "Your address then gets no mail from here for a year.", button="Stop all mail", token=token)
+    title = "Stop all mail"
+    return _page(title, "Your address then gets no mail from here for a year.", button=title, token=token)
 
 
 @router.post("/stop")
