@@ -140,6 +140,18 @@ async def test_a_sign_in_ends_only_in_the_browser_where_it_began(
         assert (await me_of(victim))["kind"] == "anonymous"
 
 
+async def test_a_visitor_whose_sign_in_fails_gets_a_page_with_a_way_back(
+    settings: Settings, fleet: FakeFleet, provider: Provider
+):
+    """A browser would show the JSON that programs get, and nothing to click."""
+    async with running(with_sign_in(settings, provider), fleet) as client:
+        for path in ("/api/v1/sign-in/callback?code=x&state=y", "/api/v1/sign-in/callback?error=access_denied"):
+            answer = await client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+            assert (answer.status_code, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+            assert "Sign in again." in answer.text
+            assert '<a href="/">Back to the gallery</a>' in answer.text
+
+
 async def test_an_answer_of_the_provider_is_used_once(settings: Settings, fleet: FakeFleet, provider: Provider):
     """From the history, or from a log, it signs nobody in: not even with the cookies of before."""
     async with running(with_sign_in(settings, provider), fleet) as client:

@@ -5,7 +5,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from momalisa_api.problems import CatalogueUnavailable, Invalid, SignInOff, SignInUnavailable
+from momalisa_api.problems import CatalogueUnavailable, Invalid, SignInFailed, SignInOff, SignInUnavailable
+from momalisa_api.web.plain_page import plain_page
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import COOKIE, session_cookie
 from momalisa_api.web.routes.deps import HandoverDep, OwnersDep, SettingsDep, SignInDep
@@ -46,7 +47,10 @@ async def sign_in_at_provider(
     if not ways.code_flow:
         raise SignInOff(NO_SIGN_IN)
     base = _base(request, settings.public_url)
-    url, cookie = await ways.code_flow.begin(f"{base}{PATH}/callback", next, claim)
+    try:
+        url, cookie = await ways.code_flow.begin(f"{base}{PATH}/callback", next, claim)
+    except SignInUnavailable as problem:
+        return _failed(request, problem)
     answer = _redirect(url, 302)
     secure = request.url.scheme == "https"
     answer.set_cookie(STATE_COOKIE, cookie, SIGN_IN_S, path=PATH, httponly=True, samesite="lax", secure=secure)
@@ -66,7 +70,10 @@ async def finish_sign_in(
     if not ways.code_flow or not ways.sessions:
         raise SignInOff(NO_SIGN_IN)
     redirect_uri = f"{_base(request, settings.public_url)}{PATH}/callback"
-    done = await ways.code_flow.finish(request.cookies.get(STATE_COOKIE), request.query_params, redirect_uri)
+    try:
+        done = await ways.code_flow.finish(request.cookies.get(STATE_COOKIE), request.query_params, redirect_uri)
+    except (SignInFailed, SignInUnavailable) as problem:
+        return _failed(request, problem)
     answer = _redirect(done.next, 303)
     answer.delete_cookie(STATE_COOKIE, path=PATH, httponly=True, samesite="lax")
     if done.identity:
@@ -85,6 +92,13 @@ async def sign_out(request: Request, response: Response) -> None:
     """End this browser's session. You stay signed in at the identity provider."""
     secure = request.url.scheme == "https"
     response.delete_cookie(session_cookie(request), path="/", httponly=True, samesite="lax", secure=secure)
+
+
+def _failed(request: Request, problem: SignInFailed | SignInUnavailable) -> Response:
+    """A page for a visitor, whom the provider or the gallery has sent here. Raises the problem for other callers."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise problem
+    return plain_page(problem.title, str(problem), link="Back to the gallery", status=problem.status)
 
 
 def _base(request: Request, public_url: str | None) -> str:
