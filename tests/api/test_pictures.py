@@ -192,6 +192,24 @@ async def test_a_slow_upload_gives_its_place_back(settings, tmp_path):
                 tasks.start_soon(_assert_too_slow, intake, chunks())
 
 
+async def test_an_upload_that_trickles_is_refused_and_counts(settings, tmp_path, monkeypatch):
+    """Each of its chunks comes in time, and all of them would take two minutes."""
+    monkeypatch.setattr(upload_intake, "MAX_PAUSE_S", 0.05)
+    limited = settings.model_copy(update={"uploads_per_owner_per_day": 1})
+    async with opened(settings.database_url) as engine:
+        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        intake = PictureIntake(limited, store, Decoders(), Downloads(frozenset()), tmp_path)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await anyio.sleep(0.02)
+
+        await _assert_too_slow(intake, chunks())
+        with pytest.raises(QuotaExceeded):
+            await intake.receive(chunks(), "key:a", "a network")
+
+
 async def _assert_too_slow(intake: PictureIntake, chunks: AsyncIterator[bytes]) -> None:
     with pytest.raises(UploadTooSlow):
         await intake.receive(chunks, "key:a", "a network")

@@ -22,6 +22,9 @@ from momalisa_api.store.pictures import PictureStore, UploadLimits
 
 # What a form adds to its file.
 FORM_BYTES: Final = 16_384
+# An upload holds its place while it is received, so that slow ones would keep all others waiting.
+MAX_PAUSE_S: Final = 10.0
+MIN_BYTES_PER_S: Final = 16_000
 # Those that wait are not read: each has some tens of kilobytes in memory.
 UPLOADS_WAITING: Final = 200
 UPLOAD_RETRY_S: Final = 10
@@ -78,17 +81,21 @@ class UploadIntake(ABC, Generic[T]):
     async def receive(self, chunks: AsyncIterator[bytes], owner: str, network: str, boundary: str | None = None) -> T:
         """Store the file in a request's body. boundary: of the form that contains it; network: of the caller.
 
+        One that pauses for 10 s, or is slower than 16 kB/s after them, is refused. It counts as an upload.
         Raises the kind's problem, BodyTooLarge, UploadTooSlow, QuotaExceeded, QueueFull, Unavailable.
         """
-        upload_s = self.kind.upload_s
 
         async def read(write: Write) -> None:
             try:
-                with anyio.fail_after(upload_s):
-                    async for chunk in chunks:
+                with anyio.fail_after(self.kind.upload_s):
+                    async for chunk in _brisk(chunks):
                         await write(chunk)
             except TimeoutError:
-                raise UploadTooSlow(f"An upload can take {upload_s:.0f} seconds. Send a smaller file.") from None
+                await self._counted.admit(owner, limited_network(owner, network), 0, self._limits)
+                raise UploadTooSlow(
+                    f"An upload can take {self.kind.upload_s:.0f} seconds and needs {MIN_BYTES_PER_S // 1000} kB/s. "
+                    "Send a smaller file, or use a faster connection."
+                ) from None
 
         return await self._take(read, owner, network, boundary)
 
@@ -152,3 +159,17 @@ class UploadIntake(ABC, Generic[T]):
 
             await read(write)
         return size
+
+
+async def _brisk(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, as long as they come at a speed. Raises TimeoutError otherwise."""
+    began, size = anyio.current_time(), 0
+    while True:
+        with anyio.fail_after(MAX_PAUSE_S):
+            chunk = await anext(chunks, None)
+        if chunk is None:
+            return
+        size += len(chunk)
+        if size < MIN_BYTES_PER_S * (anyio.current_time() - began - MAX_PAUSE_S):
+            raise TimeoutError
+        yield chunk
