@@ -55,6 +55,7 @@ async def test_a_clip_is_its_owners_alone(settings, fleet):
         assert (part.status_code, part.content) == (206, b"ftyp")
         assert (await owner.get(found["url"].replace(".mp4", ".webm"))).status_code == 404
         assert (await owner.get(place)).json() == found
+        assert (await owner.get("/api/v1/me")).json()["clips"] == 1
         cookie = dict(owner.cookies)
         for other in ({}, {"momalisa_owner": "forged"}):
             owner.cookies = other

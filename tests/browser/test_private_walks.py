@@ -128,7 +128,16 @@ def test_visitors_see_take_and_delete_what_is_theirs(visit, deployment):
     expect(summary).to_have_text("You have no walks and no pictures here.")
 
 
-ME = {"kind": "cookie", "name": None, "email": None, "walks": 2, "pictures": 1, "sign_in": "optional", "mail": True}
+ME = {
+    "kind": "cookie",
+    "name": None,
+    "email": None,
+    "walks": 2,
+    "pictures": 1,
+    "clips": 0,
+    "sign_in": "optional",
+    "mail": True,
+}
 USER = ME | {"kind": "user", "name": "Ada", "email": "ada@example.com"}
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api.store.catalogue import BATCH, Catalogue
 from momalisa_api.store.engine import transaction
 from momalisa_api.store.pictures import StoredPicture, is_kept, read_picture
-from momalisa_api.store.tables import asks, pictures
+from momalisa_api.store.tables import asks, clips, pictures
 from momalisa_api.walks.walk import Walk
 
 
@@ -20,6 +20,7 @@ class Count:
 
     walks: int
     pictures: int
+    clips: int
 
 
 class Belongings:
@@ -31,11 +32,18 @@ class Belongings:
 
     async def count(self, owner: str) -> Count:
         """How much an owner has."""
-        mine = select(func.count()).select_from(asks).where(asks.c.owner == owner)
-        kept = select(func.count()).select_from(pictures)
-        kept = kept.where(pictures.c.owner == owner, is_kept(datetime.now(UTC)))
+        now = datetime.now(UTC)
+        of_owner = (
+            (asks, asks.c.owner == owner),
+            (pictures, (pictures.c.owner == owner) & is_kept(now)),
+            (clips, (clips.c.owner == owner) & ~clips.c.deleted & (clips.c.expires_at > now)),
+        )
         async with transaction(self._engine) as connection:
-            return Count(await connection.scalar(mine) or 0, await connection.scalar(kept) or 0)
+            walks, kept, moving = [
+                await connection.scalar(select(func.count()).select_from(table).where(mine)) or 0
+                for table, mine in of_owner
+            ]
+        return Count(walks, kept, moving)
 
     async def walks(self, owner: str) -> AsyncIterator[tuple[Walk, bool]]:
         """The owner's walks, oldest first, and whether the owner lists each; read in batches."""

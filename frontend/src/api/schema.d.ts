@@ -940,6 +940,11 @@ export interface components {
              */
             pictures: number;
             /**
+             * Clips
+             * @description How many clips you have here.
+             */
+            clips: number;
+            /**
              * Mail
              * @description Whether this deployment sends mail when a walk is done.
              */

@@ -12,5 +12,5 @@ export function signInUrl(path: string, claim = false): string {
 
 /** Whether this browser has something that a user can take along. */
 export function hasBelongings(me: Me): boolean {
-  return me.kind === "cookie" && me.walks + me.pictures > 0;
+  return me.kind === "cookie" && me.walks + me.pictures + me.clips > 0;
 }

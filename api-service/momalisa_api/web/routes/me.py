@@ -35,6 +35,7 @@ class MeResource(BaseModel):
     )
     walks: int = Field(description="How many walks you have requested, and not withdrawn or deleted.")
     pictures: int = Field(description="How many pictures you have here.")
+    clips: int = Field(description="How many clips you have here.")
     mail: bool = Field(description="Whether this deployment sends mail when a walk is done.")
 
 
@@ -52,7 +53,7 @@ async def get_me(
     kind, _, name = caller.partition(":")
     shown = user.name if user else name if kind == "key" else None
     known = "anonymous" if caller == ANONYMOUS else kind
-    has = Count(0, 0) if caller == ANONYMOUS else await belongings.count(caller)
+    has = Count(0, 0, 0) if caller == ANONYMOUS else await belongings.count(caller)
     return MeResource.model_validate(
         {
             "kind": known,
@@ -61,6 +62,7 @@ async def get_me(
             "sign_in": settings.sign_in,
             "walks": has.walks,
             "pictures": has.pictures,
+            "clips": has.clips,
             "mail": settings.sends_mail,
         }
     )
