@@ -6,7 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -35,11 +35,18 @@ def tokens(provider: Provider, client: httpx.AsyncClient) -> IdTokens:
     return IdTokens([Issuer(provider.issuer, client)], APPS)
 
 
+class FromNow(NamedTuple):
+    """A time in a claim, relative to that of its use: tests are collected minutes before they run."""
+
+    seconds: int
+
+
 def claims_of(provider: Provider, **changes: Any) -> dict[str, Any]:
     """The claims of a good token, but for some changes; None leaves a claim out."""
     now = int(time.time())
     good = {"iss": provider.issuer, "aud": "gallery", "sub": "ada", "iat": now, "exp": now + 600, **changes}
-    return {name: value for name, value in good.items() if value is not None}
+    found = {name: now + value.seconds if isinstance(value, FromNow) else value for name, value in good.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def unsigned(claims: dict[str, Any], **header: Any) -> str:
@@ -57,9 +64,9 @@ async def test_a_token_of_each_algorithm_names_its_user(tokens: IdTokens, provid
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "expired": ({"exp": int(time.time()) - SKEW_S - 5}, "expired"),
-    "issued in the future": ({"iat": int(time.time()) + 3600}, "future"),
-    "not valid yet": ({"nbf": int(time.time()) + 3600}, "future"),
+    "expired": ({"exp": FromNow(-SKEW_S - 5)}, "expired"),
+    "issued in the future": ({"iat": FromNow(3600)}, "future"),
+    "not valid yet": ({"nbf": FromNow(3600)}, "future"),
     "for another application": ({"aud": "another"}, "another application"),
     "for no application": ({"aud": []}, "lacks a claim"),
     "for several, without a party": ({"aud": ["gallery", "another"]}, "issued to another"),
@@ -89,10 +96,10 @@ async def test_a_token_is_refused(tokens: IdTokens, provider: Provider, name: st
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": int(time.time()) - 5},
-        {"iat": int(time.time()) + 5},
+        {"exp": FromNow(-5)},
+        {"iat": FromNow(5)},
         {"aud": ["phone", "another"], "azp": "gallery"},
-        {"nbf": int(time.time()) - 5},
+        {"nbf": FromNow(-5)},
     ],
 )
 async def test_a_token_is_accepted(tokens: IdTokens, provider: Provider, changes: dict[str, Any]):
