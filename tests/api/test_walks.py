@@ -137,9 +137,10 @@ async def test_a_get_can_keep_the_walk_out_of_the_gallery(settings, fleet):
         assert await shown("seed=2&listed=false") == [2]
         client.cookies = (await client.post("/api/v1/walks", json={**REQUEST, "seed": 3})).cookies
         assert await shown("seed=4") == [4, 3, 2]
-        assert await shown("seed=4&listed=false") == [3, 2]
-        assert await shown("seed=4") == [3, 2]
-        assert await shown("seed=4&listed=true") == [4, 3, 2]
+        # For a known caller, unlisted is private: it is another walk.
+        assert await shown("seed=4&listed=false") == [4, 3, 2]
+        assert await shown("seed=5&listed=false") == [4, 3, 2]
+        assert await shown("seed=5&listed=true") == [5, 4, 3, 2]
 
 
 async def test_a_get_can_name_more_than_two_stops(settings, fleet):
@@ -313,7 +314,8 @@ async def test_every_film_contains_its_spec(settings, fleet):
     assert spec.pop("fingerprints") == ["0" * 16]
     # The oldest version that means the same.
     assert spec.pop("version") == 2
-    assert read_forward(spec, 2) == walk["spec"]
+    # The scope of a private walk is a secret, and that of others is null.
+    assert read_forward(spec, 2) == walk["spec"] | {"scope": None}
 
 
 async def test_a_failed_walk_has_a_reason_and_restarts_only_after_a_post(settings, fleet):
