@@ -34,7 +34,8 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     async with opened(url) as engine:
         if engine.dialect.name == "postgresql":
             async with engine.begin() as connection:
-                await connection.execute(text("DELETE FROM pgqueuer"))
+                for table in ("pgqueuer", "pgqueuer_log"):
+                    await connection.execute(text(f"DELETE FROM {table}"))
         yield engine
 
 
