@@ -79,7 +79,7 @@ def test_the_gif_goes_there_and_back_and_the_mp4_there(deployment, walk, tmp_pat
     assert comment.pop("version") == 2
     assert comment.pop("early_legs") == []
     assert len(comment.pop("fingerprints")) == 1
-    assert read_forward(comment, 2) == {**walk["spec"], "smoothness": walk["smoothness"]}
+    assert read_forward(comment, 2) == {**walk["spec"], "smoothness": walk["smoothness"], "scope": None}
 
 
 def test_another_seed_is_another_walk(deployment, walk):
