@@ -71,6 +71,9 @@ def test_recipes_for_the_loaded_model_are_rendered_or_refused_as_documented(sche
     @given(schema["/v1/render"]["POST"].as_strategy())
     def hold(case: schemathesis.Case) -> None:
         recipe = {**case.body["recipe"], **fitting, "num_inference_steps": 1}
+        # The body has no files, with which a recipe of pictures would be refused each time.
+        for name in ("start_picture", "end_picture", "strength"):
+            recipe.pop(name, None)
         case.body = {"recipe": recipe, "fractions": case.body["fractions"][:4]}
         statuses.add(case.call_and_validate(checks=CHECKS).status_code)
 
