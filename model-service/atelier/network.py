@@ -58,6 +58,23 @@ def build_autoencoder() -> AutoencoderTiny:
     )
 
 
+# Pixels of a picture along each side of a latent.
+LARGE_FACTOR: Final = 16
+
+
+def build_large_autoencoder() -> AutoencoderTiny:
+    """The autoencoder for pictures (n, 3, 256, 256): the same latents, and one stage more on each side."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(32, 32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32, 32),
+        num_encoder_blocks=(1, 1, 1, 1, 2),
+        num_decoder_blocks=(3, 3, 2, 1, 1),
+        latent_channels=CHANNELS,
+        scaling_factor=1.0,
+        upsampling_scaling_factor=2,
+    )
+
+
 def build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     """All three networks, by their names in the pipeline."""
     return nn.ModuleDict(

@@ -1,0 +1,181 @@
+"""Trains a small RF-DETR-Seg on painted scenes, whose objects are known. Continues a stopped training.
+
+`python -m atelier.train_instances --out DIR --minutes 120 --weights DIR/instances`
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import RfDetrConfig, RfDetrForInstanceSegmentation
+from transformers.models.rf_detr.configuration_rf_detr import RfDetrDinov2Config
+
+from atelier.scenes import KEPT_SCENES, LABELS, SCENE_SIZE, Scene, paint_scene
+from atelier.train_depth import NETWORK_PATCH, normalised
+from atelier.trainer import Trainer, options_of
+
+QUERIES: Final = 20
+# Sets of queries that are trained side by side; only the first is used afterwards.
+GROUPS: Final = 3
+
+
+def build_instance_network() -> RfDetrForInstanceSegmentation:
+    """RF-DETR-Seg with 1.1 million weights and patches of 8 pixels; masks have half of the picture's size."""
+    backbone = RfDetrDinov2Config(
+        hidden_size=96,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        mlp_ratio=3,
+        patch_size=NETWORK_PATCH,
+        image_size=SCENE_SIZE,
+        out_features=["stage2", "stage4", "stage6"],
+        num_windows=1,
+    )
+    config = RfDetrConfig(
+        backbone_config=backbone,
+        d_model=96,
+        decoder_layers=2,
+        decoder_ffn_dim=192,
+        decoder_self_attention_heads=4,
+        decoder_cross_attention_heads=4,
+        num_queries=QUERIES,
+        group_detr=GROUPS,
+        c2f_num_blocks=1,
+        dropout=0.0,
+        intermediate_size=192,
+        mask_downsample_ratio=2,
+        mask_point_sample_ratio=4,
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: number for number, name in enumerate(LABELS)},
+    )
+    return RfDetrForInstanceSegmentation(config)
+
+
+def targets_of(scene: Scene) -> dict[str, Tensor]:
+    """What the loss compares with: class_labels (n,), boxes (n, 4) as centre and size in [0, 1], masks (n, h, w)."""
+    numbers = torch.arange(1, len(scene.labels) + 1)
+    masks = torch.from_numpy(scene.instances)[None] == numbers[:, None, None]
+    boxes = torch.stack([_box(mask) for mask in masks]) if len(numbers) else torch.zeros(0, 4)
+    return {"class_labels": torch.tensor(scene.labels, dtype=torch.int64), "boxes": boxes, "masks": masks}
+
+
+def _box(mask: Tensor) -> Tensor:
+    rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+    left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+    return torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]) / len(mask)
+
+
+def average_precision(
+    found: list[tuple[Tensor, Tensor, Tensor]], truth: list[dict[str, Tensor]], least: float = 0.5
+) -> float:
+    """Mask AP at an IoU of `least`, the mean over classes with objects, all points interpolated as in COCO.
+
+    found: for each scene scores (m,), labels (m,) and masks (m, h, w). truth: `targets_of` each scene.
+    """
+    values = []
+    for label in range(len(LABELS)):
+        total, hits = 0, list[tuple[float, bool]]()
+        for (scores, labels, masks), objects in zip(found, truth, strict=True):
+            true = objects["masks"][objects["class_labels"] == label]
+            total += len(true)
+            hits += _matched(scores[labels == label], masks[labels == label], true, least)
+        if total:
+            right = np.cumsum([hit for _, hit in sorted(hits, key=lambda one: -one[0])])
+            precision = right / (np.arange(len(right)) + 1)
+            best = np.maximum.accumulate(precision[::-1])[::-1] if len(right) else precision
+            recall = np.diff(np.concatenate([[0], right])) / total
+            values.append(float((best * recall).sum()))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _matched(scores: Tensor, masks: Tensor, true: Tensor, least: float) -> list[tuple[float, bool]]:
+    """(score, whether it is the first to find its object) for each mask, the best ones first."""
+    taken, hits = set[int](), []
+    for index in scores.argsort(descending=True).tolist():
+        common = (masks[index] & true).sum((1, 2)).float()
+        overlaps = common / (masks[index] | true).sum((1, 2)).clamp(min=1)
+        best = int(overlaps.argmax()) if len(true) else -1
+        hit = best >= 0 and float(overlaps[best]) >= least and best not in taken
+        if hit:
+            taken.add(best)
+        hits.append((float(scores[index]), hit))
+    return hits
+
+
+class InstanceTraining(Trainer):
+    """Half of each batch are new scenes, the other half earlier ones, mirrored at random."""
+
+    def __init__(self, out: Path, minutes: float, batch: int, start: Path | None) -> None:
+        """start: the checkpoint of a training of depth, whose backbone is taken over."""
+        torch.manual_seed(0)
+        self.batch = batch
+        self.scenes: list[Scene] = []
+        network = build_instance_network()
+        if start:
+            _copy_backbone(start, network)
+        super().__init__(network, build_instance_network(), out / "instances.pt", minutes, rate=4e-4)
+
+    def _batch(self) -> list[Scene]:
+        dice = np.random.default_rng((1, self.step))
+        numbers = range(self.batch // 2)
+        fresh = [paint_scene(np.random.default_rng((2, self.step, number)), SCENE_SIZE) for number in numbers]
+        self.scenes += [scene for scene in fresh if scene.labels]
+        del self.scenes[:-KEPT_SCENES]
+        old = [self.scenes[i] for i in dice.integers(len(self.scenes), size=self.batch - len(fresh))]
+        both = [*fresh, *(_mirrored(scene) if dice.random() < 0.5 else scene for scene in old)]
+        return [scene for scene in both if scene.labels]
+
+    def loss(self) -> Tensor:
+        """The loss of the batch of the current step."""
+        scenes = self._batch()
+        pictures = normalised(torch.stack([torch.from_numpy(scene.picture.copy()) for scene in scenes]))
+        self.network.train()
+        loss: Tensor = self.network(pictures, labels=[targets_of(scene) for scene in scenes]).loss
+        return loss
+
+    @torch.inference_mode()
+    def figure(self) -> str:
+        """Mask AP50 over 48 held-out scenes."""
+        held = [paint_scene(np.random.default_rng((3, i)), SCENE_SIZE) for i in range(48)]
+        found = []
+        for scene in held:
+            answer = self.average(normalised(torch.from_numpy(scene.picture)[None]))
+            scores, labels = answer.logits[0].sigmoid().max(-1)
+            large = nn.functional.interpolate(answer.pred_masks, size=(SCENE_SIZE, SCENE_SIZE), mode="bilinear")[0]
+            found.append((scores, labels, large > 0))
+        return f"AP50 {average_precision(found, [targets_of(scene) for scene in held]):.3f}"
+
+
+def _mirrored(scene: Scene) -> Scene:
+    flipped = (scene.picture[:, ::-1].copy(), scene.nearness[:, ::-1].copy(), scene.instances[:, ::-1].copy())
+    return Scene(*flipped, scene.labels)
+
+
+def _copy_backbone(checkpoint: Path, network: RfDetrForInstanceSegmentation) -> None:
+    """Start from the backbone of a training of depth, which has the same layers."""
+    theirs = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
+    ours = network.state_dict()
+    shared = {}
+    for name in ours:
+        if "backbone" in name and "backbone." in name:
+            tail = name.split("backbone.")[-1]
+            value = theirs.get(f"backbone.{tail}")
+            if value is not None and value.shape == ours[name].shape:
+                shared[name] = value
+    print(f"{len(shared)} tensors of the backbone were taken over", flush=True)
+    network.load_state_dict(ours | shared)
+
+
+def _main() -> None:
+    options = options_of(__doc__, batch=12).parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    training = InstanceTraining(options.out, options.minutes, options.batch, options.start)
+    training.run()
+    training.export(options.weights)
+
+
+if __name__ == "__main__":
+    _main()
