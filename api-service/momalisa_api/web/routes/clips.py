@@ -7,27 +7,20 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from momalisa_api.problems import (
-    AddressRefused,
     BadClip,
-    BodyTooLarge,
     BucketUnavailable,
     CatalogueUnavailable,
     ClipNotFound,
-    FetchFailed,
     Invalid,
-    QueueFull,
-    QuotaExceeded,
     RangeUnsatisfiable,
-    SignInRequired,
     UnknownKey,
-    UploadTooSlow,
 )
 from momalisa_api.store.clips import NO_CLIP, StoredClip
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import BucketDep, ClipIntakeDep, ClipStoreDep
-from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, take
+from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, responses_to_upload, take
 
 CLIPS_PATH: Final = "/api/v1/clips"
 _FILES: Final = {"video/mp4": BYTES, "video/webm": BYTES}
@@ -57,23 +50,7 @@ ClipId = Annotated[str, Path(description="The clip's id.", pattern="^[0-9a-f]{64
     summary="Upload a clip",
     status_code=201,
     openapi_extra=WITHOUT_CREDENTIALS | body_with("clip"),
-    responses={
-        201: {"headers": {"Location": {"description": "URL of the clip.", "schema": {"type": "string"}}}},
-        **documented(
-            UnknownKey,
-            SignInRequired,
-            UploadTooSlow,
-            BodyTooLarge,
-            BadClip,
-            AddressRefused,
-            FetchFailed,
-            Invalid,
-            QuotaExceeded,
-            QueueFull,
-            BucketUnavailable,
-            CatalogueUnavailable,
-        ),
-    },
+    responses=responses_to_upload("clip", BadClip),
 )
 async def create_clip(
     request: Request, intake: ClipIntakeDep, owner: Owner, network: Network, response: Response

@@ -7,27 +7,20 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from momalisa_api.problems import (
-    AddressRefused,
     BadPicture,
-    BodyTooLarge,
     BucketUnavailable,
     CatalogueUnavailable,
-    FetchFailed,
     Invalid,
     PictureNotFound,
-    QueueFull,
-    QuotaExceeded,
     RangeUnsatisfiable,
-    SignInRequired,
     UnknownKey,
-    UploadTooSlow,
 )
 from momalisa_api.store.pictures import NO_PICTURE, StoredPicture
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import BucketDep, PictureIntakeDep, PictureStoreDep
-from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, take
+from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, responses_to_upload, take
 
 PICTURES_PATH: Final = "/api/v1/pictures"
 
@@ -53,23 +46,7 @@ PictureId = Annotated[str, Path(description="The picture's id.", pattern="^[0-9a
     summary="Upload a picture",
     status_code=201,
     openapi_extra=WITHOUT_CREDENTIALS | body_with("picture"),
-    responses={
-        201: {"headers": {"Location": {"description": "URL of the picture.", "schema": {"type": "string"}}}},
-        **documented(
-            UnknownKey,
-            SignInRequired,
-            UploadTooSlow,
-            BodyTooLarge,
-            BadPicture,
-            AddressRefused,
-            FetchFailed,
-            Invalid,
-            QuotaExceeded,
-            QueueFull,
-            BucketUnavailable,
-            CatalogueUnavailable,
-        ),
-    },
+    responses=responses_to_upload("picture", BadPicture),
 )
 async def create_picture(
     request: Request, intake: PictureIntakeDep, owner: Owner, network: Network, response: Response

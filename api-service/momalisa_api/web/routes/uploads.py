@@ -7,8 +7,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 from momalisa_api.pictures.multipart import NoFile, boundary_of
-from momalisa_api.problems import BodyTooLarge, Gone, Invalid, Problem
+from momalisa_api.problems import (
+    AddressRefused,
+    BodyTooLarge,
+    BucketUnavailable,
+    CatalogueUnavailable,
+    FetchFailed,
+    Gone,
+    Invalid,
+    Problem,
+    QueueFull,
+    QuotaExceeded,
+    SignInRequired,
+    UnknownKey,
+    UploadTooSlow,
+)
 from momalisa_api.store.bucket import Bucket
+from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.conditions import Conditions
 from momalisa_api.web.routes.media import stored
 from momalisa_api.web.upload_intake import UploadIntake
@@ -53,6 +68,26 @@ def body_with(field: str) -> dict[str, Any]:
             },
         }
     }
+
+
+def responses_to_upload(noun: str, bad: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The responses in the OpenAPI document. noun: such as picture; bad: the problem of a file that is none."""
+    location = {"description": f"URL of the {noun}.", "schema": {"type": "string"}}
+    problems = documented(
+        UnknownKey,
+        SignInRequired,
+        UploadTooSlow,
+        BodyTooLarge,
+        bad,
+        AddressRefused,
+        FetchFailed,
+        Invalid,
+        QuotaExceeded,
+        QueueFull,
+        BucketUnavailable,
+        CatalogueUnavailable,
+    )
+    return {201: {"headers": {"Location": location}}, **problems}
 
 
 async def take(request: Request, intake: UploadIntake[T], owner: str, network: str) -> T:
