@@ -35,9 +35,14 @@ def _fixed_cover(family: str, kind: int, count: int, size: int) -> NDArray[np.fl
     return cover(family, kind, count, 0, size)
 
 
+def coloured(shares: NDArray[np.float32], pots: NDArray[np.float32]) -> Picture:
+    """The picture of shares, as `cover` returns them, in colours (count + 1, 3) in [0, 255]: (size, size, 3) uint8."""
+    return (np.tensordot(shares, pots, axes=(0, 0)) + 0.5).astype(np.uint8)
+
+
 def paint(family: str, colours: tuple[str, ...], kind: int = 0, variation: int = 0, size: int = 128) -> Picture:
     """A picture, (size, size, 3) uint8; `cover` explains kind and variation. Raises KeyError for unknown names."""
     pots = np.array([COLOURS[name] for name in (*colours, "black")], np.float32)
     count = len(colours)
     shares = cover(family, kind, count, variation, size) if variation else _fixed_cover(family, kind, count, size)
-    return (np.tensordot(shares, pots, axes=(0, 0)) + 0.5).astype(np.uint8)
+    return coloured(shares, pots)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from atelier.captions import draw_caption
 from atelier.latents import PATCH, PatchPca, fit_pca, to_tensor
 from atelier.network import LARGE_FACTOR, build_large_autoencoder
-from atelier.painter import cover, paint
+from atelier.painter import coloured, cover, paint
 from atelier.palette import COLOURS
-from atelier.trainer import Trainer, options_of
+from atelier.trainer import Trainer, train
 from atelier.training import CROP_CELLS
 from atelier.training_batches import LATENT_NOISE, picture_loss
 
@@ -41,8 +41,7 @@ def draw_picture(rng: Random, size: int = LARGE_SIZE) -> NDArray[np.uint8]:
     pots = np.array([COLOURS[name] for name in (*caption.colours, "black")], np.float32)
     if rng.random() < FREE_COLOURS_SHARE:
         pots = np.array([[rng.uniform(0, 255) for _ in range(3)] for _ in pots], np.float32)
-    picture: NDArray[np.uint8] = (np.tensordot(shares, pots, axes=(0, 0)) + 0.5).astype(np.uint8)
-    return picture
+    return coloured(shares, pots)
 
 
 _covers: dict[tuple[Any, ...], NDArray[np.float16]] = {}
@@ -123,14 +122,5 @@ def _copy_smaller(small: AutoencoderTiny, large: AutoencoderTiny) -> None:
     large.decoder.layers.load_state_dict(ours | shared)
 
 
-def _main() -> None:
-    options = options_of(__doc__, batch=8).parse_args()
-    torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    training = AutoencoderTraining(options.out, options.minutes, options.batch, options.start)
-    training.run()
-    training.export(options.weights)
-
-
 if __name__ == "__main__":
-    _main()
+    train(__doc__, 8, lambda given: AutoencoderTraining(given.out, given.minutes, given.batch, given.start))

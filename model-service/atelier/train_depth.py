@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from atelier.scenes import KEPT_SCENES, SCENE_SIZE, paint_scene
-from atelier.trainer import Trainer, options_of
+from atelier.trainer import Trainer, train
 
 NETWORK_PATCH: Final = 8
 # ImageNet's, as all image processors of this family have them.
@@ -88,7 +88,7 @@ def right_order(predicted: Tensor, nearness: Tensor, pairs: int = 20_000, least:
 
 
 class DepthTraining(Trainer):
-    """Half of each batch are new scenes, the other half earlier ones, mirrored at random."""
+    """Half of each batch are new scenes, the other half earlier ones of this process, mirrored at random."""
 
     def __init__(self, out: Path, minutes: float, batch: int) -> None:
         torch.manual_seed(0)
@@ -127,14 +127,5 @@ class DepthTraining(Trainer):
         return f"order {np.mean([right_order(*pair) for pair in zip(found, true, strict=True)]):.4f}"
 
 
-def _main() -> None:
-    options = options_of(__doc__, batch=12).parse_args()
-    torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    training = DepthTraining(options.out, options.minutes, options.batch)
-    training.run()
-    training.export(options.weights)
-
-
 if __name__ == "__main__":
-    _main()
+    train(__doc__, 12, lambda given: DepthTraining(given.out, given.minutes, given.batch))

@@ -14,7 +14,7 @@ from transformers.models.rf_detr.configuration_rf_detr import RfDetrDinov2Config
 
 from atelier.scenes import KEPT_SCENES, LABELS, SCENE_SIZE, Scene, paint_scene
 from atelier.train_depth import NETWORK_PATCH, normalised
-from atelier.trainer import Trainer, options_of
+from atelier.trainer import Trainer, train
 
 QUERIES: Final = 20
 # Sets of queries that are trained side by side; only the first is used afterwards.
@@ -105,7 +105,7 @@ def _matched(scores: Tensor, masks: Tensor, true: Tensor, least: float) -> list[
 
 
 class InstanceTraining(Trainer):
-    """Half of each batch are new scenes, the other half earlier ones, mirrored at random."""
+    """Half of each batch are new scenes, the other half earlier ones of this process, mirrored at random."""
 
     def __init__(self, out: Path, minutes: float, batch: int, start: Path | None) -> None:
         """start: the checkpoint of a training of depth, whose backbone is taken over."""
@@ -168,14 +168,5 @@ def _copy_backbone(checkpoint: Path, network: RfDetrForInstanceSegmentation) -> 
     network.load_state_dict(ours | shared)
 
 
-def _main() -> None:
-    options = options_of(__doc__, batch=12).parse_args()
-    torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    training = InstanceTraining(options.out, options.minutes, options.batch, options.start)
-    training.run()
-    training.export(options.weights)
-
-
 if __name__ == "__main__":
-    _main()
+    train(__doc__, 12, lambda given: InstanceTraining(given.out, given.minutes, given.batch, given.start))

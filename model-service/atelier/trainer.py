@@ -4,6 +4,7 @@ import argparse
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ FIGURE_EVERY_SAVES: Final = 5
 
 
 class Trainer(ABC):
-    """One training. A step's number alone decides its batch, so that a checkpoint needs no random state."""
+    """One training. A step's number decides what is new in its batch, so that a checkpoint needs no random state."""
 
     # Their classes are those of diffusers and transformers, which have no common type.
     network: Any
@@ -92,8 +93,8 @@ class Trainer(ABC):
         self.average.half().save_pretrained(folder, safe_serialization=True)
 
 
-def options_of(description: str | None, batch: int) -> argparse.ArgumentParser:
-    """The options that all of these trainings have."""
+def train(description: str | None, batch: int, training_of: Callable[[argparse.Namespace], Trainer]) -> None:
+    """Run a training from the command line. batch: its default; training_of: the training of the options."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--weights", type=Path, required=True, help="folder to write the network to")
@@ -101,4 +102,9 @@ def options_of(description: str | None, batch: int) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, required=True, help="stop after this time")
     parser.add_argument("--batch", type=int, default=batch, help="pictures in one step")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    return parser
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    training = training_of(options)
+    training.run()
+    training.export(options.weights)
