@@ -65,14 +65,17 @@ def _read(key: str, text: str, width: int, height: int) -> NDArray[np.uint8]:
 
 def _decoded(file: bytes, width: int, height: int) -> NDArray[np.uint8]:
     unreadable = ValueError("must be a whole PNG, WebP or JPEG")
+    other_size = ValueError(f"must have {width} x {height} pixels, as the recipe says")
     try:
         image = Image.open(io.BytesIO(file), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise other_size from None
     except Exception:  # a broken file makes the library raise errors of any type
         raise unreadable from None
     with image:
         # Before anything is decoded: a small file can have very many pixels.
         if image.size != (width, height):
-            raise ValueError(f"must have {width} x {height} pixels, as the recipe says")
+            raise other_size
         if image.mode != "RGB":
             raise ValueError(f"must be in RGB, not {image.mode}")
         try:

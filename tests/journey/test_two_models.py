@@ -116,7 +116,8 @@ def test_places_in_the_queue_and_estimates_are_those_of_the_model(two_models: Tw
         ateliers = [two_models.request_walk(**new_request(model="atelier")) for _ in range(5)]
         small = [two_models.request_walk(**new_request(model=SMALL)) for _ in range(5)]
         last = two_models.read(ateliers[-1]), two_models.read(small[-1])
-        assert last[0]["queue_position"] == last[1]["queue_position"]
+        # At most the five of its own model, less those that have begun: of all ten, three could have.
+        assert all(1 <= walk["queue_position"] <= 5 for walk in last), [walk["queue_position"] for walk in last]
         assert last[0]["replicas_awake"] == last[1]["replicas_awake"] == 2
     assert {two_models.ended(walk)["state"] for walk in [*ateliers, *small]} == {"done"}
     assert two_models.rendered_by("first") == {"atelier"}

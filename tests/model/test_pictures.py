@@ -80,7 +80,7 @@ def png_that_claims(width: int, height: int) -> bytes:
     ("file", "allowed"),
     [
         (file_of(pixels(width=32)), "must have 24 x 16 pixels"),
-        (png_that_claims(30_000, 30_000), "must be a whole PNG"),
+        (png_that_claims(30_000, 30_000), "must have 24 x 16 pixels"),
         (png_that_claims(8000, 8000), "must have 24 x 16 pixels"),
         (file_of(pixels())[:200], "must be a whole PNG, WebP or JPEG"),
         (file_of(pixels(), "GIF"), "must be a whole PNG, WebP or JPEG"),
