@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from momalisa_api.cli import argument_types, client, main
+from momalisa_api.cli import argument_types, client, main, server_calls
 from momalisa_api.store.owners import add_key
 from momalisa_api.store.schema import opened
 from momalisa_api.walks.spec import AUTO, Effort, Spacing
@@ -138,21 +138,21 @@ def test_other_hosts_are_reached_through_the_proxy_of_the_environment(tmp_path, 
 def test_a_proxy_that_cannot_be_used_is_a_sentence(tmp_path, environment, proxy):
     """SOCKS needs a package that is not installed."""
     environment.setenv("ALL_PROXY", proxy)
-    with pytest.raises(client.WalkError, match="proxy"):
+    with pytest.raises(server_calls.WalkError, match="proxy"):
         saved_from("http://momalisa.invalid", tmp_path)
 
 
 def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path, environment):
     """Offices with a proxy also set SSL_CERT_FILE."""
     environment.setenv("SSL_CERT_FILE", "/nowhere.pem")
-    with pytest.raises(client.WalkError, match="SSL_CERT_FILE"):
+    with pytest.raises(server_calls.WalkError, match="SSL_CERT_FILE"):
         saved_from("https://momalisa.invalid", tmp_path)
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"url": "x"}'])
 def test_another_server_is_a_sentence(tmp_path, answer):
     """A wrong port leads to some other program."""
-    with walk_server(answer=answer) as url, pytest.raises(client.WalkError, match="is not a MoMALisa server"):
+    with walk_server(answer=answer) as url, pytest.raises(server_calls.WalkError, match="is not a MoMALisa server"):
         saved_from(url, tmp_path)
 
 

@@ -81,6 +81,8 @@ WALK_OPTIONS = (
     *("--frames", "--seed", "--spacing", "--effort", "--steps", "--guidance-scale", "--negative-prompt", "--width"),
     *("--height", "--model", "--scheduler", "--frame-ms", "--out", "--url", "--json", "--local"),
 )
+KIND_OPTIONS = ("--size", "--model", "--frames", "--frame-ms", "-o", "--json", "--local")
+STYLE_OPTIONS = ("--style", "--prompt", "--style-picture", "--strength", "--seed")
 OPTIONS = {
     "serve": ("--role",),
     "migrate": (),
@@ -91,6 +93,10 @@ OPTIONS = {
     "purge": (),
     "walk": WALK_OPTIONS,
     "replay": ("--out", "--url", "--json", "--local", "--show"),
+    "into": ("--motion", "--amplitude", *KIND_OPTIONS, "--extras"),
+    "restyle": (*STYLE_OPTIONS, *KIND_OPTIONS),
+    "clip": (*STYLE_OPTIONS, "--size", "--model", "-o", "--json"),
+    "apart": ("--most", "--threshold", *KIND_OPTIONS, "--extras"),
     "": ("--help", *WALK_OPTIONS),
 }
 
@@ -111,7 +117,19 @@ PLAUSIBLE = {
     "--frame-ms": "50",
     "--out": "film.mp4",
     "--url": "http://127.0.0.1:9",
+    "-o": "film.mp4",
+    "--extras": "extras",
+    "--motion": "dolly",
+    "--amplitude": "0.5",
+    "--size": "64",
+    "--style": "mosaic",
+    "--prompt": "a mosaic",
+    "--style-picture": "picture.png",
+    "--strength": "0.5",
+    "--most": "3",
+    "--threshold": "0.5",
 }
+KINDS = ("into", "restyle", "clip", "apart")
 
 
 class Ended:
@@ -132,6 +150,7 @@ def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("no folder")
+    (tmp_path / "picture.png").write_text("a picture")
     monkeypatch.setattr(server._Server, "run", lambda _: None)
     monkeypatch.setattr(server, "configure_log", lambda settings: None)
     monkeypatch.setattr(up.anyio, "run", lambda *_: 0)
@@ -151,13 +170,14 @@ def drawn(dice: random.Random, url: str, card: str) -> tuple[list[str], dict[str
 
     command = dice.choice([*OPTIONS, "walk", "walk"])
     arguments = [command] if command else []
-    if command in ("walk", "replay"):
+    if command in ("walk", "replay", *KINDS):
         arguments += ["--url", value(url)]
     for option in dice.sample(OPTIONS[command], dice.randrange(min(4, len(OPTIONS[command]) + 1))):
         arguments += [option] if PLAUSIBLE.get(option) is None else [option, value(PLAUSIBLE[option])]
     words = {"walk": 2, "keys": 2 if arguments[1:] == [] else 1, "hide": 1, "purge": 1, "replay": 1}.get(command, 0)
-    words += dice.choice((0, 0, 0, 1, -1))
-    arguments += [value(dice.choice(("walk.gif", "add", "a giraffe"))) for _ in range(words)]
+    words += (command in KINDS) + dice.choice((0, 0, 0, 1, -1))
+    named = ("picture.png", f"{'0' * 32}#1", "http://a/b.png") if command in KINDS else ("walk.gif", "add", "a giraffe")
+    arguments += [value(dice.choice(named)) for _ in range(words)]
     environment = {"MOMALISA_MODEL_CARD": card, "MOMALISA_REPLICAS": f"http://{REFUSED}"}
     environment["MOMALISA_DATABASE_URL"] = value("sqlite:///catalogue.sqlite")
     for _ in range(dice.randrange(3)):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from momalisa_api.cli import client
+from momalisa_api.cli import server_calls
 
 WALK = {
     "url": "/api/v1/walks/1",
@@ -35,10 +35,11 @@ class Answers(BaseHTTPRequestHandler):
     wants_cookie: bool
     requests: list[dict[str, Any]]
     uploads: list[bytes]
+    paths: list[str]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.endswith("/pictures"):
+        if self.path.endswith(("/pictures", "/clips")):
             self.uploads.append(body)
             self._send(json.dumps({"id": hashlib.sha256(body).hexdigest()}).encode(), 201)
             return
@@ -47,12 +48,13 @@ class Answers(BaseHTTPRequestHandler):
             return
         self.requests.append(json.loads(body))
         if self.wants_cookie and "Cookie" not in self.headers:
-            needed = {"type": client.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
+            needed = {"type": server_calls.COOKIE_NEEDED, "title": "Cookie needed", "detail": "Send it again."}
             self._send(json.dumps(needed).encode(), 429, {"Set-Cookie": "momalisa_owner=you; Path=/api"})
         else:
             self._send(self.answer)
 
     def do_GET(self) -> None:
+        self.paths.append(self.path)
         self._send(json.dumps(MODELS).encode() if self.path.endswith("/models") else b"a film")
 
     def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
@@ -72,11 +74,12 @@ def walk_server(
     *,
     requests: list[dict[str, Any]] | None = None,
     uploads: list[bytes] | None = None,
+    paths: list[str] | None = None,
     wants_cookie: bool = False,
     host: str = "127.0.0.1",
 ) -> Iterator[str]:
-    """The URL of the server. answer: to each POST; requests, uploads: get the bodies of requests and of
-    pictures.
+    """The URL of the server. answer: to each POST; requests, uploads: get the bodies of requests and of uploads;
+    paths: gets those that are read.
 
     wants_cookie: whether its queue is half full, so that it only accepts callers that keep its cookie.
     """
@@ -84,6 +87,7 @@ def walk_server(
         "answer": answer,
         "requests": [] if requests is None else requests,
         "uploads": [] if uploads is None else uploads,
+        "paths": [] if paths is None else paths,
         "wants_cookie": wants_cookie,
     }
     answers = type("Answers", (Answers,), traits)

@@ -95,3 +95,18 @@ def new_file(suffixes: Collection[str]) -> Callable[[str], Path]:
         return path
 
     return file
+
+
+def folder(argument: str) -> Path:
+    """A folder that exists, or that can be created in one that exists."""
+    path = Path(argument)
+    try:
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ArgumentTypeError(f"{path} is not a folder")
+        if not path.absolute().parent.is_dir():
+            raise ArgumentTypeError(f"folder not found: {path.absolute().parent}")
+    except OSError as error:
+        raise ArgumentTypeError(f"not a usable folder name: {error.strerror}") from error
+    return path

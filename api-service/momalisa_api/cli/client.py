@@ -1,7 +1,8 @@
-"""`momalisa walk`: requests a walk from a server, shows its progress, saves the film."""
+"""What `momalisa walk` and the commands of the other kinds do: upload, request a walk, show its progress, save it."""
 
 import math
 import os
+import re
 import time
 from contextlib import suppress
 from functools import partial
@@ -13,18 +14,14 @@ import stamina
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from momalisa_api.cli.errors import CommandError, printable
-from momalisa_api.cli.picture_files import uploaded
-from momalisa_api.loopback import is_loopback
+from momalisa_api.cli.errors import printable
+from momalisa_api.cli.server_calls import WalkError, call, call_with_cookie, connected, save
+from momalisa_api.cli.uploads import with_uploads
 
 WALK_POLL_S = 0.25
 CANCEL_TIMEOUT_S = 10.0
 UPLOAD_TIMEOUT_S = 150.0
-COOKIE_NEEDED = "urn:momalisa:problem:cookie-needed"
 WalkJson = dict[str, Any]
-# UnicodeError: a host name of a proxy or a redirect that cannot be looked up.
-KEY_VARIABLE = "MOMALISA_API_KEY"
-REQUEST_ERRORS: Final = (httpx.RequestError, httpx.InvalidURL, UnicodeError)
 # What this client reads of a walk.
 FIELDS: Final = frozenset(
     (
@@ -32,26 +29,21 @@ FIELDS: Final = frozenset(
         *("queue_position", "replicas_awake", "seconds_left"),
     )
 )
+# A server must not choose where a file is written.
+EXTRA_NAME: Final = re.compile(r"[a-z0-9-]{1,40}\.(png|json)")
 
 
-class WalkError(CommandError):
-    """No film was saved."""
-
-
-class RefusedWithoutCookie(WalkError):
-    """The server accepts the request together with the cookie that its answer has set."""
-
-
-def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) -> WalkJson:
+def request_and_save(url: str, request: dict[str, Any], film: str, out: Path, extras: Path | None = None) -> WalkJson:
     """Request a walk, show its progress, save one of its films. Returns the finished walk.
 
-    Its stops may be picture files, which are uploaded first.
-    film: the film's name in the API, for example walk.gif. Ctrl-C cancels the request. Raises WalkError.
+    The request may contain uploads (`cli/uploads.py`), which are sent first. film: its name in the API, for example
+    walk.gif or frames/{last}.png. extras: the folder for the walk's other files. Ctrl-C cancels the request. Raises
+    WalkError.
     """
     stamina.instrumentation.set_on_retry_hooks([])  # their log would mix with output that scripts parse
-    with _connect(url) as client:
-        stops = [uploaded(stop, partial(_upload, client)) for stop in request["stops"]]
-        walk = _post(client, {**request, "stops": stops})
+    with connected(url) as client:
+        body = with_uploads(request, partial(_upload, client))
+        walk = _walk_of(client, call_with_cookie(client, "POST", "/api/v1/walks", json=body))
         try:
             walk = _watch(client, walk)
         except KeyboardInterrupt:
@@ -59,17 +51,19 @@ def request_and_save(url: str, request: dict[str, Any], film: str, out: Path) ->
             with suppress(httpx.HTTPError):
                 client.delete(walk["url"], timeout=CANCEL_TIMEOUT_S)
             raise
-        _save(client, f"{walk['url']}/{film}", out)
+        save(client, f"{walk['url']}/{film.format(last=walk['spec']['frames'] - 1)}", out)
+        if extras:
+            _save_extras(client, walk, extras)
         if walk.get("private"):
             # The cookie that opens it ends with this command.
-            walk["link"] = _call(client, "POST", f"{walk['url']}/links", json={}).json()
+            walk["link"] = call(client, "POST", f"{walk['url']}/links", json={}).json()
     return walk
 
 
 def check_model(url: str, model: str, revision: str) -> None:
     """Raises WalkError if a server renders with other weights than these: their pictures would differ."""
-    with _connect(url) as client:
-        answer = _call(client, "GET", "/api/v1/models")
+    with connected(url) as client:
+        answer = call(client, "GET", "/api/v1/models")
     try:
         cards = [offered["card"] for offered in answer.json()["models"]]
         loaded = [(card["model"], card["revision"]) for card in cards]
@@ -84,53 +78,17 @@ def check_model(url: str, model: str, revision: str) -> None:
         )
 
 
-def _connect(url: str) -> httpx.Client:
-    """A client of the server at a URL, through the proxy that the environment names for it. Raises WalkError."""
-    headers = _credentials()
+def _upload(client: httpx.Client, path: str, source: bytes | dict[str, Any]) -> str:
+    """Upload a file, or have the server take it from where JSON says. Returns its id.
+
+    The answer sets the cookie by which the server knows its owner.
+    """
+    body = {"content": source} if isinstance(source, bytes) else {"json": source}
+    answer = call_with_cookie(client, "POST", path, timeout=UPLOAD_TIMEOUT_S, **body)
     try:
-        return httpx.Client(
-            base_url=url, timeout=30, follow_redirects=True, trust_env=not is_loopback(url), headers=headers
-        )
-    except httpx.InvalidURL as error:
-        raise WalkError(f"{url} or a proxy in the environment is not a valid address: {error}", 2) from error
-    except (ImportError, ValueError) as error:
-        # A SOCKS proxy needs another package, and there are kinds of proxies that httpx does not know.
-        raise WalkError(
-            f"The proxy that the environment names cannot be used: {error} Use an HTTP proxy, or unset ALL_PROXY.", 2
-        ) from error
-    except OSError as error:
-        raise WalkError(
-            f"The certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}.", 2
-        ) from error
-
-
-def _credentials() -> dict[str, str]:
-    """The API key or ID token in the environment, as headers. Arguments can be read by all users of a machine."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise WalkError(f"{KEY_VARIABLE} is not an API key: it has characters that no key has.", 2)
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def summary(walk: WalkJson, out: Path) -> str:
-    """One line about a saved film."""
-    spec = walk["spec"]
-    text = f"{out}: {spec['frames']} frames, {' -> '.join(map(_title, spec['stops']))}, seed {walk['seed']}"
-    link = walk.get("link")
-    shared = (
-        f"\nPrivate. Whoever has this link can open it until {link['expires_at'][:10]}: {link['url']}" if link else ""
-    )
-    return f"{text}{_smoothness(walk['smoothness'])}{shared}"
-
-
-def _title(stop: str | dict[str, Any]) -> str:
-    return stop if isinstance(stop, str) else stop["prompt"] or "a picture"
-
-
-def _smoothness(smoothness: dict[str, Any] | None) -> str:
-    if not smoothness or smoothness["evenness"] is None:
-        return ""
-    return f", evenness {smoothness['evenness']:.2f}, sharpness {smoothness['sharpness'] or 0:.2f}"
+        return str(answer.json()["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server, or an older one.", 3) from error
 
 
 def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
@@ -143,7 +101,7 @@ def _watch(client: httpx.Client, walk: WalkJson) -> WalkJson:
             if walk["state"] in ("done", "failed", "cancelled"):
                 break
             time.sleep(WALK_POLL_S)
-            walk = _read(client, "GET", walk["url"])
+            walk = _walk_of(client, call(client, "GET", walk["url"]))
     for warning in walk["warnings"]:
         bar.console.print(f"Note: {printable(str(warning))}", markup=False)
     if walk["state"] != "done":
@@ -177,31 +135,8 @@ def _time_left(walk: WalkJson) -> str:
     return "" if walk["seconds_left"] is None else f"about {math.ceil(walk['seconds_left'])} s"
 
 
-def _upload(client: httpx.Client, content: bytes) -> dict[str, Any]:
-    """Upload a picture. The answer sets the cookie by which the server knows its owner."""
-    send = partial(_call, client, "POST", "/api/v1/pictures", content=content, timeout=UPLOAD_TIMEOUT_S)
-    try:
-        answer = send()
-    except RefusedWithoutCookie:
-        answer = send()
-    try:
-        picture: dict[str, Any] = answer.json()
-        return {"id": picture["id"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server, or an older one.", 3) from error
-
-
-def _post(client: httpx.Client, request: dict[str, Any]) -> WalkJson:
-    """Request the walk, a second time if the server refuses it until it is sent with the cookie that it sets."""
-    try:
-        return _read(client, "POST", "/api/v1/walks", json=request)
-    except RefusedWithoutCookie:
-        return _read(client, "POST", "/api/v1/walks", json=request)
-
-
-def _read(client: httpx.Client, method: str, url: str, **options: Any) -> WalkJson:
-    """A call that returns a walk. Raises WalkError."""
-    response = _call(client, method, url, **options)
+def _walk_of(client: httpx.Client, response: httpx.Response) -> WalkJson:
+    """The walk in a response. Raises WalkError."""
     try:
         walk: WalkJson = response.json()
     except ValueError:
@@ -211,48 +146,12 @@ def _read(client: httpx.Client, method: str, url: str, **options: Any) -> WalkJs
     return walk
 
 
-def _call(client: httpx.Client, method: str, url: str, **options: Any) -> httpx.Response:
-    """A call that is retried while the server cannot be reached. Raises WalkError."""
+def _save_extras(client: httpx.Client, walk: WalkJson, folder: Path) -> None:
+    """Save the files that a walk has beside its frames. Raises WalkError."""
     try:
-        for attempt in stamina.retry_context(on=httpx.TransportError, attempts=4, wait_initial=0.2):
-            with attempt:
-                response = client.request(method, url, **options)
-    except httpx.TransportError as error:
-        raise WalkError(f"No server responds at {client.base_url} ({error}). Start one with `make up`.", 3) from error
-    except REQUEST_ERRORS as error:
-        raise WalkError(f"The server at {client.base_url} is not a MoMALisa server: {error}", 3) from error
-    _raise_problem(response)
-    return response
-
-
-def _save(client: httpx.Client, url: str, out: Path) -> None:
-    """Stream a film into a file, which is created only when it is complete."""
-    aside = out.with_name(f".{out.name}.part")
-    try:
-        with client.stream("GET", url) as response, aside.open("wb") as file:
-            if response.is_error:
-                response.read()
-            _raise_problem(response)
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-        aside.replace(out)
-    except REQUEST_ERRORS as error:
-        raise WalkError(f"The film could not be downloaded: {error}", 3) from error
+        folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise WalkError(f"Could not write {out}: {error}", 2) from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _raise_problem(response: httpx.Response) -> None:
-    """Raises WalkError with the title and detail of a problem document."""
-    if not response.is_error:
-        return
-    kind = WalkError
-    try:
-        problem = response.json()
-        message = f"{problem['title']}: {problem['detail']}"
-        kind = RefusedWithoutCookie if problem.get("type") == COOKIE_NEEDED else WalkError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message = f"The server responded with status {response.status_code} and no explanation."
-    raise kind(message, 2 if response.status_code < 500 else 1)
+        raise WalkError(f"Could not create {folder}: {error.strerror or error}.", 2) from error
+    for extra in walk.get("extras", ()):
+        if EXTRA_NAME.fullmatch(str(extra["name"])):
+            save(client, extra["url"], folder / extra["name"])

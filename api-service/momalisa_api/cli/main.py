@@ -9,29 +9,27 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from momalisa_api import __version__
-from momalisa_api.cli import argument_types, picture_files, walk_options
+from momalisa_api.cli import argument_types, uploads, walk_options
 from momalisa_api.cli.errors import CommandError, printable
-from momalisa_api.films.kinds import FilmName
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-MAX_REPLICAS = 100
-T = TypeVar("T")
-EPILOG = (
-    "The variable MOMALISA_API_KEY can hold an API key or an ID token. "
-    "Exit codes: 0 done, 1 the walk failed, 2 invalid input, 3 no server, 130 stopped by Ctrl-C."
+from momalisa_api.cli.kind_commands import add_kind_commands
+from momalisa_api.cli.server_arguments import (
+    EPILOG,
+    add_server_arguments,
+    file_to_save,
+    made,
+    request_and_print,
+    server_of,
 )
+
+MAX_REPLICAS = 100
 # As in walks/spec, which is slow to import.
 SPACING_CHOICES = ("even", "uniform", "ease")
 EFFORT_CHOICES = ("fast", "balanced", "best")
-FILM_OF_SUFFIX = {Path(name).suffix: str(name) for name in FilmName if name is not FilmName.PREVIEW}
-FILM_OF_SUFFIX[".zip"] = "frames.zip"
-_new_film = argument_types.new_file(FILM_OF_SUFFIX)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,7 +84,9 @@ def _print_any_text() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="momalisa", description="Walks in the latent space of a diffusion model.")
+    parser = argparse.ArgumentParser(
+        prog="momalisa", description="Walks in the latent space of a diffusion model, and through pictures and clips."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the API server; configured by MOMALISA_ environment variables")
@@ -137,14 +137,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     _add_walk_arguments(walk)
-    _add_server_arguments(walk, "walk.gif")
+    add_server_arguments(walk, "walk.gif")
     walk.set_defaults(run=_walk)
+    add_kind_commands(commands)
     replay = commands.add_parser(
         "replay", help="make the walk of a film again, from what the film carries", epilog=EPILOG
     )
     replay.add_argument("film", type=Path, metavar="FILE", help="a GIF, an MP4 or a poster that MoMALisa made")
     replay.add_argument("--show", action="store_true", help="print the walk as JSON, and request nothing")
-    _add_server_arguments(replay, "replay.gif")
+    add_server_arguments(replay, "replay.gif")
     replay.set_defaults(run=_replay)
     return parser
 
@@ -152,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
     walk.add_argument(
         "stops",
-        type=picture_files.stop_argument,
+        type=uploads.stop_argument,
         nargs="+",
         metavar="STOP",
         help="two or more prompts or pictures, in the order of the walk; a picture is FILE.jpg, "
@@ -209,33 +210,6 @@ def _add_walk_arguments(walk: argparse.ArgumentParser) -> None:
         default=80,
         help="duration of a frame in milliseconds (default: 80)",
     )
-
-
-def _checked(kind: Callable[[str], T], value: str, setting: str = "--out") -> T:
-    """A value that is no argument, with the check of an argument. Raises CommandError."""
-    try:
-        return kind(value)
-    except argparse.ArgumentTypeError as error:
-        raise CommandError(f"{setting}: {error}", 2) from error
-
-
-def _add_server_arguments(command: argparse.ArgumentParser, out: str) -> None:
-    """Where a walk is made, and where it is saved."""
-    command.add_argument(
-        "--out",
-        type=_new_film,
-        metavar="FILE",
-        help=f"file to save; its suffix selects the format: {', '.join(FILM_OF_SUFFIX)} (default: {out})",
-    )
-    command.add_argument(
-        "--url",
-        type=argument_types.server_url,
-        help=f"address of the server (default: MOMALISA_URL, or {DEFAULT_URL})",
-    )
-    command.add_argument(
-        "--local", action="store_true", help="start a deployment on this machine if no server is running"
-    )
-    command.add_argument("--json", action="store_true", help="print the finished walk as JSON")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -296,9 +270,7 @@ def _walk(options: argparse.Namespace) -> int:
     request = {name: value for name in walk_options.OF_COMMAND if (value := getattr(options, name)) is not None}
     if options.private:
         request["listed"] = False
-    out = options.out or _checked(_new_film, "walk.gif")
-    with _server(options) as url:
-        return _request_and_save(url, request, out, as_json=options.json)
+    return made(options, request)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -308,29 +280,10 @@ def _replay(options: argparse.Namespace) -> int:
     if options.show:
         print(json.dumps(spec, indent=2))
         return 0
-    out = options.out or _checked(_new_film, "replay.gif")
-    with _server(options) as url:
+    out, request = file_to_save(options), replay.request_of(spec)
+    with server_of(options) as url:
         client.check_model(url, spec["model"], spec["revision"])
-        return _request_and_save(url, replay.request_of(spec), out, as_json=options.json)
-
-
-def _request_and_save(url: str, request: dict[str, object], out: Path, *, as_json: bool) -> int:
-    from momalisa_api.cli import client
-
-    walk = client.request_and_save(url, request, FILM_OF_SUFFIX[out.suffix], out)
-    print(json.dumps(walk) if as_json else printable(client.summary(walk, out)))
-    return 0
-
-
-def _server(options: argparse.Namespace) -> AbstractContextManager[str]:
-    url = options.url
-    if not url and (named := os.environ.get("MOMALISA_URL")):
-        url = _checked(argument_types.server_url, named, "MOMALISA_URL")
-    if url or not options.local:
-        return nullcontext(url or DEFAULT_URL)
-    from momalisa_api.cli.up import deployment
-
-    return deployment(DEFAULT_URL, start=True)
+        return request_and_print(options, url, request, out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,13 @@ def spec_of(film: Path) -> dict[str, Any]:
 
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:
-    """The body of a request for the same walk. Raises CommandError if it needs pictures: a film does not carry them."""
+    """The body of a request for the same walk. Raises CommandError if it needs uploads: a film does not carry them."""
+    if kind := spec.get("kind"):
+        raise CommandError(
+            f"The film was made from a visitor's upload, which it does not carry. Use `momalisa {kind}` with the file, "
+            "and with the settings that --show prints.",
+            2,
+        )
     pictures = sum(isinstance(stop, dict) for stop in spec["stops"])
     if pictures:
         raise CommandError(
