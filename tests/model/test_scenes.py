@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from atelier.instance_loss import instance_loss
 from atelier.scenes import LABELS, paint_scene
-from atelier.train_depth import right_order
-from atelier.train_instances import average_precision, targets_of
+from atelier.train_depth import normalised, right_order
+from atelier.train_instances import average_precision, build_instance_network, targets_of
 
 SIZE = 48
 
@@ -43,3 +44,22 @@ def test_the_figures_of_a_perfect_answer_are_one_and_of_a_wrong_one_are_not():
     scores = torch.ones(len(found.labels))
     assert average_precision([(scores, truth["class_labels"], truth["masks"])], [truth]) == 1
     assert average_precision([(scores, truth["class_labels"], ~truth["masks"])], [truth]) == 0
+
+
+def test_the_loss_of_instances_falls_on_scenes_that_are_repeated():
+    """It consists of parts for classes, boxes and masks in several places; a wrong target in one would stop it."""
+    torch.manual_seed(0)
+    scenes = [each for each in map(scene, range(20)) if len(each.labels) > 1][:2]
+    network = build_instance_network().train()
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    pictures = normalised(torch.stack([torch.from_numpy(each.picture.copy()) for each in scenes]))
+    losses = []
+    for _ in range(10):
+        loss = instance_loss(network, pictures, [targets_of(each) for each in scenes])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]
+    idle = [name for name, weight in network.named_parameters() if weight.grad is None]
+    assert not [name for name in idle if "mask_token" not in name]
