@@ -16,10 +16,10 @@ from sampler import recipe_for
 from torch import Tensor
 
 from momalisa_model.cancellation import never
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.lifecycle import load_model
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
-from momalisa_model.wire import Recipe
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 MANY_STEPS = 50
@@ -27,7 +27,7 @@ MANY_STEPS = 50
 ROWS = ((1, 1), (3 / 4, 1), (2 / 3, 1), (1, 2), (1, 3), (2, 1), (5 / 3, 1), (4 / 3, 1), (2, 2), (2, 3))
 
 
-def rendered(sampler: Sampler, recipe: Recipe) -> tuple[Tensor, float]:
+def rendered(sampler: Sampler, recipe: BetweenRecipe) -> tuple[Tensor, float]:
     """The pictures of a walk, and the CPU seconds that they took, which other processes hardly change."""
     leg = sampler.encode(recipe)
     began = process_time()
@@ -47,7 +47,7 @@ def main() -> None:
     chosen = parser.parse_args()
     ready = load_model(Settings(threads=chosen.threads))
     card, plain = ready.answer.card, recipe_for(ready)
-    samplers = {interval: Sampler(ready.sampler.weights, len(FRACTIONS), interval) for _, interval in ROWS}
+    samplers = {interval: Sampler(ready.engine.sampler.weights, len(FRACTIONS), interval) for _, interval in ROWS}
     pairs = card.about.examples[: chosen.walks]
     recipes = [plain.model_copy(update={"start": start, "end": end}) for start, end in pairs]
     in_many = [rendered(samplers[1], one.model_copy(update={"num_inference_steps": MANY_STEPS}))[0] for one in recipes]

@@ -29,9 +29,9 @@ from momalisa_api.walks.smoothness import Meter, Smoothness
 from momalisa_model.cancellation import never
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.pictures import Pictures
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.transfer import rounded
-from momalisa_model.wire import Recipe
 
 FRAMES, TIMED = 17, 5
 STRENGTHS = (0.6, 0.8, 1.0)
@@ -42,8 +42,8 @@ PROMPTS = {"both": (1, 1), "one": (0, 1), "none": (0, 0)}
 class Walk:
     """A leg between two of the painter's pictures, with their captions as prompts or without."""
 
-    def __init__(self, ready: LoadedModel, recipe: Recipe, files: Pictures) -> None:
-        self._ready, self._sampler, self.recipe, self._files = ready, ready.sampler, recipe, files
+    def __init__(self, ready: LoadedModel, recipe: BetweenRecipe, files: Pictures) -> None:
+        self._ready, self._sampler, self.recipe, self._files = ready, ready.engine.sampler, recipe, files
 
     def but(self, **changes: object) -> Walk:
         return Walk(self._ready, self.recipe.model_copy(update=changes), self._files)

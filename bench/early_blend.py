@@ -32,9 +32,9 @@ from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, with_growth
 from momalisa_api.walks.smoothness import Meter, Smoothness, Thumbnail
 from momalisa_api.walks.spec import Frame, WalkSpec
-from momalisa_model import wire
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.model_card import read_card
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
 
@@ -68,7 +68,7 @@ class Studio:
         missing = [frame for frame in dict.fromkeys(frames) if not self.path(frame).exists()]
         for recipe in dict.fromkeys(frame.recipe for frame in missing):
             body = {"num_inference_steps" if name == "steps" else name: it for name, it in recipe.content.items()}
-            of_model = wire.Recipe(**body)
+            of_model = BetweenRecipe(**body)
             fractions = [frame.fraction for frame in missing if frame.recipe == recipe]
             for rendered in self._sampler.frames(of_model, self._sampler.encode(of_model), fractions):
                 target = self.path(Frame(recipe, rendered.fraction))

@@ -31,8 +31,8 @@ from rig.visitor import snapshots
 from momalisa_api.fleet.wire import render_request
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_model.lifecycle import load_model
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
-from momalisa_model.wire import Recipe
 from tests.support.deployment import Deployment, deployed
 from tests.support.processes import WEIGHTS
 
@@ -48,9 +48,9 @@ def sample(requests: Connection) -> None:
     ready = load_model(Settings(model_id=str(WEIGHTS), threads=1))
     requests.send(ready.answer.card.micro_batch)
     while (request := requests.recv()) is not None:
-        recipe, fractions = Recipe.model_validate(request["recipe"]), request["fractions"]
+        recipe, fractions = BetweenRecipe.model_validate(request["recipe"]), request["fractions"]
         used_s = time.process_time()
-        list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))
+        list(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), fractions))
         requests.send(time.process_time() - used_s)
 
 

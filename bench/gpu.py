@@ -33,14 +33,17 @@ import diffusers
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from momalisa_model.device_queue import DeviceQueue, free_memory
+from momalisa_model.device_errors import free_memory
+from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.engines.diffusion import DiffusionEngine
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.metrics import Metrics
 from momalisa_model.placement import effective, place
 from momalisa_model.prompts import Leg
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.streaming import Shard
 from momalisa_model.weights import Weights
-from momalisa_model.wire import DeviceOptions, Recipe
+from momalisa_model.wire import DeviceOptions, RenderRequest
 
 KL = {
     "block_out_channels": (128, 256, 512, 512),
@@ -232,10 +235,10 @@ def leg_of(shape: Shape, toy: bool) -> Leg:
     return Leg(random(), random(), negative, ())
 
 
-def recipe_of(shape: Shape, toy: bool) -> Recipe:
+def recipe_of(shape: Shape, toy: bool) -> BetweenRecipe:
     size = shape.toy_size if toy else shape.size
     names = {"DDIMScheduler": "DDIM", "EulerDiscreteScheduler": "Euler"}
-    return Recipe(
+    return BetweenRecipe(
         start="a",
         end="b",
         negative_prompt="",
@@ -273,21 +276,22 @@ def peak_flops(device: torch.device) -> float:
     return 2 * side**3 / seconds_of(lambda: left @ right, device, 20)
 
 
-async def served(sampler: Sampler, recipe: Recipe, leg: Leg, micro_batch: int) -> tuple[float, float]:
+async def served(sampler: Sampler, recipe: BetweenRecipe, leg: Leg, micro_batch: int) -> tuple[float, float]:
     """Frames a second and the share of the time in which the device is busy, for three callers at once."""
     sampler.encode = lambda _: leg  # the text encoders are left out
     card = SimpleNamespace(model="random", revision="0", device=DeviceOptions())
     queue, seconds = DeviceQueue(3, Metrics(), lambda: None), []
     fractions = [place / (2 * micro_batch) for place in range(2 * micro_batch)]
-    request = SimpleNamespace(recipe=recipe, fractions=fractions)
-    first = SimpleNamespace(recipe=recipe, fractions=fractions[:micro_batch])
-    loaded, metrics = SimpleNamespace(card=card, fingerprint="0"), Metrics()
+    request = RenderRequest(recipe=recipe, fractions=fractions)
+    first = RenderRequest(recipe=recipe, fractions=fractions[:micro_batch])
+    answer, metrics = SimpleNamespace(card=card, fingerprint="0"), Metrics()
+    loaded = SimpleNamespace(engine=DiffusionEngine(sampler, card), answer=answer, card=card)
 
     async def caller() -> None:
-        shard = Shard(request, sampler, loaded, metrics)
+        shard = Shard(request, loaded, metrics)
         await queue.run(shard.render, lambda line: seconds.append(getattr(line, "seconds", 0.0)), shard.prepare)
 
-    await queue.run(Shard(first, sampler, loaded, metrics).render, lambda _: None)
+    await queue.run(Shard(first, loaded, metrics).render, lambda _: None)
     began = perf_counter()
     async with anyio.create_task_group() as tasks:
         for _ in range(CALLERS):
@@ -296,7 +300,7 @@ async def served(sampler: Sampler, recipe: Recipe, leg: Leg, micro_batch: int) -
     return CALLERS * len(fractions) / wall, sum(seconds) / wall
 
 
-def stock_loop(weights: Weights, recipe: Recipe, leg: Leg, runs: int) -> tuple[float, float]:
+def stock_loop(weights: Weights, recipe: BetweenRecipe, leg: Leg, runs: int) -> tuple[float, float]:
     """The FLOPs of a frame, and frames a second, of the stock pipeline with one frame a call."""
     given = {
         name: value[None].to(weights.device, weights.dtype) for name, value in {**leg.start, **leg.negative}.items()

@@ -61,7 +61,7 @@ def main() -> None:
     for name, (embedding, latents) in SHAPES.items():
         print(f"{name:32}" + "".join(f"{part:9.1f}" for part in costs(embedding, latents, frames)))
     card, recipe = ready.answer.card, recipe_for(ready)
-    sampler, leg = ready.sampler, ready.sampler.encode(recipe)
+    sampler, leg = ready.engine.sampler, ready.engine.sampler.encode(recipe)
     along = [place / card.micro_batch for place in range(card.micro_batch)]
     whole = milliseconds(lambda: sampler.pictures(recipe, leg, along, never))
     tokens, width = leg.start["prompt_embeds"].shape

@@ -23,14 +23,14 @@ def replica(sizes: list[int], threads: int, together, results) -> None:
     """Measure each size in step with the other replicas. Puts (size, seconds of each round) into results."""
     from sampler import recipe_for
 
+    from momalisa_model.engines.sampler import Sampler
     from momalisa_model.lifecycle import load_model
-    from momalisa_model.sampler import Sampler
     from momalisa_model.settings import Settings
 
     ready = load_model(Settings(threads=threads))
     recipe = recipe_for(ready)
     for size in sizes:
-        sampler = Sampler(ready.sampler.weights, size)
+        sampler = Sampler(ready.engine.sampler.weights, size)
         sampler.warm_up(ready.answer.card)
         rounds = []
         for _ in range(ROUNDS):

@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.engines.engine import Frame
 from momalisa_model.metrics import Metrics
 from momalisa_model.png import encode_png
-from momalisa_model.sampler import Frame
 from momalisa_model.streaming import Shard
 from momalisa_model.wire import DeviceOptions, FrameLine
 
@@ -85,15 +85,16 @@ def wall_s(picture: np.ndarray) -> float:
 
 
 class SleepingDevice:
-    """Stands for a Sampler: it sleeps instead of rendering, and its frames are packed by `pack`."""
+    """Stands for an engine: it sleeps instead of rendering, and its frames are packed by `pack`."""
 
     def __init__(self, picture: np.ndarray, micro_batch: int, batch_s: float, pack: Callable[[np.ndarray], bytes]):
         self._frames = [Frame(0.5, b"", batch_s / micro_batch, False)] * micro_batch
         self._picture, self._batch_s, self._pack = picture, batch_s, pack
         self.busy_s = self.ended = 0.0
+        self.prepares_beside = True
 
-    def encode(self, _: object) -> SimpleNamespace:
-        return SimpleNamespace(truncated=())
+    def prepare(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(warnings=())
 
     def batches(self, *_: object) -> Iterator[Callable[[], Iterator[Frame]]]:
         for _batch in range(BATCHES):
@@ -122,7 +123,8 @@ async def utilisation(device: SleepingDevice) -> float:
     queue = DeviceQueue(CALLERS, Metrics(), lambda: None)
     card = SimpleNamespace(model="sleep", revision="0", device=DeviceOptions())
     loaded = SimpleNamespace(card=card, fingerprint="0")
-    shard = Shard(SimpleNamespace(recipe=None, fractions=()), device, loaded, Metrics())
+    model = SimpleNamespace(engine=device, answer=loaded, card=card)
+    shard = Shard(SimpleNamespace(extras=False), model, Metrics())
 
     async def caller() -> None:
         for _ in range(SHARDS):

@@ -27,8 +27,8 @@ from atelier.captions import draw_caption
 from momalisa_api.walks.even_spacing import follow
 from momalisa_api.walks.smoothness import Thumbnail, gauge
 from momalisa_model.lifecycle import LoadedModel, load_model
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
-from momalisa_model.wire import Recipe
 
 FOLDER = Path(__file__).parents[1] / ".run" / "rounds"
 # A multiple of the intervals of 25 and of 61 frames.
@@ -88,8 +88,10 @@ class Walk:
         names = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
         settings = {name: getattr(card, name) for name in names}
         start, end = self._ends
-        recipe = Recipe(start=start, end=end, seed=self._number, model=card.model, revision=card.revision, **settings)
-        for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), missing):
+        recipe = BetweenRecipe(
+            start=start, end=end, seed=self._number, model=card.model, revision=card.revision, **settings
+        )
+        for frame in ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), missing):
             part = self._folder / "part"
             part.write_bytes(frame.png)
             part.rename(self._folder / f"{round(frame.fraction * INTERVALS)}.png")

@@ -17,29 +17,31 @@ import torch
 from momalisa_model.families import EMBEDS, NEGATIVE
 from momalisa_model.interpolation import slerp
 from momalisa_model.lifecycle import LoadedModel, load_model
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
-from momalisa_model.wire import Recipe
 
 CARD_DEFAULTS = ("width", "height", "num_inference_steps", "guidance_scale", "negative_prompt", "scheduler")
 
 
-def recipe_for(ready: LoadedModel) -> Recipe:
+def recipe_for(ready: LoadedModel) -> BetweenRecipe:
     card = ready.answer.card
     start, end = card.about.examples[0] if card.about.examples else ("a red spiral on white", "a blue wave on yellow")
     defaults = {name: getattr(card, name) for name in CARD_DEFAULTS}
-    return Recipe(start=start, end=end, seed=7, model=card.model, revision=card.revision, **defaults)
+    return BetweenRecipe(start=start, end=end, seed=7, model=card.model, revision=card.revision, **defaults)
 
 
-def service(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float:
+def service(ready: LoadedModel, recipe: BetweenRecipe, fractions: list[float]) -> float:
     began = perf_counter()
-    assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), fractions))) == len(fractions)
+    assert len(list(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), fractions))) == len(
+        fractions
+    )
     return perf_counter() - began
 
 
 @torch.inference_mode()
-def stock(ready: LoadedModel, recipe: Recipe, fractions: list[float]) -> float:
-    weights = ready.sampler.weights
-    leg = ready.sampler.encode(recipe)
+def stock(ready: LoadedModel, recipe: BetweenRecipe, fractions: list[float]) -> float:
+    weights = ready.engine.sampler.weights
+    leg = ready.engine.sampler.encode(recipe)
     walked = slerp(leg.start[EMBEDS], leg.end[EMBEDS], torch.tensor(fractions)).to(weights.device, weights.dtype)
     negative = leg.negative[NEGATIVE][None].to(weights.device, weights.dtype)
     began = perf_counter()

@@ -15,8 +15,8 @@ from PIL import Image
 from momalisa_api.walks.smoothness import distance
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.pictures import Pictures
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
-from momalisa_model.wire import Recipe
 
 DOCS = Path(__file__).parent
 SIDE, SHOWN, RENDERED, GAP_PX, CELL_PX = 128, 9, 33, 4, 88
@@ -78,14 +78,14 @@ def walk(ready: LoadedModel, start: tuple[str, str], end: tuple[str, str], files
     """Nine evenly chosen frames between two stops."""
     card = ready.card
     names = ("negative_prompt", "num_inference_steps", "guidance_scale", "scheduler", "model", "revision")
-    recipe = Recipe(
+    recipe = BetweenRecipe(
         start=start[1], end=end[1], seed=SEED, width=SIDE, height=SIDE, **{name: getattr(card, name) for name in names}
     ).model_copy(update={"start_picture": start[0] or None, "end_picture": end[0] or None, "strength": STRENGTH})
     # Most changes are near pictures.
     along = np.linspace(0, 1, RENDERED)
     near_both = np.where(along < 0.5, 2 * along**2, 1 - 2 * (1 - along) ** 2)
     fractions = near_both if end[0] else along**2
-    sampler = ready.sampler
+    sampler = ready.engine.sampler
     rendered = sampler.frames(recipe, sampler.encode(recipe), fractions.tolist(), files=files)
     frames = [Image.open(io.BytesIO(frame.png)).convert("RGB") for frame in rendered]
     steps = [distance(before, after) for before, after in pairwise(frames)]

@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from momalisa_model import __version__, openapi
 from momalisa_model.body_limit import BodyLimit
+from momalisa_model.engines.loading import load_engine
 from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.model_card import card_fields, derive_card
 from momalisa_model.model_recipe import only_source
@@ -30,11 +31,12 @@ from momalisa_model.problems import (
     WrongModel,
 )
 from momalisa_model.replica import Replica
+from momalisa_model.request_check import check
 from momalisa_model.server import run
 from momalisa_model.settings import Settings
 from momalisa_model.streaming import FramesResponse, Shard
 from momalisa_model.weights import load
-from momalisa_model.wire import ModelAnswer, ModelsAnswer, RenderRequest, check
+from momalisa_model.wire import ModelAnswer, ModelsAnswer, RenderRequest
 
 LINES = """JSON lines. The first is
 `{"model", "revision", "fingerprint", "warnings": [{"prompt", "truncated", "detail"}]}`. One
@@ -100,7 +102,7 @@ def add_routes(app: FastAPI) -> None:
         model = replica.model_for(body.recipe)
         check(body, model.answer, replica.settings.max_fractions)
         pictures = await to_thread.run_sync(read_pictures, body)
-        shard = Shard(body, model.sampler, model.answer, replica.metrics, pictures)
+        shard = Shard(body, model, replica.metrics, pictures)
         return FramesResponse(shard, replica.queue, replica.settings.send_timeout_s)
 
     @app.get("/v1/models", tags=["rendering"], summary="The loaded models", responses=documented(NotReady))
@@ -172,5 +174,9 @@ def serve(settings: Settings) -> None:
 def print_card(settings: Settings) -> None:
     """Print the card of the model that the settings name, also if its card file is for other weights."""
     source = only_source(settings)
-    weights = load(source)
-    print(derive_card(weights, card_fields(weights, source)).model_dump_json(indent=2))
+    if source.engine == "diffusion":
+        weights = load(source)
+        card = derive_card(weights, card_fields(weights.folder, source))
+    else:
+        card = load_engine(source, lambda _: None).card
+    print(card.model_dump_json(indent=2))

@@ -6,7 +6,6 @@ more: `failed` becomes true, and the server ends the process.
 
 from __future__ import annotations
 
-import gc
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +15,11 @@ from typing import TypeVar
 
 import anyio
 import structlog
-import torch
 from anyio import from_thread, to_thread
 from anyio.lowlevel import current_token
 
 from momalisa_model.cancellation import Cancelled, ShouldStop
+from momalisa_model.device_errors import free_memory, is_lost, ran_out_of_memory
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish, Packers, Packing
 from momalisa_model.problems import DeviceFailed, OutOfMemory, Problem, QueueFull, Stopping
@@ -29,16 +28,6 @@ T = TypeVar("T")
 
 FIRST_ESTIMATE_S = 2.0
 WEIGHT_OF_NEWEST = 0.3
-# Messages where torch has no exception type of its own: its CPU allocator, Apple's, oneDNN, cuBLAS and cuDNN.
-OUT_OF_MEMORY_MESSAGES = (
-    "not enough memory",
-    "can't allocate memory",
-    "out of memory",
-    "could not create a memory object",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "Unable to find a valid cuDNN algorithm",
-)
 
 
 class DeviceQueue:
@@ -204,26 +193,3 @@ def _problem_for(error: Exception) -> Problem:
         return error.with_traceback(None)
     structlog.get_logger().error("shard failed", exc_info=error)
     return Problem("Rendering failed; the replica's log has the details. Retry.")
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of any library says that the device has too little memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether no later call can succeed, so that a self-test would only tell it later: CUDA's errors stay."""
-    return not ran_out_of_memory(error) and isinstance(error, torch.AcceleratorError)
-
-
-def free_memory() -> None:
-    """Return memory that no tensor uses any more to the device."""
-    gc.collect()
-    # On a device that has failed, this raises the same error again.
-    with suppress(torch.AcceleratorError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if torch.backends.mps.is_available():
-            torch.mps.empty_cache()

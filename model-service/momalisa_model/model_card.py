@@ -1,21 +1,14 @@
-"""The model card of a replica, and the fingerprint of everything that it renders with. No tensors."""
+"""The model card of a diffusion model: derived from its weights, with the fields that recipe and card files set."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import platform
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import structlog
-import torch
-import transformers
 from pydantic import ValidationError
 
 from momalisa_model.families import denoiser_of, usual_settings
@@ -24,15 +17,13 @@ from momalisa_model.prompt_chunks import token_limit
 from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
 from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights
-from momalisa_model.wire import DeviceOptions, ModelCard
+from momalisa_model.wire import ModelCard
 
 log = structlog.get_logger()
 USUAL_SIDE = 1024
 
 # The fields of a card that say which weights it is for.
 IDENTITY = ("revision", "base_revision", "vae", "adapters")
-
-NO_OPTIONS = DeviceOptions()
 
 
 def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) -> ModelCard:
@@ -61,11 +52,11 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
     }
     fixed = {**overrides, **weights.additions.in_card}
     fixed |= {"revision": weights.revision, "token_limit": _token_limit(weights, overrides)}
-    card = _card_from({**derived, **fixed})
+    card = card_from({**derived, **fixed})
     if "schedulers" not in overrides:
         works = working(card.schedulers, weights.pipeline.scheduler.config, _steps(card))
         default = own if own in works else next(iter(works), own)
-        card = _card_from({**derived, "scheduler": default, "schedulers": works, **fixed})
+        card = card_from({**derived, "scheduler": default, "schedulers": works, **fixed})
     return _checked(card, weights, tried="schedulers" not in overrides)
 
 
@@ -123,17 +114,18 @@ def _nearest(pixels: float, multiple: int) -> int:
     return multiple * max(round(pixels / multiple), math.ceil(8 / multiple), 1)
 
 
-def card_fields(weights: Weights, source: ModelSource) -> dict[str, Any]:
+def card_fields(folder: Path | None, source: ModelSource) -> dict[str, Any]:
     """The fields that replace derived ones in a model's card: of card.json beside the weights, recipe and card file.
 
+    folder: that of the weights; None if they have none.
     Later ones replace earlier ones, and a card file also replaces card.json. A card file for another model of the same
     replica counts for nothing. Raises UnsuitableModel if a file is not readable.
     """
     given = read_overrides(source.model_card) if source.model_card else None
     if given and source.card_fields and given.get("model") != source.card_fields["model"]:
         given = None
-    beside = weights.folder / "card.json"
-    below = read_overrides(beside) if given is None and beside.is_file() else {}
+    beside = folder / "card.json" if folder else None
+    below = read_overrides(beside) if given is None and beside and beside.is_file() else {}
     log.info("model card", file=str(source.model_card if given else beside) if below or given else "derived")
     return _with(_with(below, source.card_fields), given or {})
 
@@ -152,7 +144,7 @@ def read_card(weights: Weights, source: ModelSource) -> ModelCard:
     is missing or malformed, if it is for other weights, or if it allows what they cannot do. The message contains no
     path, because it is sent over HTTP; the log has it.
     """
-    fields = card_fields(weights, source)
+    fields = card_fields(weights.folder, source)
     for wrong in _other_additions(fields, weights):
         raise _unsuitable(wrong)
     stated: dict[str, Any] = {name: fields[name] for name in ("revision", "token_limit") if name in fields}
@@ -177,7 +169,8 @@ def _text_of(file: Path) -> bytes:
         raise UnsuitableModel(f"The model card cannot be read ({error.strerror}); see MOMALISA_MODEL_CARD.") from error
 
 
-def _card_from(fields: Mapping[str, Any]) -> ModelCard:
+def card_from(fields: Mapping[str, Any]) -> ModelCard:
+    """The card with these fields. Raises UnsuitableModel with the first one that is wrong."""
     try:
         return ModelCard.model_validate_json(json.dumps(fields, default=str))
     except ValidationError as error:
@@ -233,68 +226,3 @@ def _failing_schedulers(card: ModelCard, weights: Weights) -> Iterator[str]:
 def _steps(card: ModelCard) -> tuple[int, int]:
     """The numbers of steps that schedulers are tried with, beside the smallest ones."""
     return card.num_inference_steps, card.max_steps
-
-
-def made_of(
-    weights: Weights, micro_batch: int, options: DeviceOptions = NO_OPTIONS, prompt_chunks: int = 1
-) -> dict[str, str | int]:
-    """Everything except the recipe that decides the bytes of a frame: the input of `fingerprint`."""
-    on_cpu = weights.device.type == "cpu"
-    return {
-        "weights": weights.revision,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "transformers": transformers.__version__,
-        "zlib": zlib.ZLIB_RUNTIME_VERSION,  # compresses the PNGs
-        "device": weights.device.type,
-        "dtype": str(weights.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads() if on_cpu else 0,
-        "micro_batch": micro_batch,
-        "processor": _processor() if on_cpu else _accelerator(weights.device),
-        **_variants(weights),
-        **_fused_on(weights),
-        **_options(options),
-        **({"prompt_chunks": prompt_chunks} if prompt_chunks > 1 else {}),
-    }
-
-
-def _variants(weights: Weights) -> dict[str, str]:
-    """Which variant each network was loaded from, if any has one: a variant may hold other numbers."""
-    used = [f"{part} {variant}" for part, variant in sorted(weights.variants.items()) if variant]
-    return {"variants": ", ".join(used)} if used else {}
-
-
-def _fused_on(weights: Weights) -> dict[str, str]:
-    """The processor that has added LoRAs to the weights, unless it also renders: it decides their last bits."""
-    fused = any(one.weight for one in weights.additions.adapters)
-    return {"fused_on": _processor()} if fused and weights.device.type != "cpu" else {}
-
-
-def _options(options: DeviceOptions) -> dict[str, str]:
-    """The options that are not at their default, if any: they may change the last bits."""
-    on = [
-        name if value is True else f"{name} {value}"
-        for name, value in options.model_dump(exclude_defaults=True).items()
-    ]
-    return {"options": ", ".join(sorted(on))} if on else {}
-
-
-def fingerprint(parts: dict[str, Any]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the parts, as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    # Another mode of MKL than the usual one computes other last bits.
-    mode = os.environ["MKL_CBWR"]
-    mkl = "" if mode == "AUTO" else f" MKL_CBWR={mode}"
-    return f"{names[0] if names else platform.machine()} {torch.backends.cpu.get_cpu_capability()}{mkl}"
-
-
-def _accelerator(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)} CUDA {torch.version.cuda}"
-    return platform.machine()

@@ -24,7 +24,7 @@ RECIPE_FOLDERS = (
     Path(__file__).resolve().parents[1] / "models",
 )
 # A recipe names the model and its revision beside the card, and the weights decide the others.
-NOT_IN_RECIPES = ("model", "revision", "token_limit", "base_revision", "vae", "adapters")
+NOT_IN_RECIPES = ("model", "revision", "engine", "token_limit", "base_revision", "vae", "adapters")
 
 
 def _known_fields(card: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,9 @@ class ModelRecipe(_Strict):
     name: str = Field(pattern=RECIPE_NAME, description="The name in the model's card; equal to that of the file.")
     model_id: str = Field(min_length=1, description="An id on the hub, a folder, or atelier for the embedded model.")
     revision: str | None = Field(default=None, description="A commit, tag or branch of the hub. Unset: its default.")
-    engine: Literal["diffusion"] = Field(default="diffusion", description="What renders its frames.")
+    engine: Literal["diffusion", "parallax", "style", "instances"] = Field(
+        default="diffusion", description="What renders its frames."
+    )
     license: str = Field(min_length=1, description="The licence of the weights, as published.")
     commercial: bool = Field(description="Whether the licence allows commercial use.")
     download_gb: float = Field(ge=0, description="Size of the files that are needed, in gigabytes.")
@@ -103,6 +105,11 @@ class RecipeSource(ModelSource):
     def name(self) -> str:
         """The recipe's name, which is also that in the card."""
         return self.recipe.name
+
+    @property
+    def engine(self) -> str:
+        """That of the recipe."""
+        return self.recipe.engine
 
     def require_fetched(self) -> None:
         """Raise DownloadFailed unless `home` has the recipe's model at its revision."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from momalisa_model.problems import Invalid
+from momalisa_model.recipes import MAX_STYLE_SIDE
 from momalisa_model.wire import RenderRequest
 
 # By the SHA-256 of their files: (height, width, 3).
@@ -41,7 +42,7 @@ def read_pictures(request: RenderRequest) -> Pictures:
     pictures, errors = {}, []
     for key, text in request.pictures.items():
         try:
-            pictures[key] = _read(key, text, request.recipe.width, request.recipe.height)
+            pictures[key] = _read(key, text, _size_for(key, request))
         except ValueError as error:
             errors.append((f"pictures.{key}", str(error)))
     if errors:
@@ -49,9 +50,14 @@ def read_pictures(request: RenderRequest) -> Pictures:
     return pictures
 
 
-def _read(key: str, text: str, width: int, height: int) -> NDArray[np.uint8]:
+def _size_for(key: str, request: RenderRequest) -> tuple[int, int] | None:
+    """The width and height that a picture must have; None for any up to MAX_STYLE_SIDE."""
+    return (request.recipe.width, request.recipe.height) if key in request.of_frame_size else None
+
+
+def _read(key: str, text: str, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """The pixels of one picture. Raises ValueError with what is allowed."""
-    largest = max_file_bytes(width, height)
+    largest = max_file_bytes(*(size or (MAX_STYLE_SIDE, MAX_STYLE_SIDE)))
     if len(text) > base64_bytes(largest):
         raise ValueError(f"must have at most {largest} bytes")
     try:
@@ -60,12 +66,13 @@ def _read(key: str, text: str, width: int, height: int) -> NDArray[np.uint8]:
         raise ValueError("must be in base64") from None
     if hashlib.sha256(file).hexdigest() != key:
         raise ValueError("must be the file with this SHA-256")
-    return _decoded(file, width, height)
+    return _decoded(file, size)
 
 
-def _decoded(file: bytes, width: int, height: int) -> NDArray[np.uint8]:
+def _decoded(file: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     unreadable = ValueError("must be a whole PNG, WebP or JPEG")
-    other_size = ValueError(f"must have {width} x {height} pixels, as the recipe says")
+    allowed = f"{size[0]} x {size[1]} pixels, as the recipe says" if size else f"at most {MAX_STYLE_SIDE} pixels a side"
+    other_size = ValueError(f"must have {allowed}")
     try:
         image = Image.open(io.BytesIO(file), formats=FORMATS)
     except Image.DecompressionBombError:
@@ -74,7 +81,7 @@ def _decoded(file: bytes, width: int, height: int) -> NDArray[np.uint8]:
         raise unreadable from None
     with image:
         # Before anything is decoded: a small file can have very many pixels.
-        if image.size != (width, height):
+        if image.size != size if size else max(image.size) > MAX_STYLE_SIDE:
             raise other_size
         if image.mode != "RGB":
             raise ValueError(f"must be in RGB, not {image.mode}")

@@ -20,18 +20,11 @@ from momalisa_model.device_queue import DeviceQueue
 from momalisa_model.packing import Finish
 from momalisa_model.pictures import read_pictures
 from momalisa_model.problems import Invalid, Problem, Stopping
+from momalisa_model.recipes import Fraction, Recipe, Wire
 from momalisa_model.replica import Replica
+from momalisa_model.request_check import check
 from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
-from momalisa_model.wire import (
-    PICTURE_FILES,
-    Fraction,
-    FrameLine,
-    ModelsAnswer,
-    Recipe,
-    RenderRequest,
-    Wire,
-    check,
-)
+from momalisa_model.wire import PICTURE_FILES, FrameLine, ModelsAnswer, RenderRequest
 
 
 class Instance(Wire):
@@ -89,7 +82,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
         model = replica.model_for(one.recipe)
         check(one, model.answer, replica.settings.max_fractions)
         pictures = await to_thread.run_sync(read_pictures, one)
-        shards.append(Shard(one, model.sampler, model.answer, replica.metrics, pictures))
+        shards.append(Shard(one, model, replica.metrics, pictures))
     frames: list[FrameLine] = []
     problem: Problem | None = Stopping("The caller disconnected.")
     with replica.queue.slot():
@@ -105,6 +98,9 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
 
 def requests_of(instances: Sequence[Instance]) -> list[RenderRequest]:
     """One request for each run of neighbours with the same recipe, with its pictures. Raises Invalid for others."""
+    for place, instance in enumerate(instances):
+        if instance.recipe.kind != "between":
+            raise Invalid([(f"instances.{place}.recipe.kind", "must be between here; POST /v1/render has all kinds")])
     files = {key: file for instance in instances for key, file in instance.pictures.items()}
     named = {key for instance in instances for key in instance.recipe.pictures}
     if others := sorted(files.keys() - named):

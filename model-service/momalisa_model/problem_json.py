@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from momalisa_model.problems import Invalid, Problem
+from momalisa_model.recipes import KINDS
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -106,8 +108,10 @@ async def _on_bug(_: Request, __: Exception) -> Response:
 
 def _in_words(found: dict[str, Any]) -> tuple[str, str]:
     """One of pydantic's errors as (field, what is allowed)."""
-    field = ".".join(str(part) for part in found["loc"][1:]) or "request"
+    field = ".".join(_path(found["loc"])) or "request"
     match found["type"]:
+        case "union_tag_invalid":
+            return f"{field}.kind", f"must be one of {', '.join(KINDS)}"
         case "extra_forbidden":
             return field, "is not a known field; see /openapi.json"
         case "missing" if field != "request":
@@ -117,6 +121,13 @@ def _in_words(found: dict[str, Any]) -> tuple[str, str]:
         case "missing" | "json_invalid" | "dict_type" | "model_type" | "model_attributes_type":
             return "request", "must be a JSON object, sent with Content-Type: application/json"
     return field, re.sub(r"^\w+ should ", "must ", found["msg"].removeprefix("Value error, "))
+
+
+def _path(place: Sequence[str | int]) -> Iterator[str]:
+    """The names in an error's place, without `body` and without the kinds that pydantic puts behind recipes."""
+    for before, part in pairwise(map(str, place)):
+        if not (before == "recipe" and part in KINDS):
+            yield part
 
 
 def _response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

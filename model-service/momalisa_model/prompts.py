@@ -15,8 +15,9 @@ from torch import Tensor
 
 from momalisa_model.families import EMBEDS, MASK_OF_EMBEDS, is_guided, prefix_of
 from momalisa_model.prompt_chunks import chunks_needed, pipelines_for_chunks, token_limit
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.weights import Weights
-from momalisa_model.wire import Recipe, Truncated
+from momalisa_model.wire import Truncated
 
 KEPT_PROMPTS = 32
 Embeddings = Mapping[str, Tensor]
@@ -30,13 +31,13 @@ class Leg:
     """A leg's prompts as arguments of the stock pipeline, without a batch dimension, on the CPU.
 
     start, end, negative: embeddings (tokens, width), pooled ones (width,) and masks (tokens,), by name; `negative` is
-    empty without classifier-free guidance. truncated: a warning for each cut prompt.
+    empty without classifier-free guidance. warnings: one for each cut prompt.
     """
 
     start: Embeddings
     end: Embeddings
     negative: Embeddings
-    truncated: tuple[Truncated, ...]
+    warnings: tuple[Truncated, ...]
 
 
 class PromptEncoder:
@@ -50,7 +51,7 @@ class PromptEncoder:
         # A tokenizer must not be used by two threads at once.
         self._lock = Lock()
 
-    def leg(self, recipe: Recipe) -> Leg:
+    def leg(self, recipe: BetweenRecipe) -> Leg:
         """Encode start, end and negative prompt of a recipe. Safe to call in any thread.
 
         Beside a prompt, a picture without one gets the same: with none, models paint something vague there.

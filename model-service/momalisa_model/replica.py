@@ -8,14 +8,16 @@ from threading import Thread
 
 import structlog
 
-from momalisa_model.device_queue import DeviceQueue, free_memory
-from momalisa_model.lifecycle import LoadedModel, is_fault_of_device, load_model
+from momalisa_model.device_errors import free_memory, is_fault_of_device
+from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.metrics import Metrics
 from momalisa_model.model_recipe import sources_of
 from momalisa_model.pictures import base64_bytes, max_file_bytes
 from momalisa_model.problems import DownloadFailed, FilesChanged, NotReady, Problem, WrongModel
+from momalisa_model.recipes import Recipe
 from momalisa_model.settings import ModelSource, Settings
-from momalisa_model.wire import PICTURES, Recipe
+from momalisa_model.wire import OTHER_KINDS, PICTURES
 
 log = structlog.get_logger()
 # Between attempts to download; the last one is repeated.
@@ -65,10 +67,8 @@ class Replica:
         )
 
     def max_body_bytes(self) -> int:
-        """The largest body of a request: that of the settings, beside two of the largest pictures for its models."""
-        sides = (model.card.max_size for model in self._models if PICTURES in model.answer.features)
-        largest = max((max_file_bytes(side, side) for side in sides), default=0)
-        return self.settings.max_body_bytes + 2 * base64_bytes(largest)
+        """The largest body of a request: that of the settings, beside the largest pictures for one of its models."""
+        return self.settings.max_body_bytes + max(map(_bytes_of_pictures, self._models), default=0)
 
     def _self_test(self) -> None:
         for model in self.ready():
@@ -125,3 +125,12 @@ class Replica:
                 )
             log.info("ready", model=card.model, revision=card.revision[:12], **model.answer.made_of)
         self.metrics.ready.set(1)
+
+
+def _bytes_of_pictures(model: LoadedModel) -> int:
+    """The most bytes of pictures in a request: both stops of a leg, or a micro-batch of a clip and a style picture."""
+    card, features = model.card, model.answer.features
+    count = 2 if {PICTURES, *OTHER_KINDS} & set(features) else 0
+    if "clip" in features:
+        count = max(count, card.micro_batch + 1)
+    return count * base64_bytes(max_file_bytes(card.max_size, card.max_size))

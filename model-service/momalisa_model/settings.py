@@ -84,6 +84,11 @@ class ModelSource(BaseModel):
         """What messages call the model before it is loaded."""
         return self.model_id
 
+    @property
+    def engine(self) -> str:
+        """What renders the model's frames: a key of ENGINES."""
+        return "diffusion"
+
     def require_fetched(self) -> None:
         """Raise DownloadFailed if the weights have to be fetched before a replica starts, and are not there."""
 

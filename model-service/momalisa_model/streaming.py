@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import anyio
 import structlog
@@ -15,17 +16,18 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from momalisa_model.cancellation import Cancelled, ShouldStop
+from momalisa_model.cancellation import Cancelled, ShouldStop, never
 from momalisa_model.device_queue import DeviceQueue
+from momalisa_model.engines.engine import Extra, Frame
+from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish
 from momalisa_model.pictures import Pictures
 from momalisa_model.problem_json import document, problem_response
 from momalisa_model.problems import Problem, QueueFull
-from momalisa_model.sampler import Frame, Sampler
-from momalisa_model.wire import FrameLine, Head, ModelAnswer, ProblemLine, RenderRequest
+from momalisa_model.wire import ExtraLine, FrameLine, Head, ProblemLine, RenderRequest
 
-Line = Head | FrameLine
+Line = Head | ExtraLine | FrameLine
 
 
 @dataclass(frozen=True)
@@ -33,39 +35,44 @@ class Shard:
     """The work of one request, for the device queue."""
 
     request: RenderRequest
-    sampler: Sampler
-    loaded: ModelAnswer
+    model: LoadedModel
     metrics: Metrics
     pictures: Pictures = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Encode the prompts while the device is in use; `render` finds the embeddings in the sampler's cache.
-
-        Not if networks take turns on the device: one that comes to it would need the memory of the one that renders.
-        """
-        if self.loaded.card.device.offload in ("none", "spread"):
-            self.sampler.encode(self.request.recipe)
+        """Prepare the recipe while the device is in use, if the engine can; `render` finds what it keeps."""
+        if self.model.engine.prepares_beside:
+            self.model.engine.prepare(self.request, self.pictures, never)
 
     def render(self, should_stop: ShouldStop) -> Iterator[Finish[Line]]:
-        """Encode the prompts, then render the frames. Yields what turns them into lines beside the device."""
-        recipe, card = self.request.recipe, self.loaded.card
-        leg = self.sampler.encode(recipe)
+        """Prepare the recipe, then render the frames. Yields what turns them into lines beside the device."""
+        engine, answer = self.model.engine, self.model.answer
+        prepared = engine.prepare(self.request, self.pictures, should_stop)
+        card = answer.card
         head = Head(
-            model=card.model, revision=card.revision, fingerprint=self.loaded.fingerprint, warnings=leg.truncated
+            model=card.model, revision=card.revision, fingerprint=answer.fingerprint, warnings=prepared.warnings
         )
         first: tuple[Head, ...] = (head,)
-        for finish in self.sampler.batches(recipe, leg, self.request.fractions, should_stop, self.pictures):
+        if self.request.extras:
+            yield lambda: chain([head], map(_extra_line, engine.extras(prepared)))
+            first = ()
+        for finish in engine.batches(self.request, prepared, self.pictures, should_stop):
             yield partial(self._lines, first, finish)
             first = ()
 
     def _lines(self, first: tuple[Head, ...], finish: Finish[Frame]) -> Iterator[Line]:
         yield from first
-        metrics, model = self.metrics, self.loaded.card.model
+        metrics, model = self.metrics, self.model.card.model
         for frame in finish():
             metrics.frames.labels(model=model).inc()
             metrics.frame_seconds.labels(model=model).observe(frame.seconds)
             metrics.marked.labels(model=model).inc(frame.marked)
             yield _line_of(frame)
+
+
+def _extra_line(extra: Extra) -> ExtraLine:
+    data = base64.b64encode(extra.data).decode("ascii")
+    return ExtraLine(extra=extra.name, media_type=extra.media_type, data=data)
 
 
 def _line_of(frame: Frame) -> FrameLine:

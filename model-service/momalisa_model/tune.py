@@ -10,11 +10,12 @@ from time import perf_counter
 import psutil
 import torch
 
-from momalisa_model.device_queue import free_memory, ran_out_of_memory
+from momalisa_model.device_errors import free_memory, ran_out_of_memory
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.model_card import read_card
 from momalisa_model.model_recipe import only_source
 from momalisa_model.placement import effective, place
-from momalisa_model.sampler import Sampler
+from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 from momalisa_model.weights import Weights, load
 from momalisa_model.wire import ModelCard
@@ -43,6 +44,10 @@ def tune(settings: Settings, memory: float) -> None:
     fits, or if weights and card do not fit each other.
     """
     source = only_source(settings)
+    if source.engine != "diffusion":
+        raise UnsuitableModel(
+            f"{source.name} has the engine {source.engine}, and only micro-batches of diffusion models are measured."
+        )
     weights = load(source)
     card = read_card(weights, source)
     place(weights.pipeline, effective(card.device, weights.device), weights.device)

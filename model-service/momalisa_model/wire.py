@@ -3,97 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from momalisa_model.problems import Invalid
-
-Prompt = Annotated[str, Field(max_length=1000)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Pixels = Annotated[int, Field(ge=8, le=8192)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Steps = Annotated[int, Field(ge=1, le=1000)]
-Guidance = Annotated[float, Field(ge=0, le=50)]
-GUIDANCE = "How closely a frame follows its prompt. 1 or less: no classifier-free guidance."
-GUIDANCE_INTERVAL = (
-    "The part of the denoising steps with classifier-free guidance: from and to, as shares of all steps, 0 to 1. Steps "
-    "outside of it cost half as much. Null: all steps. Models with a guidance embedding ignore it."
+from momalisa_model.recipes import (
+    GUIDANCE,
+    GUIDANCE_INTERVAL,
+    BetweenRecipe,
+    ClipRecipe,
+    Fraction,
+    Guidance,
+    GuidanceInterval,
+    Pixels,
+    Recipe,
+    RestyleRecipe,
+    Sha256,
+    Steps,
+    Wire,
 )
+
 # What a recipe may ask of a replica beyond the first release of this contract: see ModelAnswer.features.
 EARLY_BLEND: Final = "early_blend"
 PICTURES: Final = "pictures"
-PICTURE_OF_STOP = (
-    "The picture at fraction {}, by the SHA-256 of its file in `pictures`. Null: the stop is a prompt. Only for "
-    "replicas with the feature `pictures`."
-)
+# The kinds of recipes beside `between`, each a feature of its own: see recipes.
+OTHER_KINDS: Final = ("into", "restyle", "clip", "apart")
 PICTURE_FILES = (
     "The files of the pictures that the {} by their SHA-256, in base64. Each is a PNG, WebP or JPEG in RGB, of exactly "
-    "the frame's width and height."
+    "the frame's width and height; only a `style_picture` may have another shape."
 )
 FINGERPRINT = "16 hexadecimal digits. Replicas with the same fingerprint render the same bytes."
-
-
-def _not_empty(interval: tuple[float, float]) -> tuple[float, float]:
-    if interval[0] >= interval[1]:
-        raise ValueError("from must be less than to")
-    return interval
-
-
-GuidanceInterval = Annotated[tuple[Fraction, Fraction], Field(strict=False), AfterValidator(_not_empty)]
-
-
-class Wire(BaseModel):
-    """Strict and frozen; NaN, infinity and unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Recipe(Wire):
-    """Everything but the fraction that decides a frame's pixels. Complete: a replica adds no defaults."""
-
-    start: Prompt = Field(
-        description="The prompt at fraction 0. It may be empty if there is a `start_picture`.", examples=["a giraffe"]
-    )
-    end: Prompt = Field(
-        description="The prompt at fraction 1. It may be empty if there is an `end_picture`.", examples=["a battleship"]
-    )
-    negative_prompt: str = Field(max_length=1000, description="What the picture should avoid.", examples=[""])
-    seed: int = Field(ge=0, le=2**32 - 1, description="The seed of the initial noise.", examples=[7])
-    width: Pixels = Field(description="Width in pixels.", examples=[128])
-    height: Pixels = Field(description="Height in pixels.", examples=[128])
-    num_inference_steps: Steps = Field(description="Denoising steps.", examples=[12])
-    guidance_scale: Guidance = Field(description=GUIDANCE, examples=[4.0])
-    scheduler: str = Field(
-        min_length=1, max_length=100, description="One of the model card's schedulers.", examples=["UniPC"]
-    )
-    model: str = Field(min_length=1, max_length=500, description="The loaded model.", examples=["atelier"])
-    revision: str = Field(
-        min_length=1, max_length=100, description="The loaded revision of the model.", examples=["2a83b338…"]
-    )
-    guidance_interval: GuidanceInterval | None = Field(default=None, description=GUIDANCE_INTERVAL, examples=[None])
-    blend: Literal["embeddings", "early"] = Field(
-        default="embeddings",
-        description="`embeddings`: slerp of the prompts' embeddings in all denoising steps. `early`: the first third "
-        "of the steps mixes the two prompts' noise predictions instead. Fractions 0 and 1 are the same pictures. Only "
-        "for replicas with the feature `early_blend`.",
-        examples=["embeddings"],
-    )
-    start_picture: Sha256 | None = Field(default=None, description=PICTURE_OF_STOP.format(0), examples=[None])
-    end_picture: Sha256 | None = Field(default=None, description=PICTURE_OF_STOP.format(1), examples=[None])
-    strength: float | None = Field(
-        default=None,
-        ge=0.1,
-        le=1,
-        description="With pictures: how much of the middle frame is drawn again, as the share of the denoising steps. "
-        "It falls to 0 at both ends, which are the stops themselves. Null without pictures.",
-        examples=[None],
-    )
-
-    @property
-    def pictures(self) -> frozenset[str]:
-        """The SHA-256 of each picture that is a stop."""
-        return frozenset(one for one in (self.start_picture, self.end_picture) if one)
 
 
 class RenderRequest(Wire):
@@ -106,7 +45,30 @@ class RenderRequest(Wire):
         description="Positions between start (0) and end (1), one for each frame.",
         examples=[[0.0, 0.25, 0.5, 0.75, 1.0]],
     )
-    pictures: dict[str, str] = Field(default={}, description=PICTURE_FILES.format("recipe names,"), examples=[{}])
+    pictures: dict[str, str] = Field(default={}, description=PICTURE_FILES.format("request names,"), examples=[{}])
+    extras: bool = Field(
+        default=False,
+        description="Whether the response has the files that belong to the recipe beside its frames, such as a depth "
+        "map. Only for recipes of the kinds `into` and `apart`.",
+    )
+    sources: tuple[Sha256, ...] | None = Field(
+        default=None,
+        strict=False,
+        max_length=256,
+        description="Only for recipes of the kind `clip`: the picture of the clip for each fraction, by the SHA-256 of "
+        "its file in `pictures`.",
+        examples=[None],
+    )
+
+    @property
+    def of_frame_size(self) -> frozenset[str]:
+        """The SHA-256 of each picture that has exactly the frame's width and height."""
+        return self.recipe.of_frame_size | frozenset(self.sources or ())
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The SHA-256 of each picture that the recipe or the request names."""
+        return self.recipe.pictures | self.of_frame_size
 
 
 class Truncated(Wire):
@@ -124,6 +86,14 @@ class Head(Wire):
     revision: str = Field(description="The loaded revision of the model.")
     fingerprint: str = Field(description=FINGERPRINT)
     warnings: tuple[Truncated, ...] = Field(description="Prompts that were too long for the text encoder.")
+
+
+class ExtraLine(Wire):
+    """A file that belongs to the recipe beside its frames. Before the first frame of a render response."""
+
+    extra: str = Field(pattern=r"^[a-z0-9-]{1,40}\.(png|json)$", description="The name of the file.")
+    media_type: Literal["image/png", "application/json"] = Field(description="What it is.")
+    data: str = Field(description="Its content in base64.")
 
 
 class FrameLine(Wire):
@@ -194,6 +164,23 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+class Style(Wire):
+    """A style that recipes can name."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$", description="What recipes call it.", examples=["woodcut"])
+    title: str = Field(min_length=1, max_length=100, description="What people call it.", examples=["Woodcut"])
+    prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        exclude_if=_is_none,
+        description="Of a diffusion model: the prompt that makes it. Recipes have this prompt and no name of a style.",
+    )
+    strength: float | None = Field(
+        default=None, ge=0.1, le=1, exclude_if=_is_none, description="With a prompt: the strength that is usual."
+    )
+
+
 class Origin(Wire):
     """Weights beside those of the model: which, and in which version."""
 
@@ -240,6 +227,18 @@ class ModelCard(Wire):
         exclude_if=lambda adapters: not adapters,
         description="LoRAs and textual inversions, if there are any.",
     )
+    engine: Literal["diffusion", "parallax", "style", "instances"] = Field(
+        default="diffusion",
+        exclude_if=lambda engine: engine == "diffusion",
+        description="What renders the model's frames. Cards of engines that are not `diffusion` have 1 step, no "
+        "guidance, and a scheduler called `none`.",
+    )
+    styles: tuple[Style, ...] = Field(
+        default=(),
+        strict=False,
+        exclude_if=lambda styles: not styles,
+        description="The styles that pictures and clips can be restyled in, beside a prompt or a picture.",
+    )
     micro_batch: int = Field(ge=1, le=64, description="Frames that the device renders at once.", examples=[5])
     width: Pixels = Field(description="Default width in pixels.", examples=[128])
     height: Pixels = Field(description="Default height in pixels.", examples=[128])
@@ -283,11 +282,13 @@ class ModelCard(Wire):
             if not self.min_size <= pixels <= self.max_size or pixels % self.size_multiple:
                 yield side, f"must be a multiple of {self.size_multiple} from {self.min_size} to {self.max_size} pixels"
 
-    def refused_settings(self, wanted: Recipe | ModelCard) -> Iterator[tuple[str, str]]:
+    def refused_settings(
+        self, wanted: BetweenRecipe | RestyleRecipe | ClipRecipe | ModelCard
+    ) -> Iterator[tuple[str, str]]:
         """(field, what is allowed) for steps and scheduler that the card does not allow."""
-        if wanted.num_inference_steps > self.max_steps:
+        if (wanted.num_inference_steps or 1) > self.max_steps:
             yield "num_inference_steps", f"must be from 1 to {self.max_steps}"
-        if wanted.scheduler not in self.schedulers:
+        if wanted.scheduler is not None and wanted.scheduler not in self.schedulers:
             yield "scheduler", f"must be one of {', '.join(self.schedulers)}"
 
 
@@ -304,7 +305,8 @@ class ModelAnswer(Wire):
         default=(),
         strict=False,
         description="What a recipe may contain beyond the first release of this contract. `early_blend`: `blend` may "
-        "be `early`. `pictures`: stops may be pictures. Send a replica nothing that is not listed here.",
+        "be `early`. `pictures`: stops may be pictures. `into`, `restyle`, `clip`, `apart`: recipes may be of this "
+        "kind. Models with the engine `diffusion` also render the kind `between`. Send a replica nothing else.",
         examples=[[EARLY_BLEND, PICTURES]],
     )
     batch_invariant: bool = Field(
@@ -318,40 +320,3 @@ class ModelsAnswer(Wire):
     """The response of GET /v1/models."""
 
     models: tuple[ModelAnswer, ...] = Field(min_length=1, description="What is loaded. Recipes name one of these.")
-
-
-def check(request: RenderRequest, answer: ModelAnswer, max_fractions: int) -> None:
-    """Compare a well-formed request with the card and the features of the model that it names.
-
-    Raises Invalid with every field that is not allowed.
-    """
-    recipe, card = request.recipe, answer.card
-    refused = [*card.refused_sizes(recipe.width, recipe.height), *card.refused_settings(recipe)]
-    errors = [(f"recipe.{field}", allowed) for field, allowed in refused]
-    if recipe.blend == "early" and EARLY_BLEND not in answer.features:
-        errors.append(("recipe.blend", "must be embeddings on this replica"))
-    errors += _refused_pictures(request, answer)
-    if len(request.fractions) > max_fractions:
-        errors.append(("fractions", f"must have at most {max_fractions} items"))
-    if errors:
-        raise Invalid(errors)
-
-
-def _refused_pictures(request: RenderRequest, answer: ModelAnswer) -> Iterator[tuple[str, str]]:
-    """(field, what is allowed) for stops and pictures that do not belong together."""
-    recipe, named = request.recipe, request.recipe.pictures
-    if named and PICTURES not in answer.features:
-        side = "start_picture" if recipe.start_picture else "end_picture"
-        yield f"recipe.{side}", "must be null on this replica"
-    for side, prompt, picture in (
-        ("start", recipe.start, recipe.start_picture),
-        ("end", recipe.end, recipe.end_picture),
-    ):
-        if not prompt and not picture:
-            yield f"recipe.{side}", f"must have at least 1 character without {side}_picture"
-    if bool(named) != (recipe.strength is not None):
-        yield "recipe.strength", "must be from 0.1 to 1" if named else "must be null without pictures"
-    for missing in sorted(named - request.pictures.keys()):
-        yield f"pictures.{missing}", "is required, because the recipe names it"
-    for other in sorted(request.pictures.keys() - named):
-        yield f"pictures.{other}", "must be left out, because the recipe does not name it"

@@ -86,7 +86,7 @@ def test_a_mark_is_read_and_a_missing_one_means_unmarked():
 
 def test_both_services_read_the_same_model_card():
     """Both get the same file: each must keep all the fields that the other needs."""
-    of_replicas = {"device"}
+    of_replicas = {"device", "engine", "styles"}
     assert set(ModelCard.model_fields) | of_replicas == set(model.ModelCard.model_fields)
     assert set(About.model_fields) == set(model.About.model_fields)
     card = {**CARD, "schedulers": ["DDIMScheduler"], "about": {"examples": [["a", "b"]], "title": "t"}}

@@ -24,18 +24,20 @@ from safetensors.torch import load_file, save_file
 
 from momalisa_model.adapter_files import find_adapters
 from momalisa_model.adapters import fuse_and_learn
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.families import FAMILIES
+from momalisa_model.fingerprints import made_of
 from momalisa_model.lifecycle import load_model
-from momalisa_model.model_card import derive_card, made_of, read_card
+from momalisa_model.model_card import derive_card, read_card
 from momalisa_model.model_files import folder_revision
 from momalisa_model.model_recipe import sources_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import filled
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.sources import Source, parse_source, parse_sources
 from momalisa_model.weights import Weights, load
-from momalisa_model.wire import ModelCard, Recipe
+from momalisa_model.wire import ModelCard
 from tests.support.hub import COMMIT
 from tests.support.single_files import write_single_file
 from tests.support.small_adapters import save_as_kohya, save_inversion, save_lora, save_vae
@@ -70,11 +72,11 @@ def settings(model: Path | str, adapters: object = None, **more: Any) -> Setting
     return Settings(**{"model_id": str(model), "device": "cpu", "threads": 1, "model_adapters": given, **more})
 
 
-def recipe_of(weights: Weights, **changes: Any) -> Recipe:
+def recipe_of(weights: Weights, **changes: Any) -> BetweenRecipe:
     card = derive_card(weights, SIZES)
     same = {name: getattr(card, name) for name in ("width", "height", "scheduler", "model", "revision")}
     usual = {"start": START, "end": END, "negative_prompt": "", "seed": 7, "num_inference_steps": 2}
-    return Recipe(**(usual | {"guidance_scale": 4.0} | same | changes))
+    return BetweenRecipe(**(usual | {"guidance_scale": 4.0} | same | changes))
 
 
 def ends(weights: Weights, **changes: Any) -> np.ndarray:
@@ -201,7 +203,7 @@ def test_each_vector_of_a_textual_inversion_counts_as_a_token(folders):
     sampler = Sampler(weights, 1)
 
     def cut(prompt: str) -> list[str]:
-        return [one.truncated for one in sampler.encode(recipe_of(weights, start=prompt)).truncated]
+        return [one.truncated for one in sampler.encode(recipe_of(weights, start=prompt)).warnings]
 
     assert cut("a " * 72 + "<cat-toy>") == []
     assert cut("a " * 72 + "<cat-toy> b") == ["b"]

@@ -21,7 +21,9 @@ from PIL import Image
 
 from momalisa_model.app import create_app
 from momalisa_model.problems import Invalid, Problem
-from momalisa_model.wire import FrameLine, Head, ModelAnswer, Recipe, RenderRequest, check
+from momalisa_model.recipes import BetweenRecipe
+from momalisa_model.request_check import check
+from momalisa_model.wire import FrameLine, Head, ModelAnswer, RenderRequest
 from tests.support.model_server import Server, recipe_for, wait_until
 
 JSON = {"content-type": "application/json"}
@@ -220,7 +222,7 @@ def test_all_invalid_fields_are_named_at_once(server):
 
 def test_a_feature_that_a_replica_does_not_have_is_refused(server):
     """Rendered without it, the frame would be stored under the wrong recipe."""
-    request = RenderRequest(recipe=Recipe(**recipe_for(server.ready, blend="early")), fractions=[0.5])
+    request = RenderRequest(recipe=BetweenRecipe(**recipe_for(server.ready, blend="early")), fractions=[0.5])
     check(request, server.ready.answer, 16)
     with pytest.raises(Invalid, match=r"recipe\.blend"):
         check(request, server.ready.answer.model_copy(update={"features": ()}), 16)

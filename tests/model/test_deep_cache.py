@@ -9,11 +9,12 @@ import torch
 
 from momalisa_model.cancellation import Cancelled, never
 from momalisa_model.engines.deep_cache import deep_blocks
-from momalisa_model.model_card import fingerprint, made_of
+from momalisa_model.engines.sampler import Sampler
+from momalisa_model.fingerprints import fingerprint, made_of
 from momalisa_model.placement import place
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.sampler import Sampler
-from momalisa_model.wire import DeviceOptions, Recipe
+from momalisa_model.recipes import BetweenRecipe
+from momalisa_model.wire import DeviceOptions
 from tests.support.small_families import small_family
 
 MICRO_BATCH = 3
@@ -22,13 +23,13 @@ RECIPE = {"start": "a red sun", "end": "blue waves", "negative_prompt": "", "see
 
 @pytest.fixture
 def sampler(loaded_model) -> Sampler:
-    return Sampler(loaded_model("plain").sampler.weights, MICRO_BATCH, deep_cache=2)
+    return Sampler(loaded_model("plain").engine.sampler.weights, MICRO_BATCH, deep_cache=2)
 
 
 def pictures(sampler: Sampler, fractions: list[float], should_stop: Any = never, **changes: Any) -> torch.Tensor:
     weights = sampler.weights
     named = {"width": 32, "height": 32, "model": weights.model, "revision": weights.revision}
-    recipe = Recipe(**RECIPE | named | {"guidance_scale": 4.0, "scheduler": "DDIM"} | changes)
+    recipe = BetweenRecipe(**RECIPE | named | {"guidance_scale": 4.0, "scheduler": "DDIM"} | changes)
     return sampler.pictures(recipe, sampler.encode(recipe), fractions, should_stop)
 
 

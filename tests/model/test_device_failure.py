@@ -107,7 +107,7 @@ def test_the_process_of_a_failed_device_ends_with_an_error(settings_for, free_po
     url = f"http://127.0.0.1:{free_port}"
     wait_until(lambda: is_ready(url))
     model = app.state.replica.ready()[0]
-    with failing(model.sampler.weights.pipeline.unet, ILLEGAL):
+    with failing(model.engine.sampler.weights.pipeline.unet, ILLEGAL):
         body = {"recipe": recipe_for(model), "fractions": [0.5]}
         answer = httpx.post(url + "/v1/render", json=body, timeout=30)
         thread.join(20)

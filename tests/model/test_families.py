@@ -22,15 +22,15 @@ from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 
 from momalisa_model.cancellation import Cancelled
 from momalisa_model.engines.latents import encode_picture
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.families import FAMILIES, class_of_family, denoiser_of
 from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import Leg, filled
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.spread import blocks_of, size_of, spread
 from momalisa_model.weights import load
-from momalisa_model.wire import Recipe
 from tests.support.second_device import CPU, OnSecond, second_device
 from tests.support.small_families import SMALL_FAMILIES, small_family
 from tests.support.stock_pipeline import slerp
@@ -68,7 +68,7 @@ class Loaded:
     name: str
     folder: Path
     sampler: Sampler
-    recipe: Recipe
+    recipe: BetweenRecipe
     stock: Any
 
     def leg(self, **changes: Any) -> Leg:
@@ -106,7 +106,7 @@ def load_family(name: str, folder: Path) -> Loaded:
     weights = load(Settings(model_id=str(folder), device="cpu", threads=1))
     card = derive_card(weights, SIZES | {"micro_batch": MICRO_BATCH})
     defaults = {field: getattr(card, field) for field in ("width", "height", "scheduler", "model", "revision")}
-    recipe = Recipe(
+    recipe = BetweenRecipe(
         start=START,
         end=END,
         negative_prompt="",
@@ -187,7 +187,7 @@ def test_what_is_told_to_be_cut_is_exactly_what_has_no_effect(family):
     whole = "".join(itertools.islice(letters, room + 5)).strip()
     read = whole[: 2 * room - 1] if separate else whole[:room]
     leg, same = family.leg(start=whole), family.leg(start=read)
-    (warning,) = leg.truncated
+    (warning,) = leg.warnings
     assert warning.prompt == "start"
     assert warning.truncated.replace(" ", "") == whole.replace(" ", "")[room:]
     assert same.truncated == ()

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.schedulers import SCHEDULERS, for_one_run
 from momalisa_model.weights import load
-from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
 
 OLD_VOCABULARY = ("vocab.json", "merges.txt")
@@ -62,8 +62,10 @@ def split(part: Path, name: str, variant: str, early: bool) -> None:
 
 def first_frame(ready: LoadedModel, **changes: Any) -> torch.Tensor:
     """The picture at fraction 0."""
-    recipe = Recipe(**recipe_for(ready, num_inference_steps=4, **changes))
-    return ready.sampler.pictures(recipe, ready.sampler.encode(recipe), [0.0], lambda: False)[0].permute(2, 0, 1)
+    recipe = BetweenRecipe(**recipe_for(ready, num_inference_steps=4, **changes))
+    return ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), [0.0], lambda: False)[0].permute(
+        2, 0, 1
+    )
 
 
 def stock_frame(folder: Path, ready: LoadedModel, scheduler: str | None = None) -> torch.Tensor:

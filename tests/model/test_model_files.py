@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from momalisa_model.fingerprints import fingerprint, made_of
 from momalisa_model.lifecycle import load_model
-from momalisa_model.model_card import fingerprint, made_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.weights import load
 from tests.support.hub import COMMIT
@@ -89,7 +89,7 @@ def test_only_the_variant_that_fits_the_precision_is_downloaded(both, hub_of, se
 def test_a_model_with_nothing_but_the_variant_fp16_gets_ready(half, settings_for, dtype):
     """Some models exist in no other form, on the hub or as a folder."""
     ready = load_model(settings_for(str(half), dtype=dtype))
-    assert set(ready.sampler.weights.variants.values()) == {"fp16"}
+    assert set(ready.engine.sampler.weights.variants.values()) == {"fp16"}
     assert ready.answer.made_of["variants"] == "safety_checker fp16, text_encoder fp16, unet fp16, vae fp16"
 
 

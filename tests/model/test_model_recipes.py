@@ -104,7 +104,7 @@ def test_a_recipe_names_its_model_and_replaces_fields_of_the_derived_card(models
     card = {"num_inference_steps": 4, "about": {"title": "Small"}}
     file = write_recipe(tmp_path, "small-one", models["plain"], card=card)
     [source] = sources_of(settings_with(file))
-    weights = loaded_model("plain").sampler.weights
+    weights = loaded_model("plain").engine.sampler.weights
     read = read_card(weights, source)
     derived = loaded_model("plain").answer.card
     assert read == derived.model_copy(
@@ -118,7 +118,7 @@ def test_a_recipe_names_its_model_and_replaces_fields_of_the_derived_card(models
 
 def test_a_card_file_counts_for_the_recipe_that_it_names(models, tmp_path, loaded_model):
     """One file for all replicas: those of other models must not take its fields."""
-    weights = loaded_model("plain").sampler.weights
+    weights = loaded_model("plain").engine.sampler.weights
     file = write_recipe(tmp_path, "one", models["plain"], card={"num_inference_steps": 4})
     given = tmp_path / "card.json"
     steps = []
@@ -157,7 +157,7 @@ def test_a_recipe_of_the_project_fits_a_small_model_of_its_family(name, tmp_path
     assert (ready.card.model, len(ready.card.adapters)) == (name, len(more))
     stated, used = ({**card, **card.get("device", {})} for card in (recipe.card, ready.card.model_dump()))
     assert [field for field in STATED if field in stated and used[field] != stated[field]] == []
-    guided = is_guided(ready.sampler.weights.pipeline, ready.card.guidance_scale)
+    guided = is_guided(ready.engine.sampler.weights.pipeline, ready.card.guidance_scale)
     assert guided == (name not in WITHOUT_GUIDANCE), "distilled models are slower and worse with guidance"
     multiple = 64 if FAMILIES_OF_RECIPES[name] in UNETS else 16
     assert recipe.card["width"] % multiple == recipe.card["height"] % multiple == 0

@@ -144,7 +144,7 @@ async def test_a_shard_is_prepared_while_another_is_on_the_device(queue):
 
 def test_the_embeddings_of_recent_prompts_are_kept(server):
     """The shards of one leg have the same three prompts."""
-    encoder, runs = server.ready.sampler.weights.pipeline.text_encoder, []
+    encoder, runs = server.ready.engine.sampler.weights.pipeline.text_encoder, []
     hook = encoder.register_forward_pre_hook(lambda *_: runs.append(None))
     try:
         for _ in range(2):

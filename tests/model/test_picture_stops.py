@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+from momalisa_model.engines.picture_stops import KEPT_STOPS
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.lifecycle import LoadedModel, load_model
-from momalisa_model.picture_stops import KEPT_STOPS
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.schedulers import SCHEDULERS, failure
 from momalisa_model.settings import embedded_model
-from momalisa_model.wire import PICTURES, Recipe
+from momalisa_model.wire import PICTURES
 from tests.support.model_server import recipe_for
 
 ATELIER = Path(embedded_model())
@@ -46,12 +47,12 @@ class Walk:
         self.ready = ready
         plain = {"start_picture": "a", "end_picture": "b", "strength": STRENGTH, "num_inference_steps": STEPS}
         # Checked as requests are, but for the names of the pictures.
-        self.recipe = Recipe(**recipe_for(ready)).model_copy(update=plain | changes)
+        self.recipe = BetweenRecipe(**recipe_for(ready)).model_copy(update=plain | changes)
         size = (self.recipe.width, self.recipe.height)
         self.files = {key: landscape(*size, seed) for seed, key in enumerate("ab")}
 
     def pictures(self, *fractions: float) -> torch.Tensor:
-        sampler = self.ready.sampler
+        sampler = self.ready.engine.sampler
         return sampler.pictures(self.recipe, sampler.encode(self.recipe), fractions, lambda: False, self.files)
 
 
@@ -65,7 +66,7 @@ def fraction_of_level(begins: float) -> float:
 def test_frames_change_continuously_where_they_begin_a_step_earlier(loaded_model, model, scheduler):
     """In levels of whole steps, a viewer would see each of them. Noise and velocity are predicted."""
     ready = loaded_model(model)
-    if failure(scheduler, ready.sampler.weights.pipeline.scheduler.config):
+    if failure(scheduler, ready.engine.sampler.weights.pipeline.scheduler.config):
         pytest.skip("this scheduler is not offered for this model")
     walk = Walk(ready, scheduler=scheduler)
     for step in range(2, STEPS):
@@ -80,7 +81,7 @@ def test_frames_change_continuously_where_they_begin_a_step_earlier(loaded_model
 def test_the_ends_are_as_near_to_the_pictures_as_the_autoencoder_can_be(loaded_model):
     """With the embedded model: within 0.1 dB of what the autoencoder alone makes of them."""
     walk = Walk(loaded_model(str(ATELIER)))
-    vae = walk.ready.sampler.weights.pipeline.vae
+    vae = walk.ready.engine.sampler.weights.pipeline.vae
     for key, picture in zip("ab", walk.pictures(0.0, 1.0).numpy(), strict=True):
         original = walk.files[key] / np.float32(255)
         with torch.no_grad():
@@ -95,7 +96,7 @@ def test_a_shard_between_pictures_needs_no_more_passes_than_the_strongest_frame(
     """Frames of many levels cost less than those of prompts, which need all steps."""
     ready = loaded_model("plain")
     passes: list[int] = []
-    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: passes.append(1))
+    hook = ready.engine.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: passes.append(1))
     try:
         Walk(ready, scheduler="DDIM", num_inference_steps=10, strength=0.6).pictures(0.0, 0.01, 0.5)
     finally:
@@ -107,7 +108,9 @@ def test_other_passes_keep_their_places_in_the_whole_schedule(loaded_model):
     """A guidance interval and the early blend are shares of all steps, also of those that are left out."""
     ready = loaded_model("plain")
     sizes: list[int] = []
-    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    hook = ready.engine.sampler.weights.pipeline.unet.register_forward_hook(
+        lambda _, given, __: sizes.append(len(given[0]))
+    )
     walk = Walk(ready, scheduler="DDIM", num_inference_steps=10, strength=0.5, guidance_interval=(0.7, 0.9))
     try:
         walk.pictures(0.5)
@@ -123,7 +126,7 @@ def test_a_picture_without_a_prompt_gets_that_of_a_stop_without_a_picture(loaded
     """With none, models paint something vague. Between two pictures, the recipe decides."""
     plain = Walk(loaded_model("plain"))
     beside_prompt, both, beside_picture = (
-        plain.ready.sampler.encode(plain.recipe.model_copy(update=changes))
+        plain.ready.engine.sampler.encode(plain.recipe.model_copy(update=changes))
         for changes in ({"start": "", "end_picture": None}, {"start": plain.recipe.end}, {"start": ""})
     )
     assert torch.equal(beside_prompt.start["prompt_embeds"], both.start["prompt_embeds"])
@@ -134,7 +137,7 @@ def test_what_was_computed_for_a_stop_is_kept_and_bounded(loaded_model, monkeypa
     """A walk has many shards, and a replica many walks."""
     ready = loaded_model("plain")
     runs: list[int] = []
-    hook = ready.sampler.weights.pipeline.vae.encoder.register_forward_hook(lambda *_: runs.append(1))
+    hook = ready.engine.sampler.weights.pipeline.vae.encoder.register_forward_hook(lambda *_: runs.append(1))
     walk = Walk(ready, start_picture="of this test", end_picture="b")
     walk.files["of this test"] = walk.files["a"]
     try:
@@ -161,8 +164,8 @@ def test_a_model_whose_autoencoder_cannot_encode_takes_no_pictures(settings_for)
     def fail(*_: object) -> None:
         raise NotImplementedError
 
-    ready.sampler.weights.pipeline.vae.encoder.register_forward_pre_hook(fail)
-    sampler = Sampler(ready.sampler.weights, ready.card.micro_batch)
+    ready.engine.sampler.weights.pipeline.vae.encoder.register_forward_pre_hook(fail)
+    sampler = Sampler(ready.engine.sampler.weights, ready.card.micro_batch)
     sampler.warm_up(ready.card)
     assert PICTURES in ready.answer.features
     assert PICTURES not in sampler.features
@@ -172,14 +175,14 @@ def test_a_replica_takes_no_pictures_where_their_frames_are_not_batch_invariant(
     """They would be stored for ever."""
     ready = load_model(settings_for("plain"))
     encoded: list[bool] = []
-    pipeline = ready.sampler.weights.pipeline
+    pipeline = ready.engine.sampler.weights.pipeline
     pipeline.vae.encoder.register_forward_hook(lambda *_: encoded.append(True))
 
     def disturb(_unet: object, _given: object, noise: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         return (noise[0] + bool(encoded) * 1e-4 * torch.eye(len(noise[0]))[0, :, None, None, None],)
 
     pipeline.unet.register_forward_hook(disturb)
-    sampler = Sampler(ready.sampler.weights, ready.card.micro_batch)
+    sampler = Sampler(ready.engine.sampler.weights, ready.card.micro_batch)
     sampler.warm_up(ready.card)
     assert sampler.features == ("early_blend",)
 
@@ -205,7 +208,7 @@ def test_pictures_are_stops_over_http(server):
     body = sent(recipe_for(ready), landscape(*size), landscape(*size, seed=1))
     answer = httpx.post(server.url + "/v1/render", json=body, timeout=60)
     frames = [json.loads(line) for line in answer.text.splitlines()[1:]]
-    recipe, sampler = Recipe(**body["recipe"]), ready.sampler
+    recipe, sampler = BetweenRecipe(**body["recipe"]), ready.engine.sampler
     files = {recipe.start_picture: landscape(*size), recipe.end_picture: landscape(*size, seed=1)}
     rendered = sampler.frames(recipe, sampler.encode(recipe), body["fractions"], files=files)
     assert [base64.b64decode(frame["png"]) for frame in frames] == [frame.png for frame in rendered]

@@ -17,7 +17,9 @@ from momalisa_model.body_limit import BodyLimit
 from momalisa_model.pictures import base64_bytes, max_file_bytes, read_pictures
 from momalisa_model.predict import Instance, PredictRequest, requests_of
 from momalisa_model.problems import Invalid
-from momalisa_model.wire import PICTURES, ModelAnswer, ModelCard, Recipe, RenderRequest, check
+from momalisa_model.recipes import BetweenRecipe
+from momalisa_model.request_check import check
+from momalisa_model.wire import PICTURES, ModelAnswer, ModelCard, RenderRequest
 
 WIDTH, HEIGHT = 24, 16
 CARD: dict[str, Any] = {"model": "m", "revision": "r", "micro_batch": 2, "width": WIDTH, "height": HEIGHT}
@@ -39,10 +41,10 @@ def sha256(file: bytes) -> str:
     return hashlib.sha256(file).hexdigest()
 
 
-def recipe(**changes: Any) -> Recipe:
+def recipe(**changes: Any) -> BetweenRecipe:
     plain: dict[str, Any] = {"start": "a", "end": "b", "negative_prompt": "", "seed": 1, "width": WIDTH}
     plain |= {"height": HEIGHT, "num_inference_steps": 2, "guidance_scale": 4.0, "scheduler": "DDIM"}
-    return Recipe(**plain, model="m", revision="r").model_copy(update=changes)
+    return BetweenRecipe(**plain, model="m", revision="r").model_copy(update=changes)
 
 
 def request(*files: bytes, text: str = "", **changes: Any) -> RenderRequest:

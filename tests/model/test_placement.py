@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from momalisa_model.fingerprints import made_of
 from momalisa_model.lifecycle import LoadedModel, load_model
-from momalisa_model.model_card import made_of
 from momalisa_model.placement import compile_blocks, effective, place
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.spread import room_of, size_of, spread
 from momalisa_model.streaming import Shard
 from momalisa_model.weights import load
-from momalisa_model.wire import DeviceOptions, Recipe, RenderRequest
+from momalisa_model.wire import DeviceOptions, RenderRequest
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -27,10 +28,10 @@ def picture(ready: LoadedModel, frames: int = 2, **changes: Any) -> torch.Tensor
     card = ready.answer.card
     names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
     defaults = {name: getattr(card, name) for name in names}
-    recipe = Recipe(start="a", end="b", seed=7, num_inference_steps=2, **defaults).model_copy(update=changes)
+    recipe = BetweenRecipe(start="a", end="b", seed=7, num_inference_steps=2, **defaults).model_copy(update=changes)
     files = {"grey": np.full((card.height, card.width, 3), 128, np.uint8)}
     fractions = [place / frames for place in range(frames)]
-    return ready.sampler.pictures(recipe, ready.sampler.encode(recipe), fractions, lambda: False, files)
+    return ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), fractions, lambda: False, files)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_networks_that_take_turns_on_the_device_render_the_same_picture(loaded_m
     stops = {"start_picture": "grey", "strength": 0.8}
     torch.testing.assert_close(picture(ready, **stops), picture(loaded_model("plain"), **stops), atol=1e-6, rtol=0)
     assert ready.answer.made_of.get("options") == {"none": None}.get(offload, f"offload {offload}")
-    parts = ready.sampler.weights.pipeline.components
+    parts = ready.engine.sampler.weights.pipeline.components
     assert {name for name, part in parts.items() if hasattr(part, "_hf_hook")} == HOOKED[offload]
 
 
@@ -71,8 +72,8 @@ def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
     """The text encoder would push the network that renders from the device."""
     ready = with_options(offload="model")
     runs: list[None] = []
-    ready.sampler.weights.pipeline.text_encoder.register_forward_pre_hook(lambda *_: runs.append(None))
-    recipe = Recipe(
+    ready.engine.sampler.weights.pipeline.text_encoder.register_forward_pre_hook(lambda *_: runs.append(None))
+    recipe = BetweenRecipe(
         start="never encoded",
         end="nor this",
         seed=7,
@@ -82,7 +83,7 @@ def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
             for name in ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         },
     )
-    Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready.sampler, ready.answer, None).prepare()
+    Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready.engine.sampler, ready.answer, None).prepare()
     assert runs == []
 
 
@@ -109,7 +110,7 @@ def test_a_model_is_spread_over_its_own_gpu_first(monkeypatch):
 def test_a_vae_that_saves_memory_renders_the_same_picture(loaded_model, with_options, option):
     """Slices have another batch size, so the last bits may differ. These frames are smaller than a tile."""
     ready = with_options(**{option: True})
-    assert getattr(ready.sampler.weights.pipeline.vae, f"use_{option.removeprefix('vae_')}")
+    assert getattr(ready.engine.sampler.weights.pipeline.vae, f"use_{option.removeprefix('vae_')}")
     torch.testing.assert_close(picture(ready), picture(loaded_model("plain")), atol=1e-5, rtol=0)
     assert ready.answer.made_of["options"] == option, "replicas with and without it have different fingerprints"
 
@@ -121,7 +122,7 @@ def test_compiled_blocks_and_channels_last_render_the_same_picture(settings_for,
     compiled = [module for module in weights.pipeline.unet.modules() if module._compiled_call_impl]
     assert {type(module).__name__ for module in compiled} == {"BasicTransformerBlock", "ResnetBlock2D"}
     ready = loaded_model("plain")
-    other = LoadedModel(type(ready.sampler)(weights, ready.answer.card.micro_batch), ready.answer)
+    other = LoadedModel(type(ready.engine.sampler)(weights, ready.answer.card.micro_batch), ready.answer)
     torch.testing.assert_close(picture(other), picture(ready), atol=1e-4, rtol=0)
 
 
@@ -132,7 +133,7 @@ def test_options_for_gpus_are_not_used_on_cpus(loaded_model, with_options):
     assert effective(options, GPU) == options
     ready = with_options(compile=True, channels_last=True)
     assert ready.answer.fingerprint == loaded_model("plain").answer.fingerprint
-    weights = ready.sampler.weights
+    weights = ready.engine.sampler.weights
     assert made_of(weights, 4, options)["options"] == "channels_last, compile, vae_slicing"
 
 

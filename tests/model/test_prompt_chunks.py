@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from momalisa_model.model_card import derive_card, fingerprint, made_of
+from momalisa_model.engines.sampler import Sampler
+from momalisa_model.fingerprints import fingerprint, made_of
+from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import Leg
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.weights import Weights, load
-from momalisa_model.wire import Recipe
 from tests.support.small_families import small_family
 
 ROOM = 75
@@ -42,10 +43,10 @@ def weights(request, weights_of) -> Weights:
     return weights_of(request.param)
 
 
-def recipe_of(weights: Weights, **changes: Any) -> Recipe:
+def recipe_of(weights: Weights, **changes: Any) -> BetweenRecipe:
     named = {"model": weights.model, "revision": weights.revision, "scheduler": derive_card(weights).scheduler}
     settings = {"width": 32, "height": 32, "num_inference_steps": 2, "guidance_scale": 4.0, "seed": 7}
-    return Recipe(**{"start": SHORT, "end": LONG, "negative_prompt": "h"} | named | settings | changes)
+    return BetweenRecipe(**{"start": SHORT, "end": LONG, "negative_prompt": "h"} | named | settings | changes)
 
 
 def leg_of(weights: Weights, chunks: int, **changes: Any) -> Leg:
@@ -114,10 +115,10 @@ def test_the_end_of_a_long_prompt_counts(weights):
 def test_what_is_beyond_the_last_chunk_is_reported(weights, chunks, read):
     """Not one token more or less."""
     leg = leg_of(weights, chunks)
-    cut = [warning.truncated.split() for warning in leg.truncated]
+    cut = [warning.truncated.split() for warning in leg.warnings]
     assert cut == ([LONG.split()[read:]] if read else [])
     if read:
-        assert f"reads {read} tokens" in leg.truncated[0].detail
+        assert f"reads {read} tokens" in leg.warnings[0].detail
 
 
 def test_a_long_negative_prompt_has_all_of_its_chunks(weights_of):

@@ -97,7 +97,7 @@ def test_a_mark_depends_on_its_frame_only(checked, settings_for, unchecked):
 def test_the_checker_sees_whole_micro_batches_only(strict):
     """The last bits of its scores depend on the batch size, and could change a mark near the threshold."""
     seen = []
-    network = strict.ready.sampler.weights.safety_checker.network
+    network = strict.ready.engine.sampler.weights.safety_checker.network
     hook = network.vision_model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     try:
         strict.render([0.5])
@@ -136,7 +136,7 @@ def test_a_checker_changes_only_the_revision_in_card_and_fingerprint(strict, ser
 def test_a_checker_always_computes_in_float32(checked, settings_for):
     """Half precision would change marks near the threshold."""
     ready = load_model(settings_for(str(checked(ALL)), dtype="bfloat16"))
-    network = ready.sampler.weights.safety_checker.network
+    network = ready.engine.sampler.weights.safety_checker.network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 

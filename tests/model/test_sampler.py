@@ -14,14 +14,14 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from momalisa_model.cancellation import Cancelled
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.families import NOISE
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.problems import NotANumber, UnsuitableModel
-from momalisa_model.sampler import Sampler
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.schedulers import SCHEDULERS, name_of
 from momalisa_model.settings import embedded_model
 from momalisa_model.weights import load
-from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
 
 ATELIER = Path(embedded_model())
@@ -46,8 +46,8 @@ def reference_slerp(start: np.ndarray, end: np.ndarray, fraction: float) -> np.n
 class StockSampler:
     """Renders a recipe with StableDiffusionPipeline.__call__."""
 
-    def __init__(self, ready: LoadedModel, recipe: Recipe) -> None:
-        weights = ready.sampler.weights
+    def __init__(self, ready: LoadedModel, recipe: BetweenRecipe) -> None:
+        weights = ready.engine.sampler.weights
         self.pipeline = StableDiffusionPipeline.from_pretrained(weights.folder, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         if recipe.scheduler != name_of(weights.pipeline.scheduler):
@@ -111,8 +111,8 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png))).astype(int)
 
 
-def recipe_of(ready: LoadedModel, **changes: object) -> Recipe:
-    return Recipe(**recipe_for(ready, **changes))
+def recipe_of(ready: LoadedModel, **changes: object) -> BetweenRecipe:
+    return BetweenRecipe(**recipe_for(ready, **changes))
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def test_a_batch_equals_that_of_the_stock_pipeline(loaded_model, model, guidance
     # The atelier's default steps; for models that render noise, few are enough.
     steps = 12 if model == str(ATELIER) else 3
     recipe = recipe_of(ready, guidance_scale=guidance_scale, negative_prompt="grey", num_inference_steps=steps)
-    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    rendered = ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), FRACTIONS, lambda: False)
     expected = StockSampler(ready, recipe).render(FRACTIONS)
     assert np.abs(rendered.numpy() - expected).max() <= 1e-5
     assert np.abs(expected[0] - expected[2]).max() > 1e-3, "both ends look the same, so the test shows nothing"
@@ -146,7 +146,7 @@ def test_a_frame_equals_that_of_the_stock_pipeline_alone(loaded_model, model):
     ready = loaded_model(model)
     recipe = recipe_of(ready)
     stock = StockSampler(ready, recipe)
-    for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), FRACTIONS):
+    for frame in ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), FRACTIONS):
         alone = (stock.render([frame.fraction])[0] * 255).round().astype(int)
         assert np.abs(pixels(frame.png) - alone).max() <= 1
 
@@ -156,7 +156,7 @@ def test_every_scheduler_equals_the_stock_one(loaded_model, scheduler):
     """Schedulers keep state between steps; a copy with another configuration would render another picture."""
     ready = loaded_model("wide")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=5)
-    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), FRACTIONS, lambda: False)
+    rendered = ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), FRACTIONS, lambda: False)
     assert np.abs(rendered.numpy() - StockSampler(ready, recipe).render(FRACTIONS)).max() <= 1e-5
 
 
@@ -166,7 +166,7 @@ def test_few_steps_are_enough_for_every_scheduler(loaded_model, scheduler, steps
     """The contract allows one step; multistep solvers must support it."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, scheduler=scheduler, num_inference_steps=steps)
-    assert len(list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))) == 1
+    assert len(list(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.5]))) == 1
 
 
 @pytest.mark.parametrize(("threads", "micro_batch"), [(1, 5), (2, 5), (2, 3), (2, 4)])
@@ -179,7 +179,7 @@ def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(loaded_model
     ready = loaded_model(model)
     recipe = recipe_of(ready, num_inference_steps=1)
     with torch_with(threads):
-        sampler = Sampler(ready.sampler.weights, micro_batch)
+        sampler = Sampler(ready.engine.sampler.weights, micro_batch)
         leg = sampler.encode(recipe)
 
         def rendered(fractions: list[float], place: int) -> torch.Tensor:
@@ -196,9 +196,9 @@ def test_a_frames_bits_do_not_depend_on_its_neighbours_or_its_place(loaded_model
 def test_the_early_blend_keeps_both_stops_bit_for_bit_and_changes_what_is_between(loaded_model, model):
     """A leg that is rendered with the early blend joins its neighbours, which are not."""
     ready = loaded_model(model)
-    leg = ready.sampler.encode(recipe_of(ready))
+    leg = ready.engine.sampler.encode(recipe_of(ready))
     plain, early = (
-        ready.sampler.pictures(recipe_of(ready, blend=blend), leg, FRACTIONS, lambda: False)
+        ready.engine.sampler.pictures(recipe_of(ready, blend=blend), leg, FRACTIONS, lambda: False)
         for blend in ("embeddings", "early")
     )
     assert torch.equal(plain[[0, 2]], early[[0, 2]])
@@ -209,7 +209,7 @@ def test_the_early_blend_mixes_the_noise_predictions_of_the_first_third(loaded_m
     """Compared with the formula, step by step with the stock networks, on both sides of the middle."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, blend="early", num_inference_steps=6, scheduler="DDIM")
-    rendered = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), [0.3, 0.8], lambda: False)
+    rendered = ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), [0.3, 0.8], lambda: False)
     stock = StockSampler(ready, recipe)
     for picture, fraction in zip(rendered, [0.3, 0.8], strict=True):
         assert np.abs(picture.numpy() - stock.render_early(fraction)).max() <= 1e-5
@@ -221,7 +221,7 @@ def test_the_bits_of_a_blended_frame_do_not_depend_on_its_place(loaded_model, mo
     """The early blend and the steps without guidance have passes of other sizes than the plain ones."""
     ready = loaded_model(model)
     with torch_with(threads):
-        sampler = Sampler(ready.sampler.weights, micro_batch)
+        sampler = Sampler(ready.engine.sampler.weights, micro_batch)
         recipe = recipe_of(ready, blend="early", guidance_interval=(0, 0.4))
         leg, fractions = sampler.encode(recipe), [0.1 + i / 5 for i in range(micro_batch)]
         here = sampler.pictures(recipe, leg, fractions, lambda: False)
@@ -233,12 +233,14 @@ def test_steps_outside_the_guidance_interval_have_half_the_batch(loaded_model):
     """The interval saves time, and the whole interval is the same as none."""
     ready = loaded_model("plain")
     sizes = []
-    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    hook = ready.engine.sampler.weights.pipeline.unet.register_forward_hook(
+        lambda _, given, __: sizes.append(len(given[0]))
+    )
     steps = {"num_inference_steps": 4, "scheduler": "DDIM"}
     recipes = [recipe_of(ready, guidance_interval=interval, **steps) for interval in ((0.25, 0.75), (0, 1), None)]
     try:
-        leg = ready.sampler.encode(recipes[0])
-        some, whole, none = (ready.sampler.pictures(recipe, leg, [0.3], lambda: False) for recipe in recipes)
+        leg = ready.engine.sampler.encode(recipes[0])
+        some, whole, none = (ready.engine.sampler.pictures(recipe, leg, [0.3], lambda: False) for recipe in recipes)
     finally:
         hook.remove()
     assert sizes[:4] == [4, 8, 8, 4]
@@ -250,24 +252,24 @@ def test_a_second_micro_batch_gives_the_same_bytes(loaded_model):
     """A shard may be longer than a micro-batch; its last one is padded."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready)
-    leg = ready.sampler.encode(recipe)
-    (alone,) = ready.sampler.frames(recipe, leg, [0.3])
-    *_, last = ready.sampler.frames(recipe, leg, [0.0, 0.1, 0.2, 0.25, 0.3])
+    leg = ready.engine.sampler.encode(recipe)
+    (alone,) = ready.engine.sampler.frames(recipe, leg, [0.3])
+    *_, last = ready.engine.sampler.frames(recipe, leg, [0.0, 0.1, 0.2, 0.25, 0.3])
     assert alone.png == last.png
 
 
 def test_a_replica_without_batch_invariance_does_not_become_ready(settings_for):
     """If a library returns other bits for another place, an operator must know what to set."""
     ready = load_model(settings_for("plain"))
-    unet = ready.sampler.weights.pipeline.unet
+    unet = ready.engine.sampler.weights.pipeline.unet
     unet.register_forward_hook(
         lambda _unet, _given, noise: (noise[0] + 1e-4 * torch.eye(len(noise[0]))[0, :, None, None, None],)
     )
-    ready.sampler.warm_up(ready.answer.card, strict=False)
-    assert not ready.sampler.batch_invariant, "a GPU is used all the same, and tells"
-    assert ready.sampler.features, "what it offers is not less exact than the rest"
+    ready.engine.sampler.warm_up(ready.answer.card, strict=False)
+    assert not ready.engine.sampler.batch_invariant, "a GPU is used all the same, and tells"
+    assert ready.engine.sampler.features, "what it offers is not less exact than the rest"
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
-        ready.sampler.warm_up(ready.answer.card)
+        ready.engine.sampler.warm_up(ready.answer.card)
 
 
 def test_a_replica_does_not_offer_the_early_blend_where_its_passes_are_not_batch_invariant(settings_for):
@@ -279,11 +281,11 @@ def test_a_replica_does_not_offer_the_early_blend_where_its_passes_are_not_batch
         here = noise[0]
         return (here + 1e-4 * torch.eye(len(here))[0, :, None, None, None] * (len(here) == card.micro_batch),)
 
-    ready.sampler.weights.pipeline.unet.register_forward_hook(disturb)
-    ready.sampler.warm_up(card)
-    assert (ready.answer.features, ready.sampler.features) == (("early_blend", "pictures"), ("pictures",))
+    ready.engine.sampler.weights.pipeline.unet.register_forward_hook(disturb)
+    ready.engine.sampler.warm_up(card)
+    assert (ready.answer.features, ready.engine.sampler.features) == (("early_blend", "pictures"), ("pictures",))
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
-        ready.sampler.warm_up(card.model_copy(update={"guidance_interval": (0.2, 0.8)}))
+        ready.engine.sampler.warm_up(card.model_copy(update={"guidance_interval": (0.2, 0.8)}))
 
 
 def test_another_instance_gives_the_same_bytes(loaded_model, settings_for):
@@ -292,7 +294,7 @@ def test_another_instance_gives_the_same_bytes(loaded_model, settings_for):
     recipe = recipe_of(one)
     assert one.answer == other.answer
     first, second = (
-        [frame.png for frame in ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.2, 0.6])]
+        [frame.png for frame in ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.2, 0.6])]
         for ready in (one, other)
     )
     assert first == second
@@ -302,7 +304,7 @@ def test_sizes_other_than_the_default_are_rendered(loaded_model):
     """Every size that the card allows, wide or high."""
     ready = loaded_model("plain")
     recipe = recipe_of(ready, width=48, height=24)
-    (frame,) = ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])
+    (frame,) = ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.5])
     assert Image.open(io.BytesIO(frame.png)).size == (48, 24)
 
 
@@ -310,7 +312,7 @@ def test_a_seed_decides_the_picture(loaded_model):
     """The same prompts with another seed are another walk."""
     ready = loaded_model("plain")
     one, other = (
-        next(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5])).png
+        next(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.5])).png
         for recipe in (recipe_of(ready, seed=1), recipe_of(ready, seed=2))
     )
     assert one != other
@@ -322,10 +324,10 @@ def test_rendering_stops_between_two_steps(loaded_model):
     recipe = recipe_of(ready, num_inference_steps=10)
     stop = iter([False, False, True])
     calls = []
-    hook = ready.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    hook = ready.engine.sampler.weights.pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
     try:
         with pytest.raises(Cancelled):
-            list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5], lambda: next(stop)))
+            list(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.5], lambda: next(stop)))
     finally:
         hook.remove()
     assert len(calls) == 2
@@ -334,8 +336,8 @@ def test_rendering_stops_between_two_steps(loaded_model):
 def test_the_part_of_a_prompt_beyond_the_limit_is_quoted(loaded_model):
     """The plain model reads 20 tokens with begin and end, and each letter is a token, so it reads 18 letters."""
     ready = loaded_model("plain")
-    leg = ready.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
-    (warning,) = leg.truncated
+    leg = ready.engine.sampler.encode(recipe_of(ready, start="abcdefghijklmnopqr stu vw", end="abcdefghijklmnopqr"))
+    (warning,) = leg.warnings
     assert (warning.prompt, warning.truncated) == ("start", "stu vw")
     assert "18 tokens" in warning.detail
 
@@ -344,7 +346,7 @@ def test_the_part_of_a_prompt_beyond_the_limit_is_quoted(loaded_model):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_works_with_every_scheduler(loaded_model, settings_for, dtype, scheduler):
     """GPUs use it. A cosine schedule begins at a sigma of 20,291, at which noise in float16 would overflow."""
-    weights, whole = load(settings_for("wide", dtype=dtype)), loaded_model("wide").sampler
+    weights, whole = load(settings_for("wide", dtype=dtype)), loaded_model("wide").engine.sampler
     recipe = recipe_of(loaded_model("wide"), scheduler=scheduler, width=128, height=128, num_inference_steps=6)
     half = Sampler(weights, 2)
     rendered = half.pictures(recipe, half.encode(recipe), [0.0, 1.0], lambda: False)
@@ -357,8 +359,10 @@ def test_half_precision_works_with_every_scheduler(loaded_model, settings_for, d
 def test_a_picture_with_invalid_numbers_is_never_returned(settings_for, value):
     """Clamping would turn infinity into a white picture, which would be stored for ever."""
     ready = load_model(settings_for("plain"))
-    ready.sampler.weights.pipeline.vae.decoder.register_forward_hook(lambda *given: torch.full_like(given[-1], value))
+    ready.engine.sampler.weights.pipeline.vae.decoder.register_forward_hook(
+        lambda *given: torch.full_like(given[-1], value)
+    )
     recipe = recipe_of(ready)
     with pytest.raises(NotANumber, match="check the weights") as refused:
-        list(ready.sampler.frames(recipe, ready.sampler.encode(recipe), [0.5]))
+        list(ready.engine.sampler.frames(recipe, ready.engine.sampler.encode(recipe), [0.5]))
     assert "MOMALISA_DTYPE" not in str(refused.value), "float32 is the largest precision"

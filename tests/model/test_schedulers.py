@@ -15,9 +15,9 @@ from momalisa_model.families import NOISE
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import derive_card
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.schedulers import failure, for_one_run
 from momalisa_model.weights import load
-from momalisa_model.wire import Recipe
 from tests.support.model_server import recipe_for
 
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -58,8 +58,8 @@ def test_every_scheduler_on_a_derived_card_renders(model_with, settings_for, kin
     assert card.scheduler == expected
     assert len(card.schedulers) >= 3
     for scheduler in card.schedulers:
-        recipe = Recipe(**recipe_for(ready, scheduler=scheduler, num_inference_steps=5, width=16, height=16))
-        pictures = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), [0.5], lambda: False)
+        recipe = BetweenRecipe(**recipe_for(ready, scheduler=scheduler, num_inference_steps=5, width=16, height=16))
+        pictures = ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), [0.5], lambda: False)
         assert pictures.isfinite().all()
 
 

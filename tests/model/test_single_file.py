@@ -17,9 +17,9 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import read_card
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 from momalisa_model.weights import load
-from momalisa_model.wire import Recipe
 from tests.support.hub import COMMIT
 from tests.support.model_server import recipe_for
 from tests.support.single_files import write_single_file
@@ -63,8 +63,8 @@ def test_both_ends_equal_the_stock_pipeline_of_the_file(base, single, name):
     """The stock pipeline's from_single_file is what people know it from."""
     ready = load_model(single(name))
     assert ready.card.model == f"my-{name}"
-    recipe = Recipe(**recipe_for(ready, num_inference_steps=2, width=32, height=32))
-    made = ready.sampler.pictures(recipe, ready.sampler.encode(recipe), [0.0, 1.0], lambda: False)
+    recipe = BetweenRecipe(**recipe_for(ready, num_inference_steps=2, width=32, height=32))
+    made = ready.engine.sampler.pictures(recipe, ready.engine.sampler.encode(recipe), [0.0, 1.0], lambda: False)
     stock = STOCK[name].from_single_file(
         str(base / f"my-{name}.safetensors"), config=str(base / name), local_files_only=True, safety_checker=None
     )

@@ -21,12 +21,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from momalisa_model import model_card as card_module
 from momalisa_model.batch_invariance import largest_power_of_two
+from momalisa_model.fingerprints import fingerprint, made_of
 from momalisa_model.lifecycle import load_model
-from momalisa_model.model_card import derive_card, fingerprint, made_of, read_card
+from momalisa_model.model_card import derive_card, read_card
 from momalisa_model.model_files import folder_name, folder_revision
 from momalisa_model.problems import UnsuitableModel
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.weights import choose_device, load
-from momalisa_model.wire import ModelCard, Recipe
+from momalisa_model.wire import ModelCard
 from tests.support.model_server import recipe_for
 
 
@@ -42,14 +44,14 @@ def copy_of(models, tmp_path):
 
 def test_limits_are_read_from_the_weights(loaded_model):
     """77 tokens and 8 pixels per latent are not assumed."""
-    plain, wide = (loaded_model(model).sampler.weights for model in ("plain", "wide"))
+    plain, wide = (loaded_model(model).engine.sampler.weights for model in ("plain", "wide"))
     assert (plain.token_limit, plain.vae_scale_factor) == (20, 2)
     assert (wide.token_limit, wide.vae_scale_factor) == (77, 8)
 
 
 def test_a_card_is_derived_if_there_is_none(loaded_model):
     """MODEL_ID alone is enough for any Stable Diffusion model."""
-    card = derive_card(loaded_model("wide").sampler.weights)
+    card = derive_card(loaded_model("wide").engine.sampler.weights)
     assert (card.width, card.height, card.size_multiple) == (48, 32, 16)
     assert (card.model, card.scheduler, card.token_limit) == ("wide", "UniPC", 77)
     assert set(card.schedulers) >= {"DDIM", "DPMSolverMultistep", "UniPC", "Euler", "Heun"}
@@ -64,11 +66,11 @@ def test_a_scheduler_that_draws_noise_is_used_and_is_deterministic(copy_of, sett
     (folder / "model_index.json").write_text(json.dumps(index))
     ready = load_model(settings_for(str(folder)))
     assert ready.answer.card.scheduler in kind
-    recipe = Recipe(**recipe_for(ready))
-    leg = ready.sampler.encode(recipe)
-    alone = ready.sampler.pictures(recipe, leg, [0.5], lambda: False)
+    recipe = BetweenRecipe(**recipe_for(ready))
+    leg = ready.engine.sampler.encode(recipe)
+    alone = ready.engine.sampler.pictures(recipe, leg, [0.5], lambda: False)
     torch.manual_seed(1)
-    near, among, _ = ready.sampler.pictures(recipe, leg, [0.499, 0.5, 0.9], lambda: False)
+    near, among, _ = ready.engine.sampler.pictures(recipe, leg, [0.499, 0.5, 0.9], lambda: False)
     assert torch.equal(alone[0], among)
     assert (near - among).abs().mean() < 1e-3
 
@@ -233,7 +235,7 @@ def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_pat
     file = tmp_path / "card.json"
     file.write_text(other.model_dump_json())
     with pytest.raises(UnsuitableModel, match="momalisa-model card"):
-        read_card(ready.sampler.weights, settings_for("plain", model_card=file))
+        read_card(ready.engine.sampler.weights, settings_for("plain", model_card=file))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_a_card_for_other_weights_is_refused(loaded_model, settings_for, tmp_pat
 )
 def test_a_card_that_allows_more_than_the_weights_can_do_is_refused(loaded_model, settings_for, tmp_path, change):
     """Better at start than as a failure of each walk that uses it."""
-    weights = loaded_model("plain").sampler.weights
+    weights = loaded_model("plain").engine.sampler.weights
     # This model was trained on fewer steps than most.
     pipeline = copy.copy(weights.pipeline)
     pipeline.scheduler = DDIMScheduler.from_config(weights.pipeline.scheduler.config, num_train_timesteps=500)
@@ -272,7 +274,7 @@ def test_a_card_with_defaults_outside_its_limits_is_refused(loaded_model):
 def test_overrides_replace_derived_fields_except_revision_and_token_limit(loaded_model):
     """For new weights, the texts and defaults of the old card can be used again."""
     overrides = {"num_inference_steps": 12, "about": {"title": "Small"}, "revision": "f" * 40, "token_limit": 1}
-    weights = loaded_model("plain").sampler.weights
+    weights = loaded_model("plain").engine.sampler.weights
     card = derive_card(weights, overrides)
     assert (card.num_inference_steps, card.about.title, card.model) == (12, "Small", "plain")
     assert (card.revision, card.token_limit) == (weights.revision, 20)
@@ -282,16 +284,16 @@ def test_overrides_replace_derived_fields_except_revision_and_token_limit(loaded
 def test_examples_and_words_can_be_overridden(loaded_model):
     """In JSON, pairs and tuples are lists; strict validation must accept these."""
     about = {"examples": [["a red sun", "blue waves"]], "words": ["red", "sun"]}
-    card = derive_card(loaded_model("plain").sampler.weights, {"about": about})
+    card = derive_card(loaded_model("plain").engine.sampler.weights, {"about": about})
     assert (card.about.examples, card.about.words) == ((("a red sun", "blue waves"),), ("red", "sun"))
-    again = derive_card(loaded_model("plain").sampler.weights, json.loads(card.model_dump_json()))
+    again = derive_card(loaded_model("plain").engine.sampler.weights, json.loads(card.model_dump_json()))
     assert again == card
 
 
 def test_an_invalid_override_is_reported(loaded_model):
     """The message names the field."""
     with pytest.raises(UnsuitableModel, match="num_inference_steps"):
-        derive_card(loaded_model("plain").sampler.weights, {"num_inference_steps": "many"})
+        derive_card(loaded_model("plain").engine.sampler.weights, {"num_inference_steps": "many"})
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_a_turbo_model_is_recognised_by_its_name_and_logged(copy_of, settings_fo
 
 def test_a_fingerprint_changes_with_everything_that_decides_pixels(loaded_model, settings_for, monkeypatch):
     """Replicas with equal fingerprints must return equal bytes."""
-    weights, threads = loaded_model("plain").sampler.weights, torch.get_num_threads()
+    weights, threads = loaded_model("plain").engine.sampler.weights, torch.get_num_threads()
     parts = made_of(weights, 3)
     libraries = {"torch", "diffusers", "transformers", "zlib"}
     assert set(parts) == {"weights", "device", "dtype", "threads", "micro_batch", "processor"} | libraries
@@ -348,7 +350,7 @@ def test_a_mode_of_mkl_that_an_operator_has_chosen_is_kept(given, expected):
 
 def test_another_mode_of_mkl_is_another_fingerprint(loaded_model, monkeypatch):
     """It computes other last bits. The usual mode is not named."""
-    weights = loaded_model("plain").sampler.weights
+    weights = loaded_model("plain").engine.sampler.weights
     usual = made_of(weights, 4)
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     assert made_of(weights, 4) == usual | {"processor": f"{usual['processor']} MKL_CBWR=COMPATIBLE"}

@@ -12,6 +12,7 @@ import torch
 import uvicorn
 
 from momalisa_model.app import create_app
+from momalisa_model.engines.diffusion import DiffusionEngine
 from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.settings import Settings
 
@@ -65,7 +66,9 @@ class Server:
 
     @property
     def unet(self) -> torch.nn.Module:
-        unet: torch.nn.Module = self.ready.sampler.weights.pipeline.unet
+        engine = self.ready.engine
+        assert isinstance(engine, DiffusionEngine)
+        unet: torch.nn.Module = engine.sampler.weights.pipeline.unet
         return unet
 
     def get(self, path: str) -> httpx.Response:

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
-from momalisa_model.engines.diffusion import finished_latents
 from momalisa_model.engines.dip import Ends
 from momalisa_model.engines.latents import encode_picture
+from momalisa_model.engines.pipeline_call import finished_latents
 from momalisa_model.pictures import Pictures
 from momalisa_model.prompts import PromptEncoder
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.weights import Weights
-from momalisa_model.wire import Recipe
 
 KEPT_STOPS = 32
 
@@ -29,7 +29,7 @@ class PictureStops:
         self._micro_batch, self._deep_cache = micro_batch, deep_cache
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def ends(self, recipe: Recipe, files: Pictures, should_stop: ShouldStop) -> Ends | None:
+    def ends(self, recipe: BetweenRecipe, files: Pictures, should_stop: ShouldStop) -> Ends | None:
         """The ends of a recipe with pictures, which files has; None for one without.
 
         Only for the thread that has the device. Raises Cancelled if should_stop() is true.
@@ -41,7 +41,7 @@ class PictureStops:
         return Ends(start, end, recipe.strength)
 
     def _latents(
-        self, recipe: Recipe, prompt: str, picture: str | None, files: Pictures, should_stop: ShouldStop
+        self, recipe: BetweenRecipe, prompt: str, picture: str | None, files: Pictures, should_stop: ShouldStop
     ) -> Tensor:
         if picture:
             return self._keep(picture, lambda: encode_picture(self._weights, files[picture]))

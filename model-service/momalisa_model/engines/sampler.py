@@ -7,7 +7,6 @@ Independent of HTTP and of the device queue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -18,30 +17,22 @@ import torch
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop, never
-from momalisa_model.engines.diffusion import render
 from momalisa_model.engines.dip import Ends
+from momalisa_model.engines.engine import Frame
+from momalisa_model.engines.picture_stops import PictureStops
+from momalisa_model.engines.pipeline_call import render
 from momalisa_model.packing import Finish
-from momalisa_model.picture_stops import PictureStops
 from momalisa_model.pictures import NO_PICTURES, Pictures
 from momalisa_model.png import encode_png
 from momalisa_model.problems import NotANumber, UnsuitableModel
 from momalisa_model.prompts import Leg, PromptEncoder
+from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.transfer import Transfer, rounded
 from momalisa_model.weights import Weights
-from momalisa_model.wire import EARLY_BLEND, PICTURES, ModelCard, Recipe
+from momalisa_model.wire import EARLY_BLEND, PICTURES, ModelCard
 
 # The picture of the warm-up: no file has this SHA-256.
 GREY = "0" * 64
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture as a PNG file, its device time, and whether the model's safety checker objects to it."""
-
-    fraction: float
-    png: bytes
-    seconds: float
-    marked: bool
 
 
 class Sampler:
@@ -59,14 +50,14 @@ class Sampler:
         self._encoder = PromptEncoder(weights, prompt_chunks)
         self._stops = PictureStops(weights, self._encoder, micro_batch, deep_cache)
 
-    def encode(self, recipe: Recipe) -> Leg:
+    def encode(self, recipe: BetweenRecipe) -> Leg:
         """Encode a recipe's prompts, in any thread. Prompts that were encoded lately are not encoded again."""
         self._use_threads()
         return self._encoder.leg(recipe)
 
     def frames(
         self,
-        recipe: Recipe,
+        recipe: BetweenRecipe,
         leg: Leg,
         fractions: Sequence[float],
         should_stop: ShouldStop = never,
@@ -80,7 +71,7 @@ class Sampler:
 
     def batches(
         self,
-        recipe: Recipe,
+        recipe: BetweenRecipe,
         leg: Leg,
         fractions: Sequence[float],
         should_stop: ShouldStop = never,
@@ -124,7 +115,7 @@ class Sampler:
 
     def pictures(
         self,
-        recipe: Recipe,
+        recipe: BetweenRecipe,
         leg: Leg,
         fractions: Sequence[float],
         should_stop: ShouldStop,
@@ -141,7 +132,7 @@ class Sampler:
         return pictures
 
     def _render(
-        self, recipe: Recipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, ends: Ends | None
+        self, recipe: BetweenRecipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, ends: Ends | None
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
         padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
@@ -200,7 +191,7 @@ class Sampler:
         """
         names = ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         defaults = {"num_inference_steps": 1} | {name: getattr(card, name) for name in names}
-        recipe = Recipe(start="a", end="b", seed=0, **(defaults | changes))
+        recipe = BetweenRecipe(start="a", end="b", seed=0, **(defaults | changes))
         spread = [(place - moved_by) % self._micro_batch / self._micro_batch for place in range(self._micro_batch)]
         pictures = self.pictures(recipe, self.encode(recipe), spread, never, files)
         self._marks(rounded(pictures).cpu())
