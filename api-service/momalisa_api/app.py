@@ -52,6 +52,7 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.session_secrets import SessionSecrets
+from momalisa_api.store.upload_limits import UploadCounter
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import ANY
@@ -329,6 +330,7 @@ def _retention(settings: Settings, engine: AsyncEngine, bucket: Bucket, parts: M
             "expired walks removed": Expiry(engine, bucket, parts[Erasures], kept).remove_due,
             "deleted walks swept": parts[Erasures].sweep,
             "old charges deleted": parts[Catalogue].delete_old_charges,
+            "old records of uploads deleted": parts[UploadCounter].delete_old,
             "expired pictures deleted": parts[PictureStore].delete_expired,
             "expired clips deleted": parts[ClipStore].delete_expired,
         }
@@ -339,11 +341,13 @@ def _upload_parts(settings: Settings, bucket: Bucket, engine: AsyncEngine, folde
     """What the routes of uploads depend on, by type. folder: for uploads while they are received."""
     kept, downloads = timedelta(hours=settings.keep_uploads_h), Downloads(settings.named_fetch_ports)
     pictures, clips = PictureStore(engine, bucket, kept), ClipStore(engine, bucket, kept)
+    counted = UploadCounter(engine)
     return {
+        UploadCounter: counted,
         PictureStore: pictures,
-        PictureIntake: PictureIntake(settings, pictures, Decoders(), downloads, folder),
+        PictureIntake: PictureIntake(settings, pictures, counted, Decoders(), downloads, folder),
         ClipStore: clips,
-        ClipIntake: ClipIntake(settings, clips, pictures, Remuxers(), downloads, folder),
+        ClipIntake: ClipIntake(settings, clips, counted, Remuxers(), downloads, folder),
     }
 
 

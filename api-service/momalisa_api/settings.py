@@ -181,7 +181,7 @@ class Settings(SignInSettings, StoreSettings):
     max_body_bytes: int = Field(262_144, description="Maximum size of a request body, in bytes.", ge=1024)
     keep_uploads_h: float = Field(
         24.0,
-        description="Time after which an uploaded picture is deleted unless a walk uses it, in hours.",
+        description="Time after which an uploaded picture or clip is deleted unless a walk uses it, in hours.",
         gt=0,
         le=24 * 366,
     )

@@ -12,15 +12,18 @@ from sqlalchemy import update
 
 from momalisa_api.pictures.decoders import RemuxedClip, Remuxers
 from momalisa_api.pictures.download import Downloads
-from momalisa_api.problems import BadClip, BucketUnavailable, ClipNotFound
+from momalisa_api.problems import BadClip, BucketUnavailable, ClipNotFound, Invalid
+from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.clips import ClipStore
+from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.folder import FolderBucket
-from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import clips
+from momalisa_api.store.upload_limits import UploadCounter
+from momalisa_api.store.uses import use_uploads
 from momalisa_api.web.clip_intake import CLIP_UPLOADS, ClipIntake
 from tests.support.clips import SECRETS, clip
-from tests.support.factories import running
+from tests.support.factories import running, spec
 from tests.support.pictures import encoded, mutated, scene
 from tests.support.web_site import web_site
 
@@ -132,7 +135,7 @@ async def test_a_clip_behind_a_url_is_stored_like_an_upload(settings, tmp_path):
 
         source = Downloads(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
         bucket, kept = FolderBucket(tmp_path), timedelta(hours=1)
-        store, counted = ClipStore(engine, bucket, kept), PictureStore(engine, bucket, kept)
+        store, counted = ClipStore(engine, bucket, kept), UploadCounter(engine)
         intake = ClipIntake(settings, store, counted, Remuxers(), source, tmp_path)
         site.serve("/cat.html", MP4)
         site.serve("/list.mp4", f"#EXTM3U\nhttp://cats.example:{site.port}/cat.html\n".encode())
@@ -179,4 +182,33 @@ async def test_a_clip_is_deleted_when_its_time_is_over(url, tmp_path, new):
         with pytest.raises(ClipNotFound):
             await store.get(owner, new.id)
         assert await store.delete_expired() == 2
+        assert await bucket.present("uploads/") == set()
+
+
+async def test_a_clip_that_a_walk_uses_is_kept_as_long_as_the_walk(url, tmp_path, new):
+    """It is locked when the walk is accepted: neither its owner nor the time takes it away from there on."""
+    async with opened(url) as engine:
+        bucket, owner = FolderBucket(tmp_path), f"key:{tmp_path.name}"
+        catalogue, store = Catalogue(engine), ClipStore(engine, bucket, timedelta(hours=1))
+        kept = await store.add(owner, new)
+        walk, _ = await catalogue.request(spec((tmp_path.name, "a wave")), owner)
+
+        async def use(of: str) -> None:
+            async with engine.begin() as connection:
+                await use_uploads(connection, walk.id, of, pictures=(), clips=[new.id])
+
+        with pytest.raises(Invalid, match="A clip of this walk has expired"):
+            await use("key:another")
+        await use(owner)
+        await use(owner)
+        await store.delete(owner, new.id)
+        with pytest.raises(ClipNotFound):
+            await store.get(owner, new.id)
+        with pytest.raises(Invalid):
+            await use(owner)
+        await store.delete_expired()
+        assert await catalogue.keys_of_clips(walk.id) == {new.id: kept.key}
+        assert await bucket.present("uploads/") == {kept.key}
+        await Erasures(engine, bucket).erase_owner(owner, "0" * 32)
+        assert await store.delete_expired() == 1
         assert await bucket.present("uploads/") == set()

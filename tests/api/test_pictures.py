@@ -26,9 +26,10 @@ from momalisa_api.problems import (
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.erasures import Erasures
 from momalisa_api.store.folder import FolderBucket
-from momalisa_api.store.pictures import PictureStore, UploadLimits
+from momalisa_api.store.pictures import PictureStore
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import picture_uses, pictures, walks
+from momalisa_api.store.upload_limits import UploadCounter, UploadLimits
 from momalisa_api.web import upload_intake
 from momalisa_api.web.picture_intake import PICTURE_UPLOADS, PictureIntake
 from momalisa_api.work.retention import Retention
@@ -162,7 +163,7 @@ async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_pat
 
         source = Downloads(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        intake = PictureIntake(settings, store, Decoders(), source, tmp_path)
+        intake = PictureIntake(settings, store, UploadCounter(engine), Decoders(), source, tmp_path)
         site.serve("/cat.html", JPEG)
         site.serve("/page.jpg", b"<!doctype html>")
         site.serve("/huge.jpg", bytes(PICTURE_UPLOADS.max_bytes + 1))
@@ -181,7 +182,9 @@ async def test_a_slow_upload_gives_its_place_back(settings, tmp_path):
     async with opened(settings.database_url) as engine:
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
         kind = replace(PICTURE_UPLOADS, upload_s=0.01)
-        intake = PictureIntake(settings, store, Decoders(), Downloads(frozenset()), tmp_path, kind)
+        intake = PictureIntake(
+            settings, store, UploadCounter(engine), Decoders(), Downloads(frozenset()), tmp_path, kind
+        )
 
         async def chunks() -> AsyncIterator[bytes]:
             yield b"x"
@@ -198,7 +201,7 @@ async def test_an_upload_that_trickles_is_refused_and_counts(settings, tmp_path,
     limited = settings.model_copy(update={"uploads_per_owner_per_day": 1})
     async with opened(settings.database_url) as engine:
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        intake = PictureIntake(limited, store, Decoders(), Downloads(frozenset()), tmp_path)
+        intake = PictureIntake(limited, store, UploadCounter(engine), Decoders(), Downloads(frozenset()), tmp_path)
 
         async def chunks() -> AsyncIterator[bytes]:
             while True:
@@ -224,13 +227,13 @@ async def stored(store: PictureStore, folder: Path, owner: str = "key:a") -> str
 async def test_limits_hold_for_uploads_at_the_same_time(url, tmp_path):
     """They are checked in the transaction that counts the upload. Other owners are not affected."""
     async with opened(url) as engine:
-        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        counter = UploadCounter(engine)
         owner = f"key:{tmp_path.name}"
         refused: list[QuotaExceeded] = []
 
         async def admit() -> None:
             try:
-                await store.admit(owner, None, 100, LIMITS)
+                await counter.admit(owner, None, 100, LIMITS)
             except QuotaExceeded as problem:
                 refused.append(problem)
 
@@ -238,21 +241,21 @@ async def test_limits_hold_for_uploads_at_the_same_time(url, tmp_path):
             for _ in range(8):
                 tasks.start_soon(admit)
         assert len(refused) == 5
-        await store.admit(f"{owner}2", None, 1_000, LIMITS)
+        await counter.admit(f"{owner}2", None, 1_000, LIMITS)
         with pytest.raises(QuotaExceeded, match="3 uploads or 0 MB"):
-            await store.admit(f"{owner}2", None, 1, LIMITS)
+            await counter.admit(f"{owner}2", None, 1, LIMITS)
 
 
 async def test_uploads_of_one_network_count_together(url, tmp_path):
     """A new cookie for each upload would otherwise be a new owner with all its limits."""
     network = f"network of {tmp_path.name}"
     async with opened(url) as engine:
-        store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
+        counter = UploadCounter(engine)
         admitted: list[str] = []
 
         async def admit(owner: str) -> None:
             with suppress(QuotaExceeded):
-                await store.admit(owner, network, 1, LIMITS)
+                await counter.admit(owner, network, 1, LIMITS)
                 admitted.append(owner)
 
         async with anyio.create_task_group() as tasks:
@@ -260,8 +263,8 @@ async def test_uploads_of_one_network_count_together(url, tmp_path):
                 tasks.start_soon(admit, f"cookie:{tmp_path.name} {number}")
         assert len(admitted) == LIMITS.count * LIMITS.owners_per_network
         with pytest.raises(QuotaExceeded, match="6 uploads or 0 MB from your network address"):
-            await store.admit("cookie:one more", network, 1, LIMITS)
-        await store.admit("cookie:one more", "another network", 1, LIMITS)
+            await counter.admit("cookie:one more", network, 1, LIMITS)
+        await counter.admit("cookie:one more", "another network", 1, LIMITS)
 
 
 async def test_an_expired_picture_is_deleted_unless_a_walk_uses_it(url, tmp_path):

@@ -1,4 +1,4 @@
-"""What an owner has: walks that this owner requested, and pictures."""
+"""What an owner has: walks that this owner requested, and how many uploads."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.catalogue import BATCH, Catalogue
+from momalisa_api.store.clips import CLIP_TABLE
 from momalisa_api.store.engine import transaction
-from momalisa_api.store.pictures import StoredPicture, is_kept, read_picture
+from momalisa_api.store.pictures import PICTURE_TABLE
 from momalisa_api.store.tables import asks, clips, pictures
 from momalisa_api.walks.walk import Walk
 
@@ -35,8 +36,8 @@ class Belongings:
         now = datetime.now(UTC)
         of_owner = (
             (asks, asks.c.owner == owner),
-            (pictures, (pictures.c.owner == owner) & is_kept(now)),
-            (clips, (clips.c.owner == owner) & ~clips.c.deleted & (clips.c.expires_at > now)),
+            (pictures, (pictures.c.owner == owner) & PICTURE_TABLE.is_kept(now)),
+            (clips, (clips.c.owner == owner) & CLIP_TABLE.is_kept(now)),
         )
         async with transaction(self._engine) as connection:
             walks, kept, moving = [
@@ -56,9 +57,3 @@ class Belongings:
             for walk_id in ids[first : first + BATCH]:
                 if walk_id in found:
                     yield found[walk_id], listed[walk_id]
-
-    async def pictures(self, owner: str) -> list[StoredPicture]:
-        """The owner's pictures, oldest first."""
-        mine = select(pictures).where(pictures.c.owner == owner, is_kept(datetime.now(UTC)))
-        async with transaction(self._engine) as connection:
-            return [read_picture(row) for row in await connection.execute(mine.order_by(pictures.c.created_at))]

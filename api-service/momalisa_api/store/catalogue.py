@@ -12,8 +12,8 @@ from momalisa_api.store.charges import account_of, charge, delete_old_charges, r
 from momalisa_api.store.engine import insert_into, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.store.picture_uses import keys_of_pictures, use_pictures
 from momalisa_api.store.tables import asks, walks
+from momalisa_api.store.uses import keys_of_clips, keys_of_pictures, use_uploads
 from momalisa_api.store.walk_rows import NOT_FOUND, count_unreadable, lock_walk, read_walk, read_walks, searchable
 from momalisa_api.walks.forecast import most_pictures
 from momalisa_api.walks.spec import WalkSpec
@@ -53,17 +53,17 @@ class Catalogue:
         A walk that this release cannot read is replaced.
         network: which a new walk is charged to beside the owner, if the limits of a network apply.
         admission: checks whether a new walk is allowed, and raises if not. Raises Invalid if the owner has not all of
-        its pictures.
+        its pictures and clips.
         """
         now = datetime.now(UTC)
         stored, version = spec.to_stored()
-        pictures = most_pictures(spec)
+        frames = most_pictures(spec)
         row = {
             "id": spec.id,
             "spec": stored,
             "spec_version": version,
             "stops": _searchable(spec.prompts),
-            "frames": pictures,
+            "frames": frames,
             "state": State.WAITING,
             "revision": 1,
             "tries": 0,
@@ -91,8 +91,9 @@ class Catalogue:
                 tag = await next_tag(connection, account, network, spec.model)
                 await connection.execute(delete(walks).where(walks.c.id == spec.id))
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
-                await charge(connection, spec.id, account, network, pictures)
-            await use_pictures(connection, spec.id, owner, {stop.picture for stop in spec.pictures})
+                await charge(connection, spec.id, account, network, frames)
+            pictures = {found.picture for found in spec.pictures}
+            await use_uploads(connection, spec.id, owner, pictures=pictures, clips=set(getattr(spec, "clips", ())))
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
         return walk, not known
@@ -175,6 +176,11 @@ class Catalogue:
         """The key in the bucket of each picture that a walk uses, by the picture's id."""
         async with transaction(self._engine) as connection:
             return await keys_of_pictures(connection, walk_id)
+
+    async def keys_of_clips(self, walk_id: str) -> dict[str, str]:
+        """The key in the bucket of each clip that a walk uses, by the clip's id."""
+        async with transaction(self._engine) as connection:
+            return await keys_of_clips(connection, walk_id)
 
     async def count_unreadable(self) -> int:
         """How many walks in the catalogue this release cannot read, as far as this process has met them."""

@@ -4,8 +4,8 @@ from sqlalchemy import Table, delete, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
-from momalisa_api.store.pictures import one_upload_at_a_time
 from momalisa_api.store.tables import asks, charges, clips, notice_charges, notices, pictures, uploads
+from momalisa_api.store.upload_limits import one_upload_at_a_time
 
 
 class Handover:

@@ -58,6 +58,9 @@ walks = Table(
         doc="The fingerprints of its frames; an empty text where a fingerprint is unknown.",
     ),
     Column("films", JSON, nullable=False),
+    Column(
+        "extras", JSON, nullable=False, server_default="[]", doc="Names of the files that its recipe has beside frames."
+    ),
     Column("warnings", JSON, nullable=False),
     Column("smoothness", JSON(none_as_null=True), doc="How evenly the walk moves; null before it is filmed."),
     Column("error", Text),
@@ -225,9 +228,17 @@ clips = Table(
     Column("has_sound", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("deleted", Boolean, nullable=False, doc="Being deleted: nobody can see it any more."),
+    Column("deleted", Boolean, nullable=False, doc="By its owner, or being deleted: nobody can see it any more."),
     Index("clips_of_owner", "owner", "id"),
     Index("clips_by_end", "expires_at"),
+)
+
+clip_uses = Table(
+    "clip_uses",
+    metadata,
+    Column("clip", String(32), ForeignKey("clips.key"), primary_key=True),
+    Column("walk_id", String(32), ForeignKey("walks.id", ondelete="CASCADE"), primary_key=True),
+    Index("clip_uses_of_walk", "walk_id"),
 )
 
 uploads = Table(

@@ -17,7 +17,7 @@ from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 
-NOT_FOUND: Final = "No walk has this id. Create it with POST /api/v1/walks."
+NOT_FOUND: Final = "There is no walk with this id, or it is private. Check the address, or use a link from its owner."
 UNREADABLE: Final = (
     "This release cannot read the stored walk. Request its prompts again with POST /api/v1/walks; "
     "an operator can delete the walk with `momalisa purge`."

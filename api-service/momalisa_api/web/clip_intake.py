@@ -8,7 +8,7 @@ from momalisa_api.pictures.download import Downloads
 from momalisa_api.problems import BadClip
 from momalisa_api.settings import Settings
 from momalisa_api.store.clips import ClipStore, StoredClip
-from momalisa_api.store.pictures import PictureStore
+from momalisa_api.store.upload_limits import UploadCounter
 from momalisa_api.web.upload_intake import UploadIntake, UploadKind
 
 CLIP_UPLOADS: Final = UploadKind(
@@ -23,7 +23,7 @@ class ClipIntake(UploadIntake[StoredClip]):
         self,
         settings: Settings,
         store: ClipStore,
-        counted: PictureStore,
+        counted: UploadCounter,
         remuxers: Remuxers,
         downloads: Downloads,
         folder: Path,

@@ -15,7 +15,7 @@ from momalisa_api.films.read_ahead import read_ahead
 from momalisa_api.store.belongings import Belongings
 from momalisa_api.store.bucket import Bucket, NotInBucket, StoredObject
 from momalisa_api.store.clips import ClipStore, StoredClip
-from momalisa_api.store.pictures import StoredPicture
+from momalisa_api.store.pictures import PictureStore, StoredPicture
 from momalisa_api.walks.walk import Walk
 
 _HEAD: Final = (
@@ -42,10 +42,12 @@ class Entry:
         return self.source.version if isinstance(self.source, StoredObject) else self.source.decode()
 
 
-async def entries_of(owner: str, belongings: Belongings, clips: ClipStore, bucket: Bucket) -> list[Entry]:
+async def entries_of(
+    owner: str, belongings: Belongings, pictures: PictureStore, clips: ClipStore, bucket: Bucket
+) -> list[Entry]:
     """The files of an owner's archive, the page that lists them first. Raises Unavailable."""
     files, items = list[Entry](), list[str]()
-    async for title, found in _all_of(owner, belongings, clips, bucket):
+    async for title, found in _all_of(owner, belongings, pictures, clips, bucket):
         files += found
         items.append(_item(title, [entry.name for entry in found]))
     page = f"{_HEAD}<ul>\n{''.join(items)}</ul>\n" if items else f"{_HEAD}<p>There is nothing here.</p>\n"
@@ -53,7 +55,7 @@ async def entries_of(owner: str, belongings: Belongings, clips: ClipStore, bucke
 
 
 async def _all_of(
-    owner: str, belongings: Belongings, clips: ClipStore, bucket: Bucket
+    owner: str, belongings: Belongings, pictures: PictureStore, clips: ClipStore, bucket: Bucket
 ) -> AsyncIterator[tuple[str, list[Entry]]]:
     """What an owner has: a title and files of each."""
     walks = [found async for found in belongings.walks(owner)]
@@ -69,7 +71,7 @@ async def _all_of(
             title = f"{walk.created_at:%Y-%m-%d}: {' → '.join(walk.spec.titles)} ({walk.state})"
             yield title, [Entry(f"walks/{walk.id}/walk.json", _facts(walk, listed)), *films]
     uploads: list[tuple[str, str, StoredPicture | StoredClip]]
-    uploads = [("a picture", f"pictures/{one.id}.png", one) for one in await belongings.pictures(owner)]
+    uploads = [("a picture", f"pictures/{one.id}.png", one) for one in await pictures.of_owner(owner)]
     uploads += [("a clip", f"clips/{one.id}.{one.ending}", one) for one in await clips.of_owner(owner)]
     for title, name, upload in uploads:
         with suppress(NotInBucket):

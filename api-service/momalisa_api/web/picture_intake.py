@@ -8,6 +8,7 @@ from momalisa_api.pictures.download import Downloads
 from momalisa_api.problems import BadPicture
 from momalisa_api.settings import Settings
 from momalisa_api.store.pictures import PictureStore, StoredPicture
+from momalisa_api.store.upload_limits import UploadCounter
 from momalisa_api.web.upload_intake import UploadIntake, UploadKind
 
 PICTURE_UPLOADS: Final = UploadKind(
@@ -22,12 +23,13 @@ class PictureIntake(UploadIntake[StoredPicture]):
         self,
         settings: Settings,
         store: PictureStore,
+        counted: UploadCounter,
         decoders: Decoders,
         downloads: Downloads,
         folder: Path,
         kind: UploadKind = PICTURE_UPLOADS,
     ) -> None:
-        super().__init__(kind, settings, store, downloads, folder)
+        super().__init__(kind, settings, counted, downloads, folder)
         self._store = store
         self._decoders = decoders
 

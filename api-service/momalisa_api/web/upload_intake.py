@@ -18,7 +18,7 @@ from momalisa_api.pictures.download import Downloads
 from momalisa_api.problems import BodyTooLarge, BucketUnavailable, Problem, QueueFull, QuotaExceeded, UploadTooSlow
 from momalisa_api.settings import Settings
 from momalisa_api.store.charges import limited_network
-from momalisa_api.store.pictures import PictureStore, UploadLimits
+from momalisa_api.store.upload_limits import UploadCounter, UploadLimits
 
 # What a form adds to its file.
 FORM_BYTES: Final = 16_384
@@ -57,7 +57,7 @@ class UploadIntake(ABC, Generic[T]):
     """Takes uploads of one kind in. Files are limited, so that many at a time need little memory and disk."""
 
     def __init__(
-        self, kind: UploadKind, settings: Settings, counted: PictureStore, downloads: Downloads, folder: Path
+        self, kind: UploadKind, settings: Settings, counted: UploadCounter, downloads: Downloads, folder: Path
     ) -> None:
         """counted: counts what owners upload, of all kinds; folder: for files while they are received and read."""
         self.kind = kind
@@ -104,6 +104,15 @@ class UploadIntake(ABC, Generic[T]):
 
         async def read(write: Write) -> None:
             await self._downloads.fetch(url, write)
+
+        return await self._take(read, owner, network)
+
+    async def copy(self, content: AsyncIterator[bytes], owner: str, network: str) -> T:
+        """Store what this deployment has already, such as a frame, like an upload. Raises what `receive` raises."""
+
+        async def read(write: Write) -> None:
+            async for chunk in content:
+                await write(chunk)
 
         return await self._take(read, owner, network)
 

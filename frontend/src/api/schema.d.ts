@@ -340,11 +340,11 @@ export interface paths {
         put?: never;
         /**
          * Upload a picture
-         * @description Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels.
+         * @description Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels. Or take a frame.
          *
          *     It is turned upright, put on white where it is transparent, converted to sRGB, and made smaller if its longer side
          *     has more than 2048 pixels. Of an animation, the first frame is taken. All metadata is removed. It is deleted after
-         *     a day, unless a walk uses it.
+         *     a day, unless a walk uses it. A frame of a walk counts as an upload, too.
          */
         post: operations["create_picture"];
         delete?: never;
@@ -411,7 +411,7 @@ export interface paths {
          * @description Upload an MP4, MOV or WebM, or have it fetched: at most 100 MB, 30 seconds, and 4096 pixels a side.
          *
          *     The first video and the first sound are kept as they are; everything else of the file is removed. It is deleted
-         *     after a day.
+         *     after a day, unless a walk uses it.
          */
         post: operations["create_clip"];
         delete?: never;
@@ -745,7 +745,7 @@ export interface components {
             /**
              * Expires At
              * Format: date-time
-             * @description When it is deleted.
+             * @description When it is deleted, unless a walk uses it.
              */
             expires_at: string;
         };
@@ -3550,7 +3550,10 @@ export interface operations {
     };
     create_picture: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -3573,6 +3576,19 @@ export interface operations {
                      * @example https://example.com/cat.jpg
                      */
                     url: string;
+                } | {
+                    /**
+                     * Walk
+                     * @description The walk's id.
+                     * @example 66ec43256477540dc236522cabd07085
+                     */
+                    walk: string;
+                    /**
+                     * Frame
+                     * @description Number of the frame, counted from 0.
+                     * @example 12
+                     */
+                    frame: number;
                 };
             };
         };
@@ -3597,8 +3613,26 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
+            /** @description Walk not found. Not ready yet */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
             /** @description Upload too slow */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description No longer available */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

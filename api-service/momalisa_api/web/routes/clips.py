@@ -39,7 +39,7 @@ class ClipResource(BaseModel):
     frames: int = Field(description="Number of pictures.")
     has_sound: bool = Field(description="Whether it has sound, too.")
     created_at: datetime = Field(description="Time of the first upload.")
-    expires_at: datetime = Field(description="When it is deleted.")
+    expires_at: datetime = Field(description="When it is deleted, unless a walk uses it.")
 
 
 ClipId = Annotated[str, Path(description="The clip's id.", pattern="^[0-9a-f]{64}$")]
@@ -58,7 +58,7 @@ async def create_clip(
     """Upload an MP4, MOV or WebM, or have it fetched: at most 100 MB, 30 seconds, and 4096 pixels a side.
 
     The first video and the first sound are kept as they are; everything else of the file is removed. It is deleted
-    after a day.
+    after a day, unless a walk uses it.
     """
     found = await take(request, intake, owner, network)
     response.headers["Location"] = f"{CLIPS_PATH}/{found.id}"

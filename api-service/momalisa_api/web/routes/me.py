@@ -16,7 +16,15 @@ from momalisa_api.web.owner_archive import entries_of, reader_of
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import COOKIE, WITHOUT_CREDENTIALS, Caller, SignedInUser
 from momalisa_api.web.routes.conditions import ConditionsDep
-from momalisa_api.web.routes.deps import BelongingsDep, BucketDep, ChecksumsDep, ClipStoreDep, DeletionDep, SettingsDep
+from momalisa_api.web.routes.deps import (
+    BelongingsDep,
+    BucketDep,
+    ChecksumsDep,
+    ClipStoreDep,
+    DeletionDep,
+    PictureStoreDep,
+    SettingsDep,
+)
 from momalisa_api.web.routes.media import bytes_of, streamed
 
 CALLING = (UnknownKey, TokenRefused, CatalogueUnavailable)
@@ -77,13 +85,14 @@ async def get_me(
 async def get_archive(
     caller: Caller,
     belongings: BelongingsDep,
+    pictures: PictureStoreDep,
     clips: ClipStoreDep,
     bucket: BucketDep,
     checksums: ChecksumsDep,
     conditions: ConditionsDep,
 ) -> Response:
     """Get your films, requests (as JSON), pictures and clips in one ZIP archive, with a page that lists them."""
-    entries = await entries_of(_owner_of(caller), belongings, clips, bucket)
+    entries = await entries_of(_owner_of(caller), belongings, pictures, clips, bucket)
     # One at a time: films can have hundreds of megabytes.
     archive = Archive([(entry.name, entry.size) for entry in entries], ahead=1)
     version = hashlib.sha256(" ".join(f"{entry.name} {entry.version}" for entry in entries).encode()).hexdigest()

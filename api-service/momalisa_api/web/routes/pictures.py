@@ -20,7 +20,17 @@ from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller, Network, Owner
 from momalisa_api.web.routes.conditions import ConditionsDep
 from momalisa_api.web.routes.deps import BucketDep, PictureIntakeDep, PictureStoreDep
-from momalisa_api.web.routes.uploads import BYTES, body_with, owners_file, responses_to_upload, take
+from momalisa_api.web.routes.frame_pictures import OF_FRAME, FrameAddress, FrameFilesDep
+from momalisa_api.web.routes.uploads import (
+    BYTES,
+    UploadAddress,
+    address_in,
+    body_with,
+    is_json,
+    owners_file,
+    responses_to_upload,
+    take,
+)
 
 PICTURES_PATH: Final = "/api/v1/pictures"
 
@@ -45,19 +55,31 @@ PictureId = Annotated[str, Path(description="The picture's id.", pattern="^[0-9a
     "/pictures",
     summary="Upload a picture",
     status_code=201,
-    openapi_extra=WITHOUT_CREDENTIALS | body_with("picture"),
-    responses=responses_to_upload("picture", BadPicture),
+    openapi_extra=WITHOUT_CREDENTIALS | body_with("picture", FrameAddress),
+    responses=responses_to_upload("picture", BadPicture, *OF_FRAME),
 )
 async def create_picture(
-    request: Request, intake: PictureIntakeDep, owner: Owner, network: Network, response: Response
+    request: Request,
+    intake: PictureIntakeDep,
+    frames: FrameFilesDep,
+    owner: Owner,
+    network: Network,
+    response: Response,
 ) -> PictureResource:
-    """Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels.
+    """Upload a JPEG, PNG, WebP, AVIF or GIF, or have it fetched: at most 20 MB and 40 megapixels. Or take a frame.
 
     It is turned upright, put on white where it is transparent, converted to sRGB, and made smaller if its longer side
     has more than 2048 pixels. Of an animation, the first frame is taken. All metadata is removed. It is deleted after
-    a day, unless a walk uses it.
+    a day, unless a walk uses it. A frame of a walk counts as an upload, too.
     """
-    found = await take(request, intake, owner, network)
+    if is_json(request):
+        address = await address_in(request, UploadAddress | FrameAddress)
+        if isinstance(address, FrameAddress):
+            found = await intake.copy(await frames.open(address), owner, network)
+        else:
+            found = await intake.fetch(address.url, owner, network)
+    else:
+        found = await take(request, intake, owner, network)
     response.headers["Location"] = f"{PICTURES_PATH}/{found.id}"
     response.headers["Cache-Control"] = "no-store"
     return _shown(found)

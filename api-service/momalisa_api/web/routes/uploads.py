@@ -1,9 +1,10 @@
 """What the routes of pictures and of clips have in common: bodies, addresses in JSON, and files of one owner."""
 
-from typing import Any, Final, TypeVar
+import json
+from typing import Any, ClassVar, Final, TypeVar, get_args
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
 from momalisa_api.pictures.multipart import NoFile, boundary_of
@@ -40,6 +41,7 @@ class UploadAddress(BaseModel):
     """Where a file is to be fetched."""
 
     model_config = ConfigDict(extra="forbid")
+    EXAMPLE: ClassVar = {"url": "https://example.com/cat.jpg"}
 
     url: str = Field(
         description="An http or https address on the public internet.",
@@ -49,8 +51,13 @@ class UploadAddress(BaseModel):
     )
 
 
-def body_with(field: str) -> dict[str, Any]:
-    """The request body in the OpenAPI document. field: of the form that contains the file."""
+def body_with(field: str, *addresses: type[BaseModel]) -> dict[str, Any]:
+    """The request body in the OpenAPI document. field: of the form that contains the file.
+
+    addresses: what a JSON body can be beside a URL.
+    """
+    kinds: tuple[type[BaseModel], ...] = (UploadAddress, *addresses)
+    named = [kind.model_json_schema() for kind in kinds]
     form = {
         "type": "object",
         "description": "A form with the file.",
@@ -64,14 +71,17 @@ def body_with(field: str) -> dict[str, Any]:
             "content": {
                 "application/octet-stream": BYTES,
                 "multipart/form-data": {"schema": form},
-                "application/json": {"schema": UploadAddress.model_json_schema()},
+                "application/json": {"schema": {"anyOf": named} if addresses else named[0]},
             },
         }
     }
 
 
-def responses_to_upload(noun: str, bad: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The responses in the OpenAPI document. noun: such as picture; bad: the problem of a file that is none."""
+def responses_to_upload(noun: str, bad: type[Problem], *others: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The responses in the OpenAPI document. noun: such as picture; bad: the problem of a file that is none.
+
+    others: what else can be raised.
+    """
     location = {"description": f"URL of the {noun}.", "schema": {"type": "string"}}
     problems = documented(
         UnknownKey,
@@ -86,19 +96,20 @@ def responses_to_upload(noun: str, bad: type[Problem]) -> dict[int | str, dict[s
         QueueFull,
         BucketUnavailable,
         CatalogueUnavailable,
+        *others,
     )
     return {201: {"headers": {"Location": location}}, **problems}
 
 
 async def take(request: Request, intake: UploadIntake[T], owner: str, network: str) -> T:
     """Store the file in a request, or behind the URL in it. Raises what the intake raises, Invalid, BodyTooLarge."""
-    content_type, kind = request.headers.get("content-type", ""), intake.kind
+    kind = intake.kind
     if int(request.headers.get("content-length", "0")) > 2 * kind.max_bytes:
         raise kind.too_large
-    if content_type.partition(";")[0].strip().lower() == "application/json":
-        return await intake.fetch(await _address(request), owner, network)
+    if is_json(request):
+        return await intake.fetch((await address_in(request, UploadAddress)).url, owner, network)
     try:
-        return await intake.receive(request.stream(), owner, network, boundary_of(content_type))
+        return await intake.receive(request.stream(), owner, network, boundary_of(_type_of(request)))
     except NoFile as error:
         raise kind.bad(str(error)) from error
     except ClientDisconnect as error:
@@ -117,14 +128,24 @@ async def owners_file(
     return answer
 
 
-async def _address(request: Request) -> str:
-    """The URL in a JSON body. Raises Invalid, BodyTooLarge."""
+def is_json(request: Request) -> bool:
+    """Whether a request's body says where the file is."""
+    return _type_of(request).partition(";")[0].strip().lower() == "application/json"
+
+
+async def address_in(request: Request, kind: Any) -> Any:
+    """The address in a JSON body. kind: its class, or a union of some. Raises Invalid, BodyTooLarge."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_ADDRESS_BODY:
             raise BodyTooLarge(f"A JSON body can have {MAX_ADDRESS_BODY:,} bytes here. Send a shorter address.")
     try:
-        return UploadAddress.model_validate_json(body).url
+        return TypeAdapter(kind).validate_json(body)
     except ValidationError as error:
-        raise Invalid('The JSON body must be like {"url": "https://example.com/cat.jpg"}.') from error
+        examples = " or ".join(json.dumps(each.EXAMPLE) for each in get_args(kind) or (kind,))
+        raise Invalid(f"The JSON body must be like {examples}.") from error
+
+
+def _type_of(request: Request) -> str:
+    return request.headers.get("content-type", "")
