@@ -22,6 +22,8 @@ class Trainer(ABC):
     # Their classes are those of diffusers and transformers, which have no common type.
     network: Any
     average: Any
+    # Half precision in what gains from it: a quarter to two thirds faster where the processor has it.
+    bfloat16 = False
 
     def __init__(self, network: nn.Module, average: nn.Module, checkpoint: Path, minutes: float, rate: float) -> None:
         """average: a network of the same kind, which becomes the moving average; minutes: of the whole training."""
@@ -62,7 +64,8 @@ class Trainer(ABC):
         """Train for one step."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        loss = self.loss()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            loss = self.loss()
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -93,18 +96,26 @@ class Trainer(ABC):
         self.average.half().save_pretrained(folder, safe_serialization=True)
 
 
-def train(description: str | None, batch: int, training_of: Callable[[argparse.Namespace], Trainer]) -> None:
-    """Run a training from the command line. batch: its default; training_of: the training of the options."""
+def train(
+    description: str | None, batch: int, training_of: Callable[[argparse.Namespace], Trainer], size: int = 0
+) -> None:
+    """Run a training from the command line.
+
+    batch, size: the defaults, size in pixels; training_of: the training of the options.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--weights", type=Path, required=True, help="folder to write the network to")
     parser.add_argument("--from", dest="start", type=Path, help="weights to start from, without a checkpoint")
     parser.add_argument("--minutes", type=float, required=True, help="stop after this time")
     parser.add_argument("--batch", type=int, default=batch, help="pictures in one step")
+    parser.add_argument("--size", type=int, default=size, help="width and height of the pictures, in pixels")
+    parser.add_argument("--bfloat16", action="store_true", help="half precision, for processors that have it")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     training = training_of(options)
+    training.bfloat16 = options.bfloat16
     training.run()
     training.export(options.weights)

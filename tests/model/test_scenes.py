@@ -1,13 +1,14 @@
 """The scenes on which networks for depth and instances are trained."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from atelier.instance_loss import instance_loss
 from atelier.scenes import LABELS, paint_scene
-from atelier.train_depth import normalised, right_order
-from atelier.train_instances import average_precision, build_instance_network, targets_of
+from atelier.train_depth import DepthTraining, build_depth_network, copy_resized, right_order
+from atelier.train_instances import InstanceTraining, average_precision, targets_of
 
 SIZE = 48
 
@@ -46,20 +47,25 @@ def test_the_figures_of_a_perfect_answer_are_one_and_of_a_wrong_one_are_not():
     assert average_precision([(scores, truth["class_labels"], ~truth["masks"])], [truth]) == 0
 
 
-def test_the_loss_of_instances_falls_on_scenes_that_are_repeated():
-    """It consists of parts for classes, boxes and masks in several places; a wrong target in one would stop it."""
-    torch.manual_seed(0)
-    scenes = [each for each in map(scene, range(20)) if len(each.labels) > 1][:2]
-    network = build_instance_network().train()
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
-    pictures = normalised(torch.stack([torch.from_numpy(each.picture.copy()) for each in scenes]))
+@pytest.mark.parametrize("kind", ["depth", "instances"])
+def test_a_network_learns_a_batch_that_is_repeated(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A wrong target, or a last layer that is silent, would stop it."""
+    training = InstanceTraining(tmp_path, 9, 4) if kind == "instances" else DepthTraining(tmp_path, 9, 4, 64, None)
+    batch = training._batch()
+    monkeypatch.setattr(training, "_batch", lambda: batch)
+    monkeypatch.setattr(training, "rate", lambda: 1e-3)
     losses = []
     for _ in range(10):
-        loss = instance_loss(network, pictures, [targets_of(each) for each in scenes])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.75 * losses[0]
-    idle = [name for name, weight in network.named_parameters() if weight.grad is None]
-    assert not [name for name in idle if "mask_token" not in name]
+        losses.append(training.loss().item())
+        training.advance()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_network_for_depth_begins_from_one_for_smaller_pictures():
+    """Only its positions are on another grid."""
+    small, large = build_depth_network(64), build_depth_network(96)
+    copy_resized(small.state_dict(), large)
+    for name, weight in large.named_parameters():
+        theirs = small.get_parameter(name)
+        assert torch.equal(weight, theirs) or "position" in name
+    assert large.dpt.embeddings.position_embeddings.shape[1] == 1 + 6 * 6
