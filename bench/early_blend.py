@@ -27,11 +27,12 @@ from PIL import Image
 
 from atelier.captions import draw_caption
 from momalisa_api.walks import rescue
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.even_spacing import CLOSEST
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, with_growth
 from momalisa_api.walks.smoothness import Meter, Smoothness, Thumbnail
-from momalisa_api.walks.spec import Frame, WalkSpec
+from momalisa_api.walks.spec import Frame
 from momalisa_model.engines.sampler import Sampler
 from momalisa_model.model_card import read_card
 from momalisa_model.recipes import BetweenRecipe
@@ -76,7 +77,7 @@ class Studio:
                 target.with_suffix(".part").write_bytes(rendered.png)
                 target.with_suffix(".part").rename(target)
 
-    def settle(self, spec: WalkSpec, *, with_rescue: bool) -> Layout:
+    def settle(self, spec: BetweenSpec, *, with_rescue: bool) -> Layout:
         """Play all rounds of a walk, as workers do."""
         growth = choose_growth(spec.effort, spec.legs, Capacity(self.card.micro_batch, REPLICAS))
         layout = with_growth(spec, first_layout(spec), growth).model_copy(update={"rescue": with_rescue})
@@ -113,7 +114,7 @@ class Walked:
     edges: float
 
 
-def walked(studio: Studio, spec: WalkSpec, *, with_rescue: bool = False) -> Walked:
+def walked(studio: Studio, spec: BetweenSpec, *, with_rescue: bool = False) -> Walked:
     layout = studio.settle(spec, with_rescue=with_rescue)
     meter, seen = Meter(spec.frames), []
     for frame in layout.frames(spec):
@@ -128,11 +129,11 @@ def walked(studio: Studio, spec: WalkSpec, *, with_rescue: bool = False) -> Walk
     return Walked(layout, meter.finish(), left, edges)
 
 
-def specs(studio: Studio, walks: int, interval: tuple[float, float] | None = None) -> Iterator[WalkSpec]:
+def specs(studio: Studio, walks: int, interval: tuple[float, float] | None = None) -> Iterator[BetweenSpec]:
     by_chance, card = Random(2026), studio.card
     for number in range(walks):
         start, end = (draw_caption(by_chance, from_held_out=True).text for _ in range(2))
-        yield WalkSpec(
+        yield BetweenSpec(
             stops=(start, end),
             frames=FRAMES,
             seed=number,
@@ -169,7 +170,7 @@ def _has_early(walk: Walked) -> bool:
     return any(point.early for point in walk.layout.points)
 
 
-def sheet(studio: Studio, spec: WalkSpec, ways: Sequence[Layout], target: Path) -> None:
+def sheet(studio: Studio, spec: BetweenSpec, ways: Sequence[Layout], target: Path) -> None:
     """The frames of a walk, one way above the other, in two rows each."""
     side, columns = 100, -(-FRAMES // 2)
     picture = Image.new("RGB", (side * columns, (side * 2 + 10) * len(ways)), "white")

@@ -29,7 +29,7 @@ import psutil
 from rig.visitor import snapshots
 
 from momalisa_api.fleet.wire import render_request
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_model.lifecycle import load_model
 from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
@@ -56,7 +56,7 @@ def sample(requests: Connection) -> None:
 
 def direct(samplers: list[Connection], spec: dict[str, Any]) -> tuple[float, float]:
     """Seconds, and CPU seconds, for all frames of a walk of one leg, with the samplers only."""
-    [leg] = WalkSpec.model_validate(spec).recipes(spec["seed"])
+    [leg] = BetweenSpec.model_validate(spec).recipes(spec["seed"])
     fractions = [index / (spec["frames"] - 1) for index in range(spec["frames"])]
     began = time.perf_counter()
     for number, sampler in enumerate(samplers):

@@ -25,7 +25,7 @@ import psutil
 from rig.visitor import snapshots
 
 from momalisa_api.fleet.wire import render_request
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 from tests.support.deployment import Deployment, deployed
 from tests.support.processes import WEIGHTS
 

@@ -171,6 +171,11 @@ class Settings(SignInSettings, StoreSettings):
         "site: on for all, off for none, auto for programs on this machine. Other sites' pages are such callers.",
     )
     max_frames: int = Field(241, description="Maximum frames per walk.", ge=2)
+    max_clip_frames: int = Field(
+        900,
+        description="Maximum frames of a walk along a clip; of a clip with more, every second frame is used, or fewer.",
+        ge=2,
+    )
     max_stops: int = Field(8, description="Maximum stops per walk.", ge=2)
     effort: Literal["fast", "balanced", "best"] = Field(
         "balanced", description="How much is rendered to make an even walk more even, if a request does not say it."

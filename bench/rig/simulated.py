@@ -15,8 +15,8 @@ from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.wire import Head, ModelAnswer, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.rounds import Point
-from momalisa_api.walks.spec import Recipe
 from tests.support.factories import CARD, MemoryModels
 
 REFRESH_S: Final = 2.0

@@ -14,7 +14,8 @@ import pytest
 from momalisa_api.cli import argument_types, client, main, server_calls
 from momalisa_api.store.owners import add_key
 from momalisa_api.store.schema import opened
-from momalisa_api.walks.spec import AUTO, Effort, Spacing
+from momalisa_api.walks.between import AUTO
+from momalisa_api.walks.common_spec import Effort, Spacing
 from tests.support.factories import FakeFleet
 from tests.support.served_api import served_api
 from tests.support.walk_server import WALK, walk_server

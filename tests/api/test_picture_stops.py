@@ -10,9 +10,10 @@ from PIL import Image
 
 from momalisa_api.fleet.picture_files import fitted
 from momalisa_api.fleet.wire import ModelAnswer, render_request
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
-from momalisa_api.walks.spec import WalkSpec, is_private
+from momalisa_api.walks.spec import is_private, spec_from_stored
 from momalisa_api.walks.stops import Crop
 from tests.support.factories import CARD, spec
 from tests.support.pictures import encoded
@@ -21,7 +22,7 @@ SCOPE = "5" * 32
 STOP = {"picture": "ab" * 32, "prompt": "a giraffe", "crop": {"x": 1, "y": 2, "width": 30, "height": 30}}
 
 
-def walk_through_a_picture(**changes: object) -> WalkSpec:
+def walk_through_a_picture(**changes: object) -> BetweenSpec:
     """From a prompt to a picture and on to a prompt."""
     return spec(stops=("a star", STOP, "a wave"), **{"strength": 0.8, "scope": SCOPE, **changes})
 
@@ -39,7 +40,7 @@ def test_a_walk_with_pictures_is_read_back_as_it_was_stored():
     walk = walk_through_a_picture()
     content, version = walk.to_stored()
     assert (version, content["scope"]) == (5, SCOPE)
-    read = WalkSpec.from_stored(json.loads(json.dumps(content)), version)
+    read = spec_from_stored(json.loads(json.dumps(content)), version)
     assert (read, read.id) == (walk, walk.id)
 
 
@@ -48,7 +49,7 @@ def test_a_stored_walk_whose_strength_and_pictures_disagree_is_refused(changes):
     """A strength says how far the walk leaves its pictures: neither exists without the other."""
     content, version = walk_through_a_picture().to_stored()
     with pytest.raises(ValueError, match="strength"):
-        WalkSpec.from_stored({**content, **changes}, version)
+        spec_from_stored({**content, **changes}, version)
 
 
 def test_every_scope_has_walks_and_frames_of_its_own():

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from momalisa_api.fleet.wire import EARLY_BLEND
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.forecast import most_pictures, pictures_left, round_of
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.smoothness import Thumbnail, gauge
-from momalisa_api.walks.spec import WalkSpec
 from tests.support.factories import ended, running, spec
 
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 13}
@@ -44,7 +44,7 @@ def worse(recipe: dict[str, Any], fraction: float) -> bytes:
     return ramp(float(fraction < 0.52)) if recipe.get("blend") == "early" else jumping(recipe, fraction)
 
 
-def thumbnails_of(walk: WalkSpec, paint: Any) -> Any:
+def thumbnails_of(walk: BetweenSpec, paint: Any) -> Any:
     def load(point: Point) -> Thumbnail:
         recipe = {"start": walk.stops[point.leg], "blend": "early" if point.early else "embeddings"}
         return Thumbnail.of(paint(recipe, point.fraction))
@@ -52,7 +52,7 @@ def thumbnails_of(walk: WalkSpec, paint: Any) -> Any:
     return load
 
 
-def settled(walk: WalkSpec, paint: Any, *, rescue: bool = True) -> tuple[Layout, list[Layout]]:
+def settled(walk: BetweenSpec, paint: Any, *, rescue: bool = True) -> tuple[Layout, list[Layout]]:
     """The last layout of a walk, and all rounds before it; each goes through the catalogue's JSON."""
     rounds = [with_growth(walk, first_layout(walk), GROWTH).model_copy(update={"rescue": rescue})]
     while not rounds[-1].settled:
@@ -63,7 +63,7 @@ def settled(walk: WalkSpec, paint: Any, *, rescue: bool = True) -> tuple[Layout,
     return rounds.pop(), rounds
 
 
-def evenness(walk: WalkSpec, layout: Layout, paint: Any) -> float:
+def evenness(walk: BetweenSpec, layout: Layout, paint: Any) -> float:
     seen = [thumbnails_of(walk, paint)(point) for point in layout.points]
     return gauge([one.distance(other) for one, other in pairwise(seen)])[0] or 0.0
 

@@ -29,7 +29,8 @@ from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.queue import migrate_queue
 from momalisa_api.store.schema import opened
 from momalisa_api.store.tables import walks
-from momalisa_api.walks.spec import ADDED_FIELDS, SPEC_VERSION, WalkSpec
+from momalisa_api.walks.between import ADDED_FIELDS, BetweenSpec
+from momalisa_api.walks.spec import SPEC_VERSION, spec_from_stored
 from tests.support.factories import ended, painted, running, spec
 from tests.support.postgres import new_database
 
@@ -135,14 +136,16 @@ def test_every_field_that_a_version_adds_has_a_meaning_for_older_specs():
     """Whoever adds a field to the spec increases the version."""
     assert sorted(ADDED_FIELDS) == list(range(2, SPEC_VERSION + 1))
     added = {name for fields in ADDED_FIELDS.values() for name in fields}
-    assert set(WalkSpec.model_fields) - added == set(spec_of("0001")), "increase SPEC_VERSION and extend ADDED_FIELDS"
+    assert set(BetweenSpec.model_fields) - added == set(spec_of("0001")), (
+        "increase SPEC_VERSION and extend ADDED_FIELDS"
+    )
 
 
 def test_a_walk_of_the_last_release_keeps_its_id():
     """The same request finds the walk that was made before the upgrade."""
     old = {**spec_of("0008"), "spacing": "even"}
     canonical = json.dumps(old, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    read = WalkSpec.from_stored(old, 2)
+    read = spec_from_stored(old, 2)
     assert read.effort == "balanced"
     assert read.id == hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -153,7 +156,7 @@ def test_a_spec_is_stored_in_the_oldest_version_that_means_the_same(effort, vers
     walk = spec(spacing="even", effort=effort)
     content, stored_version = walk.to_stored()
     assert (stored_version, "effort" in content) == (version, version == 3)
-    assert WalkSpec.from_stored(content, version) == walk
+    assert spec_from_stored(content, version) == walk
     assert (walk.id == spec(spacing="even").id) is (effort == "balanced")
 
 
@@ -161,7 +164,7 @@ def test_a_spec_is_stored_in_the_oldest_version_that_means_the_same(effort, vers
 def test_a_spec_of_an_unknown_version_is_refused(version):
     """A newer release may have given a field another meaning."""
     with pytest.raises(ValueError, match="this release reads 1 to"):
-        WalkSpec.from_stored(spec().model_dump(mode="json"), version)
+        spec_from_stored(spec().model_dump(mode="json"), version)
 
 
 @pytest.fixture

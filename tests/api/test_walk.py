@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momalisa_api.walks.spec import Frame, WalkSpec, deal_intervals, plan_shards
+from momalisa_api.walks.between import BetweenSpec, deal_intervals
+from momalisa_api.walks.spec import Frame, plan_shards, spec_from_stored
 from tests.support.factories import frames_of, spec
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> WalkSpec:
+def specs(draw: st.DrawFn) -> BetweenSpec:
     stops = tuple(draw(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=8)))
     return spec(stops, draw(st.integers(max(2, len(stops)), 241)))
 
 
 @given(specs())
-def test_a_walk_has_the_requested_frames_and_passes_every_stop(walk: WalkSpec) -> None:
+def test_a_walk_has_the_requested_frames_and_passes_every_stop(walk: BetweenSpec) -> None:
     """Both ends of every leg are frames: an inner stop is fraction 0 of the leg that leaves it."""
     frames = frames_of(walk)
     assert len(frames) == walk.frames
@@ -36,7 +37,7 @@ def test_intervals_are_divided_evenly_and_earlier_legs_get_the_rest(intervals: i
 
 
 @given(specs(), st.integers(1, 16))
-def test_every_frame_is_in_exactly_one_shard(walk: WalkSpec, micro_batch: int) -> None:
+def test_every_frame_is_in_exactly_one_shard(walk: BetweenSpec, micro_batch: int) -> None:
     """A frame in no shard would never be rendered, and a frame in two shards twice."""
     frames = frames_of(walk)
     shards = plan_shards(walk.id, frames, micro_batch)
@@ -46,7 +47,7 @@ def test_every_frame_is_in_exactly_one_shard(walk: WalkSpec, micro_batch: int) -
 
 
 @given(specs(), st.integers(1, 16))
-def test_shards_are_as_few_and_as_even_as_the_micro_batch_allows(walk: WalkSpec, micro_batch: int) -> None:
+def test_shards_are_as_few_and_as_even_as_the_micro_batch_allows(walk: BetweenSpec, micro_batch: int) -> None:
     """A shard takes as long as a full micro-batch, even with few frames, so each extra shard costs a round."""
     shards = plan_shards(walk.id, frames_of(walk), micro_batch)
     for recipe in set(walk.recipes(0)):
@@ -77,7 +78,7 @@ def test_ids_are_those_of_releases_without_the_later_fields() -> None:
     limited = spec(guidance_interval=(0.25, 1.0))
     assert len({plain.id, early.id, limited.recipes(0)[0].id}) == 3
     assert limited.id != spec().id
-    assert WalkSpec.from_stored(*limited.to_stored()) == limited
+    assert spec_from_stored(*limited.to_stored()) == limited
 
 
 def test_playback_options_do_not_change_the_frames() -> None:
@@ -92,7 +93,7 @@ def test_a_hostile_prompt_never_reaches_a_key() -> None:
 
 
 @given(specs())
-def test_an_eased_walk_passes_every_stop_and_never_turns_back(walk: WalkSpec) -> None:
+def test_an_eased_walk_passes_every_stop_and_never_turns_back(walk: BetweenSpec) -> None:
     """It is slow at the stops, and both ends of each leg are exact."""
     uniform, ease = frames_of(walk), frames_of(walk.model_copy(update={"spacing": "ease"}))
     assert [frame.recipe for frame in ease] == [frame.recipe for frame in uniform]

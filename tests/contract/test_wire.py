@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from momalisa_api.fleet import wire as api
+from momalisa_api.walks.kinds import EARLY_BLEND, PICTURES
 from momalisa_api.walks.model_card import About, ModelCard
-from momalisa_api.walks.models import PICTURES
 from momalisa_model import wire as model
 from tests.support.factories import CARD, spec
 
@@ -97,7 +97,7 @@ def test_both_services_read_the_same_model_card():
         card=of_model, fingerprint="f" * 16, made_of={"threads": 1}, features=(model.EARLY_BLEND,)
     )
     read = api.ModelAnswer.model_validate_json(answer.model_dump_json())
-    assert (read.card, read.features) == (of_api, (api.EARLY_BLEND,))
+    assert (read.card, read.features) == (of_api, (EARLY_BLEND,))
 
 
 def test_the_api_and_the_replica_have_the_same_limits():

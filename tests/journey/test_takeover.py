@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.between import BetweenSpec
 from tests.support.factories import frames_of
 from tests.support.processes import Service, Trap, wait_until
 from tests.support.scaled import REPLICAS, Scaled
@@ -52,7 +52,7 @@ def test_a_walk_completes_after_a_kill_between_a_frames_write_and_its_record(sca
 
 def index_of(walk: dict[str, Any], line: str) -> int:
     """The index of the frame in a request to the bucket."""
-    frames = frames_of(WalkSpec.model_validate(walk["spec"]))
+    frames = frames_of(BetweenSpec.model_validate(walk["spec"]))
     return next(index for index, frame in enumerate(frames) if frame.key in line)
 
 
@@ -143,7 +143,7 @@ def test_a_withdrawn_request_stops_the_workers(leased_for_long):
         assert visitor.delete(walk["url"]).json()["state"] == "cancelled"
     # Another walk through the same queue takes long enough for all work in progress to end.
     assert scaled.ended(scaled.request_walk(**new_request()))["state"] == "done"
-    keys = {frame.key for frame in frames_of(WalkSpec.model_validate(walk["spec"]))}
+    keys = {frame.key for frame in frames_of(BetweenSpec.model_validate(walk["spec"]))}
     after = sum((scaled.requested() - before)[key] for key in keys)
     assert after <= 2 * REPLICAS * 5
     assert sum(scaled.rendered()[key] for key in keys) < 241 / 2

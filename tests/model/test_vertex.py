@@ -16,7 +16,7 @@ from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 from momalisa_model.settings import Settings
 from tests.support.factories import CARD
 from tests.support.model_server import Server, recipe_for

@@ -15,10 +15,11 @@ from PIL import Image
 
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.model_card import ModelCard, ModelKey
 from momalisa_api.walks.models import Models, RegisteredModel
 from momalisa_api.walks.rounds import first_layout
-from momalisa_api.walks.spec import Frame, WalkSpec
+from momalisa_api.walks.spec import Frame
 
 CARD: dict[str, Any] = {
     "model": "test-model",
@@ -261,7 +262,7 @@ async def until_first_frame(client: httpx.AsyncClient, walk: dict[str, Any]) -> 
     return walk
 
 
-def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> WalkSpec:
+def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 25, **changes: object) -> BetweenSpec:
     whole = {
         "stops": stops,
         "frames": frames,
@@ -280,10 +281,10 @@ def spec(stops: tuple[str, ...] = ("a giraffe", "a battleship"), frames: int = 2
         "gif_there_and_back": True,
         "mp4_there_and_back": False,
     }
-    return WalkSpec.model_validate({**whole, **changes})
+    return BetweenSpec.model_validate({**whole, **changes})
 
 
-def frames_of(walk: WalkSpec) -> tuple[Frame, ...]:
+def frames_of(walk: BetweenSpec) -> tuple[Frame, ...]:
     """The frames of a walk whose first round is also its last."""
     layout = first_layout(walk)
     assert layout.settled

@@ -16,9 +16,9 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.schema import opened
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.rounds import first_layout
-from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from tests.support.films import make_gif, make_mp4, make_preview, make_still, measured
 from tests.support.processes import WEIGHTS
@@ -52,7 +52,7 @@ async def _add(folder: Path, walks: Sequence[StopsAndFrames]) -> list[str]:
 async def _add_one(
     engine: AsyncEngine,
     bucket: FolderBucket,
-    spec: WalkSpec,
+    spec: BetweenSpec,
     frames: Sequence[bytes],
     films: dict[str, bytes],
 ) -> str:
@@ -65,7 +65,7 @@ async def _add_one(
     return (await add_finished_walk(engine, spec, films=sorted(films), smoothness=facts)).id
 
 
-async def add_finished_walk(engine: AsyncEngine, spec: WalkSpec, **columns: Any) -> Walk:
+async def add_finished_walk(engine: AsyncEngine, spec: BetweenSpec, **columns: Any) -> Walk:
     """Add a finished walk to the catalogue only. columns: what its films and its smoothness are."""
     catalogue, progress = Catalogue(engine), Progress(engine)
     walk, _ = await catalogue.request(spec, "cookie:somebody")
@@ -92,9 +92,9 @@ def _pictures(frames: Sequence[bytes]) -> list[Image.Image]:
     return [Image.open(BytesIO(frame)).convert("RGB") for frame in frames]
 
 
-def _spec(stops: tuple[str, ...], frames: int, seed: int) -> WalkSpec:
+def _spec(stops: tuple[str, ...], frames: int, seed: int) -> BetweenSpec:
     card = ModelCard.model_validate(json.loads((WEIGHTS / "card.json").read_text()))
-    return WalkSpec(
+    return BetweenSpec(
         stops=stops,
         frames=frames,
         seed=seed,

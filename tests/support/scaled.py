@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from momalisa_api.walks.spec import Frame, Recipe
+from momalisa_api.walks.between import BetweenRecipe
+from momalisa_api.walks.spec import Frame
 from tests.support.client import TLS, Client
 from tests.support.gcs import FakeGcs
 from tests.support.postgres import Postgres, migrate, server
@@ -142,7 +143,7 @@ def _key(recipe: str, fraction: float) -> str:
     """The key of a frame in the bucket. recipe: the JSON of a render request."""
     fields = json.loads(recipe)
     fields["steps"] = fields.pop("num_inference_steps")
-    return Frame(Recipe(**fields), fraction).key
+    return Frame(BetweenRecipe(**fields), fraction).key
 
 
 @contextmanager

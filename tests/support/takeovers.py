@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.work.thumbnails import SHEET
 from tests.support.client import Client
 from tests.support.processes import Service, Trap
@@ -71,7 +71,7 @@ def check(scaled: Scaled, calm: Client, walk: dict[str, Any], walk_request: dict
 
 def pictures_of(scaled: Scaled, walk: dict[str, Any]) -> set[str]:
     """The keys of all pictures rendered for a walk with a unique seed: its frames and its probes."""
-    [recipe] = WalkSpec.model_validate(walk["spec"]).recipes(walk["seed"])
+    [recipe] = BetweenSpec.model_validate(walk["spec"]).recipes(walk["seed"])
     return {key for key in scaled.gcs.objects if key.startswith(recipe.folder) and key.endswith(".png")}
 
 

@@ -79,7 +79,7 @@ class _Filming:
             "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
         }
         room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)
-        self._source = source_of(spec.pictures)
+        self._source = source_of((*spec.pictures, *spec.clips))
         self._outputs = _outputs(walk, folder, room, self._source)
         self._comment = ""
         self._read, self._store, self._sign = read, store, sign

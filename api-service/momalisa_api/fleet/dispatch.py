@@ -14,12 +14,12 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet.replica import Replica
-from momalisa_api.fleet.wire import Head, ModelAnswer, Pictures, RenderedFrame
+from momalisa_api.fleet.wire import Head, ModelAnswer, Pictures, RenderedExtra, RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem
 from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelKey
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 
 LATE_CHECK_S: Final = 0.2
 # A run is late once it takes this much longer than its replica usually does. A backup must be faster by this factor.
@@ -34,7 +34,7 @@ LONGEST_LEFT_OUT_S: Final = 300.0
 
 log = structlog.get_logger()
 
-RenderEvent = Head | RenderedFrame
+RenderEvent = Head | RenderedExtra | RenderedFrame
 Kind = frozenset[tuple[ModelKey, str, tuple[str, ...]]]
 
 
@@ -103,8 +103,8 @@ class ShardTask:
     """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
     tag: its position in the fair queue; the lowest is rendered first. fingerprint: the one that its walk keeps to, None
-    if any will do. pictures: those of the recipe. losses: one slot for each failed try; out_of_memory: those that had
-    too little memory.
+    if any will do. pictures: those of the shard; extras: whether the recipe's files are needed, too. losses: one slot
+    for each failed try; out_of_memory: those that had too little memory.
     """
 
     recipe: Recipe
@@ -113,6 +113,7 @@ class ShardTask:
     tag: int = 0
     fingerprint: str | None = None
     pictures: Pictures = field(default_factory=dict)
+    extras: bool = False
     runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
     losses: list[ReplicaSlot] = field(default_factory=list)
     out_of_memory: list[ReplicaSlot] = field(default_factory=list)
@@ -285,10 +286,10 @@ class ShardQueue:
         return min(firsts, key=lambda task: task.tag, default=None)
 
     def _first_of(self, waiting: Iterable[ShardTask], slot: ReplicaSlot) -> ShardTask | None:
-        unsuited = set[tuple[str | None, str, bool]]()
+        unsuited = set[tuple[str | None, str, frozenset[str]]]()
         for task in waiting:
             # Tasks of a model that nobody has lost differ only in these.
-            needs = task.fingerprint, task.recipe.blend, bool(task.pictures)
+            needs = task.fingerprint, task.recipe.kind, task.recipe.features
             if task.losses or needs not in unsuited:
                 if self.suits(task, slot):
                     return task

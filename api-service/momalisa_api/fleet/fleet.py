@@ -29,7 +29,7 @@ from momalisa_api.fleet.replica import (
     ReplicaUnavailable,
     ReplicaUnfit,
 )
-from momalisa_api.fleet.wire import NO_PICTURES, Head, Pictures
+from momalisa_api.fleet.wire import NO_PICTURES, Head, Pictures, RenderedExtra
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Problem, Unavailable, WalkFailed
 from momalisa_api.walks.model_card import ModelCard, ModelKey
@@ -149,13 +149,13 @@ class Fleet:
         """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
         fingerprint: only replicas that have it render the shard while one of them is awake; None: all do. pictures:
-        those of its recipe.
+        those of its recipe, and the frames of its clip.
         Waits while no replica that can render it is awake. Raises WalkFailed if no replica can render the shard, and
         Unavailable if its model is not served any more.
         Closing the iterator cancels the shard.
         """
         send, receive = anyio.create_memory_object_stream[RenderEvent](0)
-        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint, pictures)
+        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint, pictures, shard.extras)
         self._queue.add(task)
         try:
             async with receive:
@@ -270,11 +270,14 @@ class Fleet:
         """
         fractions = tuple(sorted(task.lacking))
         try:
-            async with aclosing(slot.replica.render(task.recipe, fractions, task.pictures)) as answer:
+            rendering = slot.replica.render(task.recipe, fractions, task.pictures, extras=task.extras)
+            async with aclosing(rendering) as answer:
                 async for line in answer:
                     if isinstance(line, Head):
                         if self._renew(slot, task.key, line.fingerprint) and not self._queue.suits(task, slot):
                             raise ReplicaBusy(0)
+                        await task.events.send(line)
+                    elif isinstance(line, RenderedExtra):
                         await task.events.send(line)
                     elif line.fraction in task.lacking:
                         # Sent first: if this run were cancelled in between, the frame would be lost.

@@ -21,13 +21,14 @@ from momalisa_api.fleet.wire import (
     ModelAnswer,
     ModelsAnswer,
     Pictures,
+    RenderedExtra,
     RenderedFrame,
     RenderProblem,
     read_line,
     render_request,
 )
 from momalisa_api.problems import WalkFailed
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -103,16 +104,16 @@ class Replica:
         return httpx.Response(response.status_code, content=content, request=response.request)
 
     async def render(
-        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES
-    ) -> AsyncGenerator[Head | RenderedFrame]:
+        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES, *, extras: bool = False
+    ) -> AsyncGenerator[Head | RenderedExtra | RenderedFrame]:
         """The head of the answer, then each frame when it is ready. Closing the iterator cancels the rendering.
 
-        pictures: those of the recipe.
+        pictures: those of the recipe, and the frames of its clip; extras: whether to get the recipe's files first.
         Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
         if pictures:
             # They can have megabytes.
-            request = await self.in_thread(self._request, recipe, fractions, pictures)
+            request = await self.in_thread(self._request, recipe, fractions, pictures, extras)
         else:
             request = self._request(recipe, fractions)
         try:
@@ -132,11 +133,15 @@ class Replica:
         finally:
             await response.aclose()
 
-    def _request(self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES) -> httpx.Request:
-        body = render_request(recipe, list(fractions), pictures)
+    def _request(
+        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES, extras: bool = False
+    ) -> httpx.Request:
+        body = render_request(recipe, list(fractions), pictures, extras=extras)
         return self._client.build_request("POST", self.url + RENDER_PATH, json=body)
 
-    async def _read(self, response: httpx.Response, recipe: Recipe) -> AsyncIterator[Head | RenderedFrame]:
+    async def _read(
+        self, response: httpx.Response, recipe: Recipe
+    ) -> AsyncIterator[Head | RenderedExtra | RenderedFrame]:
         """Parse an answer. Raises ReplicaLost if it does not follow the contract, or what its last line says."""
         head = False
         async for raw in _lines(response):
@@ -202,7 +207,7 @@ def _read_head(raw: bytes) -> Head | RenderProblem:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
 
 
-def read_frame(raw: bytes, recipe: Recipe) -> RenderedFrame | RenderProblem:
+def read_frame(raw: bytes, recipe: Recipe) -> RenderedFrame | RenderedExtra | RenderProblem:
     """Parse a line after the first, and validate its picture. Raises ReplicaLost."""
     try:
         line = read_line(json.loads(raw))
@@ -210,7 +215,20 @@ def read_frame(raw: bytes, recipe: Recipe) -> RenderedFrame | RenderProblem:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
     if isinstance(line, RenderedFrame):
         check_picture(line.png, recipe)
+    elif isinstance(line, RenderedExtra):
+        _check_extra(line, recipe)
     return line
+
+
+def _check_extra(extra: RenderedExtra, recipe: Recipe) -> None:
+    """Validate a file of a recipe before it goes into the bucket. Raises ReplicaLost."""
+    if extra.media_type == "image/png":
+        check_picture(extra.content, recipe)
+        return
+    try:
+        json.loads(extra.content)
+    except (ValueError, RecursionError) as error:
+        raise ReplicaLost(f"the extra {extra.name} is not valid JSON: {error}") from error
 
 
 def _status_of(problem: dict[str, Any]) -> int:

@@ -28,15 +28,15 @@ from momalisa_api.fleet.wire import (
     ModelAnswer,
     ModelsAnswer,
     Pictures,
+    RenderedExtra,
     RenderedFrame,
-    RenderProblem,
     read_line,
     render_request,
 )
 from momalisa_api.problems import WalkFailed
 from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 
 PREFIX: Final = "vertex+"
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
@@ -140,9 +140,14 @@ class VertexReplica(Replica):
             return (ModelAnswer(card=self._card, fingerprint=UNKNOWN),)
 
     async def render(
-        self, recipe: Recipe, fractions: tuple[float, ...], pictures: Pictures = NO_PICTURES
-    ) -> AsyncGenerator[Head | RenderedFrame]:
-        """A head, then the frames, as many per call as fit into an answer.
+        self,
+        recipe: Recipe,
+        fractions: tuple[float, ...],
+        pictures: Pictures = NO_PICTURES,
+        *,
+        extras: bool = False,  # noqa: ARG002
+    ) -> AsyncGenerator[Head | RenderedExtra | RenderedFrame]:
+        """A head, then the frames, as many per call as fit into an answer. Endpoints make no extras.
 
         Raises ReplicaBusy, ReplicaUnavailable, ReplicaLost, and WalkFailed if no replica can render this.
         """
@@ -198,7 +203,7 @@ def _frames(answer: bytes, expected: int, recipe: Recipe) -> list[RenderedFrame]
         frames = [read_line(line) for line in json.loads(answer)["predictions"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReplicaLost(f"unreadable answer: {error!r}") from error
-    found = [frame for frame in frames if not isinstance(frame, RenderProblem)]
+    found = [frame for frame in frames if isinstance(frame, RenderedFrame)]
     if len(found) != expected:
         raise ReplicaLost(f"{len(found)} frames for {expected} instances")
     for frame in found:

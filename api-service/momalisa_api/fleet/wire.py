@@ -4,13 +4,14 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from momalisa_api.walks.kinds import BETWEEN, DIFFUSION
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.models import ANY, PICTURES
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.models import ANY
+from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.stops import CroppedPicture
 
 RENDER_PATH = "/v1/render"
@@ -20,11 +21,15 @@ MODEL_PATH = "/v1/model"
 READY_PATH = "/readyz"
 # It becomes a part of a key in the bucket. An endpoint of Vertex AI tells none.
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{0,64}$")]
-# The feature of replicas that render recipes with the early blend.
-EARLY_BLEND = "early_blend"
-# The pictures of a recipe as files of exactly its size.
-Pictures = Mapping[CroppedPicture, bytes]
+# The pictures of a shard, as files of exactly its recipe's size: those of the recipe, and of a clip the frame for each
+# fraction. The picture of a style is smaller.
+Pictures = Mapping[CroppedPicture | float, bytes]
 NO_PICTURES: Final[Pictures] = MappingProxyType({})
+# It becomes a part of a key in the bucket.
+ExtraName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}\.(png|json)$")]
+# What only the api needs to know of a recipe.
+_NOT_SENT: Final = frozenset({"scope", "clip", "every", "frames"})
+_NAMING_PICTURES: Final = frozenset({"picture", "style_picture", "start_picture", "end_picture"})
 # Each becomes a row of the registry, and a line in the metrics.
 MAX_MODELS: Final = 100
 
@@ -70,8 +75,8 @@ class ModelAnswer(BaseModel):
 
     def can_render(self, recipe: Recipe) -> bool:
         """Whether the replica understands a recipe of this model. Older replicas, and endpoints, have no features."""
-        needed = {EARLY_BLEND} if recipe.blend == "early" else set()
-        return needed | ({PICTURES} if recipe.pictures else set()) <= {*self.features}
+        possible = recipe.kind != BETWEEN or self.card.engine == DIFFUSION
+        return possible and recipe.features <= {*self.features}
 
 
 class ModelsAnswer(BaseModel):
@@ -106,31 +111,52 @@ class RenderedFrame(BaseModel):
     marked: bool = Field(False, description="Whether the model's safety checker flagged the frame.")
 
 
+class RenderedExtra(BaseModel):
+    """A line before the first frame: a file that belongs to the recipe beside its frames."""
+
+    name: ExtraName
+    media_type: Literal["image/png", "application/json"]
+    content: bytes
+
+
 class RenderProblem(BaseModel):
     """The last line of an answer that ended early: a problem document."""
 
     problem: dict[str, Any]
 
 
-def render_request(recipe: Recipe, fractions: list[float], pictures: Pictures = NO_PICTURES) -> dict[str, Any]:
+def render_request(
+    recipe: Recipe, fractions: list[float], pictures: Pictures = NO_PICTURES, *, extras: bool = False
+) -> dict[str, Any]:
     """The body of a render request: the recipe with the names that diffusers uses, and its pictures by their SHA-256.
 
-    Where a visitor's picture is stored, and which part of it this is, stays unknown to replicas.
+    extras: whether to send the files that belong to the recipe, too. Where a visitor's picture is stored, and which
+    part of it this is, stays unknown to replicas; so does the clip.
     """
-    body = recipe.content
-    body.pop("scope", None)
-    body["num_inference_steps"] = body.pop("steps")
-    sides = {"start_picture": recipe.start_picture, "end_picture": recipe.end_picture}
-    files = {side: pictures[picture] for side, picture in sides.items() if picture}
-    names = {side: hashlib.sha256(file).hexdigest() for side, file in files.items()}
-    request = {"recipe": {**body, **names}, "fractions": fractions}
-    if files:
-        request["pictures"] = {names[side]: base64.b64encode(file).decode() for side, file in files.items()}
-    return request
+    names = {key: hashlib.sha256(file).hexdigest() for key, file in pictures.items()}
+    request: dict[str, Any] = {"recipe": _recipe_body(recipe, names), "fractions": fractions}
+    if pictures:
+        request["pictures"] = {names[key]: base64.b64encode(file).decode() for key, file in pictures.items()}
+    if recipe.clips:
+        request["sources"] = [names[fraction] for fraction in fractions]
+    return request | ({"extras": True} if extras else {})
 
 
-def read_line(line: dict[str, Any]) -> RenderedFrame | RenderProblem:
-    """Parse a line after the first. Raises ValueError if it is neither a frame nor a problem."""
+def _recipe_body(recipe: Recipe, names: Mapping[CroppedPicture | float, str]) -> dict[str, Any]:
+    """The recipe for a replica. Fields without a value are left out. names: of the pictures' files."""
+    body = {name: value for name, value in recipe.content.items() if value is not None and name not in _NOT_SENT}
+    if "steps" in body:
+        body["num_inference_steps"] = body.pop("steps")
+    for name in body.keys() & _NAMING_PICTURES:
+        body[name] = names[getattr(recipe, name)]
+    return body
+
+
+def read_line(line: dict[str, Any]) -> RenderedFrame | RenderedExtra | RenderProblem:
+    """Parse a line after the first. Raises ValueError if it is no frame, no extra and no problem."""
     if "problem" in line:
         return RenderProblem.model_validate(line)
+    if "extra" in line:
+        content = base64.b64decode(line["data"], validate=True)
+        return RenderedExtra(name=line["extra"], media_type=line["media_type"], content=content)
     return RenderedFrame.model_validate({**line, "png": base64.b64decode(line["png"], validate=True)})

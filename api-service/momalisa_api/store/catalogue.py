@@ -62,7 +62,7 @@ class Catalogue:
             "id": spec.id,
             "spec": stored,
             "spec_version": version,
-            "stops": _searchable(spec.prompts),
+            "stops": _searchable(spec.search_terms),
             "frames": frames,
             "state": State.WAITING,
             "revision": 1,
@@ -158,7 +158,7 @@ class Catalogue:
         async with transaction(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def walks_along(self, legs: Iterable[tuple[str, str]], scope: str | None = None) -> AsyncIterator[Walk]:
+    async def walks_along(self, legs: Iterable[tuple[str, ...]], scope: str | None = None) -> AsyncIterator[Walk]:
         """All walks of a scope that may have one of these legs, given by their prompts; read in batches.
 
         The index of the gallery's search finds public ones. Some of them have prompts that only look alike.

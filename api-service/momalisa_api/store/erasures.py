@@ -18,7 +18,8 @@ from momalisa_api.store.engine import transaction
 from momalisa_api.store.tables import asks, clips, erasures, pictures, walks
 from momalisa_api.store.walk_files import WalkFiles
 from momalisa_api.store.walk_rows import NOT_FOUND
-from momalisa_api.walks.spec import Recipe, WalkSpec
+from momalisa_api.walks.recipe import Recipe
+from momalisa_api.walks.spec import spec_from_stored
 from momalisa_api.walks.walk import recipes_of
 
 # Longer than a shard takes that began before the deletion.
@@ -121,6 +122,6 @@ async def _erase(connection: AsyncConnection, which: ColumnElement[bool]) -> int
 def _recipes(row: Row[Any]) -> frozenset[Recipe]:
     """The recipes of a deleted walk; none if this release cannot read it: its frames are unknown, and stay."""
     try:
-        return frozenset(recipes_of(WalkSpec.from_stored(row.spec, row.spec_version)))
+        return frozenset(recipes_of(spec_from_stored(row.spec, row.spec_version)))
     except ValueError:
         return frozenset()

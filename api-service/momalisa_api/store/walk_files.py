@@ -9,7 +9,7 @@ from momalisa_api.concurrency import task_group
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.walks.fingerprints import fingerprint_key
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.walk import Walk
 
 CALLS_AT_ONCE: Final = 16
@@ -58,7 +58,7 @@ class WalkFiles:
     async def _used(self, recipes: set[Recipe], but: str | None) -> set[str]:
         """The keys that walks use of these recipes, which have one scope, and maybe more."""
         used: set[str] = set()
-        legs, [scope] = {(recipe.start, recipe.end) for recipe in recipes}, {recipe.scope for recipe in recipes}
+        legs, [scope] = {recipe.search_terms for recipe in recipes}, {recipe.scope for recipe in recipes}
         async for walk in self._catalogue.walks_along(legs, scope):
             if walk.id != but and not walk.frames_removed and recipes & set(walk.recipes):
                 used |= _keys_of(walk)

@@ -14,7 +14,7 @@ from momalisa_api.store.engine import transaction, unreadable_of
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
 from momalisa_api.walks.smoothness import Smoothness
-from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.walks.spec import spec_from_stored
 from momalisa_api.walks.walk import State, Walk
 
 NOT_FOUND: Final = "There is no walk with this id, or it is private. Check the address, or use a link from its owner."
@@ -127,7 +127,7 @@ def _readable(connection: AsyncConnection, rows: Iterable[Row[Any]], stored: Map
 
 
 def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
-    spec = WalkSpec.from_stored(row.spec, row.spec_version)
+    spec = spec_from_stored(row.spec, row.spec_version)
     walk = Walk(
         id=row.id,
         number=row.number,
@@ -157,7 +157,7 @@ def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
 def _check(walk: Walk) -> None:
     """Raise ValueError for parts that do not fit together: showing or rendering such a walk would fail."""
     points = len(walk.layout.points)
-    if not all(0 <= point.leg < len(walk.spec.stops) - 1 for point in walk.layout.points):
+    if not all(0 <= point.leg < len(walk.spec.legs) for point in walk.layout.points):
         raise ValueError("a point of its layout is on a leg that it does not have")
     planned = (number for shard in walk.plan or () for number in shard)
     if not points or not all(0 <= number < points for number in (*walk.stored, *planned)):

@@ -7,7 +7,8 @@ rendered which frame.
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from momalisa_api.walks.spec import Frame, Recipe
+from momalisa_api.walks.recipe import Recipe
+from momalisa_api.walks.spec import Frame
 
 # The fingerprint of replicas that do not tell theirs, and of frames that were stored without one.
 UNKNOWN: Final = ""

@@ -6,9 +6,9 @@ from itertools import pairwise, zip_longest
 
 from momalisa_api.walks.growth import MOST
 from momalisa_api.walks.rescue import fractions_of
-from momalisa_api.walks.rounds import Layout, known_on, seeds_of, sizes_of
+from momalisa_api.walks.rounds import Layout, known_on, sizes_of
 from momalisa_api.walks.seed_choice import sample_fractions
-from momalisa_api.walks.spec import AUTO, WalkSpec
+from momalisa_api.walks.spec import WalkSpec
 
 
 def pictures_left(spec: WalkSpec, layout: Layout, stored: Container[int]) -> list[list[int]]:
@@ -37,7 +37,7 @@ def round_of(spec: WalkSpec, layout: Layout) -> tuple[int, int]:
     Only walks of even spacing, and those that choose their seed, need more than one. A rescue adds all rounds again.
     """
     frames = max(spec.legs) + 1
-    tried = len(sample_fractions(frames)) if spec.seed == AUTO else 0
+    tried = len(sample_fractions(frames)) if len(spec.seeds) > 1 else 0
     sizes = {frames, *sizes_of(frames, layout.growth)}
     rounds = bool(tried) + sum(size > tried for size in sizes) + len(sizes) * bool(layout.rescued)
     later = len(pictures_left(spec, layout, ())) - 1
@@ -53,6 +53,6 @@ def most_pictures(spec: WalkSpec, growth: Sequence[float] | None = None, rescued
     """
     if growth is None:
         growth = (MOST[spec.effort],) if spec.spacing == "even" else ()
-    tried = (len(seeds_of(spec)) - 1) * (sum(len(sample_fractions(count + 1)) - 1 for count in spec.legs) + 1)
+    tried = (len(spec.seeds) - 1) * (sum(len(sample_fractions(count + 1)) - 1 for count in spec.legs) + 1)
     of_legs = [max([count + 1, *sizes_of(count + 1, growth)]) - 1 for count in spec.legs]
     return tried + sum(of_legs) + 1 + sum(of_legs[leg] - 1 for leg in rescued)

@@ -6,7 +6,7 @@ A replica pads each shard to its micro-batch, so the pictures that fill the slot
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from momalisa_api.walks.spec import Effort
+from momalisa_api.walks.common_spec import Effort
 
 # The most pictures that the rounds of a walk render, as multiples of its frames.
 MOST: Final[dict[Effort, float]] = {"fast": 1.5, "balanced": 2.0, "best": 2.0}

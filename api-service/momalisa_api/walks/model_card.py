@@ -1,8 +1,12 @@
 """The model card: what a deployment renders with."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from momalisa_api.walks.kinds import DIFFUSION
+
+StyleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")]
 
 
 class ModelKey(NamedTuple):
@@ -27,6 +31,25 @@ class About(BaseModel):
     limits: str = Field("", description="What the model cannot paint.")
     words: tuple[str, ...] = Field(
         (), description="The only words that the model knows; empty if it has no such limit."
+    )
+
+
+class Style(BaseModel):
+    """A style that a model can give to pictures: one of a style network, or a prompt for a diffusion model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: StyleName = Field(description="The style's name, for `style` in a request.", examples=["stained-glass"])
+    title: str = Field(description="The style in words, for people.", examples=["Stained glass"])
+    prompt: str | None = Field(
+        None, exclude_if=lambda prompt: prompt is None, description="The prompt that pictures are drawn by again."
+    )
+    strength: float | None = Field(
+        None,
+        ge=0.1,
+        le=1,
+        exclude_if=lambda strength: strength is None,
+        description="How much is drawn again, 0.1 to 1.",
     )
 
 
@@ -100,6 +123,17 @@ class ModelCard(BaseModel):
     schedulers: tuple[str, ...] = Field(description="Schedulers that a walk can use.", examples=[["UniPC", "Euler"]])
     prompt_chunks: int = Field(1, ge=1, description="How many times 75 tokens of a prompt are read.", examples=[1])
     token_limit: int = Field(description="Most tokens of a prompt, begin and end included.", examples=[32])
+    engine: str = Field(
+        DIFFUSION,
+        exclude_if=lambda engine: engine == DIFFUSION,
+        description="What renders frames with the model; absent: diffusion.",
+        examples=["diffusion"],
+    )
+    styles: tuple[Style, ...] = Field(
+        (),
+        exclude_if=lambda styles: not styles,
+        description="The styles that the model can give to pictures and clips, if there are any.",
+    )
     about: About = Field(About(), description="Information for people.")
 
     @property
@@ -108,5 +142,6 @@ class ModelCard(BaseModel):
         return ModelKey(self.model, self.revision)
 
     def agrees_with(self, other: "ModelCard") -> bool:
-        """Whether two cards promise the same pictures; their `about` may differ."""
-        return self.model_dump(exclude={"about"}) == other.model_dump(exclude={"about"})
+        """Whether two cards promise the same pictures. What people are told may differ, and so may named prompts."""
+        told = {"about", "styles"}
+        return self.model_dump(exclude=told) == other.model_dump(exclude=told)

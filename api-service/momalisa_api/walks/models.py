@@ -1,19 +1,35 @@
 """The models of a deployment: which are registered, which new walks may use, and which one is the default. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from momalisa_api.problems import Invalid, Starting
+from momalisa_api.walks.kinds import BETWEEN, DIFFUSION, KINDS, PICTURES, WalkKind
 from momalisa_api.walks.model_card import ModelCard, ModelKey
 
 # In the names of models that are allowed: whatever the replicas bring.
 ANY: Final = "*"
-# The feature of replicas that render recipes with pictures.
-PICTURES: Final = "pictures"
 # For walks whose model is not registered: nothing renders them, but they are planned from what the bucket has.
 UNKNOWN_MICRO_BATCH: Final = 4
+# What an operator has to add before a deployment has walks of a kind.
+NEEDED: Final[Mapping[WalkKind, str]] = {
+    "between": "a diffusion model, such as the atelier",
+    "into": "a model of depth, such as depth-anything-v2-small",
+    "restyle": "a model of styles, such as styles, or a diffusion model that restyles pictures",
+    "clip": "a model of styles, such as styles, or a diffusion model that restyles pictures",
+    "apart": "a model of instances, such as rf-detr-seg-small",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request needs of its model. style: one that its card must have; engine: the only one that can do it."""
+
+    kind: WalkKind = BETWEEN
+    style: str | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +55,20 @@ class RegisteredModel:
         return None if self.features is None else PICTURES in self.features
 
     @property
+    def kinds(self) -> tuple[WalkKind, ...]:
+        """The kinds of walks that its replicas render."""
+        of_engine = {BETWEEN} if self.card.engine == DIFFUSION else set[WalkKind]()
+        return tuple(kind for kind in KINDS if kind in of_engine | (self.features or frozenset()))
+
+    @property
     def name(self) -> str:
         return self.card.model
+
+    def meets(self, needs: Needs) -> bool:
+        """Whether it can render what a request needs."""
+        styles = {style.name for style in self.card.styles}
+        engine = needs.engine in (None, self.card.engine)
+        return needs.kind in self.kinds and engine and (needs.style is None or needs.style in styles)
 
 
 class Models:
@@ -86,9 +114,13 @@ class Models:
         """The model of requests that name none.
 
         The chosen one, else the file's, else the first that the settings name, else the first that was registered: of
-        those with replicas awake, or of all. None while no replica has brought one.
+        those with replicas awake, or of all. It renders walks between stops. None while no replica has brought one.
         """
-        return next(iter(self.offered), None)
+        return self.first(Needs())
+
+    def first(self, needs: Needs) -> RegisteredModel | None:
+        """The first model that new walks can use and that can render what a request needs; None if there is none."""
+        return next((model for model in self.offered if model.meets(needs)), None)
 
     def get(self, name: str) -> RegisteredModel | None:
         """A registered model."""
@@ -113,41 +145,69 @@ class Models:
         found = self._known.get(name)
         return found.card.micro_batch if found else UNKNOWN_MICRO_BATCH
 
-    def choose(self, name: str | None = None) -> RegisteredModel:
-        """The model of a request, the default if it names none. It may be retired: walks that exist can be requested.
+    def choose(self, name: str | None = None, needs: Needs = Needs()) -> RegisteredModel:
+        """The model of a request, the first that can render it if it names none.
 
-        Raises Starting while it is not known yet, and Invalid if there is no such model.
+        It may be retired: walks that exist can be requested. Raises Starting while it is not known yet, and Invalid if
+        there is no such model.
         """
-        found = self._known.get(name) if name is not None else self.default
+        found = self._known.get(name) if name is not None else self.first(needs)
         if found and (found.retired or self.allows(found.name)):
+            if not found.meets(needs):
+                raise self._unable(found, needs)
             return found
         if name in self.unseen:
             raise Starting(f"No replica of the model {name} has started yet. Retry in a minute.")
-        if name is None or not self.offered:
+        if not self.offered:
             if any(model.retired for model in self.registered) and not self.unseen:
                 raise Starting("All models are retired. An operator can allow new walks with one of them again.")
             raise Starting("No replica has started yet, so the models are not known. Retry in a minute.")
-        raise _refusal(f'must be one of {self._offered_names}, not "{name}"')
+        if name is None:
+            raise self._lacking(needs)
+        raise _refusal("model", f'must be one of {self._names_of(self.offered)}, not "{name}"')
+
+    def _unable(self, found: RegisteredModel, needs: Needs) -> Invalid | Starting:
+        """The problem of a request that names a model which cannot render it."""
+        if found.features is None and needs.kind != BETWEEN:
+            return Starting(f"No replica of the model {found.name} has told yet what it renders. Retry in a minute.")
+        if found.meets(replace(needs, style=None)):
+            styles = ", ".join(style.name for style in found.card.styles) or "omitted, as it has no styles"
+            return _refusal("style", f'must be one of the styles of {found.name}, not "{needs.style}": {styles}')
+        able = self._names_of(model for model in self.offered if model.meets(needs))
+        instead = f"use {able}" if able else f"it needs {NEEDED[needs.kind]}"
+        return _refusal("model", f"{found.name} cannot render this walk of the kind {needs.kind}: {instead}")
+
+    def _lacking(self, needs: Needs) -> Invalid | Starting:
+        """The problem of a request that no offered model can render."""
+        if self.unseen or all(model.features is None for model in self.offered):
+            return Starting("Not all models have started yet, and the others cannot render this. Retry in a minute.")
+        able = [model for model in self.offered if model.meets(replace(needs, style=None))]
+        if needs.style is not None and able:
+            styles = dict.fromkeys(style.name for model in able for style in model.card.styles)
+            return _refusal("style", f'must be one of {", ".join(styles)}, not "{needs.style}"')
+        if needs.engine is not None and any(needs.kind in model.kinds for model in self.offered):
+            way = "prompt" if needs.engine == DIFFUSION else "style_picture"
+            return _refusal(way, "must be omitted: no model of this server can use it; use a style")
+        return _refusal("kind", f"{needs.kind} is not possible on this server: it needs {NEEDED[needs.kind]}")
 
     def check_offered(self, name: str) -> None:
         """Raises Invalid for a model that new walks cannot use."""
         if all(model.name != name for model in self.offered):
-            others = f"use one of {self._offered_names}" if self.offered else "there is no other one"
-            raise _refusal(f"{name} is retired: walks that exist can still be watched; for new ones, {others}")
+            others = f"use one of {self._names_of(self.offered)}" if self.offered else "there is no other one"
+            raise _refusal("model", f"{name} is retired: walks that exist can still be watched; for new ones, {others}")
 
     def check_pictures(self, name: str) -> None:
         """Raises Invalid for a model whose stops cannot be pictures."""
         found = self._known.get(name)
         if found and found.pictures is False:
-            able = ", ".join(model.name for model in self.offered if model.pictures)
+            able = self._names_of(model for model in self.offered if model.pictures)
             instead = f"use one of {able}" if able else "use prompts only"
-            raise _refusal(f"{name} cannot use pictures as stops: {instead}")
+            raise _refusal("model", f"{name} cannot use pictures as stops: {instead}")
 
-    @property
-    def _offered_names(self) -> str:
-        return ", ".join(model.name for model in self.offered)
+    def _names_of(self, models: Iterable[RegisteredModel]) -> str:
+        return ", ".join(model.name for model in models)
 
 
-def _refusal(detail: str) -> Invalid:
-    """The problem of a request whose model cannot be used."""
-    return Invalid(f"model {detail}.", [{"field": "model", "detail": detail}])
+def _refusal(field: str, detail: str) -> Invalid:
+    """The problem of a request for which there is no model."""
+    return Invalid(f"{field} {detail}.", [{"field": field, "detail": detail}])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.even_spacing import FEWEST, follow
 from momalisa_api.walks.smoothness import gauge
 from momalisa_api.walks.spec import WalkSpec
@@ -27,8 +28,8 @@ class Place(NamedTuple):
 
 
 def can_rescue(spec: WalkSpec) -> bool:
-    """Whether legs of a walk may be rendered again if they jump: only for a price, and not without early steps."""
-    return spec.effort != "fast" and spec.steps >= FEWEST_STEPS
+    """Whether legs of a walk may be rendered again if they jump: for a price, and not without early steps."""
+    return isinstance(spec, BetweenSpec) and spec.effort != "fast" and spec.steps >= FEWEST_STEPS
 
 
 PlaceDistance = Callable[[Place, Place], float]

@@ -6,17 +6,16 @@ their pictures alone, so every process computes the same one. The settled layout
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.even_spacing import FEWEST, uniform
 from momalisa_api.walks.rescue import Place, PlaceDistance, follow_leg
 from momalisa_api.walks.seed_choice import SeedSample, choose_seed, sample_fractions
 from momalisa_api.walks.smoothness import Thumbnail
-from momalisa_api.walks.spec import AUTO, SPACINGS, Frame, WalkSpec
-
-CANDIDATE_SEEDS: Final = tuple(range(4))
+from momalisa_api.walks.spec import SPACINGS, Frame, WalkSpec
 
 
 class Point(NamedTuple):
@@ -60,11 +59,6 @@ class Layout(BaseModel):
         return tuple(Frame(recipes[point.seed, point.early][point.leg], point.fraction) for point in self.points)
 
 
-def seeds_of(spec: WalkSpec) -> tuple[int, ...]:
-    """The seeds that a walk tries."""
-    return CANDIDATE_SEEDS if spec.seed == AUTO else (spec.seed,)
-
-
 def sizes_of(frames: int, growth: Sequence[float]) -> tuple[int, ...]:
     """The number of known fractions of a leg after each round that follows the uniform one."""
     return tuple(round(frames * times) for times in growth) if frames >= FEWEST else ()
@@ -84,11 +78,11 @@ def nearest(spec: WalkSpec, points: Sequence[Point]) -> dict[int, Point]:
 
 def first_layout(spec: WalkSpec) -> Layout:
     """The first round of a walk. It is the settled one if the spacing needs no rounds."""
-    if spec.seed == AUTO:
+    if len(spec.seeds) > 1:
         legs = [_plain(sample_fractions(count + 1)) for count in spec.legs]
-        points = [point for seed in seeds_of(spec) for point in _points(seed, legs)]
+        points = [point for seed in spec.seeds for point in _points(seed, legs)]
         return Layout(seed=None, settled=False, points=tuple(points))
-    return _begin(spec, Layout(seed=spec.seed, settled=False, points=()))
+    return _begin(spec, Layout(seed=spec.seeds[0], settled=False, points=()))
 
 
 def with_growth(spec: WalkSpec, layout: Layout, growth: tuple[float, ...]) -> Layout:
@@ -146,7 +140,7 @@ def _follow(spec: WalkSpec, before: Layout, seed: int, load: LoadThumbnail) -> L
     for leg, count in enumerate(spec.legs):
         known, sizes = known_on(before.points, leg), sizes_of(count + 1, before.growth)
         distance = _distance_on(spec, seed, leg, load)
-        rescue = bool(before.rescue) and not spec.has_picture(leg)
+        rescue = bool(before.rescue) and not _has_picture(spec, leg)
         places, enough = follow_leg(count + 1, known, distance, sizes, rescue=rescue)
         # A leg that waits for others keeps all its candidates, and chooses again with them.
         legs.append((places, sorted({*known, *places})))
@@ -154,6 +148,10 @@ def _follow(spec: WalkSpec, before: Layout, seed: int, load: LoadThumbnail) -> L
     points = _points(seed, [chosen if settled else known for chosen, known in legs])
     rescued = tuple(leg for leg, (_, known) in enumerate(legs) if any(place.early for place in known))
     return before.model_copy(update={"settled": settled, "points": points, "rescued": rescued})
+
+
+def _has_picture(spec: WalkSpec, leg: int) -> bool:
+    return isinstance(spec, BetweenSpec) and spec.has_picture(leg)
 
 
 def _plain(fractions: Iterable[float]) -> list[Place]:
@@ -186,7 +184,7 @@ def _distance_on(spec: WalkSpec, seed: int, leg: int, load: LoadThumbnail) -> Pl
 
 def _choose(spec: WalkSpec, layout: Layout, load: LoadThumbnail) -> int:
     """The seed whose walk will be the best."""
-    return choose_seed({seed: _sample(layout, seed, load) for seed in seeds_of(spec)})
+    return choose_seed({seed: _sample(layout, seed, load) for seed in spec.seeds})
 
 
 def _sample(layout: Layout, seed: int, load: LoadThumbnail) -> SeedSample:

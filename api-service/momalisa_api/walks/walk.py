@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from momalisa_api.walks.rounds import Layout, seeds_of
+from momalisa_api.walks.between import BLENDS
+from momalisa_api.walks.recipe import Recipe
+from momalisa_api.walks.rounds import Layout
 from momalisa_api.walks.smoothness import Smoothness
-from momalisa_api.walks.spec import BLENDS, Frame, Recipe, WalkSpec
+from momalisa_api.walks.spec import Frame, WalkSpec
 
 
 class State(StrEnum):
@@ -76,8 +78,8 @@ class Walk:
 
     @property
     def seed(self) -> int | None:
-        """Seed of the noise that every frame starts from; None while one is being chosen."""
-        return self.layout.seed
+        """Seed of the noise that every frame starts from; None while one is being chosen, and without noise."""
+        return self.layout.seed if self.spec.has_noise else None
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -107,7 +109,7 @@ class Walk:
 
 def recipes_of(spec: WalkSpec) -> tuple[Recipe, ...]:
     """The recipes of all legs, with all seeds and ways of blending that a walk may try."""
-    ways = [(seed, blend) for seed in seeds_of(spec) for blend in BLENDS]
+    ways = [(seed, blend) for seed in spec.seeds for blend in BLENDS]
     return tuple(recipe for seed, blend in ways for recipe in spec.recipes(seed, blend))
 
 

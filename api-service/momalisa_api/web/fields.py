@@ -24,9 +24,30 @@ def text_only(value: str) -> str:
     return value
 
 
+# Where an error in a body of a kind is, before the name of the field: no field has such a name.
+KIND_TAG: Final = "kind "
+UNKNOWN_KIND: Final = "walk_kind"
+# The widest limits of the model contract: those of a model are in its card.
+MAX_MODEL_CHARS: Final = 500
 Prompt = Annotated[str, AfterValidator(text_only), Field(json_schema_extra={"pattern": WITHOUT_NUL})]
 NumbersOnly: Final = BeforeValidator(_numbers_only)
 Integer = Annotated[int, NumbersOnly]
 # Limits come before the validator, and inside of unions with None: elsewhere they are missing in the OpenAPI document.
 Positive = Annotated[int, Field(ge=1), NumbersOnly]
 NotNegative = Annotated[int, Field(ge=0), NumbersOnly]
+
+# The limits come first: after a validator, a violation would be told as one of a list.
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_MODEL_CHARS),
+    AfterValidator(text_only),
+    Field(json_schema_extra={"pattern": WITHOUT_NUL}),
+]
+Strength = Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False), NumbersOnly]
+# + 0.0 turns -0.0 into 0.0; otherwise the same request would be two walks.
+Guidance = Annotated[
+    float,
+    Field(ge=0, le=50, allow_inf_nan=False),
+    NumbersOnly,
+    AfterValidator(lambda number: number + 0.0),
+]

@@ -10,6 +10,7 @@ from momalisa_api.store.charges import limited_network
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.forecast import most_pictures
+from momalisa_api.walks.kinds import BETWEEN
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.quotas import Quotas
@@ -48,7 +49,7 @@ class Intake:
             if not await self._catalogue.knows(spec.id):
                 raise
         models = await self._models.current()
-        if spec.pictures and not await self._catalogue.knows(spec.id):
+        if spec.kind == BETWEEN and spec.pictures and not await self._catalogue.knows(spec.id):
             models.check_pictures(spec.model)
         model = models.get(spec.model)
         warnings = unknown_words(spec, model.card) if model else ()

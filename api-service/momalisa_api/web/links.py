@@ -49,11 +49,11 @@ class Scopes:
         return hmac.new(self._secret, f"momalisa scope\n{owner}".encode(), hashlib.sha256).hexdigest()[:32]
 
     def applied(self, spec: WalkSpec, owner: str, listed: bool | None) -> WalkSpec:
-        """The spec of an owner's request: private if it has a picture, or if the owner does not list it.
+        """The spec of an owner's request: private if it has a picture or a clip, or if the owner does not list it.
 
         Anonymous callers share one owner, so they have no walks of their own.
         """
-        private = spec.pictures or (listed is False and owner != ANONYMOUS)
+        private = spec.has_uploads or (listed is False and owner != ANONYMOUS)
         return spec.in_scope(self.of(owner)) if private else spec
 
 

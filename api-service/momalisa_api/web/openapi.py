@@ -6,6 +6,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from momalisa_api.web.kind_request import ApartRequest, ClipRequest, IntoRequest, RestyleRequest
 from momalisa_api.web.request import WalkRequest
 from momalisa_api.web.routes.schemas import EXAMPLE, WalkResource
 from momalisa_api.web.stop_request import PictureRequest
@@ -79,9 +80,9 @@ def finish_document(app: FastAPI, limits: Mapping[str, Mapping[str, Any]]) -> No
             # FastAPI drops the null fields of an example, which makes it invalid.
             walk["examples"] = [EXAMPLE]
             parameters = document["paths"][WALK_PATH]["get"]["parameters"]
-            fields = [*schemas[WalkRequest.__name__]["properties"].items()]
-            # A schema of its own, so that it has the limits of a picture's prompt.
-            fields += schemas[PictureRequest.__name__]["properties"].items()
+            # Pictures have a schema of their own, with the limits of their prompts.
+            requests = (WalkRequest, IntoRequest, RestyleRequest, ClipRequest, ApartRequest, PictureRequest)
+            fields = [field for request in requests for field in schemas[request.__name__]["properties"].items()]
             fields += [(parameter["name"], parameter["schema"]) for parameter in parameters]
             for name, schema in fields:
                 _limit(schema, limits.get(name, {}))

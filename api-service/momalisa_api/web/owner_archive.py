@@ -68,7 +68,7 @@ async def _all_of(
             objects = await anext(stored)
             keys = [f"walks/{walk.id}/{name}" for name in sorted(walk.films_ready)]
             films = [Entry(key, objects[key]) for key in keys if key in objects]
-            title = f"{walk.created_at:%Y-%m-%d}: {' → '.join(walk.spec.titles)} ({walk.state})"
+            title = f"{walk.created_at:%Y-%m-%d}: {walk.spec.title} ({walk.state})"
             yield title, [Entry(f"walks/{walk.id}/walk.json", _facts(walk, listed)), *films]
     uploads: list[tuple[str, str, StoredPicture | StoredClip]]
     uploads = [("a picture", f"pictures/{one.id}.png", one) for one in await pictures.of_owner(owner)]

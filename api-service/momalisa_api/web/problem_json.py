@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from momalisa_api.problems import Invalid, Problem, WalkNotFound
+from momalisa_api.web import fields
 
 log = structlog.get_logger()
 
@@ -81,7 +82,9 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _in_words(found: dict[str, Any]) -> dict[str, str]:
     """A pydantic error as field and sentence, worded like those of `request.complete`."""
-    field = ".".join(str(part) for part in found["loc"][1:]) or "request"
+    # The kind of a walk says which request a body is, and is no part of a field's name.
+    parts = [str(part) for part in found["loc"][1:]]
+    field = ".".join(parts[1:] if parts and parts[0].startswith(fields.KIND_TAG) else parts) or "request"
     detail = re.sub(r"^\w+ should ", "must ", found["msg"].removeprefix("Value error, "))
     match found["type"]:
         case "extra_forbidden":
@@ -90,6 +93,8 @@ def _in_words(found: dict[str, Any]) -> dict[str, str]:
             detail = "is required"
         case "string_unicode" if field == "request":
             detail = "must have field names in valid Unicode"
+        case fields.UNKNOWN_KIND:
+            field = "kind"
         case "missing" | "json_invalid" | "dict_type" | "model_type" | "model_attributes_type":
             field, detail = "request", "must be a JSON object, sent with Content-Type: application/json"
     return {"field": _printable(field), "detail": _printable(detail)}

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,11 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings
+from momalisa_api.walks.between import AUTO, BetweenSpec
+from momalisa_api.walks.common_spec import Effort, Spacing
+from momalisa_api.walks.kinds import BETWEEN
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import AUTO, Effort, Spacing, WalkSpec
-from momalisa_api.web.fields import WITHOUT_NUL, Integer, NumbersOnly, Positive, Prompt, text_only
+from momalisa_api.walks.spec import WalkSpec
+from momalisa_api.web.field_errors import refuse
+from momalisa_api.web.fields import Guidance, Integer, ModelName, Positive, Prompt, Strength
 from momalisa_api.web.stop_request import (
     PictureRequest,
     Sizes,
@@ -33,7 +35,6 @@ from momalisa_api.web.stop_request import (
 MAX_WAIT_S = 25
 MAX_WORDS_SHOWN = 12
 # The widest limits of the model contract: those of a model are in its card.
-MAX_MODEL_CHARS: Final = 500
 MIN_SIDE_PX: Final = 8
 MAX_SIDE_PX: Final = 8192
 MOST_STEPS: Final = 1000
@@ -45,23 +46,6 @@ DEFAULT_STRENGTH: Final = 0.8
 NO_SIZES: Final[Sizes] = MappingProxyType({})
 T = TypeVar("T")
 S = TypeVar("S")
-
-
-# The limits come first: after a validator, a violation would be told as one of a list.
-ModelName = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_MODEL_CHARS),
-    AfterValidator(text_only),
-    Field(json_schema_extra={"pattern": WITHOUT_NUL}),
-]
-Strength = Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False), NumbersOnly]
-# + 0.0 turns -0.0 into 0.0; otherwise the same request would be two walks.
-Guidance = Annotated[
-    float,
-    Field(ge=0, le=50, allow_inf_nan=False),
-    NumbersOnly,
-    AfterValidator(lambda number: number + 0.0),
-]
 
 
 def _auto_or(value: object, number: ValidatorFunctionWrapHandler) -> object:
@@ -161,12 +145,13 @@ class WalkQuery(WalkOptions):
 
 
 class WalkRequest(WalkOptions):
-    """A request in a body: `start` and `end`, or `stops` for more than two. Each is a prompt, or a picture of yours."""
+    """A walk between stops: `start` and `end`, or `stops` for more than two. Each is a prompt or a picture of yours."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"start": "a giraffe", "end": "a battleship", "frames": 25, "seed": 7}]}
     )
 
+    kind: Literal["between"] = Field(BETWEEN, description="The kind of the walk; omitted, it is this one.")
     start: StopRequest | None = Field(None, description="The first prompt, or a picture.", examples=["a giraffe"])
     end: StopRequest | None = Field(None, description="The last prompt, or a picture.", examples=["a battleship"])
     strength: Strength | None = Field(
@@ -199,7 +184,7 @@ def complete(
     card: ModelCard,
     settings: Settings,
     sizes: Sizes = NO_SIZES,
-) -> WalkSpec:
+) -> BetweenSpec:
     """The canonical spec of a request, for the model of a card. sizes: of the caller's pictures among the stops.
 
     Raises Invalid, which names every invalid field.
@@ -210,7 +195,7 @@ def complete(
     pictures = any(isinstance(stop, PictureRequest) for stop in stops)
     if strength is not None and not pictures:
         errors.append(("strength", "must be omitted, because no stop is a picture"))
-    spec = WalkSpec(
+    spec = BetweenSpec(
         stops=canonical,
         strength=_given(strength, DEFAULT_STRENGTH) if pictures else None,
         frames=options.frames,
@@ -235,9 +220,7 @@ def complete(
     if len(spec.negative_prompt) > settings.max_prompt_chars:
         errors.append(("negative_prompt", f"must have at most {settings.max_prompt_chars} characters"))
     errors += _number_errors(spec, card, settings)
-    if errors:
-        sentence = "; ".join(f"{field} {detail}" for field, detail in errors)
-        raise Invalid(f"{sentence}.", [{"field": field, "detail": detail} for field, detail in errors])
+    refuse(errors)
     return spec
 
 
@@ -258,6 +241,7 @@ def limits(settings: Settings) -> dict[str, dict[str, Any]]:
         "prompt": {"maxLength": settings.max_prompt_chars},
         "negative_prompt": {"maxLength": settings.max_prompt_chars},
         "frames": {"maximum": settings.max_frames},
+        "size": side,
         "width": side,
         "height": side,
         "steps": {"maximum": MOST_STEPS},
@@ -282,7 +266,7 @@ def _given(value: T | None, otherwise: T) -> T:
     return otherwise if value is None else value
 
 
-def _number_errors(spec: WalkSpec, card: ModelCard, settings: Settings) -> list[tuple[str, str]]:
+def _number_errors(spec: BetweenSpec, card: ModelCard, settings: Settings) -> list[tuple[str, str]]:
     errors = []
     if not max(2, len(spec.stops)) <= spec.frames <= settings.max_frames:
         least = max(2, len(spec.stops))

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
 
 from momalisa_api.walks.stops import Crop, PictureId, PictureStop, Stop, prompt_of
+from momalisa_api.web.field_errors import Errors
 from momalisa_api.web.fields import NotNegative, Positive, Prompt
 
 NO_SUCH_PICTURE: Final = (
@@ -14,7 +15,6 @@ NO_SUCH_PICTURE: Final = (
 )
 # Width and height of each of the caller's pictures, by its id.
 Sizes = Mapping[str, tuple[int, int]]
-Errors = list[tuple[str, str]]
 
 
 class CropRequest(BaseModel):
@@ -32,17 +32,22 @@ class CropRequest(BaseModel):
         return self.x + self.width <= width and self.y + self.height <= height
 
 
-class PictureRequest(BaseModel):
-    """A stop that is a picture of yours."""
+class PartOfPicture(BaseModel):
+    """A picture of yours, or a part of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     picture: PictureId = Field(description="The id that `POST /api/v1/pictures` returned.")
-    prompt: Prompt = Field("", description="What the frames near the picture show; may be empty.")
     crop: CropRequest | None = Field(
         None,
         description="The part of the picture to use; the frames show its middle, in their own shape. Omitted: all.",
     )
+
+
+class PictureRequest(PartOfPicture):
+    """A stop that is a picture of yours."""
+
+    prompt: Prompt = Field("", description="What the frames near the picture show; may be empty.")
 
 
 _PROMPT: Final[TypeAdapter[str]] = TypeAdapter(Prompt)
@@ -95,12 +100,20 @@ def stop_errors(stops: Sequence[Stop], most_stops: int, most_chars: int) -> Erro
 def _canonical(stop: str | PictureRequest, field: str, frame: tuple[int, int], sizes: Sizes, errors: Errors) -> Stop:
     if isinstance(stop, str):
         return canonical_prompt(stop)
-    width, height = sizes.get(stop.picture, frame)
-    crop = Crop(x=0, y=0, width=width, height=height)
-    if stop.picture not in sizes:
-        errors.append((f"{field}.picture", NO_SUCH_PICTURE))
-    elif stop.crop and stop.crop.is_inside(width, height):
-        crop = Crop(**stop.crop.model_dump())
-    elif stop.crop:
-        errors.append((f"{field}.crop", f"must be inside of the picture, which has {width} x {height} pixels"))
+    crop = part_of(stop, field, sizes, frame, errors)
     return PictureStop(picture=stop.picture, prompt=canonical_prompt(stop.prompt), crop=crop.cut_to(*frame))
+
+
+def part_of(used: PartOfPicture, field: str, sizes: Sizes, frame: tuple[int, int], errors: Errors) -> Crop:
+    """The part of a picture that a request uses: all of it, unless it has a crop. Adds to errors what is wrong with it.
+
+    frame: a size for a picture that the caller has not.
+    """
+    width, height = sizes.get(used.picture, frame)
+    if used.picture not in sizes:
+        errors.append((f"{field}.picture", NO_SUCH_PICTURE))
+    elif used.crop and used.crop.is_inside(width, height):
+        return Crop(**used.crop.model_dump())
+    elif used.crop:
+        errors.append((f"{field}.crop", f"must be inside of the picture, which has {width} x {height} pixels"))
+    return Crop(x=0, y=0, width=width, height=height)

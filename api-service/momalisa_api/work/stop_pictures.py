@@ -17,7 +17,7 @@ from momalisa_api.fleet.wire import NO_PICTURES, Pictures
 from momalisa_api.problems import WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.walks.spec import Recipe
+from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.stops import CroppedPicture
 
 LOST: Final = "A picture of this walk is no longer stored. Upload it again, and request the walk again."

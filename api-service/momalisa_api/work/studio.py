@@ -22,7 +22,7 @@ from momalisa_api.concurrency import task_group
 from momalisa_api.films.make import Made, Sign, make_films
 from momalisa_api.films.provenance import png_with_xmp, source_of, xmp_of
 from momalisa_api.fleet.fleet import Fleet
-from momalisa_api.fleet.wire import EARLY_BLEND, Head, RenderedFrame
+from momalisa_api.fleet.wire import Head, RenderedFrame
 from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
@@ -31,10 +31,11 @@ from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
 from momalisa_api.walks.fingerprints import fingerprints_of, new_marks
 from momalisa_api.walks.growth import Capacity, choose_growth
-from momalisa_api.walks.models import PICTURES
+from momalisa_api.walks.kinds import BETWEEN, EARLY_BLEND
+from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.rescue import can_rescue
 from momalisa_api.walks.rounds import Layout, next_layout, stored_walk, with_growth
-from momalisa_api.walks.spec import Frame, Recipe, Shard, WalkSpec, plan_shards
+from momalisa_api.walks.spec import Frame, Shard, WalkSpec, plan_shards
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.work.listings import Listings
 from momalisa_api.work.notes import Notes
@@ -224,7 +225,7 @@ class Studio:
             return
         self._check_model(walk)
         await self._fleet.wait_awake(walk.spec.model_key)
-        self._check_pictures(recipe)
+        self._check_features(recipe)
         kept = await self._kept(walk, walk.fingerprints)
         pictures = await self._stop_pictures.of(walk.id, recipe)
         answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept, pictures)
@@ -287,13 +288,12 @@ class Studio:
             f"This walk needs the model {spec.model} ({spec.revision[:12]}), which is not served any more. {again}"
         )
 
-    def _check_pictures(self, recipe: Recipe) -> None:
-        """Raise WalkFailed if the recipe has a picture, and no replica of its model can use pictures."""
+    def _check_features(self, recipe: Recipe) -> None:
+        """Raise WalkFailed if no replica of the recipe's model can render its kind, or use its pictures."""
         offered = self._fleet.holders(recipe.model_key).offered
-        if recipe.pictures and offered is not None and PICTURES not in offered:
-            raise WalkFailed(
-                f"The model {recipe.model} cannot use pictures as stops. Request the walk with another model."
-            )
+        if offered is not None and not recipe.features - {EARLY_BLEND} <= offered:
+            unable = "use pictures as stops" if recipe.kind == BETWEEN else f"render walks of the kind {recipe.kind}"
+            raise WalkFailed(f"The model {recipe.model} cannot {unable}. Request the walk with another model.")
 
     async def _held(self, walk_id: str, recipe: Recipe, held: frozenset[str]) -> frozenset[str]:
         """The stored keys of a recipe, from a listing. Adds warnings that are stored with the frames to the walk."""
@@ -317,7 +317,7 @@ class Studio:
             async with task_group() as tasks:
                 if not walk.layout.settled:
                     tasks.start_soon(self._thumbnails.take, frame.key, rendered.png)
-                xmp = xmp_of(source_of(frame.recipe.pictures))
+                xmp = xmp_of(source_of((*frame.recipe.pictures, *frame.recipe.clips)))
                 new = await self._bucket.put(frame.key, png_with_xmp(rendered.png, xmp))
             if not new:
                 # Another worker's picture of this frame was stored first, and only equal ones have equal thumbnails.

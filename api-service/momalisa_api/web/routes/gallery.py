@@ -7,10 +7,9 @@ from fastapi import APIRouter, Query, Response
 
 from momalisa_api.problems import CatalogueUnavailable, Invalid, UnknownKey
 from momalisa_api.store.owners import ANONYMOUS
-from momalisa_api.web.fields import Prompt
+from momalisa_api.web.fields import MAX_MODEL_CHARS, Prompt
 from momalisa_api.web.middleware import READERS_VARY
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.request import MAX_MODEL_CHARS
 from momalisa_api.web.routes.auth import WITHOUT_CREDENTIALS, Caller
 from momalisa_api.web.routes.deps import GalleryDep
 from momalisa_api.web.routes.schemas import GalleryPage, WalkViewsDep

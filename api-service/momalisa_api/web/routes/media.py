@@ -28,7 +28,6 @@ from momalisa_api.problems import (
     WalkNotFound,
 )
 from momalisa_api.store.bucket import Bucket, NotInBucket, StoredObject
-from momalisa_api.walks.rounds import seeds_of
 from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
@@ -123,7 +122,7 @@ async def get_probe(
 ) -> Response:
     """Get a picture that was rendered to find the spacing. The walk resource lists the URLs."""
     walk = pictures.walk
-    if seed not in seeds_of(walk.spec) or not 0 <= leg < len(walk.spec.legs):
+    if seed not in walk.spec.seeds or not 0 <= leg < len(walk.spec.legs):
         raise WalkNotFound(f"This walk has no probe of seed {seed} on leg {leg}. Use the URLs in the walk resource.")
     key = Frame(walk.spec.recipes(seed)[leg], fraction).key
     name = file_name(walk, f"{leg}-{fraction!r}.png")
@@ -272,11 +271,16 @@ class _Streamed(StreamingResponse):
 
 
 def file_name(walk: Walk, ending: str) -> str:
-    """A file name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters."""
-    tail = f"_{walk.seed}_{walk.spec.frames}f.{ending}"
-    room = (80 - len("momalisa_-to-") - len(tail)) // 2
-    start, end = (_slug(stop)[:room].strip("-") or "x" for stop in (walk.spec.titles[0], walk.spec.titles[-1]))
-    return f"momalisa_{start}-to-{end}{tail}"
+    """A file name for a download: momalisa_a-giraffe-to-a-battleship_7_25f.gif, ASCII, at most 80 characters.
+
+    Walks without noise have no seed in it: momalisa_into-a-picture_49f.gif.
+    """
+    seed = "" if walk.seed is None else f"_{walk.seed}"
+    # Between stops the first and the last; other walks have one title.
+    ends = walk.spec.titles[:: max(1, len(walk.spec.titles) - 1)]
+    tail = f"{seed}_{walk.spec.frames}f.{ending}"
+    room = (80 - len("momalisa_-to-") - len(tail)) // len(ends)
+    return f"momalisa_{'-to-'.join(_slug(title)[:room].strip('-') or 'x' for title in ends)}{tail}"
 
 
 def _slug(prompt: str) -> str:

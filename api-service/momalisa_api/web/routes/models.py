@@ -5,9 +5,10 @@ from pydantic import BaseModel, Field
 
 from momalisa_api.problems import CatalogueUnavailable, Starting
 from momalisa_api.store.workers import FleetStatuses, WorkerRegistry
-from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.common_spec import Effort
+from momalisa_api.walks.kinds import WalkKind
+from momalisa_api.walks.model_card import ModelCard, Style
 from momalisa_api.walks.models import RegisteredModel
-from momalisa_api.walks.spec import Effort
 from momalisa_api.web.problem_json import documented
 from momalisa_api.web.routes.deps import ModelsDep, SettingsDep, WorkersDep
 
@@ -39,6 +40,11 @@ class OfferedModel(BaseModel):
     license: str = Field(description="The licence of the weights; empty if it is not known.")
     commercial: bool | None = Field(description="Whether the licence allows commercial use; null if that is not known.")
     card: ModelCard = Field(description="The model card, with the limits of its walks.")
+    kinds: list[WalkKind] = Field(
+        description="The kinds of walks that it renders; those beside `between` are known once a replica has started."
+    )
+    engine: str = Field(description="What renders frames with it: diffusion, parallax, style or instances.")
+    styles: list[Style] = Field(description="The styles that requests can name; empty if it has none.")
     pictures: bool = Field(description="Whether stops can be pictures; false until a replica of it has started.")
     replicas: ReplicasResource = Field(description="The replicas that render with the model.")
     frame_seconds: float | None = Field(
@@ -89,6 +95,9 @@ def _offered(model: RegisteredModel, *, default: bool, fleet: FleetStatuses | No
         license=model.card.about.license,
         commercial=model.card.about.commercial,
         card=model.card,
+        kinds=list(model.kinds),
+        engine=model.card.engine,
+        styles=list(model.card.styles),
         pictures=bool(model.pictures),
         replicas=_replicas(model.name, fleet),
         frame_seconds=None if shard_s is None else round(shard_s / model.card.micro_batch, 3),

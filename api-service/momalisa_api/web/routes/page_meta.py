@@ -19,6 +19,12 @@ from momalisa_api.problems import CatalogueUnavailable, Gone, LinkExpired, WalkN
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.gallery import Gallery
 from momalisa_api.store.owners import ANONYMOUS
+from momalisa_api.walks.apart import ApartSpec
+from momalisa_api.walks.between import BetweenSpec
+from momalisa_api.walks.clip import ClipSpec
+from momalisa_api.walks.into import IntoSpec
+from momalisa_api.walks.restyle import RestyleSpec
+from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.readers import Readers
 from momalisa_api.web.routes.access import LinkToken
@@ -109,15 +115,12 @@ async def _walk_at(path: str, find: Callable[[str], Awaitable[Walk | None]]) -> 
 def _of_walk(walk: Walk, base: str, query: str = "") -> list[str]:
     """query: what all URLs need to open a private walk."""
     spec = walk.spec
-    title = f"{_short(spec.titles[0])} → {_short(spec.titles[-1])}"
-    kind = "prompts and pictures" if spec.pictures else "prompts"
-    description = (
-        f"A walk of {spec.frames} frames between {len(spec.stops)} {kind} in the latent space of {spec.model}."
-    )
+    title = " → ".join(map(_short, (spec.titles[0], *spec.titles[1:][-1:])))
+    description = f"A walk of {spec.frames} frames {_way_of(spec)}."
     tags = [*_described(f"{title} · {NAME}", description), *_at(f"{base}/walks/{walk.id}{query}", title, description)]
     if FilmName.SHARED_POSTER in walk.films_ready:
         poster = f"{base}{walk_url(walk.id)}/{FilmName.SHARED_POSTER}{query}"
-        alt = f"Halfway from {_short(spec.titles[0])} to {_short(spec.titles[-1])}"
+        alt = " to ".join([f"Halfway from {_short(spec.titles[0])}", *map(_short, spec.titles[1:][-1:])])
         tags += _properties(
             "og:image",
             poster,
@@ -130,6 +133,22 @@ def _of_walk(walk: Walk, base: str, query: str = "") -> list[str]:
         film = f"{base}{walk_url(walk.id)}/{FilmName.MP4}{query}"
         tags += _properties("og:video", film, FILM_KINDS[FilmName.MP4].media_type, mp4_size(spec.width, spec.height))
     return tags
+
+
+def _way_of(spec: WalkSpec) -> str:
+    """What a walk's frames show, as the end of a sentence."""
+    match spec:
+        case BetweenSpec():
+            stops = f"{len(spec.stops)} {'prompts and pictures' if spec.pictures else 'prompts'}"
+            return f"between {stops} in the latent space of {spec.model}"
+        case IntoSpec():
+            return "into a picture: a camera moves before it"
+        case RestyleSpec():
+            return f"from a picture to the same picture in another style, by {spec.model}"
+        case ClipSpec():
+            return f"along a clip in another style, by {spec.model}"
+        case ApartSpec():
+            return f"that takes a picture apart: {spec.model} finds what is in it"
 
 
 def _described(title: str, description: str) -> list[str]:

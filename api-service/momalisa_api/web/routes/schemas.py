@@ -14,10 +14,11 @@ from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
 from momalisa_api.walks.forecast import pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
+from momalisa_api.walks.kinds import WalkKind
 from momalisa_api.walks.models import Models
 from momalisa_api.walks.rounds import nearest, with_growth
 from momalisa_api.walks.smoothness import Smoothness
-from momalisa_api.walks.spec import WalkSpec, is_private
+from momalisa_api.walks.spec import SpecByKind, is_private
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.routes.deps import FairQueueDep, RegistryDep, WorkersDep
 
@@ -30,7 +31,9 @@ EXAMPLE: JsonDict = {
     "state": "rendering",
     "private": False,
     "revision": 9,
+    "kind": "between",
     "spec": {
+        "kind": "between",
         "stops": ["a red spiral on white", "blue waves"],
         "frames": 25,
         "spacing": "uniform",
@@ -85,9 +88,10 @@ class WalkResource(BaseModel):
         description="Whether it is closed to all but its owners and the holders of links, unless a request lists it."
     )
     revision: int = Field(description="Increases with every change.")
-    spec: WalkSpec = Field(description="The complete request: what was omitted comes from the model card.")
+    kind: WalkKind = Field(description="What its frames show.")
+    spec: SpecByKind = Field(description="The complete request: what was omitted comes from the model card.")
     seed: int | None = Field(
-        description="Seed of the noise that every frame starts from; null while one is being chosen."
+        description="Seed of the noise that every frame starts from; null while one is being chosen, and without noise."
     )
     early_legs: list[int] = Field(
         description="Legs, counted from 0, that have the early blend: they jumped, and it made them more even."
@@ -184,6 +188,7 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: M
         state=walk.state,
         private=is_private(walk.spec),
         revision=walk.revision,
+        kind=walk.spec.kind,
         spec=walk.spec,
         seed=walk.seed,
         early_legs=list(walk.early_legs),

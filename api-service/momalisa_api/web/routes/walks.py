@@ -34,6 +34,8 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.spec import WalkSpec, is_private
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.kind_request import WalkBody
+from momalisa_api.web.kind_spec import complete_kind, uploads_of
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import PRIVATE
 from momalisa_api.web.problem_json import documented
@@ -45,6 +47,7 @@ from momalisa_api.web.routes.deps import (
     BlocklistDep,
     BucketDep,
     CatalogueDep,
+    ClipStoreDep,
     DeletionDep,
     GalleryDep,
     IntakeDep,
@@ -144,9 +147,9 @@ async def get_film(
         raise NotAcceptable(f"Accept one of {', '.join(OFFERED)}.")
     if media_type in DOWNLOADS and DOWNLOADS[media_type].needs_video and not can_make_video():
         raise NotAcceptable(NO_VIDEO)
-    spec = complete(query, query.named_stops, models.choose(query.model).card, settings)
-    blocklist.check(spec)
-    spec = scopes.applied(spec, caller, query.listed)
+    asked = complete(query, query.named_stops, models.choose(query.model).card, settings)
+    blocklist.check(asked)
+    spec = scopes.applied(asked, caller, query.listed)
     http.scope[PRIVATE] = is_private(spec)
     if conditions.headers_only:
         found = await catalogue.get(spec.id)
@@ -194,23 +197,29 @@ async def get_film(
     },
 )
 async def create_walk(
-    request: WalkRequest,
+    request: WalkBody,
     models: ModelsDep,
     settings: SettingsDep,
     blocklist: BlocklistDep,
     intake: IntakeDep,
     views: WalkViewsDep,
-    uploads: PictureStoreDep,
+    pictures: PictureStoreDep,
+    clips: ClipStoreDep,
     scopes: ScopesDep,
     owner: Owner,
     network: Network,
     response: Response,
 ) -> WalkResource:
-    """Create a walk between prompts and pictures of yours. Restarts one that failed or was cancelled."""
-    sizes = await uploads.sizes(owner, pictures_in(request.named_stops))
-    spec = complete(request, request.named_stops, models.choose(request.model).card, settings, sizes)
+    """Create a walk: between prompts and pictures of yours, or of another kind. Restarts one that failed."""
+    if isinstance(request, WalkRequest):
+        sizes = await pictures.sizes(owner, pictures_in(request.named_stops))
+        card = models.choose(request.model).card
+        spec: WalkSpec = complete(request, request.named_stops, card, settings, sizes)
+    else:
+        uploads = await uploads_of(request, owner, pictures, clips)
+        spec = complete_kind(request, models.choose(request.model, request.needs).card, settings, uploads)
     blocklist.check(spec)
-    listed = not spec.pictures if request.listed is None else request.listed
+    listed = not spec.has_uploads if request.listed is None else request.listed
     spec = scopes.applied(spec, owner, listed)
     found, started = await intake.request(spec, owner, network, listed=listed, again=True)
     response.status_code = 201 if started else 200
