@@ -12,9 +12,10 @@ import pytest
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.fleet.replica import MAX_CHECK_BYTES, Replica, ReplicaLost
-from momalisa_api.fleet.wire import EARLY_BLEND, RenderedFrame
+from momalisa_api.fleet.wire import RenderedFrame
 from momalisa_api.metrics import Metrics
 from momalisa_api.problems import Unavailable, WalkFailed
+from momalisa_api.walks.kinds import EARLY_BLEND
 from momalisa_api.walks.spec import Frame, Shard, plan_shards
 from tests.support.factories import CARD, KEY, FakeFleet, MemoryModels, frames_of, painted, spec
 

@@ -26,7 +26,7 @@ def test_a_generated_client_makes_a_walk(tmp_path):
             stops=["a giraffe", "a wave", "a battleship"], frames=5, seed=models.WalkRequestSeedType1.AUTO
         )
         walk = module("api.walks.create_walk").sync(client=client, body=request)
-        assert walk.spec.seed == models.WalkSpecSeedType1.AUTO
+        assert walk.spec.seed == models.BetweenSpecSeedType1.AUTO
         read = module("api.walks.get_walk").sync
         walk = wait_until(lambda: now if (now := read(walk.id, client=client)).state == models.State.DONE else None)
         assert (walk.frames_ready, walk.spec.model) == ([0, 1, 2, 3, 4], CARD["model"])

@@ -28,8 +28,8 @@ WAYS: Final = ("prompt", "style", "style_picture")
 _PICTURE: Final = "5e1f" * 16
 _EXAMPLE_PICTURE: Final[JsonDict] = {"picture": _PICTURE}
 Threshold = Annotated[float, Field(ge=0.05, le=0.95, allow_inf_nan=False), NumbersOnly]
-NoiseSeed = Annotated[Integer, Field(ge=0, lt=2**32)]
-FrameMs = Annotated[Integer, Field(ge=20, le=2000)]
+NoiseSeed = Annotated[int, Field(ge=0, lt=2**32), NumbersOnly]
+FrameMs = Annotated[int, Field(ge=20, le=2000), NumbersOnly]
 FRAMES: Final = "Frames of the whole walk, both ends included."
 FRAME_MS: Final = "Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms."
 

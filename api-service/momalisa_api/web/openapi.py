@@ -83,6 +83,9 @@ def finish_document(app: FastAPI, limits: Mapping[str, Mapping[str, Any]]) -> No
             # Pictures have a schema of their own, with the limits of their prompts.
             requests = (WalkRequest, IntoRequest, RestyleRequest, ClipRequest, ApartRequest, PictureRequest)
             fields = [field for request in requests for field in schemas[request.__name__]["properties"].items()]
+            # The prompt of a picture may be empty, others may not.
+            for request in (RestyleRequest, ClipRequest):
+                _limit(schemas[request.__name__]["properties"]["prompt"], limits.get("start", {}))
             fields += [(parameter["name"], parameter["schema"]) for parameter in parameters]
             for name, schema in fields:
                 _limit(schema, limits.get(name, {}))

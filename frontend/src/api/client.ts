@@ -4,8 +4,8 @@ import createClient from "openapi-fetch";
 import { COOKIE_NEEDED, problemOf, typeOf } from "./problem";
 import type { components, paths } from "./schema";
 
-export type Walk = components["schemas"]["WalkResource"];
-export type WalkSpec = components["schemas"]["WalkSpec"];
+export type WalkSpec = components["schemas"]["BetweenSpec"];
+export type Walk = Omit<components["schemas"]["WalkResource"], "spec"> & { spec: WalkSpec };
 export type GalleryPage = components["schemas"]["GalleryPage"];
 export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
 /** A part of a picture, in its pixels. */
