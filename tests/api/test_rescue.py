@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from momalisa_api.fleet.wire import EARLY_BLEND
 from momalisa_api.walks.between import BetweenSpec
 from momalisa_api.walks.forecast import most_pictures, pictures_left, round_of
+from momalisa_api.walks.kinds import EARLY_BLEND
 from momalisa_api.walks.rounds import Layout, Point, first_layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.smoothness import Thumbnail, gauge
 from tests.support.factories import ended, running, spec

@@ -6,6 +6,7 @@ from typing import Any, Final
 from momalisa_api.cli.errors import CommandError
 from momalisa_api.cli.walk_options import OF_SPEC
 from momalisa_api.films.metadata import NoSpec, read_spec
+from momalisa_api.walks.kinds import BETWEEN
 from momalisa_api.walks.spec import read_forward
 
 NOT_OF_THE_SPEC: Final = ("version", "fractions", "early_legs", "fingerprints", "smoothness")
@@ -31,7 +32,7 @@ def spec_of(film: Path) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> dict[str, Any]:
     """The body of a request for the same walk. Raises CommandError if it needs uploads: a film does not carry them."""
-    if kind := spec.get("kind"):
+    if (kind := spec["kind"]) != BETWEEN:
         raise CommandError(
             f"The film was made from a visitor's upload, which it does not carry. Use `momalisa {kind}` with the file, "
             "and with the settings that --show prints.",

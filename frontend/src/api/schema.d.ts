@@ -42,7 +42,7 @@ export interface paths {
         put?: never;
         /**
          * Create a walk
-         * @description Create a walk between prompts and pictures of yours. Restarts one that failed or was cancelled.
+         * @description Create a walk: between prompts and pictures of yours, or of another kind. Restarts one that failed.
          */
         post: operations["create_walk"];
         delete?: never;
@@ -697,6 +697,322 @@ export interface components {
             token?: string | null;
         };
         /**
+         * ApartRequest
+         * @description A walk that takes a picture of yours apart: one instance after another appears, with its mask and label.
+         * @example {
+         *       "kind": "apart",
+         *       "picture": {
+         *         "picture": "5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f"
+         *       }
+         *     }
+         */
+        ApartRequest: {
+            /**
+             * Model
+             * @description Name of the model: one of `GET /api/v1/models` that has this kind. Omitted: the first of those.
+             */
+            model?: string | null;
+            /**
+             * Size
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             */
+            size?: number | null;
+            /**
+             * Listed
+             * @description Whether the gallery may show the walk. If not, only you can read it, and those to whom you give a link.
+             * @default false
+             */
+            listed: boolean;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             * @default false
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             * @default false
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Kind
+             * @description The kind of the walk.
+             * @enum {string}
+             */
+            kind: "apart";
+            /** @description The picture. */
+            picture: components["schemas"]["PartOfPicture"];
+            /**
+             * Threshold
+             * @description The lowest score of an instance that is shown.
+             * @default 0.5
+             */
+            threshold: number;
+            /**
+             * Most
+             * @description How many instances are shown at most, the best first.
+             * @default 20
+             */
+            most: number;
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             * @default 13
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
+             * @default 200
+             */
+            frame_ms: number;
+        };
+        /**
+         * ApartSpec
+         * @description A complete, canonical walk that takes a picture apart.
+         */
+        ApartSpec: {
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
+            height: number;
+            /**
+             * Model
+             * @description The model's id.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The model's revision.
+             */
+            revision: string;
+            /**
+             * @description The kind of the walk. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "apart";
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
+            frame_ms: number;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
+            mp4_there_and_back: boolean;
+            /** @description The picture that is taken apart. */
+            picture: components["schemas"]["CroppedPicture"];
+            /**
+             * Threshold
+             * @description The lowest score of an instance that is shown, 0.05 to 0.95.
+             */
+            threshold: number;
+            /**
+             * Most
+             * @description How many instances are shown at most, the best first; 1 to 50.
+             */
+            most: number;
+        };
+        /**
+         * BetweenSpec
+         * @description A complete, canonical walk between prompts and pictures. Equal specs are one walk.
+         */
+        BetweenSpec: {
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
+            height: number;
+            /**
+             * Model
+             * @description The model's id.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The model's revision.
+             */
+            revision: string;
+            /**
+             * @description The kind of the walk. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "between";
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
+            frame_ms: number;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show.
+             */
+            negative_prompt: string;
+            /**
+             * Steps
+             * @description Denoising steps per frame.
+             */
+            steps: number;
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt; 1 or less: no guidance.
+             */
+            guidance_scale: number;
+            /**
+             * Scheduler
+             * @description The scheduler's name.
+             */
+            scheduler: string;
+            /**
+             * Guidance Interval
+             * @description The part of the denoising steps with guidance, as shares of all steps; null: all.
+             */
+            guidance_interval?: number[] | null;
+            /**
+             * Strength
+             * @description How far a walk leaves its pictures between two stops, 0.1 to 1; null: no stop is a picture.
+             */
+            strength?: number | null;
+            /**
+             * Stops
+             * @description The prompts and pictures, in the walk's order.
+             */
+            stops: (string | components["schemas"]["PictureStop"])[];
+            /**
+             * Seed
+             * @description Seed of the noise, or auto for the best of a few.
+             */
+            seed: number | "auto";
+            /**
+             * Spacing
+             * @description Spacing of frames between two stops.
+             * @enum {string}
+             */
+            spacing: "even" | "uniform" | "ease";
+            /**
+             * Effort
+             * @description How much is rendered to make the spacing even; balanced for other spacings.
+             * @enum {string}
+             */
+            effort: "fast" | "balanced" | "best";
+        };
+        /**
+         * ClipRequest
+         * @description A clip of yours, each of whose frames is restyled. It keeps its length and its sound.
+         * @example {
+         *       "clip": "5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f",
+         *       "kind": "clip",
+         *       "size": 480,
+         *       "style": "stained-glass"
+         *     }
+         */
+        ClipRequest: {
+            /**
+             * Model
+             * @description Name of the model: one of `GET /api/v1/models` that has this kind. Omitted: the first of those.
+             */
+            model?: string | null;
+            /**
+             * Size
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             */
+            size?: number | null;
+            /**
+             * Listed
+             * @description Whether the gallery may show the walk. If not, only you can read it, and those to whom you give a link.
+             * @default false
+             */
+            listed: boolean;
+            /**
+             * Style
+             * @description The name of a style: one of those in the model card.
+             * @example stained-glass
+             */
+            style?: string | null;
+            /** @description A picture of yours whose style is used. */
+            style_picture?: components["schemas"]["PartOfPicture"] | null;
+            /**
+             * Prompt
+             * @description What is drawn, by a diffusion model.
+             * @example a portrait in stained glass
+             */
+            prompt?: string | null;
+            /**
+             * Strength
+             * @description How much is drawn again, by a diffusion model: nearly nothing, to nothing is left of the original. Omitted: that of the style, or 0.6.
+             */
+            strength?: number | null;
+            /**
+             * Seed
+             * @description Seed of the noise, for a diffusion model. Omitted: 0.
+             */
+            seed?: number | null;
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show, for a diffusion model. Omitted: that of the model card.
+             */
+            negative_prompt?: string | null;
+            /**
+             * Steps
+             * @description Denoising steps per frame, for a diffusion model. Omitted: those of the model card.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt, for a diffusion model. Omitted: as in the model card.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Kind
+             * @description The kind of the walk.
+             * @enum {string}
+             */
+            kind: "clip";
+            /**
+             * Clip
+             * @description The id that `POST /api/v1/clips` returned.
+             */
+            clip: string;
+        };
+        /**
          * ClipResource
          * @description A clip of yours: its video and sound as they were, without metadata.
          */
@@ -748,6 +1064,109 @@ export interface components {
              * @description When it is deleted, unless a walk uses it.
              */
             expires_at: string;
+        };
+        /**
+         * ClipSpec
+         * @description A complete, canonical walk along a clip. Frame i is the clip's frame i * every, counted from 0.
+         */
+        ClipSpec: {
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
+            height: number;
+            /**
+             * Model
+             * @description The model's id.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The model's revision.
+             */
+            revision: string;
+            /**
+             * @description The kind of the walk. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "clip";
+            /**
+             * Frames
+             * @description Frames of the whole walk.
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
+            frame_ms: number;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Prompt
+             * @description The prompt that the pictures are drawn by again; null: by a style.
+             */
+            prompt?: string | null;
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show; null without a prompt.
+             */
+            negative_prompt?: string | null;
+            /**
+             * Strength
+             * @description How much is drawn again at the end, 0.1 to 1; null without a prompt.
+             */
+            strength?: number | null;
+            /**
+             * Seed
+             * @description Seed of the noise; null without a prompt.
+             */
+            seed?: number | null;
+            /**
+             * Steps
+             * @description Denoising steps per frame; null without a prompt.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt; 1 or less: no guidance. Null without a prompt.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Scheduler
+             * @description The scheduler's name; null without a prompt.
+             */
+            scheduler?: string | null;
+            /**
+             * Style
+             * @description The name of a style of the model; null: by a prompt or a picture.
+             */
+            style?: string | null;
+            /** @description The picture whose style the pictures get; null: by a prompt, or in a style of the model. */
+            style_picture?: components["schemas"]["CroppedPicture"] | null;
+            /**
+             * Clip
+             * @description The clip's id: the SHA-256 of its file.
+             */
+            clip: string;
+            /**
+             * Every
+             * @description Of how many frames of the clip the walk has one; 1: it has all.
+             */
+            every: number;
         };
         /**
          * Crop
@@ -802,6 +1221,19 @@ export interface components {
             height: number;
         };
         /**
+         * CroppedPicture
+         * @description What a frame shows of a stored picture.
+         */
+        CroppedPicture: {
+            /**
+             * Picture
+             * @description The picture's id: the SHA-256 of its file.
+             */
+            picture: string;
+            /** @description The part of the picture, with the shape of a frame. */
+            crop: components["schemas"]["Crop"];
+        };
+        /**
          * FilmName
          * @description The file names of a walk's films, in the bucket and in URLs.
          * @enum {string}
@@ -822,6 +1254,144 @@ export interface components {
              * @description URL of the next page; null on the last page.
              */
             next: string | null;
+        };
+        /**
+         * IntoRequest
+         * @description A walk into a picture of yours: a camera moves before it, and what is near moves more.
+         * @example {
+         *       "kind": "into",
+         *       "motion": "circle",
+         *       "picture": {
+         *         "picture": "5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f"
+         *       }
+         *     }
+         */
+        IntoRequest: {
+            /**
+             * Model
+             * @description Name of the model: one of `GET /api/v1/models` that has this kind. Omitted: the first of those.
+             */
+            model?: string | null;
+            /**
+             * Size
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             */
+            size?: number | null;
+            /**
+             * Listed
+             * @description Whether the gallery may show the walk. If not, only you can read it, and those to whom you give a link.
+             * @default false
+             */
+            listed: boolean;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             * @default false
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             * @default false
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Kind
+             * @description The kind of the walk.
+             * @enum {string}
+             */
+            kind: "into";
+            /** @description The picture. */
+            picture: components["schemas"]["PartOfPicture"];
+            /**
+             * Motion
+             * @description How the camera moves. All motions are loops.
+             * @default sway
+             * @enum {string}
+             */
+            motion: "sway" | "circle" | "dolly" | "zoom";
+            /**
+             * Amplitude
+             * @description How far the camera moves: 0.1 is a little, 1 is far.
+             * @default 0.5
+             */
+            amplitude: number;
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             * @default 49
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
+             * @default 40
+             */
+            frame_ms: number;
+        };
+        /**
+         * IntoSpec
+         * @description A complete, canonical walk into a picture.
+         */
+        IntoSpec: {
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
+            height: number;
+            /**
+             * Model
+             * @description The model's id.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The model's revision.
+             */
+            revision: string;
+            /**
+             * @description The kind of the walk. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "into";
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
+            frame_ms: number;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
+            mp4_there_and_back: boolean;
+            /** @description The picture that the camera moves before. */
+            picture: components["schemas"]["CroppedPicture"];
+            /**
+             * Motion
+             * @description How the camera moves: all motions are loops.
+             * @enum {string}
+             */
+            motion: "sway" | "circle" | "dolly" | "zoom";
+            /**
+             * Amplitude
+             * @description How far the camera moves, 0.1 to 1.
+             */
+            amplitude: number;
         };
         /**
          * Jump
@@ -1077,6 +1647,19 @@ export interface components {
              */
             token_limit: number;
             /**
+             * Engine
+             * @description What renders frames with the model; absent: diffusion.
+             * @default diffusion
+             * @example diffusion
+             */
+            engine: string;
+            /**
+             * Styles
+             * @description The styles that the model can give to pictures and clips, if there are any.
+             * @default []
+             */
+            styles: components["schemas"]["Style"][];
+            /**
              * @description Information for people.
              * @default {
              *       "title": "",
@@ -1150,6 +1733,21 @@ export interface components {
             /** @description The model card, with the limits of its walks. */
             card: components["schemas"]["ModelCard"];
             /**
+             * Kinds
+             * @description The kinds of walks that it renders; those beside `between` are known once a replica has started.
+             */
+            kinds: ("between" | "into" | "restyle" | "clip" | "apart")[];
+            /**
+             * Engine
+             * @description What renders frames with it: diffusion, parallax, style or instances.
+             */
+            engine: string;
+            /**
+             * Styles
+             * @description The styles that requests can name; empty if it has none.
+             */
+            styles: components["schemas"]["Style"][];
+            /**
              * Pictures
              * @description Whether stops can be pictures; false until a replica of it has started.
              */
@@ -1179,6 +1777,19 @@ export interface components {
             revision: string;
         };
         /**
+         * PartOfPicture
+         * @description A picture of yours, or a part of it.
+         */
+        PartOfPicture: {
+            /**
+             * Picture
+             * @description The id that `POST /api/v1/pictures` returned.
+             */
+            picture: string;
+            /** @description The part of the picture to use; the frames show its middle, in their own shape. Omitted: all. */
+            crop?: components["schemas"]["CropRequest"] | null;
+        };
+        /**
          * PictureRequest
          * @description A stop that is a picture of yours.
          */
@@ -1188,14 +1799,14 @@ export interface components {
              * @description The id that `POST /api/v1/pictures` returned.
              */
             picture: string;
+            /** @description The part of the picture to use; the frames show its middle, in their own shape. Omitted: all. */
+            crop?: components["schemas"]["CropRequest"] | null;
             /**
              * Prompt
              * @description What the frames near the picture show; may be empty.
              * @default
              */
             prompt: string;
-            /** @description The part of the picture to use; the frames show its middle, in their own shape. Omitted: all. */
-            crop?: components["schemas"]["CropRequest"] | null;
         };
         /**
          * PictureResource
@@ -1298,6 +1909,201 @@ export interface components {
             listed: boolean;
         };
         /**
+         * RestyleRequest
+         * @description A walk from a picture of yours to the same picture in a style.
+         * @example {
+         *       "kind": "restyle",
+         *       "picture": {
+         *         "picture": "5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f"
+         *       },
+         *       "style": "stained-glass"
+         *     }
+         */
+        RestyleRequest: {
+            /**
+             * Model
+             * @description Name of the model: one of `GET /api/v1/models` that has this kind. Omitted: the first of those.
+             */
+            model?: string | null;
+            /**
+             * Size
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             */
+            size?: number | null;
+            /**
+             * Listed
+             * @description Whether the gallery may show the walk. If not, only you can read it, and those to whom you give a link.
+             * @default false
+             */
+            listed: boolean;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             * @default true
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             * @default false
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Style
+             * @description The name of a style: one of those in the model card.
+             * @example stained-glass
+             */
+            style?: string | null;
+            /** @description A picture of yours whose style is used. */
+            style_picture?: components["schemas"]["PartOfPicture"] | null;
+            /**
+             * Prompt
+             * @description What is drawn, by a diffusion model.
+             * @example a portrait in stained glass
+             */
+            prompt?: string | null;
+            /**
+             * Strength
+             * @description How much is drawn again, by a diffusion model: nearly nothing, to nothing is left of the original. Omitted: that of the style, or 0.6.
+             */
+            strength?: number | null;
+            /**
+             * Seed
+             * @description Seed of the noise, for a diffusion model. Omitted: 0.
+             */
+            seed?: number | null;
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show, for a diffusion model. Omitted: that of the model card.
+             */
+            negative_prompt?: string | null;
+            /**
+             * Steps
+             * @description Denoising steps per frame, for a diffusion model. Omitted: those of the model card.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt, for a diffusion model. Omitted: as in the model card.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Kind
+             * @description The kind of the walk.
+             * @enum {string}
+             */
+            kind: "restyle";
+            /** @description The picture that is restyled. */
+            picture: components["schemas"]["PartOfPicture"];
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             * @default 9
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds; GIFs round it to 10 ms.
+             * @default 120
+             */
+            frame_ms: number;
+        };
+        /**
+         * RestyleSpec
+         * @description A complete, canonical walk from a picture to the same picture in a style.
+         */
+        RestyleSpec: {
+            /**
+             * Width
+             * @description Width of a frame, in pixels.
+             */
+            width: number;
+            /**
+             * Height
+             * @description Height of a frame, in pixels.
+             */
+            height: number;
+            /**
+             * Model
+             * @description The model's id.
+             */
+            model: string;
+            /**
+             * Revision
+             * @description The model's revision.
+             */
+            revision: string;
+            /**
+             * @description The kind of the walk. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "restyle";
+            /**
+             * Frames
+             * @description Frames of the whole walk, both ends included.
+             */
+            frames: number;
+            /**
+             * Frame Ms
+             * @description Display time of a frame in the films, in milliseconds.
+             */
+            frame_ms: number;
+            /**
+             * Gif There And Back
+             * @description Whether the GIF plays back to the start.
+             */
+            gif_there_and_back: boolean;
+            /**
+             * Mp4 There And Back
+             * @description Whether the MP4 plays back to the start.
+             */
+            mp4_there_and_back: boolean;
+            /**
+             * Prompt
+             * @description The prompt that the pictures are drawn by again; null: by a style.
+             */
+            prompt?: string | null;
+            /**
+             * Negative Prompt
+             * @description What the pictures should not show; null without a prompt.
+             */
+            negative_prompt?: string | null;
+            /**
+             * Strength
+             * @description How much is drawn again at the end, 0.1 to 1; null without a prompt.
+             */
+            strength?: number | null;
+            /**
+             * Seed
+             * @description Seed of the noise; null without a prompt.
+             */
+            seed?: number | null;
+            /**
+             * Steps
+             * @description Denoising steps per frame; null without a prompt.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description How closely a frame follows its prompt; 1 or less: no guidance. Null without a prompt.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Scheduler
+             * @description The scheduler's name; null without a prompt.
+             */
+            scheduler?: string | null;
+            /**
+             * Style
+             * @description The name of a style of the model; null: by a prompt or a picture.
+             */
+            style?: string | null;
+            /** @description The picture whose style the pictures get; null: by a prompt, or in a style of the model. */
+            style_picture?: components["schemas"]["CroppedPicture"] | null;
+            /** @description The picture that is restyled. */
+            picture: components["schemas"]["CroppedPicture"];
+        };
+        /**
          * Smoothness
          * @description How evenly a finished walk moves, and how sharp it is.
          */
@@ -1336,8 +2142,36 @@ export interface components {
          */
         State: "waiting" | "rendering" | "filming" | "done" | "failed" | "cancelled";
         /**
+         * Style
+         * @description A style that a model can give to pictures: one of a style network, or a prompt for a diffusion model.
+         */
+        Style: {
+            /**
+             * Name
+             * @description The style's name, for `style` in a request.
+             * @example stained-glass
+             */
+            name: string;
+            /**
+             * Title
+             * @description The style in words, for people.
+             * @example Stained glass
+             */
+            title: string;
+            /**
+             * Prompt
+             * @description The prompt that pictures are drawn by again.
+             */
+            prompt?: string | null;
+            /**
+             * Strength
+             * @description How much is drawn again, 0.1 to 1.
+             */
+            strength?: number | null;
+        };
+        /**
          * WalkRequest
-         * @description A request in a body: `start` and `end`, or `stops` for more than two. Each is a prompt, or a picture of yours.
+         * @description A walk between stops: `start` and `end`, or `stops` for more than two. Each is a prompt or a picture of yours.
          * @example {
          *       "end": "a battleship",
          *       "frames": 25,
@@ -1427,6 +2261,13 @@ export interface components {
              */
             mp4_there_and_back: boolean;
             /**
+             * Kind
+             * @description The kind of the walk; omitted, it is this one.
+             * @default between
+             * @enum {string}
+             */
+            kind: "between";
+            /**
              * Start
              * @description The first prompt, or a picture.
              * @example a giraffe
@@ -1463,7 +2304,9 @@ export interface components {
          *       "state": "rendering",
          *       "private": false,
          *       "revision": 9,
+         *       "kind": "between",
          *       "spec": {
+         *         "kind": "between",
          *         "stops": [
          *           "a red spiral on white",
          *           "blue waves"
@@ -1530,11 +2373,20 @@ export interface components {
              * @description Increases with every change.
              */
             revision: number;
-            /** @description The complete request: what was omitted comes from the model card. */
-            spec: components["schemas"]["WalkSpec"];
+            /**
+             * Kind
+             * @description What its frames show.
+             * @enum {string}
+             */
+            kind: "between" | "into" | "restyle" | "clip" | "apart";
+            /**
+             * Spec
+             * @description The complete request: what was omitted comes from the model card.
+             */
+            spec: components["schemas"]["BetweenSpec"] | components["schemas"]["IntoSpec"] | components["schemas"]["RestyleSpec"] | components["schemas"]["ClipSpec"] | components["schemas"]["ApartSpec"];
             /**
              * Seed
-             * @description Seed of the noise that every frame starts from; null while one is being chosen.
+             * @description Seed of the noise that every frame starts from; null while one is being chosen, and without noise.
              */
             seed: number | null;
             /**
@@ -1607,104 +2459,6 @@ export interface components {
              * @description When the walk was first requested.
              */
             created_at: string;
-        };
-        /**
-         * WalkSpec
-         * @description A complete, canonical walk. Equal specs are one walk.
-         */
-        WalkSpec: {
-            /**
-             * Negative Prompt
-             * @description What the pictures should not show.
-             */
-            negative_prompt: string;
-            /**
-             * Width
-             * @description Width of a frame, in pixels.
-             */
-            width: number;
-            /**
-             * Height
-             * @description Height of a frame, in pixels.
-             */
-            height: number;
-            /**
-             * Steps
-             * @description Denoising steps per frame.
-             */
-            steps: number;
-            /**
-             * Guidance Scale
-             * @description How closely a frame follows its prompt; 1 or less: no guidance.
-             */
-            guidance_scale: number;
-            /**
-             * Scheduler
-             * @description The scheduler's name.
-             */
-            scheduler: string;
-            /**
-             * Model
-             * @description The model's id.
-             */
-            model: string;
-            /**
-             * Revision
-             * @description The model's revision.
-             */
-            revision: string;
-            /**
-             * Guidance Interval
-             * @description The part of the denoising steps with guidance, as shares of all steps; null: all.
-             */
-            guidance_interval?: number[] | null;
-            /**
-             * Strength
-             * @description How far a walk leaves its pictures between two stops, 0.1 to 1; null: no stop is a picture.
-             */
-            strength?: number | null;
-            /**
-             * Stops
-             * @description The prompts and pictures, in the walk's order.
-             */
-            stops: (string | components["schemas"]["PictureStop"])[];
-            /**
-             * Frames
-             * @description Frames of the whole walk, both ends included.
-             */
-            frames: number;
-            /**
-             * Seed
-             * @description Seed of the noise, or auto for the best of a few.
-             */
-            seed: number | "auto";
-            /**
-             * Spacing
-             * @description Spacing of frames between two stops.
-             * @enum {string}
-             */
-            spacing: "even" | "uniform" | "ease";
-            /**
-             * Effort
-             * @description How much is rendered to make the spacing even; balanced for other spacings.
-             * @enum {string}
-             */
-            effort: "fast" | "balanced" | "best";
-            /**
-             * Frame Ms
-             * @description Display time of a frame in the films, in milliseconds.
-             */
-            frame_ms: number;
-            /**
-             * Gif There And Back
-             * @description Whether the GIF plays back to the start.
-             */
-            gif_there_and_back: boolean;
-            /**
-             * Mp4 There And Back
-             * @description Whether the MP4 plays back to the start.
-             */
-            mp4_there_and_back: boolean;
         };
         /**
          * WebhookRequest
@@ -2034,7 +2788,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["WalkRequest"];
+                "application/json": components["schemas"]["WalkRequest"] | components["schemas"]["IntoRequest"] | components["schemas"]["RestyleRequest"] | components["schemas"]["ClipRequest"] | components["schemas"]["ApartRequest"];
             };
         };
         responses: {
