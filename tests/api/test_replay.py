@@ -110,7 +110,7 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
         code = run(str(film(tmp_path / "walk.mp4")), "--url", url, "--out", str(tmp_path / "again.gif"))
     assert code == 0
     [request] = requests
-    others = ("version", "revision", "guidance_interval", *FACTS)
+    others = ("kind", "version", "revision", "guidance_interval", *FACTS)
     decided = {name: value for name, value in SPEC.items() if name not in others and value is not None}
     assert request == decided
     assert WalkRequest.model_validate(request).named_stops == tuple(SPEC["stops"])
