@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -27,8 +27,11 @@ def clip(
     rotation: int = 0,
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
+    times_ms: Sequence[int] = (),
 ) -> bytes:
-    """A clip of some colours. rotation: clockwise in degrees, as phones note it; options: of the container."""
+    """A clip of some colours. rotation: clockwise in degrees, as phones note it; options: of the container;
+    times_ms: when each frame is shown, for a rate that varies; the pictures are then patterns, each another one.
+    """
     options = {"movflags": "use_metadata_tags", **(options or {})} if kind in ("mp4", "mov") else {}
     # A file: some options read again what they have written.
     with NamedTemporaryFile() as file, av.open(file.name, "w", format=kind, options=options) as container:
@@ -36,13 +39,18 @@ def clip(
         video: Any = container.add_stream(codec, rate)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         video.codec_context.thread_count = 1
+        if times_ms:
+            video.time_base = video.codec_context.time_base = Fraction(1, 1000)
         if rotation:
             video.set_display_rotation(-rotation)
         heard: Any = container.add_stream(sound, 48_000, layout="mono") if sound else None
-        packets = [packet for frame in _pictures(frames, size) for packet in video.encode(frame)] + video.encode()
+        packets = [
+            packet for frame in _pictures(frames, size, times_ms) for packet in video.encode(frame)
+        ] + video.encode()
         for packet in packets:
             container.mux(packet)
-        for samples in _silence(frames / rate) if heard else ():
+        seconds = (times_ms[-1] + 100) / 1000 if times_ms else frames / rate
+        for samples in _silence(seconds) if heard else ():
             container.mux(heard.encode(samples))
         if heard:
             container.mux(heard.encode())
@@ -80,13 +88,33 @@ def box(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), name) + content
 
 
-def _pictures(count: int, size: tuple[int, int]) -> Iterator[av.VideoFrame]:
-    for number in range(count):
+def _pictures(count: int, size: tuple[int, int], times_ms: Sequence[int] = ()) -> Iterator[av.VideoFrame]:
+    for number, at in enumerate(times_ms):
+        shown: av.VideoFrame = av.VideoFrame.from_image(pattern(number, size))  # type: ignore[no-untyped-call]
+        shown.pts, shown.time_base = at, Fraction(1, 1000)
+        yield shown
+    for number in range(0 if times_ms else count):
         frame: av.VideoFrame = av.VideoFrame.from_image(  # type: ignore[no-untyped-call]
             Image.new("RGB", size, (255 * number // count, 90, 160))
         )
         frame.pts, frame.time_base = number, Fraction(1, 10)
         yield frame
+
+
+def pattern(number: int, size: tuple[int, int]) -> Image.Image:
+    """A picture that says its number, in bits as black and white columns, with a red upper left corner."""
+    picture = Image.new("RGB", size)
+    for bit in range(8):
+        if number >> bit & 1:
+            picture.paste((255, 255, 255), (size[0] * bit // 8, size[1] // 2, size[0] * (bit + 1) // 8, size[1]))
+    picture.paste((255, 0, 0), (0, 0, size[0] // 4, size[1] // 4))
+    return picture
+
+
+def number_of(picture: Image.Image) -> int:
+    """The number that a pattern says."""
+    line = picture.convert("L").resize((8, 4), Image.Resampling.BOX)
+    return sum((line.getpixel((bit, 3)) > 127) << bit for bit in range(8))  # type: ignore[operator]
 
 
 def _silence(seconds: float) -> Iterator[av.AudioFrame]:

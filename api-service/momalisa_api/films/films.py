@@ -4,6 +4,7 @@ Equal frames give equal bytes, except for x264 below 128 pixels.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from momalisa_api.films.provenance import DigitalSource
@@ -13,6 +14,33 @@ _SHARED_WIDTH_PX: Final = 1200
 _LONGEST_FRAME_MS: Final = 60_000
 # A worker's container has room on its disk for the largest GIF, MP4 and preview (mp4.py) at the same time.
 MAX_GIF_BYTES: Final = 256 * 1024 * 1024
+
+
+# The unit of the times of a clip's frames.
+CLOCK_HZ: Final = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class FilmTimes:
+    """When the frames of a walk along a clip are shown, in units of 1/90,000 s from the beginning of its film.
+
+    times: rising; there may be fewer than frames, and then the last ones are left out. end: of the last one; sound: an
+    MP4 file with the clip's sound alone, on the same time line.
+    """
+
+    times: tuple[int, ...]
+    end: int
+    sound: Path | None = None
+
+    def duration(self, number: int) -> int:
+        """How long a frame is shown."""
+        last = number + 1 == len(self.times)
+        return (self.end if last else self.times[number + 1]) - self.times[number]
+
+    def shown_s(self, number: int) -> tuple[float, float]:
+        """From when to when a frame is shown, in seconds."""
+        begin = self.times[number]
+        return begin / CLOCK_HZ, (begin + self.duration(number)) / CLOCK_HZ
 
 
 class VideoUnavailable(RuntimeError):
@@ -29,7 +57,8 @@ class FilmOptions:
 
     count: pictures of the walk, 1 or more; frame_ms: display time of one frame, 1 to 60,000 ms (a GIF rounds it to
     centiseconds, 20 ms at least); there_and_back: whether the film plays back to the start; comment_bytes: room for
-    the metadata in UTF-8, which are known only after the last picture; source: where its pictures come from.
+    the metadata in UTF-8, which are known only after the last picture; source: where its pictures come from; times:
+    when its frames are shown, if they have not all the same time.
     """
 
     count: int
@@ -37,6 +66,7 @@ class FilmOptions:
     there_and_back: bool = False
     comment_bytes: int = 0
     source: DigitalSource = DigitalSource.TRAINED
+    times: FilmTimes | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -27,6 +27,11 @@ def delay_cs(frame_ms: int) -> int:
     return max(_SHORTEST_DELAY_CS, round(frame_ms / 10))
 
 
+def delay_between(begin_s: float, end_s: float) -> int:
+    """The same for a frame that is shown from one time to another: its error is not added to that of the others."""
+    return max(_SHORTEST_DELAY_CS, round(end_s * 100) - round(begin_s * 100))
+
+
 def header(size: tuple[int, int], comment: str, xmp: bytes) -> bytes:
     """The blocks before the first frame: size in pixels, endless loop, XMP, comment (sections 17, 18, 24, 26)."""
     screen = b"GIF89a" + struct.pack("<HHBBB", *size, 0x70, 0, 0)

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 from PIL import Image
 
 from momalisa_api.concurrency import task_group
-from momalisa_api.films.films import FilmOptions, FilmTooLarge, can_make_video
+from momalisa_api.films.films import FilmOptions, FilmTimes, FilmTooLarge, can_make_video
 from momalisa_api.films.kinds import FilmName
 from momalisa_api.films.outputs import Gif, Output, Still, save_poster, save_shared_poster
 from momalisa_api.films.provenance import DigitalSource, source_of
@@ -49,38 +49,52 @@ class Made:
 
 
 async def make_films(
-    read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]], sign: Sign | None = None
+    read: Read,
+    walk: Walk,
+    folder: Path,
+    store: Callable[[Path], Awaitable[object]],
+    sign: Sign | None = None,
+    times: FilmTimes | None = None,
 ) -> Made:
     """Make all films of a walk that this installation can make.
 
-    read: returns the PNG of a frame. store: called with each film, several at a time. sign: signs a film. The
-    smoothness is in every film's metadata, with the walk's spec and its version, seed, fractions, legs with the early
-    blend, and the fingerprints of its frames (null: unknown). Raises ValueError for unreadable frames, and what the
-    functions raise; then no thread is left, and no file.
+    read: returns the PNG of a frame. store: called with each film, several at a time. sign: signs a film. times: when
+    the frames of a walk along a clip are shown. The smoothness is in every film's metadata, with the walk's spec and
+    its version, seed, fractions between stops, legs with the early blend, and the fingerprints of its frames (null:
+    unknown). Raises ValueError for unreadable frames, and what the functions raise; then no thread is left, and no
+    file.
     """
-    return await _Filming(read, walk, folder, store, sign).run()
+    return await _Filming(read, walk, folder, store, sign, times).run()
 
 
 class _Filming:
     """One walk while its films are made."""
 
     def __init__(
-        self, read: Read, walk: Walk, folder: Path, store: Callable[[Path], Awaitable[object]], sign: Sign | None
+        self,
+        read: Read,
+        walk: Walk,
+        folder: Path,
+        store: Callable[[Path], Awaitable[object]],
+        sign: Sign | None,
+        times: FilmTimes | None,
     ) -> None:
         spec, self._count = walk.spec, len(walk.layout.points)
         # The scope is a secret of the deployment.
         stored, version = spec.in_scope(None).to_stored()
+        stored.pop("scope", None)
         self._facts = {
             **stored,
             "version": version,
             "seed": walk.seed,
-            "fractions": [point.fraction for point in walk.layout.points],
+            # Those of other kinds are uniform, and a clip has hundreds.
+            **({"fractions": [point.fraction for point in walk.layout.points]} if spec.kind == "between" else {}),
             "early_legs": walk.early_legs,
             "fingerprints": [fingerprint or None for fingerprint in walk.fingerprints],
         }
         room = len(json.dumps(self._facts)) + SMOOTHNESS_BYTES + JUMP_BYTES * (self._count // 3)
         self._source = source_of((*spec.pictures, *spec.clips))
-        self._outputs = _outputs(walk, folder, room, self._source)
+        self._outputs = _outputs(walk, folder, room, self._source, times)
         self._comment = ""
         self._read, self._store, self._sign = read, store, sign
         self._ahead = max(1, min(AHEAD, AHEAD_BYTES // (3 * spec.width * spec.height)))
@@ -149,12 +163,14 @@ class _Filming:
             raise ValueError(f"frame {number} is {sizes} like the frames before it")
 
 
-def _outputs(walk: Walk, folder: Path, comment_bytes: int, source: DigitalSource) -> dict[FilmName, Output]:
+def _outputs(
+    walk: Walk, folder: Path, comment_bytes: int, source: DigitalSource, times: FilmTimes | None
+) -> dict[FilmName, Output]:
     """The films that this installation can make."""
     spec, count = walk.spec, len(walk.layout.points)
 
-    def options(there_and_back: bool) -> FilmOptions:
-        return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes, source)
+    def options(there_and_back: bool, times: FilmTimes | None = times) -> FilmOptions:
+        return FilmOptions(count, spec.frame_ms, there_and_back, comment_bytes, source, times)
 
     outputs: dict[FilmName, Output] = {
         FilmName.GIF: Gif(folder / FilmName.GIF, options(spec.gif_there_and_back)),
@@ -164,8 +180,12 @@ def _outputs(walk: Walk, folder: Path, comment_bytes: int, source: DigitalSource
     if can_make_video():
         from momalisa_api.films.mp4 import FULL, PREVIEW, Video
 
+        # A preview plays for ever: what ends where it begins, or has a time of its own, plays forward.
+        back = spec.kind not in ("into", "clip")
         outputs[FilmName.MP4] = Video(folder / FilmName.MP4, FULL, options(spec.mp4_there_and_back))
-        outputs[FilmName.PREVIEW] = Video(folder / FilmName.PREVIEW, PREVIEW, options(True))
+        outputs[FilmName.PREVIEW] = Video(
+            folder / FilmName.PREVIEW, PREVIEW, options(back, times and replace(times, sound=None))
+        )
     return outputs
 
 

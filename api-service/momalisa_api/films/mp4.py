@@ -1,14 +1,16 @@
 """H.264 in MP4 through PyAV, an optional dependency: import this module only when needed."""
 
 import io
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
 from PIL import Image
@@ -17,6 +19,7 @@ from momalisa_api.films import films
 from momalisa_api.films.films import FilmOptions, FilmTooLarge
 from momalisa_api.films.metadata import mp4_comment_at
 from momalisa_api.films.provenance import mp4_box, xmp_of
+from momalisa_api.films.sound import Sound
 
 ENCODER: Final = "libx264"
 # Converted pictures that one video keeps for its way back. The others are added again.
@@ -55,6 +58,7 @@ class Video:
         self._stream: VideoStream | None = None
         self._shown = 0
         self._kept: list[av.VideoFrame] = []
+        self._sound: Sound | None = None
 
     def add(self, picture: Image.Image) -> None:
         if self._container is None:
@@ -80,12 +84,18 @@ class Video:
         assert self._stream
         for packet in self._stream.codec_context.encode_lazy():
             check()
-            self._container.mux(packet)
+            packet.stream = self._stream
+            self._mux([packet])
+        if self._sound:
+            self._sound.copy_until(None)
         self.close()
         self._check_size()
         self._write(self._options.padded(comment).encode())
 
     def close(self) -> None:
+        if self._sound:
+            self._sound.close()
+        self._sound = None
         if self._container:
             self._container.close()
         self._stream = None
@@ -94,15 +104,37 @@ class Video:
     def _open(self, size: tuple[int, int]) -> None:
         self._container = av.open(str(self.target), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata["comment"] = self._options.padded("")
+        times = self._options.times
         self._stream = _add_stream(self._container, self._encoding, size, self._options.frame_ms)
+        if times:
+            self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, films.CLOCK_HZ)
+        if times and times.sound:
+            self._sound = Sound(times.sound, self._container)
 
     def _encode(self, frame: av.VideoFrame) -> None:
-        assert self._container
         assert self._stream
-        frame.pts, frame.time_base = self._shown, Fraction(self._options.frame_ms, 1000)
+        number, times = self._shown, self._options.times
         self._shown += 1
-        self._container.mux(self._stream.encode(frame))
+        if not times:
+            frame.pts, frame.time_base = number, Fraction(self._options.frame_ms, 1000)
+        elif number < len(times.times):
+            frame.pts, frame.time_base = times.times[number], Fraction(1, films.CLOCK_HZ)
+            frame.duration = times.duration(number)
+        else:
+            return
+        self._mux(self._stream.encode(frame))
         self._check_size()
+
+    def _mux(self, packets: "Iterable[Packet[Any]]") -> None:
+        """Write packets of the video, each after the sound that is heard before it."""
+        assert self._container
+        times = self._options.times
+        for packet in packets:
+            if times and packet.pts is not None:
+                packet.duration = times.duration(bisect_left(times.times, packet.pts))
+            if self._sound and packet.dts is not None:
+                self._sound.copy_until(packet.dts * Fraction(packet.time_base))
+            self._container.mux(packet)
 
     def _check_size(self) -> None:
         # PyAV creates the file when it writes the first bytes.

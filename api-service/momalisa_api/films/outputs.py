@@ -53,11 +53,21 @@ class Gif:
         if self._file is None:
             self._file, self._size = self.target.open("w+b"), picture.size
             self._file.write(gif.header(picture.size, self._options.padded(""), self._xmp))
+        delay = self._delay_cs(len(self._blocks))
+        if delay is None:
+            return
         start = self._file.tell()
-        length = self._file.write(gif.image_block(picture, gif.delay_cs(self._options.frame_ms)))
+        length = self._file.write(gif.image_block(picture, delay))
         self._blocks.append((start, length))
         if start + length > films.MAX_GIF_BYTES:
             raise FilmTooLarge
+
+    def _delay_cs(self, number: int) -> int | None:
+        """How long a frame is shown, in centiseconds; None for one that is not."""
+        times = self._options.times
+        if not times:
+            return gif.delay_cs(self._options.frame_ms)
+        return gif.delay_between(*times.shown_s(number)) if number < len(times.times) else None
 
     def again(self) -> range:
         return range(0)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ from momalisa_api.problems import BadClip, BadPicture, QueueFull
 
 PICTURE_DECODERS: Final = 2
 CLIP_REMUXERS: Final = 1
+CLIP_DECODERS: Final = 1
 DECODING_S: Final = 30.0
+# Of other work, too: the program gives way to it.
+CLIP_DECODING_S: Final = 900.0
 RETRY_S: Final = 10
 GAVE_UP: Final = "The picture takes too much time or memory. Save it as a plain JPEG or PNG, or make it smaller."
 CLIP_GAVE_UP: Final = "The clip takes too much time or memory. Save it as a plain MP4, or make it shorter."
+CLIP_NOT_DECODED: Final = "The clip of this walk takes too much time or memory. Upload a shorter or smaller one."
 # Nothing else of this process's environment, which has passwords.
 _ENVIRONMENT: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -64,7 +69,7 @@ class Decoders:
 
         Raises BadPicture, and QueueFull if the machine can start no process.
         """
-        found = await self._program.run(source, target, boundary)
+        found = await self._program.run(source, target, *([boundary] if boundary else []))
         if found is None or "problem" in found:
             raise BadPicture(found["problem"] if found else GAVE_UP)
         identity, size = await anyio.to_thread.run_sync(_measure, target)
@@ -80,11 +85,29 @@ class Remuxers:
 
     async def remux(self, source: Path, target: Path, boundary: str | None = None) -> RemuxedClip:
         """Remux a clip into the file `target`. Raises BadClip, and otherwise what Decoders.decode raises."""
-        found = await self._program.run(source, target, boundary)
+        found = await self._program.run(source, target, *([boundary] if boundary else []))
         if found is None or "problem" in found:
             raise BadClip(found["problem"] if found else CLIP_GAVE_UP)
         identity, _ = await anyio.to_thread.run_sync(_measure, target)
         return RemuxedClip(target, identity, **found)
+
+
+class ClipDecoders:
+    """Starts the program `clip_decoder` for each clip that a walk needs."""
+
+    def __init__(self, at_once: int = CLIP_DECODERS, limit_s: float = CLIP_DECODING_S) -> None:
+        """at_once: clips decoded at a time, further ones wait; limit_s: for one clip."""
+        self._program = _Program("momalisa_api.pictures.clip_decoder", at_once, limit_s)
+
+    async def decode(self, source: Path, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Decode a stored clip into a folder. wanted, and the result: the fields of `clip_frames.Wanted`, `ClipTrack`.
+
+        Raises BadClip, and QueueFull if the machine can start no process.
+        """
+        found = await self._program.run(source, folder, json.dumps(wanted))
+        if found is None or "problem" in found:
+            raise BadClip(found["problem"] if found else CLIP_NOT_DECODED)
+        return found
 
 
 class _Program:
@@ -95,11 +118,11 @@ class _Program:
         self._places = anyio.CapacityLimiter(at_once)
         self._limit_s = limit_s
 
-    async def run(self, source: Path, target: Path, boundary: str | None) -> dict[str, Any] | None:
+    async def run(self, source: Path, target: Path, *more: str) -> dict[str, Any] | None:
         """What it prints; None if it was killed, by its limits or a hostile file. Raises QueueFull."""
         async with self._places:
             try:
-                output, code = await self._run(str(source), str(target), *([boundary] if boundary else []))
+                output, code = await self._run(str(source), str(target), *more)
             except OSError as error:
                 log.error("decoder cannot be started", module=self._module, exc_info=error)
                 raise QueueFull("No upload can be read at the moment. Retry in some seconds.", RETRY_S) from error

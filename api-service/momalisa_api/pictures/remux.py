@@ -35,7 +35,7 @@ _FILTERS: Final = {
     "vp9": "null",
 }
 _SOUNDS: Final = {"mp4": ("aac", "mp3", "opus", "alac"), "webm": ("opus",)}
-_OPTIONS: Final = {
+OPEN_OPTIONS: Final = {
     "codec_whitelist": "h264,hevc,libdav1d,av1,vp8,vp9,aac,mp3,mp3float,opus,alac",
     "max_streams": str(MAX_STREAMS),
     "protocol_whitelist": "none",
@@ -66,7 +66,7 @@ def remuxed(content: IO[bytes] | io.RawIOBase, target: Path) -> Clip:
     """
     try:
         found = demuxer_of(content)
-        with av.open(content, "r", format=found, options=_OPTIONS, io_open=_refused) as container:
+        with av.open(content, "r", format=found, options=OPEN_OPTIONS, io_open=no_other_file) as container:
             return _Remuxing(container, found == "matroska", target).run()
     except (UnreadableClip, MemoryError):
         raise
@@ -80,10 +80,10 @@ class _Remuxing:
     def __init__(self, source: InputContainer, matroska: bool, target: Path) -> None:
         self._source = source
         self._target = target
-        self._video = _video_of(source)
-        self._codec = _codec_of(self._video)
+        self._video = video_of(source)
+        self._codec = codec_of(self._video)
         self._ending = "webm" if self._codec == "vp8" or (matroska and self._codec in ("vp9", "av1")) else "mp4"
-        sounds = (sound for sound in source.streams.audio if _codec_of(sound) in _SOUNDS[self._ending])
+        sounds = (sound for sound in source.streams.audio if codec_of(sound) in _SOUNDS[self._ending])
         self._sound = next(sounds, None)
         self._first: av.VideoFrame | None = None
         self._ends: dict[int, Fraction] = {}
@@ -143,17 +143,17 @@ class _Remuxing:
         return Clip(self._ending, round(float(seconds), 3), width, height, self._frames, self._sound is not None)
 
 
-def _refused(*_: object) -> NoReturn:
+def no_other_file(*_: object) -> NoReturn:
     """A file can name others, from which its data would come."""
     raise PermissionError("no other file is opened")
 
 
-def _video_of(source: InputContainer) -> VideoStream:
+def video_of(source: InputContainer) -> VideoStream:
     """The first video that is not a cover. Raises UnreadableClip."""
     videos = [video for video in source.streams.video if not video.disposition & Disposition.attached_pic]
     if not videos:
         raise UnreadableClip("The file has no video. Send an MP4, MOV or WebM with one.")
-    if _codec_of(videos[0]) not in _FILTERS:
+    if codec_of(videos[0]) not in _FILTERS:
         raise UnreadableClip("The clip's video format cannot be read. Save it as H.264, HEVC, AV1, VP8 or VP9.")
     sides = videos[0].width, videos[0].height
     if not all(sides):
@@ -167,14 +167,14 @@ def _video_of(source: InputContainer) -> VideoStream:
     return videos[0]
 
 
-def _codec_of(stream: Stream) -> str:
+def codec_of(stream: Stream) -> str:
     # A stream of an unknown or forbidden codec has no context.
     return stream.codec_context.codec.canonical_name if stream.codec_context else ""
 
 
 def _written(target: OutputContainer, stream: Stream, description: str) -> tuple[Stream, BitStreamFilterContext]:
     """The stream to write, and the filter in front of it, which also cleans the stream's header."""
-    made = target.add_mux_stream(_codec_of(stream))
+    made = target.add_mux_stream(codec_of(stream))
     made.time_base = stream.time_base
     return made, BitStreamFilterContext(description, stream, made)
 
