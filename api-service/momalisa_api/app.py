@@ -73,6 +73,7 @@ from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.request import limits
 from momalisa_api.web.routes import (
     clips,
+    extras,
     gallery,
     health,
     links,
@@ -267,6 +268,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
             gallery,
             models,
             media,
+            extras,
             pictures,
             clips,
             me,

@@ -9,6 +9,8 @@ import yaml
 from PIL import Image
 
 from momalisa_api.films import films, mp4
+from momalisa_api.web.clip_intake import CLIP_UPLOADS
+from momalisa_api.work.clip_sources import MAX_CLIPS_BYTES
 from tests.support.factories import ended, running
 from tests.support.films import make_gif
 from tests.support.finished_walks import noise_frames
@@ -20,12 +22,13 @@ REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 9, "spacing": 
 
 def test_containers_have_room_for_what_films_may_need():
     """tmpfs counts as memory of the container, too: what is left must do for the encoders (0.3 GiB at 1024 px)."""
-    needed = films.MAX_GIF_BYTES + mp4.FULL.max_bytes + mp4.PREVIEW.max_bytes
+    filmed = films.MAX_GIF_BYTES + mp4.FULL.max_bytes + mp4.PREVIEW.max_bytes
+    needed = filmed + MAX_CLIPS_BYTES + CLIP_UPLOADS.max_bytes
     worker = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["api-worker"]
-    assert worker["tmpfs"] == ["/tmp:size=512m"]
-    assert worker["deploy"]["resources"]["limits"]["memory"] == "1G"
-    assert needed <= 512 * 2**20
-    assert needed + 2**29 <= 2**30
+    assert worker["tmpfs"] == ["/tmp:size=768m"]
+    assert worker["deploy"]["resources"]["limits"]["memory"] == "1536M"
+    assert needed <= 768 * 2**20
+    assert needed + 2**29 <= 1536 * 2**20
     deployment = next(yaml.safe_load_all((ROOT / "k8s/base/worker.yaml").read_text()))
     [room] = [
         volume["emptyDir"] for volume in deployment["spec"]["template"]["spec"]["volumes"] if "emptyDir" in volume

@@ -16,6 +16,7 @@ from PIL import Image
 from momalisa_api import app as assembler
 from momalisa_api.settings import Settings
 from momalisa_api.walks.between import BetweenSpec
+from momalisa_api.walks.extras import EXTRA_TYPES
 from momalisa_api.walks.model_card import ModelCard, ModelKey
 from momalisa_api.walks.models import Models, RegisteredModel
 from momalisa_api.walks.rounds import first_layout
@@ -62,9 +63,16 @@ class MemoryModels:
 def painted(recipe: dict[str, Any], fraction: float) -> bytes:
     """A picture that depends only on recipe and fraction."""
     shade = round(255 * fraction)
-    picture = Image.new("RGB", (recipe["width"], recipe["height"]), (shade, recipe["seed"] % 256, 255 - shade))
+    picture = Image.new("RGB", (recipe["width"], recipe["height"]), (shade, recipe.get("seed", 0) % 256, 255 - shade))
     out = io.BytesIO()
     picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def as_png(file: bytes) -> bytes:
+    """A picture as a PNG file."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(file)).save(out, "PNG")
     return out.getvalue()
 
 
@@ -110,6 +118,8 @@ class FakeReplica:
     warnings: list[dict[str, str]] = field(default_factory=list)
     flags: frozenset[float] = frozenset()
     paint: Callable[[dict[str, Any], float], bytes] = painted
+    extras: dict[str, bytes] = field(default_factory=dict)
+    extras_sent: int = 0
     pictures_sent: list[dict[str, str]] = field(default_factory=list)
     render_calls: list[tuple[dict[str, Any], list[float]]] = field(default_factory=list)
     sent: int = 0
@@ -147,7 +157,7 @@ class FakeReplica:
             refusal = 409, f"the loaded model is {self.card['model']}"
         if any(map(self.refuses, body["fractions"])):
             refusal = 422, "the fraction is not accepted"
-        if recipe["start"] == self.breaks_on:
+        if self.breaks_on and recipe.get("start") == self.breaks_on:
             refusal = 500, "an illegal memory access was encountered"
         if refusal:
             self.refusals += 1
@@ -167,6 +177,11 @@ class FakeReplica:
     async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
         head = {"model": "test-model", "revision": "1", "fingerprint": self.fingerprint, "warnings": self.warnings}
         yield json.dumps(head).encode() + b"\n"
+        for name, content in self.extras.items() if body.get("extras") else ():
+            data = {"data": base64.b64encode(content).decode(), "media_type": EXTRA_TYPES[name.rpartition(".")[2]]}
+            yield json.dumps({"extra": name, **data}).encode() + b"\n"
+            self.extras_sent += 1
+        sources = dict(zip(body["fractions"], body.get("sources", ()), strict=False))
         for fraction in body["fractions"]:
             await anyio.sleep(self.frame_s)
             if self.stalled:
@@ -178,6 +193,8 @@ class FakeReplica:
             # The ends of a leg are its pictures, where it has any.
             end = body["recipe"].get({0.0: "start_picture", 1.0: "end_picture"}.get(fraction, ""))
             png = base64.b64encode(self.paint(body["recipe"], fraction)).decode()
+            if fraction in sources:
+                png = base64.b64encode(as_png(base64.b64decode(body["pictures"][sources[fraction]]))).decode()
             line = {"fraction": fraction, "png": body["pictures"][end] if end else png, "seconds": 0.1}
             mark = {"marked": fraction in self.flags} if self.flags else {}
             yield json.dumps(line | mark).encode() + b"\n"

@@ -4,7 +4,7 @@ Not the job queue of the deployment (store/queue.py), and no HTTP.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +35,8 @@ LONGEST_LEFT_OUT_S: Final = 300.0
 log = structlog.get_logger()
 
 RenderEvent = Head | RenderedExtra | RenderedFrame
+# Reads the frames of a clip at some fractions, when a replica is about to get them: they are not kept in memory before.
+ReadSources = Callable[[tuple[float, ...]], Awaitable[Mapping[float, bytes]]]
 Kind = frozenset[tuple[ModelKey, str, tuple[str, ...]]]
 
 
@@ -103,7 +105,8 @@ class ShardTask:
     """A shard that the fleet renders: the fractions still missing, the runs in progress, and the stream of its events.
 
     tag: its position in the fair queue; the lowest is rendered first. fingerprint: the one that its walk keeps to, None
-    if any will do. pictures: those of the shard; extras: whether the recipe's files are needed, too. losses: one slot
+    if any will do. pictures: those of the recipe; extras: whether its files are needed, too; sources: reads the
+    frames of its clip. losses: one slot
     for each failed try; out_of_memory: those that had too little memory.
     """
 
@@ -114,6 +117,7 @@ class ShardTask:
     fingerprint: str | None = None
     pictures: Pictures = field(default_factory=dict)
     extras: bool = False
+    sources: ReadSources | None = None
     runs: dict[ReplicaSlot, Run] = field(default_factory=dict)
     losses: list[ReplicaSlot] = field(default_factory=list)
     out_of_memory: list[ReplicaSlot] = field(default_factory=list)
@@ -123,6 +127,11 @@ class ShardTask:
 
     def __post_init__(self) -> None:
         self.key = self.recipe.model_key
+
+    async def pictures_for(self, fractions: tuple[float, ...]) -> Pictures:
+        """All pictures that a replica needs for some fractions. Raises what `sources` raises."""
+        sources = await self.sources(fractions) if self.sources else {}
+        return {**self.pictures, **dict(sources.items())}
 
     def fits(self, slot: ReplicaSlot) -> bool:
         """Whether a slot's replica can render this task at all."""

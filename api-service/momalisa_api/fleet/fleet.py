@@ -18,7 +18,7 @@ import structlog
 from momalisa_api.backoff import delay_s
 from momalisa_api.fleet import vertex
 from momalisa_api.fleet.admission import Admission, Registry
-from momalisa_api.fleet.dispatch import RenderEvent, ReplicaSlot, ShardQueue, ShardTask
+from momalisa_api.fleet.dispatch import ReadSources, RenderEvent, ReplicaSlot, ShardQueue, ShardTask
 from momalisa_api.fleet.holders import FIRST_GUESS_S, Holders
 from momalisa_api.fleet.replica import (
     READERS,
@@ -144,18 +144,23 @@ class Fleet:
                 await anyio.sleep(self._refresh_s)
 
     async def render(
-        self, shard: Shard, tag: int = 0, fingerprint: str | None = None, pictures: Pictures = NO_PICTURES
+        self,
+        shard: Shard,
+        tag: int = 0,
+        fingerprint: str | None = None,
+        pictures: Pictures = NO_PICTURES,
+        sources: ReadSources | None = None,
     ) -> AsyncGenerator[RenderEvent]:
         """Render a shard, on as many replicas as it takes. tag: position in the queue, the lowest first.
 
         fingerprint: only replicas that have it render the shard while one of them is awake; None: all do. pictures:
-        those of its recipe, and the frames of its clip.
+        those of its recipe; sources: reads the frames of its clip.
         Waits while no replica that can render it is awake. Raises WalkFailed if no replica can render the shard, and
         Unavailable if its model is not served any more.
         Closing the iterator cancels the shard.
         """
         send, receive = anyio.create_memory_object_stream[RenderEvent](0)
-        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint, pictures, shard.extras)
+        task = ShardTask(shard.recipe, set(shard.fractions), send, tag, fingerprint, pictures, shard.extras, sources)
         self._queue.add(task)
         try:
             async with receive:
@@ -270,7 +275,13 @@ class Fleet:
         """
         fractions = tuple(sorted(task.lacking))
         try:
-            rendering = slot.replica.render(task.recipe, fractions, task.pictures, extras=task.extras)
+            pictures = await task.pictures_for(fractions)
+        except Problem as problem:
+            # No replica is to blame.
+            task.end(problem)
+            return
+        try:
+            rendering = slot.replica.render(task.recipe, fractions, pictures, extras=task.extras)
             async with aclosing(rendering) as answer:
                 async for line in answer:
                     if isinstance(line, Head):

@@ -21,7 +21,7 @@ from momalisa_api.pictures.clip_format import UnreadableClip, demuxer_of
 from momalisa_api.pictures.remux import OPEN_OPTIONS, codec_of, no_other_file, video_of
 
 # The unit of times: frames of all common rates begin at whole ones.
-CLOCK_HZ: Final = 90_000
+_CLOCK_HZ: Final = 90_000
 SOUND_FILE: Final = "sound.mp4"
 # Some files count frames that no decoder shows. A clip that lacks more than this share is damaged.
 _MOST_MISSING: Final = Fraction(1, 10)
@@ -29,7 +29,7 @@ _MOST_MISSING: Final = Fraction(1, 10)
 _PLAYABLE: Final = ("aac", "mp3")
 _AAC_RATE: Final = 48_000
 _AAC_BITS_PER_S: Final = 160_000
-QUALITIES: Final = (95, 90, 85, 80, 70, 60, 45, 30)
+_QUALITIES: Final = (95, 90, 85, 80, 70, 60, 45, 30)
 _HD_LINES: Final = 720
 _UNSPECIFIED: Final = 2
 _TURNS: Final = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
@@ -99,7 +99,7 @@ class _Decoding:
             raise _damaged()
         if heard:
             _write_sound(heard, self._folder / SOUND_FILE, self._origin(heard))
-        shift = round((self._first - self._origin(heard)) * CLOCK_HZ)
+        shift = round((self._first - self._origin(heard)) * _CLOCK_HZ)
         return ClipTrack([time + shift for time in times], max(self._end, times[-1] + 1) + shift, bool(heard))
 
     def _frames_of(self, packet: "Packet[Any]") -> Iterator[av.VideoFrame]:
@@ -115,11 +115,11 @@ class _Decoding:
             return
         at, base = frame.pts * frame.time_base, frame.time_base
         self._begin = at if self._begin is None else self._begin
-        ticks = round((at - self._begin) * CLOCK_HZ)
+        ticks = round((at - self._begin) * _CLOCK_HZ)
         self._all.append(max(ticks, self._all[-1] + 1) if self._all else ticks)
         # WebM does not tell how long its last frame is shown.
         usual = self._all[-1] - self._all[-2] if len(self._all) > 1 else 1
-        self._end = self._all[-1] + (round(frame.duration * base * CLOCK_HZ) if frame.duration else usual)
+        self._end = self._all[-1] + (round(frame.duration * base * _CLOCK_HZ) if frame.duration else usual)
         number, off = divmod(len(self._all) - 1, self._wanted.every)
         if self._wanted.size and not off and number < self._wanted.count:
             picture = _upright(frame, self._wanted.size)
@@ -140,8 +140,10 @@ def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image.Image:
     turn = _TURNS.get(frame.rotation % 360)
     sideways = frame.rotation % 180 != 0
     untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
+    width, height = reversed(size) if sideways else size
     scaled = frame.reformat(
-        *(reversed(size) if sideways else size),
+        width,
+        height,
         format="rgb24",
         src_colorspace=Colorspace.ITU709 if untagged_hd else None,
         interpolation=Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
@@ -154,7 +156,7 @@ def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image.Image:
 def _packed(picture: Image.Image, most: int) -> bytes:
     """A picture as a JPEG with all its colours, in the best quality that has at most so many bytes."""
     packed = b""
-    for quality in QUALITIES:
+    for quality in _QUALITIES:
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=quality, subsampling=0)
         packed = out.getvalue()
@@ -191,6 +193,7 @@ def _encode(heard: "list[Packet[Any]]", container: OutputContainer, origin: Frac
     shift = round(origin * _AAC_RATE)
     for packet in heard:
         for frame in packet.decode():
+            assert isinstance(frame, av.AudioFrame)
             for part in resampler.resample(frame):
                 part.pts = (part.pts or 0) - shift
                 container.mux(written.encode(part))

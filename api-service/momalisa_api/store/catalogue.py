@@ -93,7 +93,7 @@ class Catalogue:
                 await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
                 await charge(connection, spec.id, account, network, frames)
             pictures = {found.picture for found in spec.pictures}
-            await use_uploads(connection, spec.id, owner, pictures=pictures, clips=set(getattr(spec, "clips", ())))
+            await use_uploads(connection, spec.id, owner, pictures=pictures, clips=set(spec.clips))
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
         return walk, not known
@@ -203,8 +203,14 @@ class Catalogue:
         """
         if State.WAITING not in MOVES[walk.state]:
             raise ValueError(f"a walk cannot move from {walk.state} to {State.WAITING}")
-        reset = {"state": State.WAITING, "plan": None, "plans": walks.c.plans + 1, "tries": 0, "error": None}
-        reset |= {"finished_at": None, "frames_removed": False, "films_removed": False}
+        reset: dict[str, Any] = {
+            "state": State.WAITING,
+            "plan": None,
+            "plans": walks.c.plans + 1,
+            "tries": 0,
+            "error": None,
+        }
+        reset |= {"finished_at": None, "frames_removed": False, "films_removed": False, "extras": []}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
         async with transaction(self._engine) as connection:
             await one_at_a_time(connection)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Text, cast, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.store.engine import insert_into, transaction
@@ -12,7 +12,7 @@ from momalisa_api.store.tables import landings, walks
 from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
 from momalisa_api.walks.fingerprints import MIXED
 from momalisa_api.walks.forecast import most_pictures
-from momalisa_api.walks.rounds import Layout
+from momalisa_api.walks.rounds import Layout, first_layout
 from momalisa_api.walks.walk import ENDED, MOVES, OPEN, State, Walk, WalkStatus
 
 
@@ -47,7 +47,8 @@ class Progress:
         same = update(walks).where(walks.c.id == walk.id, walks.c.plans == walk.plans, walks.c.state.in_(OPEN))
         later = {"plans": walks.c.plans + 1, "revision": walks.c.revision + 1}
         plan = {
-            "layout": layout.model_dump(mode="json"),
+            # The spec says it already: a clip has hundreds of points, and a walk is read with each event.
+            "layout": None if layout == first_layout(walk.spec) else layout.model_dump(mode="json"),
             "plan": [list(shard) for shard in shards],
             "frames": most_pictures(walk.spec, layout.growth, layout.rescued),
         }
@@ -97,6 +98,11 @@ class Progress:
                 self._engine, walk_id, unchanged, warnings=[*walk.warnings, *fresh], **changes
             ):
                 return
+
+    async def has_extras(self, walk_id: str, names: Sequence[str]) -> None:
+        """Record the files that a walk's recipe has beside frames; recorded ones change nothing."""
+        unknown = cast(walks.c.extras, Text) == "[]"
+        await change_walk(self._engine, walk_id, unknown, extras=list(names))
 
     async def keep_to(self, walk_id: str, fingerprint: str) -> str:
         """Have a walk keep to a fingerprint, if it keeps to none yet. Returns the one that it keeps to."""

@@ -38,7 +38,7 @@ walks = Table(
     Column("revision", Integer, nullable=False),
     Column("tries", Integer, nullable=False, doc="Workers lost over this walk since its last stored frame."),
     Column("tag", BigInteger, nullable=False, doc="Position in the fair queue: the lowest is rendered first."),
-    Column("layout", JSON(none_as_null=True), doc="The newest round; null before the walk is planned."),
+    Column("layout", JSON(none_as_null=True), doc="The newest round; null for the first one, which the spec says."),
     Column(
         "plan",
         JSON(none_as_null=True),

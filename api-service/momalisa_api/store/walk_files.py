@@ -8,6 +8,7 @@ import anyio
 from momalisa_api.concurrency import task_group
 from momalisa_api.store.bucket import Bucket
 from momalisa_api.store.catalogue import Catalogue
+from momalisa_api.walks.extras import extras_among
 from momalisa_api.walks.fingerprints import fingerprint_key
 from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.walk import Walk
@@ -28,7 +29,6 @@ class WalkFiles:
 
         This includes frames that were only rendered to find the spacing. but: a walk that does not count.
         """
-        kept = await self._used(set(recipes), but) if recipes else set[str]()
         found: set[str] = set()
 
         async def look(recipe: Recipe) -> None:
@@ -38,7 +38,7 @@ class WalkFiles:
         async with task_group() as tasks:
             for recipe in recipes:
                 tasks.start_soon(look, recipe)
-        return found - kept
+        return found - await self._used(set(recipes), found, but) if recipes else found
 
     async def of_walk(self, walk_id: str) -> set[str]:
         """The keys of the films, and of the thumbnails that the spacing was computed from."""
@@ -55,12 +55,18 @@ class WalkFiles:
             for key in keys:
                 tasks.start_soon(remove, key)
 
-    async def _used(self, recipes: set[Recipe], but: str | None) -> set[str]:
-        """The keys that walks use of these recipes, which have one scope, and maybe more."""
+    async def _used(self, recipes: set[Recipe], found: set[str], but: str | None) -> set[str]:
+        """The keys that walks use of these recipes, which have one scope, and maybe more. found: all that are stored.
+
+        It is asked after the bucket: a walk that is requested in between keeps its files.
+        """
         used: set[str] = set()
         legs, [scope] = {recipe.search_terms for recipe in recipes}, {recipe.scope for recipe in recipes}
         async for walk in self._catalogue.walks_along(legs, scope):
-            if walk.id != but and not walk.frames_removed and recipes & set(walk.recipes):
+            shared = recipes & set(walk.recipes) if walk.id != but and not walk.frames_removed else set()
+            for recipe in shared:
+                used |= extras_among(recipe, found)
+            if shared:
                 used |= _keys_of(walk)
         return used
 

@@ -149,6 +149,7 @@ def _walk(row: Row[Any], stored: set[int] | None) -> Walk:
         fingerprints=tuple(row.fingerprints),
         frames_removed=row.frames_removed,
         films_removed=row.films_removed,
+        extras=tuple(row.extras),
     )
     _check(walk)
     return walk
@@ -162,5 +163,5 @@ def _check(walk: Walk) -> None:
     planned = (number for shard in walk.plan or () for number in shard)
     if not points or not all(0 <= number < points for number in (*walk.stored, *planned)):
         raise ValueError("its layout lacks points that are stored or planned")
-    if not all(isinstance(text, str) for text in (*walk.films, *walk.warnings, *walk.fingerprints)):
-        raise ValueError("its films, warnings and fingerprints are not texts")
+    if not all(isinstance(text, str) for text in (*walk.films, *walk.warnings, *walk.fingerprints, *walk.extras)):
+        raise ValueError("its films, extras, warnings and fingerprints are not texts")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
@@ -84,13 +85,18 @@ def plan_shards(walk_id: str, frames: Iterable[Frame], micro_batch: int) -> list
     """Split frames into shards of one recipe each, as few and as even as `micro_batch` allows.
 
     A replica pads each shard to its micro-batch, so a smaller shard costs as much as a full one. Each shard takes every
-    n-th frame of its leg, so that a walk appears from coarse to fine. Duplicate frames are rendered once.
+    n-th frame of its leg, so that a walk appears from coarse to fine; but neighbours of a
+    clip are in one shard, as they are read together. Duplicate frames are rendered once.
     """
     legs: dict[Recipe, dict[float, None]] = {}
     for frame in frames:
         legs.setdefault(frame.recipe, {})[frame.fraction] = None
     shards = []
     for recipe, fractions in legs.items():
-        count = math.ceil(len(fractions) / micro_batch)
-        shards += [Shard(walk_id, recipe, tuple(fractions)[first::count]) for first in range(count)]
+        count, ordered = math.ceil(len(fractions) / micro_batch), tuple(fractions)
+        if recipe.clips:
+            ends = [len(ordered) * number // count for number in range(count + 1)]
+            shards += [Shard(walk_id, recipe, ordered[first:end]) for first, end in pairwise(ends)]
+        else:
+            shards += [Shard(walk_id, recipe, ordered[first::count]) for first in range(count)]
     return shards

@@ -44,7 +44,8 @@ class Walk:
     layout: the newest round; plan: its shards, as numbers of its points, None before it is planned; plans: the number
     of plans so far; stored: numbers of the points whose frames are in the bucket; fingerprint: the one that the walk
     keeps to while replicas of it are awake, None before one was chosen; fingerprints: those of its frames so far;
-    frames_removed, films_removed: whether the time is over for which the deployment keeps them.
+    frames_removed, films_removed: whether the time is over for which the deployment keeps them; extras: names of the
+    files that its recipe has beside frames.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Walk:
     fingerprints: tuple[str, ...] = ()
     frames_removed: bool = False
     films_removed: bool = False
+    extras: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -100,6 +102,11 @@ class Walk:
     def frames_ready(self) -> frozenset[int]:
         """Numbers of the frames in the bucket."""
         return self.stored if self.layout.settled and not self.frames_removed else frozenset()
+
+    @property
+    def extras_ready(self) -> tuple[str, ...]:
+        """Names of the extras in the bucket."""
+        return () if self.frames_removed else self.extras
 
     @property
     def films_ready(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from momalisa_api.store.belongings import Belongings
 from momalisa_api.store.bucket import Bucket, NotInBucket, StoredObject
 from momalisa_api.store.clips import ClipStore, StoredClip
 from momalisa_api.store.pictures import PictureStore, StoredPicture
+from momalisa_api.walks.extras import extra_key
 from momalisa_api.walks.walk import Walk
 
 _HEAD: Final = (
@@ -68,6 +69,10 @@ async def _all_of(
             objects = await anext(stored)
             keys = [f"walks/{walk.id}/{name}" for name in sorted(walk.films_ready)]
             films = [Entry(key, objects[key]) for key in keys if key in objects]
+            for name in walk.extras_ready:
+                with suppress(NotInBucket):
+                    found = await bucket.look(extra_key(walk.recipes[0], name))
+                    films.append(Entry(f"walks/{walk.id}/{name}", found))
             title = f"{walk.created_at:%Y-%m-%d}: {walk.spec.title} ({walk.state})"
             yield title, [Entry(f"walks/{walk.id}/walk.json", _facts(walk, listed)), *films]
     uploads: list[tuple[str, str, StoredPicture | StoredClip]]

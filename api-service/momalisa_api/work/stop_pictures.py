@@ -1,4 +1,4 @@
-"""The pictures that are stops of walks, as files for replicas: cut out, and scaled to the size of the walk's frames.
+"""The pictures that walks are made of, as files for replicas: cut out, and scaled to the size of the walk's frames.
 
 They are fetched from the bucket and made once for the shards of a walk, and kept in memory within a limit.
 """
@@ -21,6 +21,8 @@ from momalisa_api.walks.recipe import Recipe
 from momalisa_api.walks.stops import CroppedPicture
 
 LOST: Final = "A picture of this walk is no longer stored. Upload it again, and request the walk again."
+# As in the model contract.
+STYLE_SIDE_PX: Final = 512
 MAX_STOPS_BYTES: Final = 64 * 1024 * 1024
 # Each takes some tens of megabytes while it scales a picture.
 SCALERS: Final = 1
@@ -46,12 +48,15 @@ class StopPictures:
         if not recipe.pictures:
             return NO_PICTURES
         keys = await self._catalogue.keys_of_pictures(walk_id)
-        return {picture: await self._file(keys.get(picture.picture), picture, recipe) for picture in recipe.pictures}
+        return {
+            picture: await self._file(keys.get(picture.picture), picture, _size_of(picture, recipe))
+            for picture in recipe.pictures
+        }
 
-    async def _file(self, key: str | None, picture: CroppedPicture, recipe: Recipe) -> bytes:
+    async def _file(self, key: str | None, picture: CroppedPicture, size: tuple[int, int]) -> bytes:
         if key is None:
             raise WalkFailed(LOST)
-        wanted = key, picture, recipe.width, recipe.height
+        wanted = key, picture, *size
         if wanted in self._kept:
             self._kept.move_to_end(wanted)
             return self._kept[wanted]
@@ -69,6 +74,14 @@ class StopPictures:
         while self._bytes > self._max_bytes:
             self._bytes -= len(self._kept.popitem(last=False)[1])
         return file
+
+
+def _size_of(picture: CroppedPicture, recipe: Recipe) -> tuple[int, int]:
+    """The size of a picture's file: that of the frames, and less for the picture of a style, which has any shape."""
+    if picture in (getattr(recipe, "picture", None), None) or picture != getattr(recipe, "style_picture", None):
+        return recipe.width, recipe.height
+    scale = min(1.0, STYLE_SIDE_PX / max(picture.crop.width, picture.crop.height))
+    return max(1, round(picture.crop.width * scale)), max(1, round(picture.crop.height * scale))
 
 
 def scaled(png: bytes, box: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:

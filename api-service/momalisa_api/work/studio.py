@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -21,14 +22,16 @@ from pydantic import TypeAdapter
 from momalisa_api.concurrency import task_group
 from momalisa_api.films.make import Made, Sign, make_films
 from momalisa_api.films.provenance import png_with_xmp, source_of, xmp_of
+from momalisa_api.fleet.dispatch import ReadSources
 from momalisa_api.fleet.fleet import Fleet
-from momalisa_api.fleet.wire import Head, RenderedFrame
+from momalisa_api.fleet.wire import Head, RenderedExtra, RenderedFrame
 from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.store.bucket import Bucket, NotInBucket
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Job, Kind, Queue
+from momalisa_api.walks.clip import ClipRecipe
 from momalisa_api.walks.fingerprints import fingerprints_of, new_marks
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.kinds import BETWEEN, EARLY_BLEND
@@ -37,6 +40,8 @@ from momalisa_api.walks.rescue import can_rescue
 from momalisa_api.walks.rounds import Layout, next_layout, stored_walk, with_growth
 from momalisa_api.walks.spec import Frame, Shard, WalkSpec, plan_shards
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.work.clip_sources import ClipSources
+from momalisa_api.work.extras import Extras
 from momalisa_api.work.listings import Listings
 from momalisa_api.work.notes import Notes
 from momalisa_api.work.stop_pictures import StopPictures
@@ -85,6 +90,8 @@ class Studio:
         self._listings = Listings(bucket)
         self._thumbnails = Thumbnails(bucket)
         self._stop_pictures = StopPictures(catalogue, bucket)
+        self._clips = ClipSources(catalogue, bucket, folder)
+        self._extras = Extras(bucket, progress)
         self._notes = Notes(progress)
         self._room = anyio.Semaphore(MAX_FRAMES_IN_FLIGHT)
         self._started_at = datetime.now(UTC)
@@ -151,6 +158,7 @@ class Studio:
         reused = fingerprints_of(frames, held)
         await self._kept(walk, reused)
         await self._progress.reuses(walk, reused)
+        await self._extras.record(walk, {frame.recipe for frame in frames}, held)
         indices = _indices(frames)
         shards = [
             [number for fraction in shard.fractions for number in indices[Frame(shard.recipe, fraction)]]
@@ -227,8 +235,10 @@ class Studio:
         await self._fleet.wait_awake(walk.spec.model_key)
         self._check_features(recipe)
         kept = await self._kept(walk, walk.fingerprints)
+        shard = Shard(walk.id, recipe, missing, await self._extras.are_needed(walk, number, recipe, held))
         pictures = await self._stop_pictures.of(walk.id, recipe)
-        answer = self._fleet.render(Shard(walk.id, recipe, missing), walk.tag, kept, pictures)
+        answer = self._fleet.render(shard, walk.tag, kept, pictures, await self._sources(walk, recipe))
+        extras: dict[str, RenderedExtra] = {}
         # The replica gets its next shard while the frames of this one are being stored, also if it fails at the rest.
         async with task_group(finish_on=WalkFailed) as storing, aclosing(answer) as events:
             async for event in events:
@@ -236,9 +246,21 @@ class Studio:
                     case Head():
                         await begin()
                         await self._heed(event, walk, recipe, held)
+                    case RenderedExtra(name=name):
+                        extras[name] = event
                     case RenderedFrame(fraction=fraction) as rendered:
+                        if extras:
+                            await self._extras.store(walk, recipe, extras.values())
+                            extras.clear()
                         frame = Frame(recipe, fraction)
                         await storing.start(self._store, walk, frame, indices[frame], rendered)
+
+    async def _sources(self, walk: Walk, recipe: Recipe) -> ReadSources | None:
+        """What reads the frames of a recipe's clip, which is decoded now: no replica waits for that."""
+        if not isinstance(recipe, ClipRecipe):
+            return None
+        await self._clips.prepare(walk.id, recipe)
+        return partial(self._clips.of, walk.id, recipe)
 
     async def _heed(self, head: Head, walk: Walk, recipe: Recipe, held: frozenset[str]) -> None:
         """Record what a replica says before its first frame, so that it is known of every stored frame."""
@@ -357,11 +379,15 @@ class Studio:
 
     async def _finish(self, walk: Walk, made: Made) -> None:
         warnings = [TOO_LARGE.format(name) for name in made.too_large]
-        if made.smoothness.evenness is None:
+        smoothness = made.smoothness
+        if walk.spec.kind != BETWEEN:
+            # Cuts of a clip and instances that appear are no faults.
+            smoothness = smoothness.model_copy(update={"jumps": ()})
+        elif smoothness.evenness is None:
             warnings.append(NOTHING_MOVES)
         if warnings:
             await self._progress.warn(walk.id, warnings)
-        done = {"films": sorted(made.films), "smoothness": made.smoothness.model_dump(mode="json")}
+        done = {"films": sorted(made.films), "smoothness": smoothness.model_dump(mode="json")}
         if await self._progress.move(walk.id, State.FILMING, State.DONE, of_plan=walk.plans, **done):
             log.info("walk done", walk=walk.id, films=[name.value for name in sorted(made.films)])
 
@@ -377,7 +403,10 @@ class Studio:
             log.debug("film stored", walk=walk.id, film=path.name)
 
         with TemporaryDirectory(prefix="momalisa-", dir=self._folder) as folder:
-            return await make_films(read, walk, Path(folder), store, self._sign)
+            times = None
+            if isinstance(recipe := walk.frames[0].recipe, ClipRecipe):
+                times = await self._clips.times(walk.id, recipe, Path(folder))
+            return await make_films(read, walk, Path(folder), store, self._sign, times)
 
 
 def missing_jobs(walk: Walk) -> list[Job]:

@@ -298,7 +298,7 @@ export interface paths {
         };
         /**
          * Get all frames
-         * @description Get all frames of a finished walk, numbered, in one ZIP archive.
+         * @description Get all frames of a finished walk, numbered, and its extras, in one ZIP archive.
          */
         get: operations["get_frames_zip"];
         put?: never;
@@ -321,6 +321,26 @@ export interface paths {
          * @description Get a film of a finished walk.
          */
         get: operations["get_film_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/walks/{walk_id}/extras/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an extra
+         * @description Get a file that the walk has beside its frames. The walk resource lists them, before the first frame.
+         */
+        get: operations["get_extra"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1232,6 +1252,27 @@ export interface components {
             picture: string;
             /** @description The part of the picture, with the shape of a frame. */
             crop: components["schemas"]["Crop"];
+        };
+        /**
+         * ExtraResource
+         * @description A file that the walk has beside its frames.
+         */
+        ExtraResource: {
+            /**
+             * Name
+             * @description Name of the file, such as depth.png.
+             */
+            name: string;
+            /**
+             * Url
+             * @description URL of the file.
+             */
+            url: string;
+            /**
+             * Media Type
+             * @description image/png or application/json.
+             */
+            media_type: string;
         };
         /**
          * FilmName
@@ -2340,6 +2381,7 @@ export interface components {
          *       "round": 1,
          *       "rounds": 1,
          *       "films": {},
+         *       "extras": [],
          *       "warnings": [],
          *       "smoothness": null,
          *       "error": null,
@@ -2421,6 +2463,11 @@ export interface components {
             films: {
                 [key: string]: string;
             };
+            /**
+             * Extras
+             * @description Files beside the frames of walks into a picture (depth map, cut-out) and of walks that take one apart (instances as JSON, their cut-outs); there before the first frame, and empty for other kinds.
+             */
+            extras: components["schemas"]["ExtraResource"][];
             /**
              * Warnings
              * @description Warnings for the visitor, such as a truncated prompt or why the walk is unlisted.
@@ -4257,6 +4304,125 @@ export interface operations {
             };
             /** @description Format not available */
             406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Link expired. No longer available. No longer available */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Range not satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Invalid request. Invalid request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk database unavailable. Image storage unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    get_extra: {
+        parameters: {
+            query?: {
+                /** @description The token of a signed link, which opens one private walk. */
+                link?: string | null;
+            };
+            header?: {
+                /** @description One range of bytes: bytes=0-1023. */
+                Range?: string | null;
+                /** @description An ETag or Last-Modified; the range is ignored if the file is another one by now. */
+                "if-range"?: string | null;
+                /** @description An ETag; the answer is 304 if it is current. */
+                "If-None-Match"?: string | null;
+                /** @description A date; the answer is 304 if nothing changed since. */
+                "If-Modified-Since"?: string | null;
+            };
+            path: {
+                /** @description Name of the extra. */
+                name: string;
+                /** @description The walk's id: a hash of its spec. */
+                walk_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The whole file */
+            200: {
+                headers: {
+                    /** @description Identifies this content. */
+                    ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "application/json": string;
+                };
+            };
+            /** @description The requested range */
+            206: {
+                headers: {
+                    /** @description Identifies this content. */
+                    ETag?: string;
+                    /** @description When the file was stored. */
+                    "Last-Modified"?: string;
+                    /** @description The range of bytes and the total size. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "application/json": string;
+                };
+            };
+            /** @description Not modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unknown API key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description Walk not found. Not ready yet */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

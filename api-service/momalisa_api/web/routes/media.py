@@ -28,6 +28,7 @@ from momalisa_api.problems import (
     WalkNotFound,
 )
 from momalisa_api.store.bucket import Bucket, NotInBucket, StoredObject
+from momalisa_api.walks.extras import extra_key
 from momalisa_api.walks.spec import Frame
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.problem_json import documented
@@ -142,7 +143,7 @@ async def get_probe(
 async def get_frames_zip(
     walk: KnownWalk, bucket: BucketDep, checksums: ChecksumsDep, conditions: ConditionsDep
 ) -> Response:
-    """Get all frames of a finished walk, numbered, in one ZIP archive."""
+    """Get all frames of a finished walk, numbered, and its extras, in one ZIP archive."""
     _only_when_done(walk)
     found: dict[str, StoredObject] = {}
     folders = list({frame.recipe.folder for frame in walk.frames})
@@ -151,12 +152,14 @@ async def get_frames_zip(
     ) as listed:
         async for objects in listed:
             found |= objects
+    named = {f"{number:03}.png": frame.key for number, frame in enumerate(walk.frames)}
+    named |= {name: extra_key(walk.recipes[0], name) for name in walk.extras}
     try:
-        frames = [found[frame.key] for frame in walk.frames]
+        frames = [found[key] for key in named.values()]
     except KeyError:
         raise Gone(GONE) from None
     # Packed while it is sent: a walk of 241 large frames has more bytes than the process has memory or disk.
-    archive = Archive([(f"{number:03}.png", frame.size) for number, frame in enumerate(frames)])
+    archive = Archive([(name, file.size) for name, file in zip(named, frames, strict=True)])
     described = StoredObject(
         f"walks/{walk.id}/frames.zip",
         archive.size,

@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
 from momalisa_api.store.models import ModelRegistry
 from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.walks.extras import extra_type
 from momalisa_api.walks.forecast import pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
 from momalisa_api.walks.kinds import WalkKind
@@ -58,6 +59,7 @@ EXAMPLE: JsonDict = {
     "round": 1,
     "rounds": 1,
     "films": {},
+    "extras": [],
     "warnings": [],
     "smoothness": None,
     "error": None,
@@ -74,6 +76,14 @@ class ProbeResource(BaseModel):
 
     frame: int = Field(description="The frame that the picture can stand in for, counted from 0.")
     url: str = Field(description="URL of the picture.")
+
+
+class ExtraResource(BaseModel):
+    """A file that the walk has beside its frames."""
+
+    name: str = Field(description="Name of the file, such as depth.png.")
+    url: str = Field(description="URL of the file.")
+    media_type: str = Field(description="image/png or application/json.")
 
 
 class WalkResource(BaseModel):
@@ -105,6 +115,10 @@ class WalkResource(BaseModel):
     )
     rounds: int | None = Field(description="The number of rounds that the walk needs at most; null like `round`.")
     films: dict[str, str] = Field(description="URLs of the finished films, by name.")
+    extras: list[ExtraResource] = Field(
+        description="Files beside the frames of walks into a picture (depth map, cut-out) and of walks that take one "
+        "apart (instances as JSON, their cut-outs); there before the first frame, and empty for other kinds."
+    )
     warnings: list[str] = Field(
         description="Warnings for the visitor, such as a truncated prompt or why the walk is unlisted."
     )
@@ -197,6 +211,10 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: M
         round=number,
         rounds=rounds,
         films={name: f"{walk_url(walk.id)}/{name}" for name in sorted(walk.films_ready)},
+        extras=[
+            ExtraResource(name=name, url=f"{walk_url(walk.id)}/extras/{name}", media_type=extra_type(name))
+            for name in walk.extras_ready
+        ],
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
         error=walk.error,
@@ -221,7 +239,9 @@ def _with_link(shown: WalkResource, link: str) -> WalkResource:
     """The resource with a link's token in all its URLs."""
     films = {name: with_token(url, link) for name, url in shown.films.items()}
     probes = [probe.model_copy(update={"url": with_token(probe.url, link)}) for probe in shown.probes]
-    return shown.model_copy(update={"url": with_token(shown.url, link), "films": films, "probes": probes})
+    extras = [extra.model_copy(update={"url": with_token(extra.url, link)}) for extra in shown.extras]
+    urls = {"url": with_token(shown.url, link), "films": films, "probes": probes, "extras": extras}
+    return shown.model_copy(update=urls)
 
 
 def with_token(url: str, link: str) -> str:
