@@ -171,6 +171,7 @@ pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, with a real 
 	cd model-service && ../$(BIN)/python -m atelier.sheet --weights $(WEIGHTS) --docs ../docs
 	$(BIN)/python docs/dip.py
 	$(BIN)/python docs/pictures.py
+	PYTHONPATH=model-service $(BIN)/python docs/kind_sheets.py
 	$(BIN)/python docs/screens.py
 
 atelier-card: $(READY) ## the model card of the embedded weights

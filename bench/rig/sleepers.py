@@ -46,6 +46,7 @@ class Sleeper:
     shard_s: float
     number: int = 0
     card: dict[str, Any] = field(default_factory=lambda: CARD)
+    features: tuple[str, ...] = ()
     dies: bool = False
     rendered: list[Shard] = field(default_factory=list)
     url: str = ""
@@ -64,7 +65,8 @@ class Sleeper:
         return Response("ready")
 
     async def _model(self, _: Request) -> Response:
-        return JSONResponse({"card": self.card, "fingerprint": FINGERPRINT, "made_of": {}})
+        features = {"features": self.features} if self.features else {}
+        return JSONResponse({"card": self.card, "fingerprint": FINGERPRINT, "made_of": {}, **features})
 
     async def _render(self, request: Request) -> Response:
         body = await request.json()
@@ -127,11 +129,11 @@ class Sleepers:
 
 
 @contextmanager
-def process_of(count: int, shard_s: float, card: dict[str, Any]) -> Iterator[Sleepers]:
-    """Start a process with so many sleepers that have a card."""
+def process_of(count: int, shard_s: float, card: dict[str, Any], features: tuple[str, ...] = ()) -> Iterator[Sleepers]:
+    """Start a process with so many sleepers that have a card, and the features of a model service."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(count, shard_s, card, theirs), daemon=True)
+    process = spawn.Process(target=_serve, args=(count, shard_s, card, features, theirs), daemon=True)
     process.start()
     try:
         yield Sleepers(f"http://127.0.0.1:{ours.recv()}", count)
@@ -140,8 +142,10 @@ def process_of(count: int, shard_s: float, card: dict[str, Any]) -> Iterator[Sle
         process.join()
 
 
-def _serve(count: int, shard_s: float, card: dict[str, Any], port: "Connection[int, None]") -> None:
-    sleepers = [Sleeper(shard_s, number, card) for number in range(count)]
+def _serve(
+    count: int, shard_s: float, card: dict[str, Any], features: tuple[str, ...], port: "Connection[int, None]"
+) -> None:
+    sleepers = [Sleeper(shard_s, number, card, features) for number in range(count)]
 
     async def rendered(_: Request) -> Response:
         shards = [shard for sleeper in sleepers for shard in sleeper.rendered if shard.ended < math.inf]

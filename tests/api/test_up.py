@@ -9,6 +9,7 @@ import pytest
 
 from momalisa_api.cli import up
 from momalisa_api.cli.errors import CommandError
+from momalisa_api.cli.greeting import greeting
 
 
 @pytest.fixture
@@ -119,3 +120,17 @@ def test_the_port_of_a_replica_that_is_in_use_is_named(monkeypatch, deployments)
     with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(CommandError, match="Set --first-port"):
         up.run_deployment(1, held.getsockname()[1])
     assert deployments == []
+
+
+def test_the_greeting_names_a_command_for_each_kind_that_is_offered():
+    """A kind without a model would be refused, and so would a walk of prompts by a model of styles."""
+    card = {"about": {"examples": [["a sun", "a moon"]]}}
+    styles = {"name": "styles", "default": False, "kinds": ["restyle", "clip"], "styles": [{"name": "mosaic"}]}
+    walks = {"name": "atelier", "default": True, "kinds": ["between"], "styles": []}
+    url = "http://127.0.0.1:8001"
+    text = greeting(url, [{**styles, "card": card}, {**walks, "card": card}], 2, gallery=True)
+    assert f"{url}/\n" in text
+    assert f"'{url}/api/v1/walk?start=a+sun&end=a+moon&frames=25&wait=25'" in text
+    assert f"momalisa restyle photo.jpg --style mosaic --url {url}\n" in text
+    assert f"momalisa clip film.mp4 --style mosaic --url {url}\n" in text
+    assert "momalisa into" not in text

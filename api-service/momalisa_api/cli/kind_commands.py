@@ -84,12 +84,18 @@ def _add_style(command: argparse.ArgumentParser) -> None:
     style.add_argument(
         "--style-picture", type=uploads.picture_argument, metavar="PICTURE", help="a picture in the style to take"
     )
-    command.add_argument("--strength", type=argument_types.number, help="with a prompt: how much of it, 0.1 to 1")
-    command.add_argument("--negative-prompt", type=argument_types.text, help="with a prompt: what not to show")
-    command.add_argument("--seed", type=argument_types.whole_number, help="with a prompt: the seed of the noise")
-    command.add_argument("--steps", type=argument_types.whole_number, help="with a prompt: denoising steps per frame")
     command.add_argument(
-        "--guidance-scale", type=argument_types.number, help="with a prompt: how closely frames follow it"
+        "--strength", type=argument_types.number, help="of a diffusion model: how much is painted again, 0.1 to 1"
+    )
+    command.add_argument("--negative-prompt", type=argument_types.text, help="of a diffusion model: what not to show")
+    command.add_argument("--seed", type=argument_types.whole_number, help="of a diffusion model: the seed of the noise")
+    command.add_argument(
+        "--steps", type=argument_types.whole_number, help="of a diffusion model: denoising steps per frame"
+    )
+    command.add_argument(
+        "--guidance-scale",
+        type=argument_types.number,
+        help="of a diffusion model: how closely frames follow the prompt",
     )
 
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio
 import anyio.to_thread
@@ -25,6 +24,7 @@ from momalisa_api.cli.argument_types import MAX_PORT
 from momalisa_api.cli.die_with_parent import bound_to
 from momalisa_api.cli.errors import CommandError
 from momalisa_api.cli.gpus import usable_gpus
+from momalisa_api.cli.greeting import greeting
 from momalisa_api.cli.supervisor import SupervisedCommand, Supervisor
 
 GALLERY = Path(__file__).parents[3] / "frontend" / "dist"
@@ -77,7 +77,7 @@ def deployment(url: str, *, start: bool) -> Iterator[str]:
 
     Raises CommandError if a started deployment does not become ready.
     """
-    if not start or _ready_model(url):
+    if not start or _ready_models(url):
         yield url
         return
     [port] = _free_ports(1)
@@ -123,7 +123,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
     Raises CommandError once the deployment has ended, or said nothing new for READY_S seconds.
     """
     said, deadline = "", time.monotonic() + READY_S
-    while not _ready_model(url):
+    while not _ready_models(url):
         if process.poll() is not None or time.monotonic() > deadline:
             why = f"The last reason was: {said}" if said else f"See {log} for the reason."
             raise CommandError(f"The deployment did not start. {why}", 3)
@@ -180,39 +180,22 @@ async def _greet(supervisor: Supervisor, url: str, commands: list[SupervisedComm
     while True:
         with anyio.move_on_after(READY_S):
             # The api is another process: there is no event to wait for.
-            while not (model := await anyio.to_thread.run_sync(_ready_model, url, abandon_on_cancel=True)):  # noqa: ASYNC110
+            while not (models := await anyio.to_thread.run_sync(_ready_models, url, abandon_on_cancel=True)):  # noqa: ASYNC110
                 await anyio.sleep(READY_POLL_S)
-            await supervisor.write(_greeting(url, model, commands))
+            *replicas, api = commands
+            gallery = "MOMALISA_GALLERY" in api.environment
+            await supervisor.write(greeting(url, models, len(replicas), gallery=gallery))
             return
         await supervisor.write("No replica is ready after another 5 minutes. See the lines above for the reason.\n")
 
 
-def _greeting(url: str, model: dict[str, Any], commands: list[SupervisedCommand]) -> str:
-    *replicas, api = commands
-    examples = model["card"]["about"]["examples"]
-    start, end = examples[0] if examples else ("a giraffe", "a battleship")
-    named = {} if model["default"] else {"model": model["name"]}
-    query = urlencode({"start": start, "end": end, **named, "frames": 25, "wait": 25})
-    first = f"Gallery:           {url}/\n    " if "MOMALISA_GALLERY" in api.environment else ""
-    count = "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"
-    return f"""
-  MoMALisa is up with {count}.
-
-    {first}API documentation: {url}/api/docs
-    A walk in one GET: curl --fail --retry 999 -o walk.gif '{url}/api/v1/walk?{query}'
-
-  Press Ctrl-C to stop everything.
-
-"""
-
-
-def _ready_model(url: str) -> dict[str, Any] | None:
-    """What an api says about the first of its models that has a replica that is ready; None if there is none."""
+def _ready_models(url: str) -> list[dict[str, Any]]:
+    """What an api says about its models that have a replica that is ready: a replica is ready with all its models."""
     try:
         models: list[dict[str, Any]] = httpx.get(f"{url}/api/v1/models", timeout=2, trust_env=False).json()["models"]
-        return next((model for model in models if model["replicas"]["awake"]), None)
+        return [model for model in models if model["replicas"]["awake"]]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return None
+        return []
 
 
 def _free_ports(count: int) -> list[int]:
