@@ -361,3 +361,28 @@ async def test_a_repeated_request_without_listed_changes_nothing(catalogue, gall
     assert (await gallery.page()).walks == ()
     await catalogue.request(spec(seed=1), OWNER, listed=None)
     assert len((await gallery.page()).walks) == 1
+
+
+async def test_the_extras_of_a_walk_are_recorded_once(catalogue, progress):
+    """Each worker that meets them records them, and each change wakes all watchers."""
+    walk, _ = await catalogue.request(spec(("a depth map", "a mask")), "me")
+    await progress.has_extras(walk.id, ["depth.png", "cutout.png"])
+    found = await catalogue.get(walk.id)
+    assert (found.extras, found.extras_ready) == (("depth.png", "cutout.png"),) * 2
+    await progress.has_extras(walk.id, ["depth.png"])
+    assert await catalogue.get(walk.id) == found
+
+
+async def test_a_layout_that_the_spec_says_takes_no_room(catalogue, progress, url):
+    """A clip has hundreds of points, and its row is read for each event. Others are stored as they are."""
+    uniform, _ = await catalogue.request(spec(("a layout", "no rounds")), "me")
+    even, _ = await catalogue.request(spec(("a layout", "in rounds"), spacing="even"), "me")
+    async with opened(url) as engine:
+        for walk in (uniform, even):
+            layout = walk.layout.model_copy(update={"growth": (1.0,)}) if walk is even else walk.layout
+            assert await progress.plan(walk, layout, [0], [[1]])
+            assert (await catalogue.get(walk.id)).layout == layout
+        async with engine.connect() as connection:
+            rows = (await connection.execute(select(walks.c.id).where(walks.c.layout.is_(None)))).scalars().all()
+    assert uniform.id in rows
+    assert even.id not in rows

@@ -15,7 +15,7 @@ from momalisa_api.pictures.clip_decoder import decode_clip
 from momalisa_api.pictures.clip_format import UnreadableClip
 from momalisa_api.pictures.clip_frames import ClipTrack, Wanted, decoded
 from momalisa_api.pictures.remux import Clip, remuxed
-from tests.support.clips import clip, number_of
+from tests.support.clips import clip, flash_and_beep, flash_before_beep_s, number_of
 from tests.support.films import make
 
 SIZE = (64, 48)
@@ -101,6 +101,14 @@ def _heard(container: av.container.InputContainer) -> tuple[float, float]:
     """When the first sound is played, and how long all of it takes, in seconds."""
     samples = list(container.decode(audio=0))
     return float(samples[0].pts * samples[0].time_base), sum(each.samples / each.sample_rate for each in samples)
+
+
+@pytest.mark.parametrize("sound", [("mp4", "libx264", "aac"), ("webm", "libvpx", "libopus")])
+@pytest.mark.parametrize("begins_ms", [(0, 0), (300, 0), (0, 500)])
+def test_a_flash_and_a_tone_stay_together(tmp_path, sound, begins_ms):
+    """Wherever pictures and sound begin, and whether the sound is copied or encoded: within a fraction of a frame."""
+    track = frames_of(flash_and_beep(*sound, *begins_ms), tmp_path)
+    assert abs(flash_before_beep_s(film_of(track, tmp_path))) < 0.005
 
 
 def test_sound_and_pictures_lie_side_by_side_in_the_file(tmp_path):

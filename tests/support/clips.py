@@ -9,6 +9,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import av
+import numpy as np
 from PIL import Image
 
 SIZE = (64, 48)
@@ -113,8 +114,53 @@ def pattern(number: int, size: tuple[int, int]) -> Image.Image:
 
 def number_of(picture: Image.Image) -> int:
     """The number that a pattern says."""
-    line = picture.convert("L").resize((8, 4), Image.Resampling.BOX)
-    return sum((line.getpixel((bit, 3)) > 127) << bit for bit in range(8))  # type: ignore[operator]
+    line = np.asarray(picture.convert("L").resize((8, 4), Image.Resampling.BOX))[3]
+    return sum(1 << bit for bit in range(8) if line[bit] > 127)
+
+
+def flash_and_beep(kind: str, codec: str, sound: str, video_ms: int, sound_ms: int) -> bytes:
+    """A clip of two seconds whose picture turns white for a frame when a tone begins.
+
+    video_ms, sound_ms: when its pictures and its sound begin.
+    """
+    rate, beep_s = 48_000, (video_ms + 1000) / 1000
+    with NamedTemporaryFile() as file, av.open(file.name, "w", format=kind) as container:
+        video: Any = container.add_stream(codec, 25)
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        heard: Any = container.add_stream(sound, rate, layout="mono")
+        packets = []
+        for number in range(50):
+            picture = Image.new("RGB", SIZE, "white") if number == 25 else pattern(number, SIZE)
+            frame: av.VideoFrame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]
+            frame.pts, frame.time_base = video_ms + 40 * number, Fraction(1, 1000)
+            packets += video.encode(frame)
+        for number in range(100):
+            at = sound_ms / 1000 + number / 50 + np.arange(960) / rate
+            wave = 20_000 * np.sin(2 * np.pi * 1000 * at) * (at >= beep_s)
+            samples = av.AudioFrame.from_ndarray(wave.astype(np.int16).reshape(1, -1), format="s16", layout="mono")
+            samples.sample_rate, samples.pts = rate, rate * sound_ms // 1000 + 960 * number
+            samples.time_base = Fraction(1, rate)
+            packets += heard.encode(samples)
+        packets += [*video.encode(), *heard.encode()]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+        container.close()
+        return Path(file.name).read_bytes()
+
+
+def flash_before_beep_s(file: Path) -> float:
+    """Seconds from the white picture of such a clip to the beginning of its tone."""
+    with av.open(str(file)) as container:
+        frames = ((frame.time, frame.to_ndarray(format="gray").mean()) for frame in container.decode(video=0))
+        flash = next(at for at, light in frames if light > 240)
+    with av.open(str(file)) as container:
+        for samples in container.decode(audio=0):
+            level = np.abs(samples.to_ndarray().astype(float).reshape(-1))
+            loud = level > (0.2 if samples.format.name.startswith("flt") else 6_000)
+            if loud.any():
+                return float((samples.time or 0) + int(np.argmax(loud)) / samples.sample_rate - flash)
+    raise AssertionError("there is no tone")
 
 
 def _silence(seconds: float) -> Iterator[av.AudioFrame]:
