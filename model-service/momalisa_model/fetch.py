@@ -22,6 +22,7 @@ from momalisa_model.fetched import FETCHED, Part
 from momalisa_model.hub import downloading_into, sha256_of
 from momalisa_model.model_files import find_files
 from momalisa_model.model_recipe import ModelRecipe, parts_of_recipe, read_recipes
+from momalisa_model.network_files import find_network
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import Settings
 from momalisa_model.sources import parse_sources
@@ -97,6 +98,9 @@ def _earlier(parts: Sequence[Part]) -> Commits:
 
 def _download(recipe: ModelRecipe, pinned: Commits, dtype_for: Callable[[Family], torch.dtype]) -> Commits:
     """Download what replicas would load, at these commits where they are given. Returns the commits of all parts."""
+    if recipe.engine != "diffusion":
+        model = (recipe.model_id, recipe.revision)
+        return {model: find_network(recipe.model_id, pinned.get(model, recipe.revision), log.debug).revision}
     vae = find_vae(_pinned(recipe.vae, pinned), log.debug)
     adapters = find_adapters(_pinned(recipe.adapters, pinned), log.debug)
     model = (recipe.model_id, recipe.revision)

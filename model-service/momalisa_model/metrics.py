@@ -20,6 +20,7 @@ class Metrics:
         histogram = partial(Histogram, buckets=SECONDS, registry=self.registry)
         self.shards = counter(name("shards"), "Shards that used the device, by outcome", ["outcome"])
         self.frames = counter(name("frames"), "Rendered frames, without padding", ["model"])
+        self.extras = counter(name("extras"), "Files beside the frames that were sent", ["model"])
         self.marked = counter(name("marked"), "Frames that the model's safety checker marked", ["model"])
         self.cancelled = counter(name("cancelled"), "Shards cancelled on the device because the caller disconnected")
         self.out_of_memory = counter(name("out_of_memory"), "Shards that needed more memory than the device has")
@@ -41,7 +42,7 @@ class Metrics:
 
     def add(self, model: str) -> None:
         """Let the series of a model begin at zero."""
-        for metric in (self.frames, self.marked, self.batch_invariant, self.frame_seconds):
+        for metric in (self.frames, self.extras, self.marked, self.batch_invariant, self.frame_seconds):
             metric.labels(model=model)
 
     def text(self) -> bytes:

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 
 from momalisa_model.families import denoiser_of, usual_settings
+from momalisa_model.presets import preset_styles
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompt_chunks import token_limit
 from momalisa_model.schedulers import SCHEDULERS, failure, name_of, working
@@ -49,6 +50,7 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
         "scheduler": own,
         "schedulers": list(dict.fromkeys([own, *weights.family.schedulers])),
         "model": weights.model,
+        "styles": [] if _knows_few_words(overrides) else [style.model_dump() for style in preset_styles()],
     }
     fixed = {**overrides, **weights.additions.in_card}
     fixed |= {"revision": weights.revision, "token_limit": _token_limit(weights, overrides)}
@@ -58,6 +60,12 @@ def derive_card(weights: Weights, overrides: Mapping[str, Any] | None = None) ->
         default = own if own in works else next(iter(works), own)
         card = card_from({**derived, "scheduler": default, "schedulers": works, **fixed})
     return _checked(card, weights, tried="schedulers" not in overrides)
+
+
+def _knows_few_words(fields: Mapping[str, Any]) -> bool:
+    """Whether a card, which may be invalid, lists the only words of its model: it lacks those of the presets."""
+    about = fields.get("about")
+    return bool(isinstance(about, dict) and about.get("words"))
 
 
 def _token_limit(weights: Weights, fields: Mapping[str, Any]) -> int:

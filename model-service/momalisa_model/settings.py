@@ -11,10 +11,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from momalisa_model.sources import parse_source, parse_sources
 
+# The embedded models by the names of their recipes, which are also their `model_id` there, and their folders.
+EMBEDDED_FOLDERS: Mapping[str, str] = {"atelier": "weights", "atelier-depth": "depth", "atelier-instances": "instances"}
 
-def embedded_model() -> str:
-    """The folder with the atelier's weights in this checkout: the default model."""
-    return str(Path(__file__).resolve().parents[1] / "atelier" / "weights")
+
+def embedded_model(name: str = "atelier") -> str:
+    """The folder with the weights of an embedded model in this checkout or image."""
+    return str(Path(__file__).resolve().parents[1] / "atelier" / EMBEDDED_FOLDERS[name])
 
 
 class ModelSource(BaseModel):
@@ -26,7 +29,7 @@ class ModelSource(BaseModel):
         default_factory=embedded_model,
         validation_alias=AliasChoices("MOMALISA_MODEL_ID", "MODEL_ID"),
         description="A Hugging Face id (owner/name) or a folder in diffusers format; or a single .safetensors file, by "
-        "its path or as owner/name/file.safetensors. Unset: MOMALISA_RECIPES, else the atelier.",
+        "its path or as owner/name/file.safetensors. Unset: MOMALISA_RECIPES, else the embedded models.",
     )
     model_revision: str | None = Field(
         default=None,

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 
 import anyio
 import structlog
@@ -18,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from momalisa_model.cancellation import Cancelled, ShouldStop, never
 from momalisa_model.device_queue import DeviceQueue
-from momalisa_model.engines.engine import Extra, Frame
+from momalisa_model.engines.engine import Extra, Frame, Prepared
 from momalisa_model.lifecycle import LoadedModel
 from momalisa_model.metrics import Metrics
 from momalisa_model.packing import Finish
@@ -54,11 +53,17 @@ class Shard:
         )
         first: tuple[Head, ...] = (head,)
         if self.request.extras:
-            yield lambda: chain([head], map(_extra_line, engine.extras(prepared)))
+            yield partial(self._extras, head, prepared)
             first = ()
         for finish in engine.batches(self.request, prepared, self.pictures, should_stop):
             yield partial(self._lines, first, finish)
             first = ()
+
+    def _extras(self, head: Head, prepared: Prepared) -> Iterator[Line]:
+        yield head
+        for extra in self.model.engine.extras(prepared):
+            self.metrics.extras.labels(model=self.model.card.model).inc()
+            yield _extra_line(extra)
 
     def _lines(self, first: tuple[Head, ...], finish: Finish[Frame]) -> Iterator[Line]:
         yield from first

@@ -75,7 +75,7 @@ def document(name: str) -> dict[str, Any]:
 # What Draft 2020-12 and OpenAPI 3.1 define, as far as the documents use it.
 KEYWORDS = {
     *("$ref", "type", "enum", "anyOf", "format", "pattern", "title", "description", "default", "examples"),
-    *("properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"),
+    *("oneOf", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
 }
 # The operations that need an owner; the others with `security` also take anonymous callers.

@@ -103,7 +103,7 @@ def test_the_model_describes_itself(server):
     assert answer.card.model == "plain"
     assert answer.made_of["weights"] == answer.card.revision
     assert answer.made_of["micro_batch"] == answer.card.micro_batch == 4
-    assert answer.features == ("early_blend", "pictures")
+    assert answer.features == ("early_blend", "pictures", "restyle", "clip")
 
 
 def test_the_port_opens_before_the_weights_are_loaded(settings_for):

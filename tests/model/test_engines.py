@@ -67,13 +67,15 @@ def pixels(file: str) -> np.ndarray:
 
 
 def test_an_engine_tells_what_it_renders_in_a_card_of_its_own(mixed):
-    """The API chooses a model by features and engine; a card of diffusion has neither field, as in the last release."""
+    """The API chooses a model by features, engine and styles. A diffusion model's card names no engine, as before."""
     plain, example = mixed.get("/v1/models").json()["models"]
     assert "engine" not in plain["card"]
-    assert "styles" not in plain["card"]
+    assert {"name": "woodcut", "title": "Woodcut"}.items() <= plain["card"]["styles"][4].items()
+    assert plain["features"] == ["early_blend", "pictures", "restyle", "clip"]
     card = example["card"]
     assert (card["engine"], card["model"], card["schedulers"]) == ("parallax", "example", ["none"])
     assert (card["max_steps"], card["guidance_scale"], card["size_multiple"]) == (1, 0.0, 2)
+    assert "styles" not in card
     assert example["features"] == ["into"]
     assert example["made_of"]["numpy"] == np.__version__
 
@@ -86,6 +88,7 @@ def test_frames_of_another_engine_are_rendered_beside_a_diffusion_model(mixed):
         assert np.array_equal(pixels(frame["png"]), moved(255 - SHADES, fraction))
     assert mixed.render([0.5]).status_code == 200
     assert mixed.metric("frames_total", model="example") == 3
+    assert mixed.metric("extras_total", model="example") == 0
 
 
 def test_extras_come_before_the_first_frame_if_the_caller_wants_them(mixed):
@@ -94,6 +97,7 @@ def test_extras_come_before_the_first_frame_if_the_caller_wants_them(mixed):
     assert (extra["extra"], extra["media_type"]) == ("depth.png", "image/png")
     assert np.array_equal(pixels(extra["data"]), 255 - SHADES)
     assert [frame["fraction"] for frame in frames] == [0, 0.25, 0.5]
+    assert mixed.metric("extras_total", model="example") == 1
     assert all("extra" not in line for line in lines_of(mixed))
 
 

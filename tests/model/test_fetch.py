@@ -16,8 +16,10 @@ import huggingface_hub
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from tests.support.instance_networks import save_instance_network
 
 from momalisa_model import arguments, command
+from momalisa_model.engines.loading import load_engine
 from momalisa_model.fetch import fetch_recipes
 from momalisa_model.hub import sha256_of
 from momalisa_model.lifecycle import load_model
@@ -77,6 +79,22 @@ def test_a_model_is_fetched_into_a_plain_folder_with_a_record(hub, settings):
     assert found == {*record["files"], "fetched.json"} > {"model_index.json", UNET, "tokenizer/tokenizer.json"}
     assert not any(path.is_symlink() for path in home.rglob("*"))
     assert record["files"][UNET]["bytes"] == (home / UNET).stat().st_size
+
+
+def test_a_model_of_another_engine_is_fetched_without_pickles_and_loaded_from_its_folder(hub_of, tmp_path, monkeypatch):
+    """In transformers' format. The other files of a repository may be gigabytes, or run programs."""
+    repository = tmp_path / "repository"
+    save_instance_network("rf_detr", repository)
+    (repository / "pytorch_model.bin").write_bytes(b"a pickle")
+    file = write_recipe(tmp_path, "small", "someone/small", engine="instances")
+    settings = Settings(recipes=str(file), weights=tmp_path / "weights", device="cpu", threads=1)
+    with hub_of(repository):
+        fetch_recipes(settings, [])
+    names = {path.name for path in home_of(settings).iterdir()}
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "fetched.json"}
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", NOBODY)
+    card = load_engine(sources_of(settings)[0], lambda _: None).card
+    assert (card.model, card.revision, card.engine) == ("small", COMMIT, "instances")
 
 
 def test_a_second_fetch_asks_the_hub_nothing(hub, settings):

@@ -9,7 +9,7 @@ import pytest
 from momalisa_model.families import is_guided
 from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import read_card
-from momalisa_model.model_recipe import read_recipe, sources_of
+from momalisa_model.model_recipe import only_source, read_recipe, sources_of
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.settings import Settings
 from tests.support.processes import WEIGHTS
@@ -26,6 +26,16 @@ FAMILIES_OF_RECIPES = {
     "qwen-image": "qwen-image",
     "sd35-medium": "sd3",
 }
+# Of other engines, which have tests of their own.
+OTHER_ENGINES = {
+    "depth-anything-v2-small": "parallax",
+    "atelier-depth": "parallax",
+    "rf-detr-seg-small": "instances",
+    "atelier-instances": "instances",
+    "styles": "style",
+}
+# Their cards are beside their weights.
+EMBEDDED = ("atelier", "atelier-depth", "atelier-instances", "styles")
 DISTILLED = ("flux2-klein-4b",)
 WITHOUT_GUIDANCE = ("flux2-klein-4b", "sdxl-lightning", "z-image-turbo")
 UNETS = ("sd", "sdxl")
@@ -166,5 +176,25 @@ def test_a_recipe_of_the_project_fits_a_small_model_of_its_family(name, tmp_path
 def test_the_recipes_of_the_project_are_complete():
     """Each has a title and a licence for the gallery, and a small model above."""
     recipes = {file.stem: read_recipe(file.stem) for file in RECIPES.glob("*.yml")}
-    assert set(recipes) == {"atelier", *FAMILIES_OF_RECIPES}
-    assert all(recipe.card["about"]["title"] for name, recipe in recipes.items() if name != "atelier")
+    assert set(recipes) == {"atelier", *FAMILIES_OF_RECIPES, *OTHER_ENGINES}
+    assert all(recipe.card["about"]["title"] for name, recipe in recipes.items() if name not in EMBEDDED)
+    assert {name: recipe.engine for name, recipe in recipes.items() if recipe.engine != "diffusion"} == OTHER_ENGINES
+    assert [name for name, recipe in recipes.items() if not recipe.on_hub] == [
+        name for name in recipes if name in EMBEDDED
+    ]
+    assert all((recipe.download_gb > 0) == recipe.on_hub for recipe in recipes.values()), "deployments fetch by this"
+
+
+def test_without_settings_a_replica_has_the_embedded_models_whose_weights_are_there():
+    """All kinds of walks work on a fresh machine. The atelier is first, and its card is the file beside its weights."""
+    settings = Settings(device="cpu")
+    first, *others = sources_of(settings)
+    assert first is settings
+    there = [
+        name
+        for name in EMBEDDED[1:3]
+        if (WEIGHTS.parent / name.removeprefix("atelier-") / "model.safetensors").exists()
+    ]
+    assert [source.name for source in others] == [*there, "styles"]
+    assert sources_of(Settings(model_id=str(WEIGHTS))) == [Settings(model_id=str(WEIGHTS))]
+    assert only_source(settings) is settings, "the card that is printed is the atelier's"

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from momalisa_model.cancellation import Cancelled
-from momalisa_model.engines.sampler import Sampler
+from momalisa_model.engines.sampler import FROM_PICTURES, Sampler
 from momalisa_model.families import NOISE
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.problems import NotANumber, UnsuitableModel
@@ -283,7 +283,7 @@ def test_a_replica_does_not_offer_the_early_blend_where_its_passes_are_not_batch
 
     ready.engine.sampler.weights.pipeline.unet.register_forward_hook(disturb)
     ready.engine.sampler.warm_up(card)
-    assert (ready.answer.features, ready.engine.sampler.features) == (("early_blend", "pictures"), ("pictures",))
+    assert (ready.answer.features, ready.engine.sampler.features) == (("early_blend", *FROM_PICTURES), FROM_PICTURES)
     with pytest.raises(UnsuitableModel, match="MOMALISA_THREADS"):
         ready.engine.sampler.warm_up(card.model_copy(update={"guidance_interval": (0.2, 0.8)}))
 

@@ -115,8 +115,8 @@ def test_a_failure_tests_all_models_before_the_device_is_trusted(both):
             raise error
 
     hooks = [
-        plain.sampler.weights.pipeline.unet.register_forward_pre_hook(fail),
-        wide.sampler.weights.pipeline.unet.register_forward_pre_hook(lambda *_: passes.append(1)),
+        plain.engine.sampler.weights.pipeline.unet.register_forward_pre_hook(fail),
+        wide.engine.sampler.weights.pipeline.unet.register_forward_pre_hook(lambda *_: passes.append(1)),
     ]
     try:
         assert render(both, plain).status_code == 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from momalisa_model.cancellation import ShouldStop
 from momalisa_model.device_errors import explained, ran_out_of_memory, with_causes
@@ -16,7 +17,7 @@ from momalisa_model.pictures import Pictures
 from momalisa_model.placement import effective, place
 from momalisa_model.problems import UnsuitableModel
 from momalisa_model.prompts import Leg
-from momalisa_model.recipes import BetweenRecipe
+from momalisa_model.recipes import BetweenRecipe, ClipRecipe, Recipe, RestyleRecipe
 from momalisa_model.settings import ModelSource
 from momalisa_model.weights import Weights, load
 from momalisa_model.wire import ModelCard, RenderRequest
@@ -46,6 +47,16 @@ def _weights(source: ModelSource, report: Report) -> Weights:
         raise
 
 
+def leg_of(recipe: Recipe) -> BetweenRecipe:
+    """The leg that a recipe is rendered like: for a restyled picture or clip, that from its prompt to itself."""
+    if isinstance(recipe, BetweenRecipe):
+        return recipe
+    assert isinstance(recipe, RestyleRecipe | ClipRecipe)
+    names = set(BetweenRecipe.model_fields) & set(type(recipe).model_fields) - {"kind", "strength"}
+    same = {name: getattr(recipe, name) for name in names}
+    return BetweenRecipe(start=recipe.prompt or "", end=recipe.prompt or "", **same)
+
+
 class DiffusionEngine:
     """Renders recipes with a Sampler."""
 
@@ -66,8 +77,12 @@ class DiffusionEngine:
 
     def prepare(self, request: RenderRequest, _: Pictures, __: ShouldStop) -> Leg:
         """Encode the recipe's prompts. Prompts that were encoded lately are not encoded again."""
-        assert isinstance(request.recipe, BetweenRecipe)
-        return self.sampler.encode(request.recipe)
+        leg = self.sampler.encode(leg_of(request.recipe))
+        if isinstance(request.recipe, BetweenRecipe):
+            return leg
+        names = {"start": "prompt", "negative_prompt": "negative_prompt"}
+        told = [one.model_copy(update={"prompt": names[one.prompt]}) for one in leg.warnings if one.prompt in names]
+        return replace(leg, warnings=tuple(told))
 
     def extras(self, _: Leg) -> Iterator[Extra]:
         """None."""
@@ -77,8 +92,16 @@ class DiffusionEngine:
         self, request: RenderRequest, leg: Leg, pictures: Pictures, should_stop: ShouldStop
     ) -> Iterator[Finish[Frame]]:
         """The frames at the request's fractions: see Sampler.batches."""
-        assert isinstance(request.recipe, BetweenRecipe)
-        return self.sampler.batches(request.recipe, leg, request.fractions, should_stop, pictures)
+        recipe, fractions = request.recipe, request.fractions
+        alone = leg_of(recipe)
+        match recipe:
+            case RestyleRecipe(picture=picture, strength=float(strength)):
+                course = self.sampler.restyled(alone, leg, picture, strength, fractions, pictures, should_stop)
+            case ClipRecipe(strength=float(strength)):
+                course = self.sampler.along_clip(request.sources or (), strength, pictures)
+            case _:
+                return self.sampler.batches(alone, leg, fractions, should_stop, pictures)
+        return self.sampler.batches_on(course, alone, leg, fractions, should_stop)
 
     def warm_up(self, card: ModelCard, strict: bool) -> None:
         """See Sampler.warm_up."""

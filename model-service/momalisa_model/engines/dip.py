@@ -7,6 +7,8 @@ All frames of a batch run through the same steps. In those before its own level,
 which a step leads from z with noise to z with less noise, so that whatever a scheduler remembers is consistent. In the
 step in which its level is, it gets a mixture of this output and of the network's. So frames change continuously with
 their level, and neither the other frames of a batch nor the kind of scheduler matters.
+
+Frames of a restyled picture and of a clip begin the same way, each with its own latents and level: see courses.
 """
 
 from __future__ import annotations
@@ -31,6 +33,19 @@ from momalisa_model.engines.steps import (
 
 
 @dataclass(frozen=True)
+class Begin:
+    """Where the frames of one run begin.
+
+    latents: (frames, ...) float32. levels: for each frame the share of the steps that draws it again, (frames,)
+    float64; 0: the frame is its latents themselves. strongest: the largest level of all frames of the recipe, 0 to 1.
+    """
+
+    latents: Tensor
+    levels: Tensor
+    strongest: float
+
+
+@dataclass(frozen=True)
 class Ends:
     """The latents of both ends of a leg, in the pipeline's own shape without a batch dimension, and S, 0.1 to 1."""
 
@@ -38,25 +53,23 @@ class Ends:
     end: Tensor
     strength: float
 
+    def begin(self, fractions: Sequence[float]) -> Begin:
+        """Where the frames at these fractions begin: at an end exactly with its latents."""
+        along = torch.tensor(fractions, dtype=torch.float64)
+        levels = self.strength * (math.pi * along).sin().clamp(min=0).sqrt()
+        levels = torch.where((along == 0) | (along == 1), 0.0, levels)
+        return Begin(self._mixed(along), levels, self.strength)
 
-def dip(run: Any, ends: Ends, fractions: Sequence[float], steps: int) -> None:
-    """Let a pipeline with a scheduler of its own, both for one run, render the frames at these fractions by the dip."""
-    along = torch.tensor(fractions, dtype=torch.float64)
-    run.scheduler = _DippedScheduler(run.scheduler, _mixed(ends, along), _first_steps(ends, along, steps), steps, ends)
+    def _mixed(self, along: Tensor) -> Tensor:
+        along = along.float().to(self.start.device).reshape(-1, *[1] * self.start.ndim)
+        start, end = self.start.float(), self.end.float()
+        return torch.where(along == 0, start, torch.where(along == 1, end, torch.lerp(start, end, along)))
+
+
+def dip(run: Any, begin: Begin, steps: int) -> None:
+    """Let a pipeline with a scheduler of its own, both for one run, render the frames that begin there."""
+    run.scheduler = _DippedScheduler(run.scheduler, begin, steps)
     run.prepare_latents = run.scheduler.keeping_latents_of(run.prepare_latents)
-
-
-def _mixed(ends: Ends, along: Tensor) -> Tensor:
-    """(frames, ...) float32: exactly an end at an end."""
-    along = along.float().to(ends.start.device).reshape(-1, *[1] * ends.start.ndim)
-    start, end = ends.start.float(), ends.end.float()
-    return torch.where(along == 0, start, torch.where(along == 1, end, torch.lerp(start, end, along)))
-
-
-def _first_steps(ends: Ends, along: Tensor, steps: int) -> Tensor:
-    """For each frame the number of the step, not rounded, in which it begins: all steps at both ends. (frames,)"""
-    strength = ends.strength * (math.pi * along).sin().clamp(min=0).sqrt()
-    return torch.where((along == 0) | (along == 1), float(steps), steps * (1 - strength))
 
 
 class _DippedScheduler(SchedulerOfRun):
@@ -67,12 +80,13 @@ class _DippedScheduler(SchedulerOfRun):
 
     init_noise_sigma = 1.0
 
-    def __init__(self, stock: Any, latents: Tensor, begins: Tensor, steps: int, ends: Ends) -> None:
-        """latents: (frames, ...). begins: for each frame its first step, (frames,)."""
+    def __init__(self, stock: Any, begin: Begin, steps: int) -> None:
         super().__init__(stock)
-        self._z, self._steps = latents, steps
-        self._begins = begins.to(latents.device, torch.float32).reshape(-1, *[1] * (latents.ndim - 1))
-        self._first = min(int(steps * (1 - ends.strength) + 1e-9), steps - 1)
+        self._z, self._steps = begin.latents, steps
+        # For each frame the number of the step, not rounded, in which it begins: all steps if it is its latents.
+        begins = (steps * (1 - begin.levels)).to(self._z.device, torch.float32)
+        self._begins = begins.reshape(-1, *[1] * (self._z.ndim - 1))
+        self._first = min(int(steps * (1 - begin.strongest) + 1e-9), steps - 1)
         self._passes = 0
         self._sample: Tensor | None = None
         self._timesteps: Tensor | None = None

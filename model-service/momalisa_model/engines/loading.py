@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from momalisa_model.engines.engine import LoadedEngine
+from momalisa_model.file_stamps import unchanged
 from momalisa_model.hub import Report
 from momalisa_model.settings import ModelSource
 
@@ -23,5 +24,6 @@ def load_engine(source: ModelSource, report: Report) -> LoadedEngine:
     """
     source.require_fetched()
     module = import_module(ENGINES[source.engine])
-    loaded: LoadedEngine = getattr(module, f"load_{source.engine}")(source, report)
+    with unchanged(source):
+        loaded: LoadedEngine = getattr(module, f"load_{source.engine}")(source, report)
     return loaded

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
@@ -40,11 +42,15 @@ class PictureStops:
         end = self._latents(recipe, recipe.end, recipe.end_picture, files, should_stop)
         return Ends(start, end, recipe.strength)
 
+    def encoded(self, key: str, picture: NDArray[np.uint8]) -> Tensor:
+        """The latents of a picture with this key: see encode_picture."""
+        return self._keep(key, lambda: encode_picture(self._weights, picture))
+
     def _latents(
         self, recipe: BetweenRecipe, prompt: str, picture: str | None, files: Pictures, should_stop: ShouldStop
     ) -> Tensor:
         if picture:
-            return self._keep(picture, lambda: encode_picture(self._weights, files[picture]))
+            return self.encoded(picture, files[picture])
         changes: dict[str, Any] = {"start": prompt, "end": prompt, "blend": "embeddings"}
         changes |= {"start_picture": None, "end_picture": None, "strength": None}
         alone = recipe.model_copy(update=changes)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop
 from momalisa_model.engines.deep_cache import reusing_deep_blocks
-from momalisa_model.engines.dip import Ends, dip
+from momalisa_model.engines.dip import Begin, dip
 from momalisa_model.engines.passes import Blend, GuidancePasses, float32_outside, stoppable
 from momalisa_model.engines.steps import FinishedLatents
 from momalisa_model.families import POOLED, denoiser_of, is_guided, reads_scale
@@ -43,17 +43,17 @@ def render(
     fractions: Sequence[float],
     should_stop: ShouldStop,
     deep_cache: int = 1,
-    ends: Ends | None = None,
+    begin: Begin | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The frames at these fractions, before rounding: (frames, height, width, 3) float32 in [0, 1], on the device.
 
-    deep_cache: the interval of `reusing_deep_blocks`, in steps. ends: of a leg with a picture. Also returns a bool on
-    the device: whether all numbers were finite before clamping, which turns infinity into white.
+    deep_cache: the interval of `reusing_deep_blocks`, in steps. begin: of frames that come from pictures. Also returns
+    a bool on the device: whether all numbers were finite before clamping, which turns infinity into white.
     Raises Cancelled between two passes of the denoiser if should_stop() is true.
     """
-    run = _one_run(weights, recipe, from_latents=ends is not None)
-    if ends:
-        dip(run, ends, fractions, recipe.num_inference_steps)
+    run = _one_run(weights, recipe, from_latents=begin is not None)
+    if begin:
+        dip(run, begin, recipe.num_inference_steps)
     image = _run(run, weights, recipe, leg, fractions, should_stop, deep_cache).float()
     return (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), image.isfinite().all()
 

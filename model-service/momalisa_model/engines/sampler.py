@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from momalisa_model.cancellation import ShouldStop, never
-from momalisa_model.engines.dip import Ends
+from momalisa_model.engines.courses import Course, Places, along_clip, between, restyled
+from momalisa_model.engines.dip import Begin
 from momalisa_model.engines.engine import Frame
 from momalisa_model.engines.picture_stops import PictureStops
 from momalisa_model.engines.pipeline_call import render
@@ -33,6 +34,8 @@ from momalisa_model.wire import EARLY_BLEND, PICTURES, ModelCard
 
 # The picture of the warm-up: no file has this SHA-256.
 GREY = "0" * 64
+# What a model renders whose VAE can encode pictures.
+FROM_PICTURES = (PICTURES, "restyle", "clip")
 
 
 class Sampler:
@@ -45,7 +48,7 @@ class Sampler:
         self.weights = weights
         self._micro_batch, self._deep_cache = micro_batch, deep_cache
         self._threads = torch.get_num_threads()
-        self.features: tuple[str, ...] = (*[EARLY_BLEND] * weights.family.blends, PICTURES)
+        self.features: tuple[str, ...] = (*[EARLY_BLEND] * weights.family.blends, *FROM_PICTURES)
         self.batch_invariant = True
         self._encoder = PromptEncoder(weights, prompt_chunks)
         self._stops = PictureStops(weights, self._encoder, micro_batch, deep_cache)
@@ -83,11 +86,24 @@ class Sampler:
         true. The items raise NotANumber if the numbers have overflowed.
         """
         self._use_threads()
-        ends = self._stops.ends(recipe, files, should_stop)
+        course = between(self._stops.ends(recipe, files, should_stop), fractions)
+        yield from self.batches_on(course, recipe, leg, fractions, should_stop)
+
+    def batches_on(
+        self,
+        course: Course,
+        recipe: BetweenRecipe,
+        leg: Leg,
+        fractions: Sequence[float],
+        should_stop: ShouldStop,
+    ) -> Iterator[Finish[Frame]]:
+        """Render one micro-batch after another on a course: see `batches`."""
+        self._use_threads()
         for first in range(0, len(fractions), self._micro_batch):
-            batch = fractions[first : first + self._micro_batch]
+            places = range(first, min(first + self._micro_batch, len(fractions)))
+            batch = [fractions[place] for place in places]
             transfer = Transfer(self.weights.device)
-            transfer.start(*self._render(recipe, leg, batch, should_stop, ends))
+            transfer.start(*self._render(course, recipe, leg, fractions, places, should_stop))
             marks = self._marks(self._received(transfer)[0]) if self.weights.safety_checker else [False] * len(batch)
             yield partial(self._frames, batch, transfer, marks)
 
@@ -125,19 +141,57 @@ class Sampler:
 
         Raises Cancelled and NotANumber, as `frames` does.
         """
-        ends = self._stops.ends(recipe, files, should_stop)
-        pictures, valid = self._render(recipe, leg, fractions, should_stop, ends)
+        course = between(self._stops.ends(recipe, files, should_stop), fractions)
+        return self._on(course, recipe, leg, fractions, should_stop)
+
+    def _on(
+        self, course: Course, recipe: BetweenRecipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop
+    ) -> Tensor:
+        pictures, valid = self._render(course, recipe, leg, fractions, range(len(fractions)), should_stop)
         if not valid.item():
             raise self._overflow()
         return pictures
 
     def _render(
-        self, recipe: BetweenRecipe, leg: Leg, fractions: Sequence[float], should_stop: ShouldStop, ends: Ends | None
+        self,
+        course: Course,
+        recipe: BetweenRecipe,
+        leg: Leg,
+        fractions: Sequence[float],
+        places: Places,
+        should_stop: ShouldStop,
     ) -> tuple[Tensor, Tensor]:
         """The tensor of `pictures`, and whether all its numbers were finite before clamping, on the device."""
-        padded = [*fractions, *[fractions[-1]] * (self._micro_batch - len(fractions))]
-        pictures, valid = render(self.weights, recipe, leg, padded, should_stop, self._deep_cache, ends)
-        return pictures[: len(fractions)], valid
+        padded = [*places, *[places[-1]] * (self._micro_batch - len(places))]
+        along, begin = [fractions[place] for place in padded], course.begin(padded)
+        pictures, valid = render(self.weights, recipe, leg, along, should_stop, self._deep_cache, begin)
+        return course.finish(pictures, padded)[: len(places)], valid
+
+    def restyled(
+        self,
+        recipe: BetweenRecipe,
+        leg: Leg,
+        picture: str,
+        strength: float,
+        fractions: Sequence[float],
+        files: Pictures,
+        should_stop: ShouldStop,
+    ) -> Course:
+        """The course from a picture, by its key in files, to its restyled still.
+
+        recipe, leg: of a walk from the prompt to itself.
+        """
+        self._use_threads()
+        latents = self._stops.encoded(picture, files[picture])
+        # No step draws it again, so that only the last one has to be made.
+        alone = Course(lambda places: Begin(latents.expand(len(places), *latents.shape), torch.zeros(len(places)), 0.0))
+        decoded = self._on(alone, recipe, leg, [0.0], should_stop)[0]
+        lost = torch.from_numpy(files[picture]).to(decoded) / 255 - decoded
+        return restyled(latents, lost, strength, fractions)
+
+    def along_clip(self, sources: Sequence[str], strength: float, files: Pictures) -> Course:
+        """The course along pictures of a clip, by their keys in files."""
+        return along_clip(lambda place: self._stops.encoded(sources[place], files[sources[place]]), strength)
 
     def warm_up(self, card: ModelCard, strict: bool = True) -> None:
         """Render once with the card's defaults, because the first run plans kernels, and check batch invariance.
@@ -153,7 +207,7 @@ class Sampler:
             self.features = tuple(name for name in self.features if not strict or name != EARLY_BLEND)
             invariant &= card.guidance_interval is None
         if not self._renders_pictures(card, strict):
-            self.features = tuple(name for name in self.features if name != PICTURES)
+            self.features = tuple(name for name in self.features if name not in FROM_PICTURES)
         self.batch_invariant = invariant
         if strict and not invariant:
             raise UnsuitableModel(
