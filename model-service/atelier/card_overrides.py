@@ -14,12 +14,23 @@ from atelier.sheet import GUIDANCE, STEPS
 
 # Measured with bench/microbatch.py: the first frame takes less than 1.5 s with two replicas of one thread each.
 MICRO_BATCH: Final = 5
+# Name, title, prompt and strength of the styles that pictures are restyled in: looked at on a landscape and on a painted scene.
+CARD_STYLES: Final = (
+    ("stained-glass", "Stained glass", "stained glass in blue, red and yellow", 0.4),
+    ("paper-cut", "Paper cut", "paper cut outs in coral, teal and beige", 0.45),
+    ("starry-sky", "Starry sky", "a starry sky in navy, gold and white", 0.4),
+    ("waves", "Waves", "waves in navy, turquoise and white", 0.4),
+    ("quilt", "Quilt", "a triangle quilt in orange, gold and brown", 0.45),
+    ("suprematist", "Suprematist", "suprematist bars in red, black and white", 0.45),
+    ("colour-field", "Colour field", "a colour field in orange and maroon", 0.4),
+)
 
 
 def card_overrides() -> dict[str, Any]:
     """A model card without the fields that are derived from the weights."""
     return {
         "model": "atelier",
+        "styles": [dict(zip(("name", "title", "prompt", "strength"), style, strict=True)) for style in CARD_STYLES],
         "micro_batch": MICRO_BATCH,
         "num_inference_steps": STEPS,
         "guidance_scale": GUIDANCE,

@@ -16,7 +16,6 @@ import huggingface_hub
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from tests.support.instance_networks import save_instance_network
 
 from momalisa_model import arguments, command
 from momalisa_model.engines.loading import load_engine
@@ -27,6 +26,7 @@ from momalisa_model.model_recipe import sources_of
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import Settings
 from tests.support.hub import COMMIT, Hub
+from tests.support.instance_networks import save_instance_network
 from tests.support.model_server import Server, wait_until
 from tests.support.processes import start
 from tests.support.recipes import write_recipe

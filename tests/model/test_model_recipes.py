@@ -53,7 +53,7 @@ def settings_with(*recipes: object, **more: object) -> Settings:
     [
         ({"licence": "MIT"}, "licence is not a known field; known are name, model_id"),
         ({"resources": {"gpu": "l4", "memory_gib": 1, "cpus": 1, "disk": 2}}, "known are gpu, gpu_memory_gb"),
-        ({"card": {"steps": 4}}, "card: steps is not a known field; known are micro_batch, width"),
+        ({"card": {"steps": 4}}, "card: steps is not a known field; known are styles, micro_batch, width"),
         ({"card": {"revision": "f" * 40}}, "card: revision is not a known field"),
         ({"name": "Plain"}, "name: String should match"),
         ({"name": "other"}, "names itself other. Name the file other.yml"),
@@ -195,6 +195,6 @@ def test_without_settings_a_replica_has_the_embedded_models_whose_weights_are_th
         for name in EMBEDDED[1:3]
         if (WEIGHTS.parent / name.removeprefix("atelier-") / "model.safetensors").exists()
     ]
-    assert [source.name for source in others] == [*there, "styles"]
+    assert [source.name for source in others] == trained
     assert sources_of(Settings(model_id=str(WEIGHTS))) == [Settings(model_id=str(WEIGHTS))]
     assert only_source(settings) is settings, "the card that is printed is the atelier's"

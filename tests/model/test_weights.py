@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler
 from pydantic import ValidationError
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from momalisa_model import model_card as card_module
+from momalisa_model import fingerprints as parts_module
 from momalisa_model.batch_invariance import largest_power_of_two
 from momalisa_model.fingerprints import fingerprint, made_of
 from momalisa_model.lifecycle import load_model
@@ -330,7 +330,7 @@ def test_a_fingerprint_changes_with_everything_that_decides_pixels(loaded_model,
     for library in ("torch", "diffusers", "transformers", "zlib"):
         with monkeypatch.context() as patch:
             version = "ZLIB_RUNTIME_VERSION" if library == "zlib" else "__version__"
-            patch.setattr(getattr(card_module, library), version, "0.0")
+            patch.setattr(getattr(parts_module, library), version, "0.0")
             others.append(made_of(weights, 3))
     seen = {fingerprint(parts), *(fingerprint(other) for other in others)}
     assert len(seen) == len(others) + 1
