@@ -14,7 +14,7 @@ from atelier.sheet import GUIDANCE, STEPS
 
 # Measured with bench/microbatch.py: the first frame takes less than 1.5 s with two replicas of one thread each.
 MICRO_BATCH: Final = 5
-# Name, title, prompt and strength of the styles that pictures are restyled in: looked at on a landscape and on a painted scene.
+# Name, title, prompt and strength of the styles for pictures: looked at on a landscape and on a painted scene.
 CARD_STYLES: Final = (
     ("stained-glass", "Stained glass", "stained glass in blue, red and yellow", 0.4),
     ("paper-cut", "Paper cut", "paper cut outs in coral, teal and beige", 0.45),

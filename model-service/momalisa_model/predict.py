@@ -27,7 +27,7 @@ from momalisa_model.streaming import Line, Shard, cancel_on_disconnect
 from momalisa_model.wire import PICTURE_FILES, FrameLine, ModelsAnswer, RenderRequest
 
 
-class Instance(Wire):
+class PredictInstance(Wire):
     """One requested frame."""
 
     recipe: Recipe = Field(description="What to render.")
@@ -42,7 +42,7 @@ class Instance(Wire):
 class PredictRequest(Wire):
     """A platform's request: the instances of its callers."""
 
-    instances: list[Instance] = Field(max_length=256, description="The frames to render.")
+    instances: list[PredictInstance] = Field(max_length=256, description="The frames to render.")
     parameters: Any = Field(default=None, description="Ignored. The platforms may add it.")
     models: bool = Field(default=False, description='Set by the single instance `{"models": true}`.')
 
@@ -96,7 +96,7 @@ async def predict(body: PredictRequest, request: Request, replica: Replica) -> P
     return PredictResponse(predictions=tuple(frames))
 
 
-def requests_of(instances: Sequence[Instance]) -> list[RenderRequest]:
+def requests_of(instances: Sequence[PredictInstance]) -> list[RenderRequest]:
     """One request for each run of neighbours with the same recipe, with its pictures. Raises Invalid for others."""
     for place, instance in enumerate(instances):
         if instance.recipe.kind != "between":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from momalisa_model.lifecycle import load_model
 from momalisa_model.model_card import read_card
 from momalisa_model.model_recipe import only_source, read_recipe, sources_of
 from momalisa_model.problems import UnsuitableModel
-from momalisa_model.settings import Settings
+from momalisa_model.settings import Settings, embedded_model
 from tests.support.processes import WEIGHTS
 from tests.support.recipes import RECIPES, recipe_fields, write_recipe
 from tests.support.small_adapters import save_lora
@@ -190,11 +191,7 @@ def test_without_settings_a_replica_has_the_embedded_models_whose_weights_are_th
     settings = Settings(device="cpu")
     first, *others = sources_of(settings)
     assert first is settings
-    there = [
-        name
-        for name in EMBEDDED[1:3]
-        if (WEIGHTS.parent / name.removeprefix("atelier-") / "model.safetensors").exists()
-    ]
+    trained = [name for name in EMBEDDED[1:3] if (Path(embedded_model(name)) / "model.safetensors").is_file()]
     assert [source.name for source in others] == trained
     assert sources_of(Settings(model_id=str(WEIGHTS))) == [Settings(model_id=str(WEIGHTS))]
     assert only_source(settings) is settings, "the card that is printed is the atelier's"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from momalisa_model.body_limit import BodyLimit
 from momalisa_model.pictures import base64_bytes, max_file_bytes, read_pictures
-from momalisa_model.predict import Instance, PredictRequest, requests_of
+from momalisa_model.predict import PredictInstance, PredictRequest, requests_of
 from momalisa_model.problems import Invalid
 from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.request_check import check
@@ -150,12 +150,12 @@ def test_the_instances_of_a_platform_share_their_pictures():
     """1.5 MB have room for each picture once."""
     one, other = file_of(pixels()), file_of(pixels(1))
     asked = request(one, other)
-    frames = [Instance(recipe=asked.recipe, fraction=fraction) for fraction in (0.0, 0.5)]
+    frames = [PredictInstance(recipe=asked.recipe, fraction=fraction) for fraction in (0.0, 0.5)]
     first = frames[0].model_copy(update={"pictures": asked.pictures})
     (whole,) = requests_of(PredictRequest(instances=[first, frames[1]]).instances)
     assert whole == asked.model_copy(update={"fractions": [0.0, 0.5]})
     with pytest.raises(Invalid, match="no recipe names it"):
-        requests_of([Instance(recipe=recipe(), fraction=0.5, pictures=asked.pictures)])
+        requests_of([PredictInstance(recipe=recipe(), fraction=0.5, pictures=asked.pictures)])
 
 
 @pytest.mark.anyio
