@@ -13,11 +13,11 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation, DPTImageProcessorPil
 
 from momalisa_model.engines.parallax_edges import Map
+from momalisa_model.network_files import PROCESSOR_FILE
 from momalisa_model.networks import load_network
 from momalisa_model.problems import NotANumber, UnsuitableModel
 
-PROCESSOR_FILE: Final = "preprocessor_config.json"
-USUAL_SIDE, USUAL_PATCH = 384, 32
+INPUT_SIDE, INPUT_PATCH = 384, 32
 # Image processors that keep a picture's shape look at its shorter side: a long one would need much memory.
 LONGEST_SIDE: Final = 1024
 # Networks of these types, and others whose configuration says "metric", return metres, the others an inverse of them.
@@ -39,15 +39,14 @@ class DepthNetwork:
     def nearness(self, picture: NDArray[np.uint8]) -> Map:
         """How near each pixel of a picture (h, w, 3) is, from 0, the farthest, to 1: as disparity.
 
-        The map has the size of the network's answer. Raises NotANumber if the network has overflowed.
+        The map has the size of the network's answer. Raises NotANumber if some numbers are not finite.
         """
         image = Image.fromarray(picture)
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
         pixels = self.processor(images=image, return_tensors="pt", do_pad=False)["pixel_values"]
-        pixels = pixels.to(self.network.device, self.network.dtype)
-        depth = self.network(pixel_values=pixels).predicted_depth[0].float().cpu().numpy()
+        depth = self.network(pixel_values=pixels.to(self.network.device)).predicted_depth[0].cpu().numpy()
         if not np.isfinite(depth).all():
-            raise NotANumber(f"Numbers overflowed in {self.network.dtype}. Set MOMALISA_DTYPE to float32.")
+            raise NotANumber("The network for depth returned invalid numbers. Use another model.")
         return normalised(1 / np.maximum(depth, NEAREST_M) if self._returns_metres else depth)
 
     @property
@@ -64,12 +63,12 @@ def normalised(disparity: Map) -> Map:
     return np.asarray(((disparity - low) / (high - low)).clip(0, 1), np.float32)
 
 
-def load_depth_network(folder: Path, device: torch.device, dtype: torch.dtype) -> DepthNetwork:
-    """The network in a folder of transformers' format, from safetensors only.
+def load_depth_network(folder: Path, device: torch.device) -> DepthNetwork:
+    """The network in a folder of transformers' format, from safetensors only, in float32: it is small.
 
     Raises UnsuitableModel if its files do not belong together, or if no image processor here can read its settings.
     """
-    network = load_network(AutoModelForDepthEstimation, folder, "The network for depth", dtype, None).to(device)
+    network = load_network(AutoModelForDepthEstimation, folder, "The network for depth", torch.float32, None).to(device)
     return DepthNetwork(network, _processor(folder, network.config))
 
 
@@ -84,8 +83,8 @@ def _processor(folder: Path, config: Any) -> Any:
                 "installed. Use the files of another model."
             ) from error
     backbone = getattr(config, "backbone_config", None) or config
-    side = getattr(backbone, "image_size", None) or USUAL_SIDE
-    patch = getattr(backbone, "patch_size", None) or USUAL_PATCH
+    side = getattr(backbone, "image_size", None) or INPUT_SIDE
+    patch = getattr(backbone, "patch_size", None) or INPUT_PATCH
     return DPTImageProcessorPil(
         size={"height": side, "width": side}, ensure_multiple_of=patch, keep_aspect_ratio=True, do_pad=False
     )

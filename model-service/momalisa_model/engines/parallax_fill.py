@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from momalisa_model.engines.parallax_edges import Map, Mask
 
-# What is finer than this is texture: the standard deviation of a blur, as a share of the picture's longer side.
-TEXTURE_SIZE: Final = 0.008
+# What is finer than this is texture: the standard deviation of a blur, as a share of the picture's longer side, and at
+# least in pixels.
+TEXTURE_SIZE: Final = 0.01
+TEXTURE_PIXELS: Final = 3.0
 
 
 def nearest(known: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -32,7 +34,7 @@ def continued(picture: NDArray[np.uint8], known: Mask) -> NDArray[np.uint8]:
     """
     height, width = known.shape
     smooth = diffused(picture.astype(np.float32), known)
-    texture = picture - cv2.GaussianBlur(smooth, (0, 0), TEXTURE_SIZE * max(height, width))
+    texture = picture - cv2.GaussianBlur(smooth, (0, 0), max(TEXTURE_SIZE * max(height, width), TEXTURE_PIXELS))
     y, x = np.mgrid[:height, :width]
     rows, columns = nearest(known)
     rows, columns = (2 * rows - y).clip(0, height - 1), (2 * columns - x).clip(0, width - 1)

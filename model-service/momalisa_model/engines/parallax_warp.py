@@ -36,22 +36,30 @@ def seen(layers: Sequence[Layer], view: View) -> NDArray[np.uint8]:
 def origins(nearness: Map, view: View, width: int, height: int) -> tuple[Map, Map]:
     """Where in the layer each pixel of the frame comes from: x and y, (height, width).
 
-    Each round looks up the nearness at the place that the one before has found, which converges because nearness within
-    a layer changes slowly. Source: M. Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
+    nearness: of the layer's pixels; its map may be smaller. Each round looks up the nearness at the place that the one
+    before has found, which converges because nearness within a layer changes slowly.
+    Source: M. Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
     """
     rows, columns = nearness.shape
-    short = min(width, height)
-    y, x = np.mgrid[:rows, :columns].astype(np.float32)
-    x, y = (x + 0.5) / columns * width - width / 2, (y + 0.5) / rows * height - height / 2
+    across, down = width / columns, height / rows
+    x, y = _centred(width, across), _centred(height, down)[:, None]
     near = nearness
     for _ in range(ROUNDS):
-        size = view.far + (view.near - view.far) * near
-        from_x = (x - view.x * short * (near - PIVOT)) / size + width / 2
-        from_y = (y - view.y * short * (near - PIVOT)) / size + height / 2
-        u, v = from_x / width * columns - 0.5, from_y / height * rows - 0.5
-        near = np.asarray(cv2.remap(nearness, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    whole = (width, height)
-    return (
-        np.asarray(cv2.resize(from_x - 0.5, whole, interpolation=cv2.INTER_LINEAR)),
-        np.asarray(cv2.resize(from_y - 0.5, whole, interpolation=cv2.INTER_LINEAR)),
-    )
+        from_x, from_y = _moved_back(x, y, near, view, min(width, height))
+        u, v = (from_x + width / 2) / across - 0.5, (from_y + height / 2) / down - 0.5
+        near = np.asarray(cv2.remap(nearness, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    near = np.asarray(cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    from_x, from_y = _moved_back(_centred(width), _centred(height)[:, None], near, view, min(width, height))
+    return from_x + np.float32((width - 1) / 2), from_y + np.float32((height - 1) / 2)
+
+
+def _centred(side: int, step: float = 1.0) -> Map:
+    """The middles of pixels that are `step` wide, from the middle of a side."""
+    return np.asarray(np.arange(step / 2, side, step) - side / 2, np.float32)
+
+
+def _moved_back(x: Map, y: Map, near: Map, view: View, short: int) -> tuple[Map, Map]:
+    """From where points have come that are now at x and y, from the picture's middle. short: the shorter side."""
+    size = view.far + (view.near - view.far) * near
+    aside = short * (near - np.float32(PIVOT))
+    return (x - view.x * aside) / size, (y - view.y * aside) / size
