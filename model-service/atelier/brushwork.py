@@ -103,7 +103,7 @@ def cells(dice: np.random.Generator, side: int, across: int) -> tuple[NDArray[np
     return owner, (nearest[1] - nearest[0]) * across, points
 
 
-def waves(field: Field, many: float) -> Field:
+def wavy_lines(field: Field, many: float) -> Field:
     """Parallel lines along a field, from 0 to 1."""
     lines: Field = (0.5 + 0.5 * np.sin(2 * pi * many * field)).astype(np.float32)
     return lines

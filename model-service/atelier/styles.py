@@ -24,7 +24,7 @@ from atelier.brushwork import (
     steps,
     stroked,
     swirls,
-    waves,
+    wavy_lines,
 )
 from atelier.canvas import coordinates
 
@@ -36,7 +36,7 @@ QUALITY: Final = 88
 Style = Callable[[np.random.Generator, int], Paint]
 
 
-def stained_glass(dice: np.random.Generator, side: int) -> Paint:
+def glass_panes(dice: np.random.Generator, side: int) -> Paint:
     """Glowing panes in jewel colours between lines of lead."""
     owner, border, points = cells(dice, side, 8)
     jewels = np.array([(190, 18, 40), (20, 60, 170), (240, 180, 30), (16, 120, 80), (110, 30, 130), (230, 100, 20)])
@@ -50,7 +50,7 @@ def woodcut(dice: np.random.Generator, side: int) -> Paint:
     ground = clouds(dice, side, 1)
     bent = (coordinates(side)[1] + 0.07 * ground).astype(np.float32)
     tone = (0.5 + 0.3 * clouds(dice, side, 2)).clip(0.12, 0.88)
-    return ramp(soft_step(waves(bent, 22) - tone, 0, 0.2), (22, 18, 16), (242, 226, 192))
+    return ramp(soft_step(wavy_lines(bent, 22) - tone, 0, 0.2), (22, 18, 16), (242, 226, 192))
 
 
 def mosaic(dice: np.random.Generator, side: int) -> Paint:
@@ -161,7 +161,7 @@ def comic(dice: np.random.Generator, side: int) -> Paint:
 
 
 STYLES: Final[dict[str, Style]] = {
-    "stained-glass": stained_glass,
+    "stained-glass": glass_panes,
     "woodcut": woodcut,
     "mosaic": mosaic,
     "waves": great_waves,

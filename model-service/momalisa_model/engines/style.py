@@ -41,10 +41,10 @@ from momalisa_model.wire import ModelCard, RenderRequest, Truncated
 
 # Counts in fingerprints: change it when the same networks paint something else.
 STYLE_ALGORITHM = 1
-KEPT_WALKS = 8
+KEPT_STYLED = 8
 # The pictures that come with the service; a recipe can name another folder.
 OWN_STYLES = Path(__file__).resolve().parents[2] / "atelier" / "styles"
-SIZES = {"micro_batch": 4, "width": 768, "height": 768, "min_size": 32, "max_size": 2048}
+STYLE_SIZES = {"micro_batch": 4, "width": 768, "height": 768, "min_size": 32, "max_size": 2048}
 WARM_UP_PX = 64
 
 
@@ -57,7 +57,7 @@ def load_style(source: ModelSource, _: Report) -> LoadedEngine:
         raise UnsuitableModel(
             f"The styles have the SHA-256 {revision}, not {source.model_revision}. Change one of them."
         )
-    card = read_engine_card(source, "styles", revision, None, styles=styles_of(list(pictures)), **SIZES)
+    card = read_engine_card(source, "styles", revision, None, styles=styles_of(list(pictures)), **STYLE_SIZES)
     if unknown := [style.name for style in card.styles if style.name not in pictures]:
         raise UnsuitableModel(f"The model card has styles without a picture: {', '.join(unknown)}.")
     device = choose_device(source.device)
@@ -94,7 +94,7 @@ class StyleEngine:
         """styles: the vectors of the styles that recipes can name."""
         self._network, self._predictor, self._styles = network, predictor, styles
         self._threads = torch.get_num_threads()
-        self._kept: Kept[Styled] = Kept(KEPT_WALKS)
+        self._kept: Kept[Styled] = Kept(KEPT_STYLED)
 
     def prepare(self, request: RenderRequest, pictures: Pictures, should_stop: ShouldStop) -> Styled:
         """The style vector, and for a picture the way to it. Raises Cancelled."""
