@@ -13,7 +13,8 @@ export default defineConfig({
     target: "es2022",
     // The content security policy allows no fonts in data: URLs.
     assetsInlineLimit: 0,
-    modulePreload: false,
+    // The page names all chunks of the first load, so that they load at the same time.
+    modulePreload: { polyfill: false, resolveDependencies: (_, chunks, { hostType }) => (hostType === "html" ? chunks : []) },
     // What is loaded later has its styles already: the page needs no code that fetches them.
     cssCodeSplit: false,
   },

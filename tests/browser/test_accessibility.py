@@ -43,6 +43,7 @@ def pages(walk):
         "first": "/",
         "continued": "/?stop=a+red+wave&frames=37&seed=7&width=64&height=64&steps=4&scheduler=UniPC",
         "other model": "/?model=miniature",
+        "into": "/new/into",
         "gallery": "/gallery",
         "few found": "/gallery?q=zeppelin",
         "nothing found": "/gallery?q=submarine",

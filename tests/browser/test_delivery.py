@@ -47,7 +47,7 @@ def test_the_first_screen_of_the_gallery_is_small(visit, deployment):
 @pytest.mark.parametrize("server", SERVERS)
 def test_pages_and_assets_have_the_security_headers(deployment, walk, server):
     """Checked on the responses that a browser gets."""
-    pages = ["/", "/gallery", "/about", "/data", f"/walks/{walk['id']}", f"/walks/{'0' * 32}", "/no/where"]
+    pages = ["/", "/gallery", "/about", "/data", "/new/into", f"/walks/{walk['id']}", f"/walks/{'0' * 32}", "/no/where"]
     pages += [f"/{path.relative_to(DIST).as_posix()}" for path in DIST.glob("assets/*")]
     for page in pages:
         answer = httpx.get(

@@ -121,7 +121,7 @@ def test_an_upload_can_be_cancelled_and_tried_again(visit):
     visitor.wait_until(lambda: held)
     expect(visitor.page.get_by_role("progressbar")).to_be_visible()
     expect(visitor.page.get_by_role("button", name="Uploading…")).to_be_disabled()
-    visitor.page.get_by_role("button", name="Cancel the upload to stop 1").click()
+    visitor.page.get_by_role("button", name="Cancel the upload of the picture of stop 1").click()
     expect(visitor.page.get_by_role("button", name="Start walk")).to_be_enabled()
     choose(visitor, picture())
     visitor.wait_until(lambda: len(held) == 2)

@@ -4,24 +4,48 @@ import createClient from "openapi-fetch";
 import { COOKIE_NEEDED, problemOf, typeOf } from "./problem";
 import type { components, paths } from "./schema";
 
-export type WalkSpec = components["schemas"]["BetweenSpec"];
-export type Walk = Omit<components["schemas"]["WalkResource"], "spec"> & { spec: WalkSpec };
-export type GalleryPage = components["schemas"]["GalleryPage"];
-export type WalkRequest = Partial<components["schemas"]["WalkRequest"]>;
+type Schemas = components["schemas"];
+export type Kind = Schemas["WalkResource"]["kind"];
+export type BetweenSpec = Schemas["BetweenSpec"];
+export type WalkSpec = Schemas["WalkResource"]["spec"];
+/** The spec of a walk of a picture or a clip. */
+export type OtherSpec = Exclude<WalkSpec, BetweenSpec>;
+export type RestyleSpec = Schemas["RestyleSpec"];
+export type ClipSpec = Schemas["ClipSpec"];
+export type Motion = Schemas["IntoSpec"]["motion"];
+export type CroppedPicture = Schemas["CroppedPicture"];
+/** A file that belongs to a walk beside its frames. */
+export interface Extra {
+  name: string;
+  url: string;
+  media_type: string;
+}
+export type Walk = Schemas["WalkResource"] & { extras?: Extra[] };
+export type GalleryPage = Schemas["GalleryPage"];
+export type Clip = Schemas["ClipResource"];
+export type WalkRequest = Partial<Schemas["WalkRequest"]>;
+/** A request for a walk of a picture or a clip. */
+export type KindRequest =
+  | Asked<Schemas["IntoRequest"]>
+  | Asked<Schemas["RestyleRequest"]>
+  | Asked<Schemas["ClipRequest"]>
+  | Asked<Schemas["ApartRequest"]>;
+type Asked<T extends { kind: Kind }> = Partial<T> & Pick<T, "kind">;
 /** A part of a picture, in its pixels. */
-export type Crop = components["schemas"]["Crop"];
-export type Picture = components["schemas"]["PictureResource"];
-export type Models = components["schemas"]["ModelsResource"];
-export type Model = components["schemas"]["OfferedModel"];
-export type ModelCard = components["schemas"]["ModelCard"];
+export type Crop = Schemas["Crop"];
+export type Picture = Schemas["PictureResource"];
+export type Models = Schemas["ModelsResource"];
+export type Model = Schemas["OfferedModel"];
+export type Style = Model["styles"][number];
+export type ModelCard = Schemas["ModelCard"];
 
-export type Me = components["schemas"]["MeResource"];
+export type Me = Schemas["MeResource"];
 /** A link to a private walk. */
-export type Link = components["schemas"]["LinkResource"];
+export type Link = Schemas["LinkResource"];
 const LINK_HOURS = 7 * 24;
 
 /** The visitor's own request for a walk: whether there is one, and whether it lists the walk in the gallery. */
-export type OwnRequest = components["schemas"]["RequestResource"];
+export type OwnRequest = Schemas["RequestResource"];
 
 // fetch is looked up at each call, so that tests can replace it.
 const api = createClient<paths>({ baseUrl: location.origin, fetch: (request) => fetch(request) });
@@ -47,11 +71,15 @@ function of(id: string, link?: string) {
   return { path: { walk_id: id }, query: link ? { link } : {} };
 }
 
-export async function requestWalk(request: WalkRequest): Promise<Walk> {
-  const post = () => api.POST("/api/v1/walks", { body: request as components["schemas"]["WalkRequest"] });
-  const answer = await post();
-  // The refusal has set the cookie that it asks for.
-  return dataOf(typeOf(answer.error) === COOKIE_NEEDED ? await post() : answer);
+/** The answer of a call, made again if it was refused for want of the cookie which the refusal has set. */
+async function repeated<T>(call: () => Promise<Result<T>>): Promise<Result<T>> {
+  const answer = await call();
+  return typeOf(answer.error) === COOKIE_NEEDED ? call() : answer;
+}
+
+export async function requestWalk(request: WalkRequest | KindRequest): Promise<Walk> {
+  const post = () => api.POST("/api/v1/walks", { body: request as unknown as Schemas["WalkRequest"] });
+  return dataOf(await repeated(post));
 }
 
 /** A walk. link: the token of a link that opens a private one. */
@@ -136,4 +164,25 @@ export async function getOwnRequest(id: string, link?: string): Promise<OwnReque
 export async function setListed(id: string, listed: boolean): Promise<OwnRequest> {
   const params = { path: { walk_id: id } };
   return dataOf(await api.PUT("/api/v1/walks/{walk_id}/request", { params, body: { listed } }));
+}
+
+/** Have a picture fetched from an address. */
+export async function fetchPicture(url: string): Promise<Picture> {
+  return dataOf(await repeated(() => api.POST("/api/v1/pictures", { body: { url } })));
+}
+
+/** Have a clip fetched from an address. */
+export async function fetchClip(url: string): Promise<Clip> {
+  return dataOf(await repeated(() => api.POST("/api/v1/clips", { body: { url } })));
+}
+
+/** Make a finished frame of a walk a picture of the visitor. link: the token of a link that opens a private walk. */
+export async function pictureOfFrame(walk: string, frame: number, link?: string): Promise<Picture> {
+  const params = { query: link ? { link } : {} };
+  return dataOf(await repeated(() => api.POST("/api/v1/pictures", { params, body: { walk, frame } })));
+}
+
+/** One of the visitor's own clips. */
+export async function getClip(id: string): Promise<Clip> {
+  return dataOf(await api.GET("/api/v1/clips/{clip_id}", { params: { path: { clip_id: id } } }));
 }

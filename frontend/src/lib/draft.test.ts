@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { WalkSpec } from "../api/client";
+import type { BetweenSpec } from "../api/client";
 import {
   continuePath, draftOf, draftProblems, editPath, emptyDraft, isBlank, isUploading, MAX_STOPS, otherSeed, pictureOf,
   repeatRequest, requestOf, reversed, seedProblem, shortest, stopOf, surprise, withModel, withoutStop, withStop,
@@ -123,7 +123,7 @@ const spec = {
   stops: ["a", "b & c?d=#<e>"], frames: 37, seed: "auto", spacing: "uniform", negative_prompt: "", width: 64, height: 96, steps: 4,
   guidance_scale: 2.5, scheduler: "Euler", model: "atelier", revision: "1", frame_ms: 120, gif_there_and_back: false,
   mp4_there_and_back: true,
-} as unknown as WalkSpec;
+} as unknown as BetweenSpec;
 
 test("a continued walk starts at the last stop, whatever characters its prompt holds, with the same seed and settings", () => {
   const continued = draftOf(continuePath({ spec, seed: 3, private: false }).slice(1));

@@ -1,6 +1,6 @@
 /** The form for a new walk: what the visitor fills in, and the request that is made from it. Pure. */
 
-import type { Crop, Walk, WalkRequest, WalkSpec } from "../api/client";
+import type { BetweenSpec, Crop, Walk, WalkRequest } from "../api/client";
 import { promptOf } from "./labels";
 import { settingParameters, settingsIn, type Settings } from "./settings";
 
@@ -20,6 +20,8 @@ export interface ChosenPicture {
   /** Why it cannot be used, or "". */
   problem: string;
 }
+
+type BetweenWalk = Pick<Walk, "private"> & { spec: BetweenSpec };
 
 export interface DraftStop {
   prompt: string;
@@ -105,13 +107,13 @@ function takePicture(stops: DraftStop[], text: string): void {
 }
 
 /** The path of a form that starts at the last stop of a walk. Seed and settings stay, and so does the picture there. */
-export function continuePath({ spec, seed, private: isPrivate }: Pick<Walk, "spec" | "seed" | "private">): string {
+export function continuePath({ spec, seed, private: isPrivate }: BetweenWalk & Pick<Walk, "seed">): string {
   return editPath({ ...spec, stops: spec.stops.slice(-1), seed: seed ?? spec.seed }, isPrivate);
 }
 
 /** The path of a form that holds the prompts and settings of a walk, to be edited. */
 export function editPath(
-  spec: Pick<WalkSpec, "stops" | "frames" | "seed" | "model"> & Settings,
+  spec: Pick<BetweenSpec, "stops" | "frames" | "seed" | "model"> & Settings,
   isPrivate = false,
 ): string {
   const { stops, frames, seed, model } = spec;
@@ -219,7 +221,7 @@ export function requestOf(draft: Draft): WalkRequest {
 }
 
 /** A request for the same walk, with another seed if one is given. What was private stays so. */
-export function repeatRequest({ spec, private: isPrivate }: Pick<Walk, "spec" | "private">, seed?: number): WalkRequest {
+export function repeatRequest({ spec, private: isPrivate }: BetweenWalk, seed?: number): WalkRequest {
   const { revision: _revision, guidance_interval: _interval, strength, stops, ...settings } = spec;
   return {
     ...settings,

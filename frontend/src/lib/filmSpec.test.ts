@@ -106,9 +106,17 @@ test("a comment that is JSON of something else is no spec", () => {
 test("a film can have pictures among its stops", () => {
   const picture = { picture: "5a".repeat(32), prompt: "", crop: { x: 0, y: 0, width: 9, height: 9 } };
   const stops = ["a", picture];
-  expect(specIn(gif(JSON.stringify({ ...SPEC, stops })))?.stops).toEqual(stops);
+  expect(specIn(gif(JSON.stringify({ ...SPEC, stops })))).toMatchObject({ stops });
   const { crop: _crop, ...incomplete } = picture;
   expect(specIn(gif(JSON.stringify({ ...SPEC, stops: ["a", incomplete] })))).toBeNull();
+});
+
+test("a film of another kind of walk brings its picture or its clip", () => {
+  const picture = { picture: "5a", crop: { x: 0, y: 0, width: 9, height: 9 } };
+  for (const spec of [{ kind: "into", picture, width: 64, height: 64 }, { kind: "clip", clip: "5a", width: 64, height: 64 }]) {
+    expect(specIn(gif(JSON.stringify(spec)))).toEqual(spec);
+    expect(specIn(gif(JSON.stringify({ ...spec, picture: null, clip: null })))).toBeNull();
+  }
 });
 
 test("a film of a release that had no spacings is of a uniform walk", () => {

@@ -1,9 +1,9 @@
 /** Reads the spec of a walk from one of its films (GIF, MP4, WebP or JPEG), where the API has written it. Pure. */
 
-import type { WalkSpec } from "../api/client";
+import type { BetweenSpec, OtherSpec } from "../api/client";
 
 /** A film's metadata: JSON of another origin, of which only the parts that every walk needs are checked. */
-export type FilmSpec = Pick<WalkSpec, "stops" | "frames" | "seed" | "spacing" | "model" | "revision">;
+export type FilmSpec = Pick<BetweenSpec, "stops" | "frames" | "seed" | "spacing" | "model" | "revision">;
 
 const EXIF = "Exif\0\0";
 const EXIF_IFD = 0x8769;
@@ -12,10 +12,11 @@ const USER_COMMENT = 0x9286;
 const COMMENT_BOXES = ["moov", "udta", "meta", "ilst", "\xa9cmt", "data"];
 
 /** The spec in a film; null if the file has none, or is damaged or no film at all. */
-export function specIn(film: ArrayBuffer): FilmSpec | null {
+export function specIn(film: ArrayBuffer): FilmSpec | OtherSpec | null {
   try {
     const comment = commentIn(new DataView(film));
     const spec: unknown = comment === null ? null : JSON.parse(comment);
+    if (isOther(spec)) return spec;
     // The first releases had no `spacing`: all their walks were uniform, as in the API's walks/spec.py.
     return isSpec(spec) ? { ...spec, spacing: spec.spacing ?? "uniform" } : null;
   } catch {
@@ -30,11 +31,22 @@ function isSpec(value: unknown): value is Omit<FilmSpec, "spacing"> & Partial<Fi
   return prompts && typeof frames === "number" && (typeof seed === "number" || seed === "auto");
 }
 
+/** Whether a spec is that of a walk of a picture or a clip. */
+function isOther(value: unknown): value is OtherSpec {
+  const { kind, picture, clip, width, height } = (value ?? {}) as Record<string, unknown>;
+  const sized = typeof width === "number" && typeof height === "number";
+  if (kind === "clip") return sized && typeof clip === "string";
+  return sized && ["into", "restyle", "apart"].includes(String(kind)) && isPicture(picture);
+}
+
 /** A prompt, or a picture with its part. */
 function isStop(value: unknown): boolean {
-  if (typeof value === "string") return true;
-  const { picture, prompt, crop } = (value ?? {}) as Record<string, unknown>;
-  return typeof picture === "string" && typeof prompt === "string" && typeof crop === "object" && crop !== null;
+  return typeof value === "string" || (isPicture(value) && typeof (value as { prompt?: unknown }).prompt === "string");
+}
+
+function isPicture(value: unknown): boolean {
+  const { picture, crop } = (value ?? {}) as Record<string, unknown>;
+  return typeof picture === "string" && typeof crop === "object" && crop !== null;
 }
 
 function commentIn(file: DataView): string | null {

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { altOf, dayOf, frameName, framesText, jumpsOf, sizeOf, smoothnessOf, titleOf } from "./labels";
+import type { WalkSpec } from "../api/client";
+import { altOf, dayOf, factsOf, frameName, framesText, jumpsOf, sizeOf, smoothnessOf, titleOf } from "./labels";
 
-const spec = { stops: ["a <b>giraffe</b>", "a gold star", "a battleship"], frames: 25 };
+const spec = { kind: "between" as const, stops: ["a <b>giraffe</b>", "a gold star", "a battleship"], frames: 25 };
 const smoothness = { evenness: 0.9234, largest: 1.52, deviation: 0.01, sharpness: 1.3, jumps: [] };
 
 test("a title names the first and the last stop, with prompts unchanged", () => {
@@ -9,11 +10,11 @@ test("a title names the first and the last stop, with prompts unchanged", () => 
 });
 
 test("a prompt cannot change the direction of the text around it", () => {
-  expect(titleOf({ stops: ["a\u202eb", "\u2067c"] })).toBe("ab to c");
+  expect(titleOf({ kind: "between", stops: ["a\u202eb", "\u2067c"] })).toBe("ab to c");
 });
 
 test("long prompts get a smaller font size", () => {
-  const sizes = [10, 80, 300].map((length) => sizeOf({ stops: ["x".repeat(length), "y".repeat(length)] }));
+  const sizes = [10, 80, 300].map((length) => sizeOf({ kind: "between", stops: ["x".repeat(length), "y".repeat(length)] }));
   expect(sizes).toEqual(["large", "middle", "small"]);
 });
 
@@ -46,4 +47,23 @@ test("the effort is named if it is not the usual one", () => {
   expect(framesText({ frames: 25, spacing: "even", effort: "balanced" })).toBe("25, even spacing");
   expect(framesText({ frames: 25, spacing: "even", effort: "best" })).toBe("25, even spacing (best)");
   expect(framesText({ frames: 25, spacing: "uniform", effort: "balanced" })).toBe("25, uniform spacing");
+});
+
+test("walks of other kinds are named by what they do", () => {
+  const titles = [
+    { kind: "into" }, { kind: "apart" }, { kind: "restyle", style: "stained-glass" }, { kind: "restyle", prompt: "a knight" },
+    { kind: "clip", style_picture: {} },
+  ].map((other) => titleOf(other as WalkSpec));
+  expect(titles).toEqual([
+    "Into a picture", "A picture taken apart", "A picture as stained glass", "A picture as a knight", "A clip in the style of a picture",
+  ]);
+  expect(altOf({ kind: "into", frames: 49 } as WalkSpec, 0)).toBe("Frame 1 of 49: Into a picture");
+});
+
+test("facts name the seed only where there is noise", () => {
+  const names = (spec: object) => factsOf({ spec: spec as WalkSpec, seed: null }).map(([name]) => name);
+  expect(names({ kind: "between", stops: ["a", "b"], frames: 9, spacing: "even" })).toEqual(["Seed", "Frames"]);
+  expect(names({ kind: "into", motion: "sway", amplitude: 1 })).toEqual(["Motion", "Frames"]);
+  expect(names({ kind: "restyle", style: "ink" })).toEqual(["Frames"]);
+  expect(names({ kind: "clip", prompt: "a", strength: 1 })).toEqual(["Seed", "Strength", "Frames"]);
 });

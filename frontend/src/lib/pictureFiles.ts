@@ -23,7 +23,11 @@ export function pictureUrl(id: string): string {
   return previews.get(id) ?? `/api/v1/pictures/${id}.png`;
 }
 
-/** The first picture among files that were dropped or pasted. A GIF may be the film of a walk, and is left to others. */
-export function pictureIn(files: FileList | undefined): File | undefined {
-  return [...(files ?? [])].find(({ type, name }) => type !== "image/gif" && (type.startsWith("image/") || /\.hei[cf]$/i.test(name)));
+/**
+ * The first picture among files that were dropped or pasted. gifs: whether a GIF counts: it may be the film of a walk,
+ * which some pages open.
+ */
+export function pictureIn(files: FileList | undefined, gifs = false): File | undefined {
+  const fits = ({ type, name }: File) => type.startsWith("image/") || /\.hei[cf]$/i.test(name);
+  return [...(files ?? [])].find((file) => fits(file) && (gifs || file.type !== "image/gif"));
 }

@@ -12,6 +12,11 @@ export class Playback {
   #forward = true;
   #mayStart = true;
 
+  /** mode: the one to begin with. */
+  constructor(mode: PlaybackMode = "back") {
+    this.mode = mode;
+  }
+
   /** Perform the action of a key or a button. ready: whether all frames are there. */
   act(action: PlayerAction, ready: boolean): void {
     this.#mayStart = false;

@@ -1,6 +1,7 @@
 /** The progress of a walk in words: one line for the page, and announcements for screen readers. Pure. */
 
 import type { Walk } from "../api/client";
+import { isBetween } from "./labels";
 
 type Progress = Pick<
   Walk,
@@ -60,7 +61,7 @@ export function queueText(position: number | null): string {
 
 /** What is being rendered: the seeds to choose from, the frames, or more pictures to choose better frames from. */
 function stepOf(walk: Progress): string {
-  if (walk.seed === null) return "Choosing the smoothest seed";
+  if (walk.seed === null && isBetween(walk.spec)) return "Choosing the smoothest seed";
   if (picturesOf(walk) < walk.spec.frames || !walk.probes.length) return frameCountOf(walk);
   return `Improving the spacing: round ${String(walk.round)} of ${String(walk.rounds)}`;
 }

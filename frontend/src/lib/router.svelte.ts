@@ -13,6 +13,8 @@ let entry: Entry = { key: "", scroll: 0 };
 // The scroll position to restore. Kept apart from the entry: a page that is still short scrolls up by itself, and that
 // position is saved in the entry as well.
 let savedScroll = 0;
+// Whether the visitor has come from another page of the gallery.
+let moved = false;
 
 const state = $state<{ page: Page; path: string; query: string; visit: string }>({
   page: { name: "new" },
@@ -30,6 +32,7 @@ export async function go(href: string, { replace = false } = {}): Promise<void> 
   entry = { key: newKey(), scroll: 0 };
   if (replace) history.replaceState(entry, "", href);
   else history.pushState(entry, "", href);
+  moved = true;
   update();
   await settle();
 }
@@ -75,6 +78,12 @@ export function startRouter(): () => void {
   };
 }
 
+/** Attach to the heading of a page that loads late: what `settle` does for the others. */
+export function arrive(heading: HTMLElement): void {
+  if (moved) heading.focus({ preventScroll: true });
+  void restoreScroll();
+}
+
 function update(): void {
   savedScroll = entry.scroll;
   Object.assign(state, {
@@ -94,6 +103,7 @@ function onPop(event: PopStateEvent): void {
   const popped = event.state as Entry | null;
   entry = popped?.key ? popped : { key: newKey(), scroll: 0 };
   if (!popped?.key) history.replaceState(entry, "");
+  moved = true;
   update();
   void settle();
 }

@@ -12,13 +12,15 @@ const origin = "https://gallery.example";
 
 test("paths lead to their pages, with or without a trailing slash", () => {
   expect(pageOf("/")).toEqual({ name: "new" });
+  expect(pageOf("/new/into")).toEqual({ name: "kind", kind: "into" });
+  expect(pageOf("/new/apart/")).toEqual({ name: "kind", kind: "apart" });
   expect(pageOf("/gallery/")).toEqual({ name: "gallery" });
   expect(pageOf("/about")).toEqual({ name: "about" });
   expect(pageOf(walkPath(id))).toEqual({ name: "walk", id });
 });
 
 test("an unknown path is not found", () => {
-  for (const path of ["/walks", "/walks/", "/walks/66EC", "/walks/../x", `/walks/${id}/more`, "/nowhere"]) {
+  for (const path of ["/new", "/new/between", "/new/else", "/walks", "/walks/", "/walks/66EC", "/walks/../x", `/walks/${id}/more`, "/nowhere"]) {
     expect(pageOf(path)).toEqual({ name: "not-found" });
   }
 });

@@ -1,7 +1,10 @@
 /** Which page a path leads to. Pure. */
 
+import { KINDS, pathOf, type OtherKind } from "./kinds";
+
 export type Page =
   | { name: "new" }
+  | { name: "kind"; kind: OtherKind }
   | { name: "walk"; id: string }
   | { name: "gallery" }
   | { name: "about" }
@@ -12,7 +15,9 @@ const WALK = /^\/walks\/([0-9a-f]{32})$/;
 
 export function pageOf(path: string): Page {
   const trimmed = path.length > 1 ? path.replace(/\/+$/, "") : path;
-  if (trimmed === "" || trimmed === "/") return { name: "new" };
+  const made = KINDS.find(({ kind }) => pathOf(kind) === (trimmed || "/"));
+  if (made?.kind === "between") return { name: "new" };
+  if (made) return { name: "kind", kind: made.kind };
   if (trimmed === "/gallery") return { name: "gallery" };
   if (trimmed === "/about") return { name: "about" };
   if (trimmed === "/data") return { name: "data" };

@@ -1,6 +1,6 @@
 /** The settings of a walk beyond its prompts: their defaults, what a model allows, and how a URL holds them. Pure. */
 
-import type { ModelCard, WalkSpec } from "../api/client";
+import type { ModelCard, BetweenSpec } from "../api/client";
 
 interface Choice<T> {
   value: T;
@@ -9,20 +9,20 @@ interface Choice<T> {
   hint: string;
 }
 
-export const SPACINGS: readonly Choice<WalkSpec["spacing"]>[] = [
+export const SPACINGS: readonly Choice<BetweenSpec["spacing"]>[] = [
   { value: "even", label: "Even", hint: "Every step looks equally large." },
   { value: "uniform", label: "Uniform", hint: "Equal steps between the prompts. The pictures may jump." },
   { value: "ease", label: "Ease", hint: "Like uniform, but slower near the stops." },
 ];
 
-export const EFFORTS: readonly Choice<WalkSpec["effort"]>[] = [
+export const EFFORTS: readonly Choice<BetweenSpec["effort"]>[] = [
   { value: "fast", label: "Fast", hint: "One more round of pictures after the first." },
   { value: "balanced", label: "Balanced", hint: "Up to two more rounds, for steps that are more even." },
   { value: "best", label: "Best", hint: "Twice as many pictures, for the most even steps." },
 ];
 
 /** What a walk is made with beyond its prompts, frames and seed. What is missing has its default. */
-export type Settings = Partial<Omit<WalkSpec, "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
+export type Settings = Partial<Omit<BetweenSpec, "kind" | "stops" | "frames" | "seed" | "model" | "revision" | "guidance_interval">>;
 export type SettingName = keyof Settings;
 /** New values of settings; undefined stands for the default. */
 export type SettingChanges = { [Name in SettingName]?: Settings[Name] | undefined };
@@ -71,7 +71,7 @@ export function settingParameters(settings: Settings): URLSearchParams {
 }
 
 /** What a walk without settings has: as far as it is known, if the card is not. */
-export function defaultsOf(card: ModelCard | undefined, effort: WalkSpec["effort"]): Settings {
+export function defaultsOf(card: ModelCard | undefined, effort: BetweenSpec["effort"]): Settings {
   const ofModel = card && {
     width: card.width,
     height: card.height,

@@ -10,7 +10,7 @@ function model(name: string, steps: number, most: number): Model {
     num_inference_steps: steps, guidance_scale: 4, negative_prompt: "", scheduler: "Euler", schedulers: ["Euler"],
     about: { title: `The ${name}`, license: "", words: [], examples: [], summary: "", limits: "" },
   };
-  return { name, default: false, license: "", card, replicas: { awake: 1 }, frame_seconds: null } as unknown as Model;
+  return { name, kinds: ["between"], default: false, license: "", card, replicas: { awake: 1 }, frame_seconds: null } as unknown as Model;
 }
 
 const BOTH: Models = { models: [model("slow", 12, 100), model("quick", 4, 8)], effort: "balanced" };

@@ -4,6 +4,7 @@ import { requestWalk, type Walk } from "../api/client";
 import { formMessages, NO_MESSAGES } from "../api/problem";
 import { draftOf, draftProblems, editPath, requestOf, usedSettings, withModel, withUploaded, type Draft } from "./draft";
 import type { FilmSpec } from "./filmSpec";
+import { modelsFor } from "./kinds";
 import { loadModels, models } from "./models.svelte";
 import { titleOfModel } from "./modelText";
 import { current, setQuery } from "./router.svelte";
@@ -20,8 +21,9 @@ export class WalkForm {
   error = $state("");
   status = $state("");
   busy = $state(false);
+  readonly models = $derived(modelsFor("between", models.known));
   /** The model that the walk will have; undefined while none is known. */
-  readonly model = $derived(models.known.find(({ name }) => name === this.draft.model) ?? models.known[0]);
+  readonly model = $derived(this.models.find(({ name }) => name === this.draft.model) ?? this.models[0]);
   readonly card = $derived(this.model?.card);
   readonly defaults = $derived(defaultsOf(this.card, models.effort));
   /** Width through height of a frame; of a square one until the model is known. */

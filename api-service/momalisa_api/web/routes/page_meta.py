@@ -36,6 +36,10 @@ TAGLINE: Final = "Enter two prompts and get an animation that walks from one to 
 # Title and description by path.
 PAGES: Final = {
     "/": (NAME, TAGLINE),
+    "/new/into": (f"Into a picture · {NAME}", "Upload a picture and get a loop in which a camera moves through it."),
+    "/new/restyle": (f"In another style · {NAME}", "Upload a picture and watch it take on another style."),
+    "/new/clip": (f"Along a clip · {NAME}", "Upload a short video and get it back in another style, with its sound."),
+    "/new/apart": (f"Taken apart · {NAME}", "Upload a picture and get its objects as cut-outs and masks."),
     "/gallery": (f"Gallery · {NAME}", "All listed walks, newest first."),
     "/about": (
         f"About · {NAME}",

@@ -1,9 +1,8 @@
-/** Uploads pictures. fetch cannot tell how much of a body has been sent, so this uses XMLHttpRequest. */
+/** Uploads pictures and clips. fetch cannot tell how much of a body has been sent, so this uses XMLHttpRequest. */
 
-import type { Picture } from "../api/client";
+import type { Clip, Picture } from "../api/client";
 import { COOKIE_NEEDED, Problem, problemOf, typeOf } from "../api/problem";
 
-const ADDRESS = "/api/v1/pictures";
 const INTERRUPTED = "The upload was interrupted. Check your connection, then try again.";
 
 export interface UploadOptions {
@@ -15,12 +14,19 @@ export interface UploadOptions {
 
 let previous: Promise<unknown> = Promise.resolve();
 
-/**
- * Upload a picture after those before it: the first response sets the cookie by which all pictures have the same owner.
- * Throws a Problem.
- */
+/** Upload a picture. Throws a Problem. */
 export async function uploadPicture(content: Blob, options: UploadOptions): Promise<Picture> {
-  const upload = previous.then(() => send(content, options, true));
+  return (await inTurn("/api/v1/pictures", content, options)) as Picture;
+}
+
+/** Upload a clip. Throws a Problem. */
+export async function uploadClip(content: Blob, options: UploadOptions): Promise<Clip> {
+  return (await inTurn("/api/v1/clips", content, options)) as Clip;
+}
+
+/** After the uploads before: the first response sets the cookie by which all of them have the same owner. */
+async function inTurn(path: string, content: Blob, options: UploadOptions): Promise<unknown> {
+  const upload = previous.then(() => send(path, content, options, true));
   previous = upload.catch(() => undefined);
   return upload;
 }
@@ -30,8 +36,8 @@ export function isWorthRetrying(thrown: unknown): boolean {
   return thrown instanceof Problem && (thrown.status === 0 || thrown.status === 408 || thrown.status >= 500);
 }
 
-function send(content: Blob, options: UploadOptions, mayRepeat: boolean): Promise<Picture> {
-  return new Promise<Picture>((resolve, reject) => {
+function send(path: string, content: Blob, options: UploadOptions, mayRepeat: boolean): Promise<unknown> {
+  return new Promise<unknown>((resolve, reject) => {
     const { signal } = options;
     const request = new XMLHttpRequest();
     const abort = (): void => {
@@ -43,7 +49,7 @@ function send(content: Blob, options: UploadOptions, mayRepeat: boolean): Promis
       return;
     }
     signal.addEventListener("abort", abort, { once: true });
-    request.open("POST", ADDRESS);
+    request.open("POST", path);
     request.upload.onprogress = ({ loaded, total }) => {
       if (total) options.onprogress(loaded / total);
     };
@@ -52,9 +58,9 @@ function send(content: Blob, options: UploadOptions, mayRepeat: boolean): Promis
     };
     request.onload = () => {
       const body = parsed(request.responseText);
-      if (request.status === 201) resolve(body as Picture);
+      if (request.status === 201) resolve(body);
       // The refusal has set the cookie that it asks for.
-      else if (mayRepeat && typeOf(body) === COOKIE_NEEDED) resolve(send(content, options, false));
+      else if (mayRepeat && typeOf(body) === COOKIE_NEEDED) resolve(send(path, content, options, false));
       else reject(problemOf(request.status, body));
     };
     request.send(content);

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { COOKIE_NEEDED } from "../api/problem";
-import { isWorthRetrying, uploadPicture } from "./uploadPicture";
+import { isWorthRetrying, uploadPicture } from "./upload";
 
 /** The requests that were sent, as the server would see them. */
 let sent: FakeRequest[];
