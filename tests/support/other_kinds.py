@@ -14,7 +14,7 @@ STYLES = [
 ]
 # What a model of each engine can make.
 ENGINES = {"parallax": ["into"], "style": ["restyle", "clip"], "instances": ["apart"]}
-SPECS = {
+SPECS: dict[str, dict[str, Any]] = {
     "into": {"motion": "circle", "amplitude": 0.5},
     "restyle": {"style": "stained-glass", "style_picture": None, "prompt": None},
     "clip": {"clip": "c1" * 32, "every": 1, "style": "woodcut", "style_picture": None, "prompt": None},
@@ -46,7 +46,7 @@ def answer_requests(visitor: Visitor, walk: dict[str, Any]) -> list[dict[str, An
         if route.request.method != "POST":
             route.fallback()
             return
-        requests.append(route.request.post_data_json)
+        requests.append(dict(route.request.post_data_json or {}))
         route.fulfill(json=walk, status=202)
 
     visitor.context.route("**/api/v1/walks", answer)
@@ -63,15 +63,15 @@ def show(visitor: Visitor, walk: dict[str, Any]) -> None:
 
 def finished(kind: str, of: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A finished walk of a kind, with the id, frames and films of another finished walk."""
-    spec = {name: of["spec"][name] for name in ("width", "height", "frames", "frame_ms", "model", "revision")}
-    there = {"gif_there_and_back": False, "mp4_there_and_back": False}
+    spec: dict[str, Any] = {
+        name: of["spec"][name] for name in ("width", "height", "frames", "frame_ms", "model", "revision")
+    }
     crop = {"x": 0, "y": 0, "width": of["spec"]["width"], "height": of["spec"]["height"]}
-    source = {} if kind == "clip" else {"picture": {"picture": "5a" * 32, "crop": crop}}
+    source: dict[str, Any] = {} if kind == "clip" else {"picture": {"picture": "5a" * 32, "crop": crop}}
     extras = [
         {"name": name, "url": f"{of['url']}/extras/{name}", "media_type": f"image/{name[-3:]}"}
         for name in EXTRAS.get(kind, [])
     ]
-    spec |= {"kind": kind} | there | source | SPECS[kind]
-    return (
-        of | {"kind": kind, "spec": spec, "seed": None, "private": True, "extras": extras, "smoothness": None} | changes
-    )
+    spec |= {"kind": kind, "gif_there_and_back": False, "mp4_there_and_back": False, **source, **SPECS[kind]}
+    changes = {"seed": None, "private": True, "smoothness": None} | changes
+    return {**of, "kind": kind, "spec": spec, "extras": extras, **changes}

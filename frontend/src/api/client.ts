@@ -15,12 +15,8 @@ export type ClipSpec = Schemas["ClipSpec"];
 export type Motion = Schemas["IntoSpec"]["motion"];
 export type CroppedPicture = Schemas["CroppedPicture"];
 /** A file that belongs to a walk beside its frames. */
-export interface Extra {
-  name: string;
-  url: string;
-  media_type: string;
-}
-export type Walk = Schemas["WalkResource"] & { extras?: Extra[] };
+export type Extra = Schemas["ExtraResource"];
+export type Walk = Schemas["WalkResource"];
 export type GalleryPage = Schemas["GalleryPage"];
 export type Clip = Schemas["ClipResource"];
 export type WalkRequest = Partial<Schemas["WalkRequest"]>;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fieldMessage, messageOf, Problem, problemOf, UNREACHABLE } from "./problem";
+import { fieldMessage, formMessages, messageOf, Problem, problemOf, UNREACHABLE } from "./problem";
 
 test("a problem's detail is the message", () => {
   const body = { type: "urn:x", title: "T", status: 404, detail: "There is no walk 7.", errors: null };
@@ -35,4 +35,13 @@ test("a missing response and a bug have messages too", () => {
   expect(messageOf(new TypeError("Failed to fetch"))).toBe(UNREACHABLE);
   expect(messageOf(new Problem("Wait.", 429))).toBe("Wait.");
   expect(messageOf(new Error("x is undefined"))).toBe("Something went wrong. Reload the page.");
+});
+
+test("a message about a part of a picture stands at the picture", () => {
+  const thrown = new Problem("…", 422, [
+    { field: "picture.crop", detail: "must be inside of the picture" }, { field: "style_picture.picture", detail: "is not yours" },
+  ]);
+  const { fields, other } = formMessages(thrown, 0, (name) => ["picture", "style_picture"].includes(name));
+  expect([...fields.keys(), other]).toEqual(["picture", "style_picture", ""]);
+  expect(fields.get("style_picture")).toContain("no longer available to you");
 });

@@ -55,12 +55,14 @@ export function messageOf(thrown: unknown): string {
 const LABELS: Readonly<Record<string, string>> = {
   guidance_scale: "Guidance",
   frame_ms: "Frame time",
+  most: "Objects",
   gif_there_and_back: "GIF there and back",
   mp4_there_and_back: "MP4 there and back",
 };
 
 /** "stops.0 must have …" with the name of the field as it appears in the form. */
 export function fieldMessage({ field, detail }: FieldError, stops: number): string {
+  if (/^(style_)?picture\.picture$/.test(field)) return "This picture is no longer available to you. Choose another one.";
   const pictured = /^stops\.(\d+)\.picture$/.exec(field)?.[1];
   if (pictured) return `The picture of stop ${String(Number(pictured) + 1)} is no longer available to you. Choose another one.`;
   const stop = /^stops\.(\d+)$/.exec(field)?.[1];
@@ -73,12 +75,17 @@ export function fieldMessage({ field, detail }: FieldError, stops: number): stri
 /** The messages for the fields that a form has, by the API's names of the fields, and one for everything else. */
 export function formMessages(thrown: unknown, stops: number, isField = (_: string) => false): { fields: FieldMessages; other: string } {
   const errors = thrown instanceof Problem ? thrown.fields : [];
-  const shown = errors.filter(({ field }) => isField(field));
-  const others = errors.filter(({ field }) => !isField(field)).map((error) => fieldMessage(error, stops));
+  const shown = errors.filter(({ field }) => isField(placeOf(field)));
+  const others = errors.filter(({ field }) => !isField(placeOf(field))).map((error) => fieldMessage(error, stops));
   return {
-    fields: new Map(shown.map((error) => [error.field, fieldMessage(error, stops)])),
+    fields: new Map(shown.map((error) => [placeOf(error.field), fieldMessage(error, stops)])),
     other: errors.length ? others.join(" ") : messageOf(thrown),
   };
+}
+
+/** The field of a form that has a message's field: "picture" for "picture.crop". */
+function placeOf(field: string): string {
+  return field.replace(/^((style_)?picture)\..*/, "$1");
 }
 
 function labelOf(field: string): string {
