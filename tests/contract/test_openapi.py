@@ -65,6 +65,7 @@ OPERATIONS = [
     ("GET", "/api/v1/walks/{walk_id}/events"),
     ("GET", "/api/v1/walks/{walk_id}/frames/{index}.png"),
     ("GET", "/api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png"),
+    ("GET", "/api/v1/walks/{walk_id}/extras/{name}"),
     ("GET", "/api/v1/walks/{walk_id}/frames.zip"),
     ("GET", "/api/v1/walks/{walk_id}/{name}"),
     ("POST", "/api/v1/pictures"),
