@@ -10,11 +10,14 @@ The scenes are held out: no network was trained on them. Pairs whose nearness di
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "model-service"))
 
 from atelier.scenes import Scene, paint_scene
 from atelier.train_depth import right_order
@@ -37,6 +40,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--size", type=int, default=256, help="of the scenes, in pixels")
     options = parser.parse_args()
+    if not options.model.is_dir():
+        print("No embedded network for depth. Name one with --model.")
+        return
     network = load_depth_network(options.model, torch.device("cpu"))
     orders = []
     for number in range(options.scenes):
