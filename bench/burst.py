@@ -111,7 +111,9 @@ def picture_of(number: int) -> bytes:
 async def visited(url: str, first: int, count: int) -> Burst:
     """The burst of so many visitors, from one number on."""
     burst, forgets = Burst(), CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    limits, transport = httpx.Limits(max_connections=count), {"trust_env": False, "verify": False}
+    # A connection that is kept may be closed by the API just when it is used again; browsers then repeat the request.
+    limits = httpx.Limits(max_connections=count, max_keepalive_connections=0)
+    transport = {"trust_env": False, "verify": False}
     async with (
         httpx.AsyncClient(base_url=url, timeout=600, limits=limits, cookies=forgets, **transport) as client,
         asyncio.TaskGroup() as visitors,
