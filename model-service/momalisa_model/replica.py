@@ -68,7 +68,7 @@ class Replica:
 
     def max_body_bytes(self) -> int:
         """The largest body of a request: that of the settings, beside the largest pictures for one of its models."""
-        return self.settings.max_body_bytes + max(map(_bytes_of_pictures, self._models), default=0)
+        return self.settings.max_body_bytes + max(map(bytes_of_pictures, self._models), default=0)
 
     def _self_test(self) -> None:
         for model in self.ready():
@@ -127,7 +127,7 @@ class Replica:
         self.metrics.ready.set(1)
 
 
-def _bytes_of_pictures(model: LoadedModel) -> int:
+def bytes_of_pictures(model: LoadedModel) -> int:
     """The most bytes of pictures in a request: both stops of a leg, or a micro-batch of a clip and a style picture."""
     card, features = model.card, model.answer.features
     count = 2 if {PICTURES, *OTHER_KINDS} & set(features) else 0

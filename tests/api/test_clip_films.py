@@ -74,6 +74,12 @@ def test_frames_are_upright_in_the_size_of_the_walk(tmp_path, rotation):
     assert [corner for corner, (r, g, b) in corners.items() if r > 150 and g < 100 and b < 100] == [red]
 
 
+def test_white_paper_in_an_hdr_clip_is_white(tmp_path):
+    """Phones record HDR. Taken as it is, it looks pale."""
+    frames_of(clip(hdr=True, frames=3), tmp_path)
+    assert min(low for low, _ in pictures_in(tmp_path)[0].getextrema()) > 240
+
+
 @pytest.mark.parametrize(
     ("kind", "codec", "sound", "heard"),
     [

@@ -31,6 +31,7 @@ OPERATIONS = {
         "watch_walk": "GET /api/v1/walks/{walk_id}/events",
         "get_frame": "GET /api/v1/walks/{walk_id}/frames/{index}.png",
         "get_probe": "GET /api/v1/walks/{walk_id}/probes/{seed}/{leg}/{fraction}.png",
+        "get_extra": "GET /api/v1/walks/{walk_id}/extras/{name}",
         "get_frames_zip": "GET /api/v1/walks/{walk_id}/frames.zip",
         "get_film_file": "GET /api/v1/walks/{walk_id}/{name}",
         "create_picture": "POST /api/v1/pictures",

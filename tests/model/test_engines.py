@@ -15,9 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from momalisa_model.app import print_card
 from momalisa_model.engines.loading import ENGINES
+from momalisa_model.lifecycle import LoadedModel
+from momalisa_model.pictures import base64_bytes, max_file_bytes
+from momalisa_model.problems import UnsuitableModel
+from momalisa_model.replica import bytes_of_pictures
 from momalisa_model.settings import Settings
-from tests.support.example_engine import moved
+from momalisa_model.tune import tune
+from momalisa_model.wire import ModelAnswer, ModelCard
+from tests.support.example_engine import ExampleEngine, moved
+from tests.support.factories import CARD
 from tests.support.model_server import Server
 from tests.support.recipes import write_recipe
 
@@ -112,7 +120,6 @@ def test_a_recipe_is_prepared_once_for_all_its_shards(mixed):
     assert engine.prepared == before + 1
 
 
-WAY = {"negative_prompt": "", "strength": 0.5, "seed": 1, "num_inference_steps": 2, "guidance_scale": 4.0}
 WRONG = {
     "an unknown kind": ({"kind": "around"}, {}, "recipe.kind must be one of between, into"),
     "a kind of another engine": (
@@ -138,3 +145,25 @@ def test_requests_are_checked_by_their_kind(mixed, recipe, request_, message):
     answer = httpx.post(mixed.url + "/v1/render", json=body, timeout=30)
     assert answer.status_code == 422
     assert message in answer.json()["detail"]
+
+
+def test_the_card_of_another_engine_is_printed_and_its_micro_batch_is_not_measured(mixed, capsys):
+    """`momalisa-model card` is how operators begin a card of their own."""
+    settings = mixed.app.state.replica.settings
+    only = settings.model_copy(update={"recipes": settings.recipes.split()[1]})
+    print_card(only)
+    printed = capsys.readouterr().out  # the log may be before it
+    assert json.loads(printed[printed.index("{\n") :]) == mixed.get("/v1/models").json()["models"][1]["card"]
+    with pytest.raises(UnsuitableModel, match="only micro-batches of diffusion models are measured"):
+        tune(only, 0.9)
+
+
+def test_a_body_may_have_a_micro_batch_of_a_clip_and_a_picture_in_the_style():
+    """A shard of a clip is larger than two pictures; a model without clips gets no larger bodies for it."""
+    card = ModelCard.model_validate_json(json.dumps({**CARD, "engine": "style"}))
+    largest = [
+        LoadedModel(ExampleEngine(1), ModelAnswer(card=card, fingerprint="f", made_of={}, features=features))
+        for features in ((), ("into",), ("restyle", "clip"))
+    ]
+    one = base64_bytes(max_file_bytes(card.max_size, card.max_size))
+    assert [bytes_of_pictures(model) for model in largest] == [0, 2 * one, (card.micro_batch + 1) * one]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from momalisa_model.engines.instances_colours import PALETTE, colours_of, contrast, text_colour
-from momalisa_model.engines.instances_masks import Candidate, Instance, instances_of, mask_of
+from momalisa_model.engines.instances_masks import Candidate, FoundInstance, instances_of, mask_of
 from momalisa_model.engines.instances_reveal import Reveal, progress
 from momalisa_model.engines.instances_rle import decoded, encoded, instances_json
 
 WIDTH, HEIGHT = 160, 120
+FRAME = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 # How people see without one kind of cones. Source: G. Machado et al., A Physiologically-based Model for Simulation of
 # Color Vision Deficiency, 2009, table 1, severity 1.
 VISIONS = {
@@ -39,13 +41,13 @@ def picture() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def three() -> tuple[Instance, ...]:
+def three() -> tuple[FoundInstance, ...]:
     found = [
         candidate(90, 60, 40, 40, 0.7, "dog"),
         candidate(10, 30, 40, 60, 0.95),
         candidate(60, 20, 30, 30, 0.8, "sofa"),
     ]
-    return instances_of(found, WIDTH, HEIGHT, 0.5, 20)
+    return instances_of(found, FRAME, 0.5, 20)
 
 
 def test_a_mask_in_run_lengths_is_the_mask_again() -> None:
@@ -55,7 +57,7 @@ def test_a_mask_in_run_lengths_is_the_mask_again() -> None:
     assert np.array_equal(decoded(rle), mask)
 
 
-def test_the_json_is_read_by_other_tools_of_coco(three: tuple[Instance, ...]) -> None:
+def test_the_json_is_read_by_other_tools_of_coco(three: tuple[FoundInstance, ...]) -> None:
     """Downloads are for other programs: areas and boxes must be those that pycocotools computes from the masks."""
     document = json.loads(instances_json(WIDTH, HEIGHT, three))
     assert (document["width"], document["height"]) == (WIDTH, HEIGHT)
@@ -65,7 +67,7 @@ def test_the_json_is_read_by_other_tools_of_coco(three: tuple[Instance, ...]) ->
         assert coco.toBbox(one["segmentation"]).tolist() == one["box"]
 
 
-def test_masks_have_the_size_of_the_frame_and_the_best_come_first(three: tuple[Instance, ...]) -> None:
+def test_masks_have_the_size_of_the_frame_and_the_best_come_first(three: tuple[FoundInstance, ...]) -> None:
     assert [one.score for one in three] == [0.95, 0.8, 0.7]
     mask = mask_of(three[0])
     assert mask.shape == (HEIGHT, WIDTH)
@@ -76,21 +78,36 @@ def test_masks_have_the_size_of_the_frame_and_the_best_come_first(three: tuple[I
 
 def test_threshold_and_limit_decide_how_many_instances_there_are() -> None:
     found = [candidate(10 * n, 10, 8, 60, 0.3 + 0.05 * n) for n in range(12)]
-    assert len(instances_of(found, WIDTH, HEIGHT, 0.5, 20)) == 8
-    assert [round(one.score, 2) for one in instances_of(found, WIDTH, HEIGHT, 0.5, 2)] == [0.85, 0.8]
+    assert len(instances_of(found, FRAME, 0.5, 20)) == 8
+    assert [round(one.score, 2) for one in instances_of(found, FRAME, 0.5, 2)] == [0.85, 0.8]
 
 
 def test_an_object_that_is_found_twice_is_one_instance() -> None:
     twice = [candidate(10, 10, 60, 60, 0.9, "cat"), candidate(12, 10, 60, 60, 0.8, "dog")]
-    assert [one.label for one in instances_of(twice, WIDTH, HEIGHT, 0.5, 20)] == ["cat"]
+    assert [one.label for one in instances_of(twice, FRAME, 0.5, 20)] == ["cat"]
 
 
 def test_an_empty_mask_is_no_instance() -> None:
-    assert instances_of([candidate(0, 0, 0, 0)], WIDTH, HEIGHT, 0.5, 20) == ()
+    assert instances_of([candidate(0, 0, 0, 0)], FRAME, 0.5, 20) == ()
+
+
+def test_coarse_masks_follow_the_edges_of_the_picture() -> None:
+    """Networks answer in some dozen cells a side; enlarged alone, cut-outs would have corners of the background."""
+    picture = np.full((400, 400, 3), (40, 90, 60), np.uint8)
+    true = np.zeros((400, 400), np.uint8)
+    for mask in (true, picture):
+        cv2.fillPoly(mask, [np.array([(60, 60), (340, 110), (200, 330)])], (200, 60, 40) if mask is picture else 1)
+    share = cv2.resize(true.astype(np.float32), (20, 20), interpolation=cv2.INTER_AREA).clip(0.05, 0.95)
+    found = [Candidate("sail", 0.9, np.log(share / (1 - share)))]
+    wrong = {
+        name: int((mask_of(instances_of(found, under, 0.5, 20)[0]) != true).sum())
+        for name, under in (("guided", picture), ("alone", np.zeros_like(picture)))
+    }
+    assert wrong["guided"] < 0.6 * wrong["alone"]
 
 
 def test_fraction_0_is_the_picture_and_fraction_1_has_all_instances(
-    picture: NDArray[np.uint8], three: tuple[Instance, ...]
+    picture: NDArray[np.uint8], three: tuple[FoundInstance, ...]
 ) -> None:
     reveal = Reveal.of(picture, three)
     assert np.array_equal(reveal.frame(0), picture)
@@ -101,7 +118,7 @@ def test_fraction_0_is_the_picture_and_fraction_1_has_all_instances(
         assert np.abs(last[middle].astype(int) - colour).sum() < before
 
 
-def test_instances_appear_one_after_the_other(picture: NDArray[np.uint8], three: tuple[Instance, ...]) -> None:
+def test_instances_appear_one_after_the_other(picture: NDArray[np.uint8], three: tuple[FoundInstance, ...]) -> None:
     """In the middle of the walk, the first is complete, and nothing of the last is there yet."""
     shares = [progress(number, 3, 0.45) for number in range(3)]
     assert shares[0] == 1
@@ -113,7 +130,7 @@ def test_instances_appear_one_after_the_other(picture: NDArray[np.uint8], three:
 
 
 def test_a_frame_does_not_depend_on_those_that_were_rendered_before(
-    picture: NDArray[np.uint8], three: tuple[Instance, ...]
+    picture: NDArray[np.uint8], three: tuple[FoundInstance, ...]
 ) -> None:
     reveal, other = Reveal.of(picture, three), Reveal.of(picture.copy(), three)
     in_order = [reveal.frame(fraction) for fraction in (0.2, 0.5, 0.9)]
@@ -145,7 +162,7 @@ def test_the_eleventh_instance_has_the_colour_of_one_far_away() -> None:
 def test_labels_are_in_the_frame_and_hide_no_other_label_if_there_is_room(picture: NDArray[np.uint8]) -> None:
     corners = [candidate(0, 0, 30, 30), candidate(130, 0, 30, 30), candidate(0, 90, 30, 30), candidate(130, 90, 30, 30)]
     same_place = [candidate(60, 40, 30, 30), candidate(60, 40, 14, 30, 0.8)]
-    labels = Reveal.of(picture, instances_of(corners + same_place, WIDTH, HEIGHT, 0.5, 20)).labels
+    labels = Reveal.of(picture, instances_of(corners + same_place, FRAME, 0.5, 20)).labels
     areas = np.zeros((HEIGHT, WIDTH), int)
     for label in labels:
         height, width = label.plate.shape[:2]
@@ -157,7 +174,7 @@ def test_labels_are_in_the_frame_and_hide_no_other_label_if_there_is_room(pictur
 
 
 def test_a_long_label_is_shortened_to_the_frame(picture: NDArray[np.uint8]) -> None:
-    long = instances_of([candidate(0, 0, 40, 40, label="a very long name of an object " * 5)], WIDTH, HEIGHT, 0.5, 20)
+    long = instances_of([candidate(0, 0, 40, 40, label="a very long name of an object " * 5)], FRAME, 0.5, 20)
     assert Reveal.of(picture, long).labels[0].plate.shape[1] <= WIDTH
 
 

@@ -79,7 +79,7 @@ def test_both_families_answer_for_pictures_of_any_shape(networks: dict[str, Path
     found = loaded(networks[kind]).candidates(np.full(shape, 90, np.uint8))
     assert len(found) == 6
     assert {one.label for one in found} <= set(LABELS.values())
-    assert all(0 <= one.score <= 1 and one.logits.shape == (16, 16) for one in found)
+    assert all(0 <= one.score <= 1 and one.logits.shape == (16, 24) for one in found)
 
 
 def test_a_picture_becomes_the_input_that_transformers_makes():

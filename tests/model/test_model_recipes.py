@@ -192,6 +192,6 @@ def test_without_settings_a_replica_has_the_embedded_models_whose_weights_are_th
     first, *others = sources_of(settings)
     assert first is settings
     trained = [name for name in EMBEDDED[1:3] if (Path(embedded_model(name)) / "model.safetensors").is_file()]
-    assert [source.name for source in others] == trained
+    assert [source.name for source in others] == [*trained, "styles"]
     assert sources_of(Settings(model_id=str(WEIGHTS))) == [Settings(model_id=str(WEIGHTS))]
     assert only_source(settings) is settings, "the card that is printed is the atelier's"

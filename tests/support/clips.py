@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorTrc
 from PIL import Image
 
 SIZE = (64, 48)
@@ -29,9 +30,11 @@ def clip(
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
     times_ms: Sequence[int] = (),
+    hdr: bool = False,
 ) -> bytes:
     """A clip of some colours. rotation: clockwise in degrees, as phones note it; options: of the container;
-    times_ms: when each frame is shown, for a rate that varies; the pictures are then patterns, each another one.
+    times_ms: when each frame is shown, for a rate that varies; the pictures are then patterns, each another one; hdr:
+    grey as bright as white paper, in HLG with 10 bits.
     """
     options = {"movflags": "use_metadata_tags", **(options or {})} if kind in ("mp4", "mov") else {}
     # A file: some options read again what they have written.
@@ -42,12 +45,14 @@ def clip(
         video.codec_context.thread_count = 1
         if times_ms:
             video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        if hdr:
+            video.pix_fmt, context = "yuv420p10le", video.codec_context
+            context.color_trc, context.color_primaries, context.colorspace = ColorTrc.ARIB_STD_B67, 9, 9
         if rotation:
             video.set_display_rotation(-rotation)
         heard: Any = container.add_stream(sound, 48_000, layout="mono") if sound else None
-        packets = [
-            packet for frame in _pictures(frames, size, times_ms) for packet in video.encode(frame)
-        ] + video.encode()
+        shown = _paper(frames, size) if hdr else _pictures(frames, size, times_ms)
+        packets = [packet for frame in shown for packet in video.encode(frame)] + video.encode()
         for packet in packets:
             container.mux(packet)
         seconds = (times_ms[-1] + 100) / 1000 if times_ms else frames / rate
@@ -98,6 +103,18 @@ def _pictures(count: int, size: tuple[int, int], times_ms: Sequence[int] = ()) -
         frame: av.VideoFrame = av.VideoFrame.from_image(  # type: ignore[no-untyped-call]
             Image.new("RGB", size, (255 * number // count, 90, 160))
         )
+        frame.pts, frame.time_base = number, Fraction(1, 10)
+        yield frame
+
+
+def _paper(count: int, size: tuple[int, int]) -> Iterator[av.VideoFrame]:
+    """Frames in HLG at 75 % of its range, where diffuse white is."""
+    width, height = size
+    planes = np.full((height * 3 // 2, width), 512, np.uint16)
+    planes[:height] = 64 + 876 * 3 // 4
+    for number in range(count):
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p10le")
+        frame.colorspace, frame.color_trc, frame.color_primaries = 9, ColorTrc.ARIB_STD_B67, 9
         frame.pts, frame.time_base = number, Fraction(1, 10)
         yield frame
 

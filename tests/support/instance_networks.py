@@ -30,7 +30,7 @@ def small_rf_detr_config(queries: int = 6, side: int = 64) -> RfDetrConfig:
         patch_size=8,
         image_size=side,
         out_features=["stage1", "stage2"],
-        num_windows=1,
+        num_windows=2,
     )
     return RfDetrConfig(
         backbone_config=backbone,
@@ -84,7 +84,7 @@ def save_instance_network(kind: str, folder: Path) -> Path:
         else Mask2FormerForUniversalSegmentation(small_mask2former_config())
     )
     network.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 64}}')
+    (folder / "preprocessor_config.json").write_text('{"size": {"height": 64, "width": 96}}')
     return folder
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-from av.audio.resampler import AudioResampler
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation
 from PIL import Image
 
 from momalisa_api.pictures.clip_format import UnreadableClip, demuxer_of
+from momalisa_api.pictures.clip_sound import write_sound
 from momalisa_api.pictures.remux import OPEN_OPTIONS, codec_of, no_other_file, video_of
 
 # The unit of times: frames of all common rates begin at whole ones.
@@ -25,10 +25,6 @@ _CLOCK_HZ: Final = 90_000
 SOUND_FILE: Final = "sound.mp4"
 # Some files count frames that no decoder shows. A clip that lacks more than this share is damaged.
 _MOST_MISSING: Final = Fraction(1, 10)
-# Sound that every player of MP4 plays. Opus and ALAC are encoded again.
-_PLAYABLE: Final = ("aac", "mp3")
-_AAC_RATE: Final = 48_000
-_AAC_BITS_PER_S: Final = 160_000
 _QUALITIES: Final = (95, 90, 85, 80, 70, 60, 45, 30)
 _HD_LINES: Final = 720
 _UNSPECIFIED: Final = 2
@@ -98,7 +94,7 @@ class _Decoding:
         if len(times) < self._wanted.count * (1 - _MOST_MISSING) or len(times) < 2:
             raise _damaged()
         if heard:
-            _write_sound(heard, self._folder / SOUND_FILE, self._origin(heard))
+            write_sound(heard, self._folder / SOUND_FILE, self._origin(heard))
         shift = round((self._first - self._origin(heard)) * _CLOCK_HZ)
         return ClipTrack([time + shift for time in times], max(self._end, times[-1] + 1) + shift, bool(heard))
 
@@ -136,14 +132,20 @@ class _Decoding:
 
 
 def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image.Image:
-    """A frame as players show it, in RGB, scaled to a size. Untagged HD is BT.709, as players take it."""
+    """A frame as players show it, in RGB, scaled to a size. Untagged HD is BT.709, as players take it.
+
+    HDR is mapped to the range of BT.709: phones record it, and it would look pale.
+    """
     turn = _TURNS.get(frame.rotation % 360)
     sideways = frame.rotation % 180 != 0
     untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
     width, height = reversed(size) if sideways else size
+    hdr = frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
     scaled = frame.reformat(
         width,
         height,
+        dst_color_trc=ColorTrc.BT709 if hdr else None,
+        dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
         format="rgb24",
         src_colorspace=Colorspace.ITU709 if untagged_hd else None,
         interpolation=Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
@@ -163,43 +165,6 @@ def _packed(picture: Image.Image, most: int) -> bytes:
         if len(packed) <= most:
             break
     return packed
-
-
-def _write_sound(heard: "list[Packet[Any]]", target: Path, origin: Fraction) -> None:
-    """Write a clip's sound alone: as it is if every player plays it in an MP4, else as AAC."""
-    stream = heard[0].stream
-    with av.open(str(target), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        if codec_of(stream) in _PLAYABLE:
-            _copy(heard, container, origin)
-        else:
-            _encode(heard, container, origin)
-
-
-def _copy(heard: "list[Packet[Any]]", container: OutputContainer, origin: Fraction) -> None:
-    written = container.add_stream_from_template(heard[0].stream)
-    shift = round(origin / Fraction(heard[0].time_base))
-    for packet in heard:
-        packet.pts = (packet.pts or 0) - shift
-        packet.dts = packet.pts
-        packet.stream = written
-        container.mux_one(packet)
-
-
-def _encode(heard: "list[Packet[Any]]", container: OutputContainer, origin: Fraction) -> None:
-    layout = "mono" if heard[0].stream.codec_context.layout.nb_channels == 1 else "stereo"
-    written: Any = container.add_stream("aac", rate=_AAC_RATE, layout=layout)
-    written.bit_rate = _AAC_BITS_PER_S
-    resampler = AudioResampler(format="fltp", layout=layout, rate=_AAC_RATE)
-    shift = round(origin * _AAC_RATE)
-    for packet in heard:
-        for frame in packet.decode():
-            assert isinstance(frame, av.AudioFrame)
-            for part in resampler.resample(frame):
-                part.pts = (part.pts or 0) - shift
-                container.mux(written.encode(part))
-    for part in resampler.resample(None):
-        container.mux(written.encode(part))
-    container.mux(written.encode(None))
 
 
 def _damaged() -> UnreadableClip:

@@ -338,7 +338,7 @@ export interface paths {
         };
         /**
          * Get an extra
-         * @description Get a file that the walk has beside its frames. The walk resource lists them, before the first frame.
+         * @description Get a file that the walk has beside its frames. The walk resource lists them, before frame 0 is ready.
          */
         get: operations["get_extra"];
         put?: never;
@@ -2465,7 +2465,7 @@ export interface components {
             };
             /**
              * Extras
-             * @description Files beside the frames of walks into a picture (depth map, cut-out) and of walks that take one apart (instances as JSON, their cut-outs); there before the first frame, and empty for other kinds.
+             * @description Files beside the frames of walks into a picture (depth map, cut-out) and of walks that take one apart (instances as JSON, their cut-outs); there before frame 0, and empty for other kinds.
              */
             extras: components["schemas"]["ExtraResource"][];
             /**

@@ -4,7 +4,7 @@ import { requestWalk, type Model, type Walk } from "../api/client";
 import { formMessages, NO_MESSAGES } from "../api/problem";
 import { frameRatio, isSending, kindDraftOf, kindProblems, kindQuery, type KindDraft } from "./kindDraft";
 import { kindRequest } from "./kindRequest";
-import { choicesOf, styleIn, stylesOf, waysOf } from "./kindStyles";
+import { choicesOf, modelsWithStyles, styleIn, stylesOf, waysOf } from "./kindStyles";
 import { hasWays, modelsFor, type OtherKind } from "./kinds";
 import { loadModels, models } from "./models.svelte";
 
@@ -19,6 +19,7 @@ export class KindForm {
   readonly able = $derived.by(() => modelsFor(this.kind, models.known));
   /** Whether no model can make walks of this kind, though some have started. */
   readonly missing = $derived(models.known.length > 0 && !this.able.length);
+  readonly withStyles = $derived.by(() => modelsWithStyles(this.kind, models.known));
   readonly styles = $derived.by(() => stylesOf(this.kind, models.known));
   readonly ways = $derived.by(() => waysOf(this.kind, models.known));
   readonly style = $derived(styleIn(this.draft, this.styles));

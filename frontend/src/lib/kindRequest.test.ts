@@ -21,7 +21,7 @@ test("a picture alone makes a walk: everything else has its default", () => {
     kind: "into", listed: false, picture: { picture: ID }, motion: "sway", amplitude: 0.5,
   });
   expect(kindRequest("restyle", draft({ picture }), MODELS)).toEqual({
-    kind: "restyle", listed: false, picture: { picture: ID }, style: "anime", model: "atelier",
+    kind: "restyle", listed: false, picture: { picture: ID }, style: "woodcut", model: "styles",
   });
   expect(kindRequest("clip", draft({ clip: { id: ID } }), MODELS)).toEqual({
     kind: "clip", listed: false, clip: ID, style: "woodcut", model: "styles",
@@ -49,12 +49,19 @@ test("a request has one way to a style", () => {
   expect(of({ way: "picture", stylePicture: pictureOf(ID) })).toMatchObject({ style_picture: { picture: ID } });
 });
 
+test("styles of nets that are made for them come first", () => {
+  expect(stylesOf("restyle", MODELS).map(({ model: name, style }) => `${name} ${style.name}`)).toEqual([
+    "styles woodcut", "styles anime", "atelier anime",
+  ]);
+});
+
 test("a style is looked for by its model, then by its name, then the first one is taken", () => {
   const offered = stylesOf("restyle", MODELS);
   const found = (style: string, wanted: string) => styleIn(draft({ style, model: wanted }), offered);
   expect(found("anime", "styles")?.model).toBe("styles");
-  expect(found("anime", "gone")?.model).toBe("atelier");
-  expect(found("gone", "styles")).toBe(offered[0]);
+  expect(found("anime", "atelier")?.model).toBe("atelier");
+  expect(found("anime", "gone")?.model).toBe("styles");
+  expect(found("gone", "atelier")).toBe(offered[0]);
 });
 
 test("the ways to a style are those of the models that have the kind", () => {

@@ -10,8 +10,14 @@ export interface OfferedStyle {
   style: Style;
 }
 
+/** The models that have styles: first those that are made for them, whatever a picture shows. */
+export function modelsWithStyles(kind: OtherKind, models: readonly Model[]): Model[] {
+  const able = modelsFor(kind, models).filter(({ styles }) => styles.length);
+  return [...able.filter(isStyleNet), ...able.filter((model) => !isStyleNet(model))];
+}
+
 export function stylesOf(kind: OtherKind, models: readonly Model[]): OfferedStyle[] {
-  return modelsFor(kind, models).flatMap((model) => model.styles.map((style) => ({ model: model.name, style })));
+  return modelsWithStyles(kind, models).flatMap((model) => model.styles.map((style) => ({ model: model.name, style })));
 }
 
 /** The style that a draft has: the first one if it names none that is offered. */
@@ -26,7 +32,7 @@ export function waysOf(kind: OtherKind, models: readonly Model[]): Way[] {
   return [
     ...(able.some(({ styles }) => styles.length) ? (["style"] as const) : []),
     ...(able.some(({ engine }) => engine === "diffusion") ? (["prompt"] as const) : []),
-    ...(able.some(({ engine }) => engine === "style") ? (["picture"] as const) : []),
+    ...(able.some(isStyleNet) ? (["picture"] as const) : []),
   ];
 }
 
@@ -35,4 +41,9 @@ export function choicesOf(kind: OtherKind, draft: KindDraft, models: readonly Mo
   const able = modelsFor(kind, models);
   if (!hasWays(kind)) return able;
   return draft.way === "prompt" ? able.filter(({ engine }) => engine === "diffusion") : [];
+}
+
+/** Whether a model takes styles from pictures. */
+export function isStyleNet({ engine }: Model): boolean {
+  return engine === "style";
 }

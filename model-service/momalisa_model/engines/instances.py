@@ -121,7 +121,7 @@ class InstancesEngine:
         # In a new thread, torch uses all cores, whatever was set in the main thread.
         torch.set_num_threads(self._threads)
         candidates = self._detector.candidates(picture)
-        found = instances_of(candidates, recipe.width, recipe.height, recipe.threshold, recipe.most)
+        found = instances_of(candidates, picture, recipe.threshold, recipe.most)
         warnings = () if found else (nothing_found(candidates, recipe.threshold),)
         return Apart(Reveal.of(picture, found), warnings)
 

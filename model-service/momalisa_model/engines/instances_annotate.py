@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from momalisa_model.engines.instances_colours import BLACK, Colour, text_colour
 from momalisa_model.engines.instances_labels import Label
-from momalisa_model.engines.instances_masks import Instance, mask_of
+from momalisa_model.engines.instances_masks import FoundInstance, mask_of
 
 Picture = NDArray[np.uint8]
 TINT: Final = 0.45
@@ -18,7 +18,7 @@ TINT: Final = 0.45
 LINE_SHARE: Final = 1 / 320
 
 
-def draw_mask(frame: Picture, instance: Instance, colour: Colour, tint: float, outline: float) -> None:
+def draw_mask(frame: Picture, instance: FoundInstance, colour: Colour, tint: float, outline: float) -> None:
     """Tint an instance and outline it in a frame, (height, width, 3) uint8, in place; both strengths from 0 to 1."""
     line = line_of(frame)
     x, y, w, h = instance.box
@@ -33,7 +33,7 @@ def draw_mask(frame: Picture, instance: Instance, colour: Colour, tint: float, o
         _mix(part, ink, cover, strength)
 
 
-def draw_box(frame: Picture, instance: Instance, colour: Colour, strength: float) -> None:
+def draw_box(frame: Picture, instance: FoundInstance, colour: Colour, strength: float) -> None:
     """Draw an instance's box into a frame, in place."""
     line = line_of(frame)
     x, y, w, h = instance.box

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from momalisa_model.engines.instances_edges import Guide, enlarged
 from momalisa_model.engines.instances_rle import Rle, decoded, encoded
 
 Mask = NDArray[np.uint8]
@@ -27,7 +28,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Instance:
+class FoundInstance:
     """One object. box: x, y, width and height in pixels; area: of the mask, in pixels."""
 
     label: str
@@ -38,31 +39,26 @@ class Instance:
 
 
 def instances_of(
-    candidates: Iterable[Candidate], width: int, height: int, threshold: float, most: int
-) -> tuple[Instance, ...]:
-    """At most `most` instances with scores from threshold on, the best first, with masks of width x height.
+    candidates: Iterable[Candidate], picture: NDArray[np.uint8], threshold: float, most: int
+) -> tuple[FoundInstance, ...]:
+    """At most `most` instances with scores from threshold on, the best first, with masks of the picture's size.
 
-    One mask at a time is enlarged to this size.
+    picture: (height, width, 3). One mask at a time is enlarged to its size.
     """
     good = sorted((one for one in candidates if one.score >= threshold), key=lambda one: -one.score)
-    kept: list[Instance] = []
+    guide = Guide.of(picture, max(good[0].logits.shape)) if good else None
+    kept: list[FoundInstance] = []
     for one in _different(good):
         if len(kept) == most:
             break
-        mask = pasted(one.logits, width, height)
+        mask = guide.mask(one.logits) if guide else enlarged(one.logits, picture.shape[1], picture.shape[0])
         if area := int(cv2.countNonZero(mask)):
             x, y, w, h = cv2.boundingRect(mask)
-            kept.append(Instance(one.label, one.score, (x, y, w, h), area, encoded(mask)))
+            kept.append(FoundInstance(one.label, one.score, (x, y, w, h), area, encoded(mask)))
     return tuple(kept)
 
 
-def pasted(logits: NDArray[np.float32], width: int, height: int) -> Mask:
-    """Logits of a small mask as a mask of (height, width), 1 where the object is."""
-    large = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
-    return (large > 0).view(np.uint8)
-
-
-def mask_of(instance: Instance) -> Mask:
+def mask_of(instance: FoundInstance) -> Mask:
     """The mask of an instance, (height, width), 1 where the object is."""
     return decoded(instance.mask)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from momalisa_model.engines.instances_annotate import draw_box, draw_label, draw_mask
 from momalisa_model.engines.instances_colours import Colour, colours_of
 from momalisa_model.engines.instances_labels import Label, labels_of
-from momalisa_model.engines.instances_masks import Instance
+from momalisa_model.engines.instances_masks import FoundInstance
 
 Picture = NDArray[np.uint8]
 # How long one instance takes to appear, as a multiple of the time until the next one begins.
@@ -23,12 +23,12 @@ class Reveal:
     """A picture, its instances in the order in which they appear, and how each is drawn."""
 
     picture: Picture
-    instances: tuple[Instance, ...]
+    instances: tuple[FoundInstance, ...]
     colours: tuple[Colour, ...]
     labels: tuple[Label, ...]
 
     @classmethod
-    def of(cls, picture: Picture, instances: tuple[Instance, ...]) -> Reveal:
+    def of(cls, picture: Picture, instances: tuple[FoundInstance, ...]) -> Reveal:
         """picture: (height, width, 3) uint8; instances: the best first."""
         boxes = [one.box for one in instances]
         colours = colours_of(boxes)

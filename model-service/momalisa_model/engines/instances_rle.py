@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 if TYPE_CHECKING:
-    from momalisa_model.engines.instances_masks import Instance
+    from momalisa_model.engines.instances_masks import FoundInstance
 
 
 class Rle(TypedDict):
@@ -33,7 +33,7 @@ def decoded(rle: Rle) -> NDArray[np.uint8]:
     return np.ascontiguousarray(mask)
 
 
-def instances_json(width: int, height: int, instances: Sequence[Instance]) -> bytes:
+def instances_json(width: int, height: int, instances: Sequence[FoundInstance]) -> bytes:
     """The instances of a picture of width x height as JSON, with the field names of COCO's annotations."""
     described = [
         {

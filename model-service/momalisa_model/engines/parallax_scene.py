@@ -11,12 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from momalisa_model.engines.parallax_edges import Map, matte, sharpened
+from momalisa_model.engines.parallax_edges import UNSURE, Map, aligned, matte, sharpened
 from momalisa_model.engines.parallax_layers import Layer, levels, split
 from momalisa_model.engines.parallax_motion import largest_move
 
-# How wrong a network is about the place of an edge, in pixels of its own map.
-UNSURE: Final = 1.5
 # A blur of nearness within a layer, against how far the camera moves near points: more, and surfaces that are not flat
 # look flat; less, and their steep parts fold.
 BLUR: Final = 1 / 6
@@ -39,8 +37,9 @@ def build_scene(picture: NDArray[np.uint8], depth: Map, amplitude: float) -> Sce
     depth: how near its pixels are, in [0, 1], of any size. amplitude: the largest of the camera's motion.
     """
     height, width = picture.shape[:2]
-    ramp = max(ceil(UNSURE * max(height / depth.shape[0], width / depth.shape[1])), 2)
-    nearness = sharpened(np.asarray(cv2.resize(depth, (width, height), interpolation=cv2.INTER_LINEAR)), ramp)
+    smooth = aligned(depth, picture)
+    ramp = max(ceil(UNSURE * height / smooth.shape[0]), 2)
+    nearness = sharpened(np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)), ramp)
     at = levels(nearness, ramp)
     blur = BLUR * largest_move(amplitude) * max(height, width)
     # Where no edge is, the nearer half is the foreground.

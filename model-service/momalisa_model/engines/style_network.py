@@ -97,7 +97,7 @@ class _Run:
             inner = relu(self._normalised(f"{name}/conv1", image), inplace=True)
             image = image + self._normalised(f"{name}/conv2", inner)
         for name in EXPAND[:-1]:
-            image = relu(self._normalised(name, interpolate(image, scale_factor=2, mode="nearest")), inplace=True)
+            image = relu(self._normalised(name, image, doubled=True), inplace=True)
         return self._normalised(EXPAND[-1], image).sigmoid_()
 
     def _params(self, name: str, which: str, vector: Tensor) -> Tensor:
@@ -105,18 +105,25 @@ class _Run:
         full = f"style_params/{name}/StyleNorm/{which}"
         return conv2d(vector, self._weights[f"{full}/weights_dequant"], self._weights[f"{full}/Conv2D_bias_dequant"])
 
-    def _normalised(self, name: str, value: Tensor) -> Tensor:
+    def _normalised(self, name: str, value: Tensor, doubled: bool = False) -> Tensor:
         """A convolution whose channels get the style's mean and deviation."""
-        value = self._convolved(name, value)
+        value = self._convolved(name, value, doubled=doubled)
         variance, mean = torch.var_mean(value, (2, 3), correction=0, keepdim=True)
         shift, scale = self._norms[name]
         scale = scale * torch.rsqrt(variance + EPSILON)
         return value.mul_(scale).add_(shift - mean * scale)
 
-    def _convolved(self, name: str, value: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+    def _convolved(
+        self, name: str, value: Tensor, bias: Tensor | None = None, stride: int = 1, doubled: bool = False
+    ) -> Tensor:
+        """doubled: the convolution of the value at twice its size."""
         if self._should_stop():
             raise Cancelled
         weights = self._weights[f"{name}/weights_dequant"]
+        if doubled:
+            # The same as to double it before the border is mirrored, without a second copy at full size.
+            wide = interpolate(pad(value, [1] * 4, "replicate"), scale_factor=2, mode="nearest")
+            return conv2d(wide, weights)[:, :, 1:-1, 1:-1]
         border = weights.shape[-1] // 2
         return conv2d(pad(value, [border] * 4, "reflect"), weights, bias, stride)
 

@@ -31,7 +31,7 @@ async def get_extra(
     bucket: BucketDep,
     conditions: ConditionsDep,
 ) -> Response:
-    """Get a file that the walk has beside its frames. The walk resource lists them, before the first frame."""
+    """Get a file that the walk has beside its frames. The walk resource lists them, before frame 0 is ready."""
     walk = pictures.walk
     if walk.spec.kind not in KINDS_WITH_EXTRAS:
         raise WalkNotFound(f"Walks of the kind {walk.spec.kind} have no extras.")

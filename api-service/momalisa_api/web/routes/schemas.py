@@ -117,7 +117,7 @@ class WalkResource(BaseModel):
     films: dict[str, str] = Field(description="URLs of the finished films, by name.")
     extras: list[ExtraResource] = Field(
         description="Files beside the frames of walks into a picture (depth map, cut-out) and of walks that take one "
-        "apart (instances as JSON, their cut-outs); there before the first frame, and empty for other kinds."
+        "apart (instances as JSON, their cut-outs); there before frame 0, and empty for other kinds."
     )
     warnings: list[str] = Field(
         description="Warnings for the visitor, such as a truncated prompt or why the walk is unlisted."
