@@ -84,12 +84,12 @@ def effects(folder: Path, **settings: str) -> Iterator[Effects]:
             "MOMALISA_BACKUP_SHARDS": "false",
             **settings,
         }
-        api = [
+        web, worker = (
             Service(role, ["momalisa", "serve", "--role", role], environment, folder / f"{role}.log")
             for role in ("web", "worker")
-        ]
-        running = Effects(*api, replica)
-        for service in (replica, *api):
+        )
+        running = Effects(web, worker, replica)
+        for service in (replica, web, worker):
             stack.callback(service.end)
             service.start()
         wait_until(running.awake)
