@@ -12,8 +12,8 @@ import httpx
 import pytest
 import torch
 
-from momalisa_model import lifecycle
 from momalisa_model.app import create_app
+from momalisa_model.engines import diffusion
 from momalisa_model.hub import Report
 from momalisa_model.lifecycle import load_model
 from momalisa_model.problems import UnsuitableModel
@@ -129,7 +129,7 @@ def load_with_faults(monkeypatch) -> Callable[[Exception], None]:
             weights.pipeline.unet.register_forward_pre_hook(fail)
             return weights
 
-        monkeypatch.setattr(lifecycle, "load", load_with_fault)
+        monkeypatch.setattr(diffusion, "load", load_with_fault)
 
     return set_error
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from momalisa_model.engines.diffusion import DiffusionEngine
+from momalisa_model.engines.sampler import Sampler
 from momalisa_model.fingerprints import made_of
 from momalisa_model.lifecycle import LoadedModel, load_model
 from momalisa_model.placement import compile_blocks, effective, place
@@ -83,7 +85,7 @@ def test_a_shard_is_not_prepared_ahead_if_networks_take_turns(with_options):
             for name in ("negative_prompt", "width", "height", "guidance_scale", "scheduler", "model", "revision")
         },
     )
-    Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready.engine.sampler, ready.answer, None).prepare()
+    Shard(RenderRequest(recipe=recipe, fractions=[0.5]), ready, None).prepare()
     assert runs == []
 
 
@@ -122,7 +124,8 @@ def test_compiled_blocks_and_channels_last_render_the_same_picture(settings_for,
     compiled = [module for module in weights.pipeline.unet.modules() if module._compiled_call_impl]
     assert {type(module).__name__ for module in compiled} == {"BasicTransformerBlock", "ResnetBlock2D"}
     ready = loaded_model("plain")
-    other = LoadedModel(type(ready.engine.sampler)(weights, ready.answer.card.micro_batch), ready.answer)
+    engine = DiffusionEngine(Sampler(weights, ready.card.micro_batch), ready.card)
+    other = LoadedModel(engine, ready.answer)
     torch.testing.assert_close(picture(other), picture(ready), atol=1e-4, rtol=0)
 
 

@@ -14,9 +14,9 @@ from momalisa_api.fleet.replica import Replica, ReplicaBusy, ReplicaLost, Replic
 from momalisa_api.fleet.wire import NO_PICTURES, Head, Pictures, RenderedFrame
 from momalisa_api.problems import WalkFailed
 from momalisa_api.settings import Settings as ApiSettings
+from momalisa_api.walks.between import BetweenRecipe
 from momalisa_api.walks.fingerprints import UNKNOWN
 from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.recipe import Recipe
 from momalisa_model.settings import Settings
 from tests.support.factories import CARD
 from tests.support.model_server import Server, recipe_for
@@ -49,13 +49,13 @@ async def connected(
         yield endpoint, Replica(server.url, client)
 
 
-def recipe_of(server: Server, **changes: Any) -> Recipe:
+def recipe_of(server: Server, **changes: Any) -> BetweenRecipe:
     recipe = recipe_for(server.ready, **changes)
-    return Recipe.model_validate({"steps": recipe.pop("num_inference_steps"), **recipe})
+    return BetweenRecipe.model_validate({"steps": recipe.pop("num_inference_steps"), **recipe})
 
 
 async def rendered_by(
-    replica: Replica, recipe: Recipe, pictures: Pictures = NO_PICTURES
+    replica: Replica, recipe: BetweenRecipe, pictures: Pictures = NO_PICTURES
 ) -> tuple[Head, list[RenderedFrame]]:
     head, *frames = [line async for line in replica.render(recipe, FRACTIONS, pictures)]
     assert isinstance(head, Head)
