@@ -68,6 +68,7 @@ def build_depth_network(size: int = SCENE_SIZE) -> DPTForDepthEstimation:
     # It starts near the middle of all answers.
     last = [layer for layer in network.head.head if isinstance(layer, nn.Conv2d)][-1]
     last.weight.data *= 0.1
+    assert last.bias is not None
     nn.init.constant_(last.bias, 0.5)
     return network
 
