@@ -161,7 +161,9 @@ bench: $(VENV)/ready-dev ## measurements of speed, load and recovery
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 atelier: $(READY) ## train the embedded model for MINUTES=110; continues a stopped training
-	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights $(WEIGHTS) --minutes $(MINUTES)
+	cd model-service && ../$(BIN)/python -m atelier.train --out ../.run/atelier --weights atelier/weights-128 --minutes $(MINUTES)
+	cd model-service && ../$(BIN)/python -m atelier.train_autoencoder --out ../.run/atelier \
+		--from atelier/weights-128/vae --weights $(WEIGHTS)/vae --minutes $(MINUTES)
 	$(MAKE) atelier-card
 
 atelier-eval: $(READY) ## evaluate the weights over HTTP on held-out captions
@@ -174,10 +176,16 @@ pictures: $(VENV)/ready-dev $(GALLERY) ## the pictures of the docs, with a real 
 	PYTHONPATH=model-service $(BIN)/python docs/kind_sheets.py
 	$(BIN)/python docs/screens.py
 
-atelier-card: $(READY) ## the model card of the embedded weights
-	cd model-service && ../$(BIN)/python -m atelier.card_overrides > ../.run/overrides.json
-	MODEL_ID=model-service/$(WEIGHTS) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
-	mv .run/card.json model-service/$(WEIGHTS)/card.json
+atelier-card: $(READY) ## the model cards of the embedded weights, for 256 and for 128 pixels
+	$(call write_card,atelier,weights)
+	$(call write_card,atelier-128,weights-128)
+
+# A model's name, and the folder of its weights.
+define write_card
+	cd model-service && ../$(BIN)/python -m atelier.card_overrides $(1) > ../.run/overrides.json
+	MODEL_ID=model-service/atelier/$(2) MOMALISA_MODEL_CARD=.run/overrides.json $(BIN)/momalisa-model card > .run/card.json
+	mv .run/card.json model-service/atelier/$(2)/card.json
+endef
 
 $(READY): requirements/bootstrap.lock requirements/run.lock api-service/pyproject.toml model-service/pyproject.toml $(AGAIN)
 	@echo "Setting up $(VENV), once; mostly downloads."

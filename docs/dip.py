@@ -19,7 +19,7 @@ from momalisa_model.recipes import BetweenRecipe
 from momalisa_model.settings import Settings
 
 DOCS = Path(__file__).parent
-SIDE, SHOWN, RENDERED, GAP_PX, CELL_PX = 128, 9, 33, 4, 88
+SIDE, SHOWN, RENDERED, GAP_PX, CELL_PX = 256, 9, 33, 4, 88
 STRENGTH, SEED = 0.8, 7
 LANDSCAPE = "a morning landscape with a sun, gold, teal and beige"
 FLOWER = "a white and yellow flower on magenta"

@@ -1,10 +1,11 @@
 """The fields of the atelier's model card that cannot be derived from its weights, as JSON.
 
-`python -m atelier.card_overrides > overrides.json`, then
+`python -m atelier.card_overrides atelier > overrides.json`, then
 `MOMALISA_MODEL_CARD=overrides.json momalisa-model card > card.json`.
 """
 
 import json
+import sys
 from typing import Any, Final
 
 from atelier.captions import vocabulary
@@ -26,16 +27,16 @@ CARD_STYLES: Final = (
 )
 
 
-def card_overrides() -> dict[str, Any]:
-    """A model card without the fields that are derived from the weights."""
+def card_overrides(model: str) -> dict[str, Any]:
+    """The model card of `atelier` or `atelier-128`, without the fields that are derived from the weights."""
     return {
-        "model": "atelier",
+        "model": model,
         "styles": [dict(zip(("name", "title", "prompt", "strength"), style, strict=True)) for style in CARD_STYLES],
         "micro_batch": MICRO_BATCH,
         "num_inference_steps": STEPS,
         "guidance_scale": GUIDANCE,
         "about": {
-            "title": "The atelier",
+            "title": "The atelier" if model == "atelier" else "The atelier at 128 pixels",
             "summary": "A small model that comes with MoMALisa and paints modern-art compositions in named colours.",
             "license": "Apache-2.0 for the weights, CC0 for the training pictures.",
             "commercial": True,
@@ -48,4 +49,4 @@ def card_overrides() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(card_overrides(), indent=2))
+    print(json.dumps(card_overrides(sys.argv[1]), indent=2))

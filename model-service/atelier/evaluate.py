@@ -82,12 +82,14 @@ def _open(request: urllib.request.Request, timeout_s: float) -> Any:
 
 
 @contextmanager
-def started_replica() -> Iterator[str]:
-    """Run a model service during the block, with the settings of the environment. Yields its URL."""
+def started_replica(weights: Path) -> Iterator[str]:
+    """Run a model service with weights during the block, else with the settings of the environment. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     url, program = f"http://127.0.0.1:{port}", str(Path(sys.executable).with_name("momalisa-model"))
-    process = subprocess.Popen([program, "serve"], env={**os.environ, "MOMALISA_PORT": str(port)})
+    process = subprocess.Popen(
+        [program, "serve"], env={**os.environ, "MODEL_ID": str(weights), "MOMALISA_PORT": str(port)}
+    )
     try:
         while not _is_ready(url):
             if process.poll() is not None:
@@ -226,11 +228,11 @@ def _main() -> None:
     parser.add_argument("--walks", type=int, default=60, help="number of walks")
     parser.add_argument("--frames", type=int, default=25, help="frames of each walk")
     parser.add_argument(
-        "--weights", type=Path, default=Path("atelier/weights"), help="folder of the weights, to measure the decoder"
+        "--weights", type=Path, default=Path("atelier/weights-128"), help="folder of the weights, for 128 pixels"
     )
     parser.add_argument("--keep", action="store_true", help="write the figures into the README of the weights")
     options = parser.parse_args()
-    with nullcontext(options.url) if options.url else started_replica() as url:
+    with nullcontext(options.url) if options.url else started_replica(options.weights) as url:
         replica = Replica(url)
         figures = measure(replica, options.walks, options.frames, options.weights)
     steps, guidance = replica.card["num_inference_steps"], replica.card["guidance_scale"]

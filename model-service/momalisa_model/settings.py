@@ -12,7 +12,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from momalisa_model.sources import parse_source, parse_sources
 
 # The embedded models by the names of their recipes, which are also their `model_id` there, and their folders.
-EMBEDDED_FOLDERS: Mapping[str, str] = {"atelier": "weights", "atelier-depth": "depth", "atelier-instances": "instances"}
+# The folder for 128 pixels differs in its VAE alone.
+EMBEDDED_FOLDERS: Mapping[str, str] = {
+    "atelier": "weights",
+    "atelier-128": "weights-128",
+    "atelier-depth": "depth",
+    "atelier-instances": "instances",
+}
 
 
 def embedded_model(name: str = "atelier") -> str:

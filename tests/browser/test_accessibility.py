@@ -41,7 +41,7 @@ def pages(walk):
     """Every kind of page, by name."""
     return {
         "first": "/",
-        "continued": "/?stop=a+red+wave&frames=37&seed=7&width=64&height=64&steps=4&scheduler=UniPC",
+        "continued": "/?stop=a+red+wave&frames=37&seed=7&width=128&height=128&steps=4&scheduler=UniPC",
         "other model": "/?model=miniature",
         "into": "/new/into",
         "gallery": "/gallery",

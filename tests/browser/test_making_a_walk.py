@@ -183,7 +183,7 @@ def test_downloads_have_descriptive_file_names(visit, walk, tmp_path):
     name = "momalisa_a-red-sunburst-on-yellow-to-a-blue-spiral-on-white_0_13f"
     assert [path.name for path in saved.values()] == [f"{name}.mp4", f"{name}.gif", f"{name}.zip"]
     with Image.open(saved["GIF"]) as gif:
-        assert (gif.n_frames, gif.size) == (24, (128, 128))
+        assert (gif.n_frames, gif.size) == (24, (256, 256))
     with av.open(str(saved["MP4"])) as mp4:
         assert len(list(mp4.decode(video=0))) == 13
 
@@ -225,13 +225,13 @@ def pixels(png: bytes) -> bytes:
 
 def test_a_new_walk_starts_with_the_last_picture_of_another(visit, deployment):
     """The last stop becomes the first. With another seed, size or setting the picture would be another."""
-    before = deployment.finished_walk("a yellow ring", "a green tile", seed=7, width=64, height=96, guidance_scale=2)
+    before = deployment.finished_walk("a yellow ring", "a green tile", seed=7, width=128, height=192, guidance_scale=2)
     visitor = visit(f"/walks/{before['id']}")
     visitor.page.get_by_role("link", name="Continue from the last stop").click()
     expect(visitor.page.get_by_label("From")).to_have_value("a green tile")
     expect(visitor.page.get_by_label("To", exact=True)).to_have_value("")
     expect(visitor.page.get_by_label("Seed")).to_have_value("7")
-    for label, value in (("Width", "64"), ("Height", "96"), ("Steps", "4"), ("Guidance", "2")):
+    for label, value in (("Width", "128"), ("Height", "192"), ("Steps", "4"), ("Guidance", "2")):
         expect(visitor.page.get_by_label(label)).to_have_value(value)
     visitor.page.get_by_label("To", exact=True).fill("a purple wave")
     submit(visitor)

@@ -56,9 +56,9 @@ def test_a_walk_is_made_with_the_chosen_model_and_found_by_it(visit, deployment)
     submit(visitor)
     visitor.await_state("done")
     walk = deployment.read({"url": f"/api/v1/walks/{page.url[-32:]}"})
-    assert (walk["spec"]["model"], walk["spec"]["width"], walk["spec"]["steps"]) == (MINIATURE, 64, 4)
+    assert (walk["spec"]["model"], walk["spec"]["width"], walk["spec"]["steps"]) == (MINIATURE, 128, 4)
     assert walk["spec"]["stops"] == ["a red star", "a blue moon"]
-    expect(page.get_by_text("The miniature, 64 × 64 px")).to_be_visible()
+    expect(page.get_by_text("The miniature, 128 × 128 px")).to_be_visible()
     page.get_by_role("link", name="The miniature").click()
     page.wait_for_url(re.compile(rf"/gallery\?model={MINIATURE}$"))
     expect(page.locator(CARDS)).to_have_count(1)
@@ -72,19 +72,19 @@ def test_a_walk_is_made_with_the_chosen_model_and_found_by_it(visit, deployment)
 
 def test_a_walk_is_continued_with_its_model_while_that_is_offered(visit, deployment, offered):
     """Its last picture would be another one with another model. What is left out is said."""
-    walk = deployment.finished_walk("a green star", "a grey moon", model=MINIATURE, width=96)
+    walk = deployment.finished_walk("a green star", "a grey moon", model=MINIATURE, width=192)
     visitor = visit(f"/walks/{walk['id']}")
     page = visitor.page
     page.get_by_role("link", name="Continue from the last stop").click()
     expect(page.get_by_label("Model", exact=True)).to_have_value(MINIATURE)
-    expect(page.get_by_label("Width")).to_have_value("96")
+    expect(page.get_by_label("Width")).to_have_value("192")
     path = page.url.removeprefix(visitor.url)
     only = offered | {"models": [model for model in offered["models"] if model["default"]]}
     answering(visitor, lambda route: route.fulfill(json=only))
-    visitor.go(path.replace("width=96", "width=8"))
+    visitor.go(path.replace("width=192", "width=8"))
     expect(page.get_by_text(f"The model “{MINIATURE}” is not available. The form uses The atelier")).to_be_visible()
-    expect(page.get_by_label("Width")).to_have_value("128")
-    expect(page.get_by_label("Height")).to_have_value("64")
+    expect(page.get_by_label("Width")).to_have_value("256")
+    expect(page.get_by_label("Height")).to_have_value("128")
     expect(page.get_by_label("Model", exact=True)).to_have_count(0)
     expect(page.get_by_text("Model The atelier")).to_be_visible()
 
@@ -97,25 +97,25 @@ def test_settings_are_remembered_for_their_model_until_the_defaults_are_used(vis
     visitor.context.route("**/api/v1/walks", lambda route: route.fulfill(json=walk))
     open_options(visitor)
     page.get_by_role("group", name="Shape").get_by_text("Portrait").click()
-    expect(page.get_by_label("Width")).to_have_value("96")
-    expect(page.get_by_label("Height")).to_have_value("160")
+    expect(page.get_by_label("Width")).to_have_value("192")
+    expect(page.get_by_label("Height")).to_have_value("320")
     page.get_by_label("Frame time").fill("120")
     page.get_by_label("MP4 there and back").check()
     expect(page.get_by_role("status").get_by_text("4 settings changed.")).to_be_visible()
     choose(visitor, MINIATURE)
-    expect(page.get_by_label("Width")).to_have_value("64")
+    expect(page.get_by_label("Width")).to_have_value("128")
     expect(page.get_by_text("2 settings changed.")).to_be_visible()
     visitor.go("/?stop=a+red+wave&stop=a+blue+wave")
     page.get_by_text("Options · 4 changed").click()
-    expect(page.get_by_label("Height")).to_have_value("160")
+    expect(page.get_by_label("Height")).to_have_value("320")
     with page.expect_request("**/api/v1/walks") as sent:
         submit(visitor)
-    changed = {"width": 96, "height": 160, "frame_ms": 120, "mp4_there_and_back": True}
+    changed = {"width": 192, "height": 320, "frame_ms": 120, "mp4_there_and_back": True}
     assert {name: sent.value.post_data_json.get(name) for name in changed} == changed
     visitor.go("/")
     page.get_by_text("Options · 4 changed").click()
     page.get_by_role("button", name="Use the defaults").click()
-    expect(page.get_by_label("Height")).to_have_value("128")
+    expect(page.get_by_label("Height")).to_have_value("256")
     expect(page.get_by_text("All settings have their defaults.")).to_be_visible()
     assert page.evaluate("() => Object.keys(localStorage)") == []
 
@@ -144,13 +144,13 @@ def test_what_the_api_rejects_is_explained_at_its_field(visit):
     page = visitor.page
     visitor.allow_console("status of 422")
     open_options(visitor)
-    page.get_by_label("Width").fill("70")
+    page.get_by_label("Width").fill("140")
     page.get_by_label("Steps").fill("101")
     page.locator("summary").click()
     page.get_by_role("button", name="Start walk", exact=True).click()
     expect(page.get_by_label("Width")).to_be_focused()
     expect(page.get_by_label("Width")).to_have_accessible_description(
-        re.compile("^Width must be 64 to 256 in steps of 32 pixels.*, not 70.$")
+        re.compile("^Width must be 128 to 512 in steps of 64 pixels.*, not 140.$")
     )
     expect(page.get_by_label("Steps")).to_have_accessible_description(re.compile("^Steps must be 1 to 100.*not 101.$"))
     expect(page.get_by_role("alert")).to_have_text("")
@@ -196,7 +196,7 @@ def test_nothing_moves_when_the_models_arrive(visit, deployment, look):
     visitor = visit("/about", **look)
     held = []
     answering(visitor, lambda route: held.append(route))
-    earlier = "/?stop=a+red+wave&stop=a+blue+wave&width=64&steps=4&spacing=even"
+    earlier = "/?stop=a+red+wave&stop=a+blue+wave&width=128&steps=4&spacing=even"
     below = {"/": "footer", earlier: "footer", "/gallery": CARDS, f"/walks/{deployment.walk_ids[0]}": "[type=range]"}
     for path, selector in below.items():
         visitor.go(path)
@@ -218,7 +218,7 @@ def test_every_model_is_described_on_the_page_about(visit):
     expect(atelier).not_to_contain_text("Not for commercial use")
     expect(miniature).to_contain_text("CC-BY-NC-4.0")
     expect(miniature).to_contain_text("Not for commercial use: the licence forbids it.")
-    expect(miniature).to_contain_text("64 × 64 pixels by default; 64 to 96 per side")
+    expect(miniature).to_contain_text("128 × 128 pixels by default; 128 to 192 per side")
     miniature.get_by_role("link", name="a red star to a blue moon").click()
     expect(page.get_by_label("Model", exact=True)).to_have_value(MINIATURE)
 

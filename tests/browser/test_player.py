@@ -129,7 +129,7 @@ def test_the_scrubber_and_a_slot_show_their_frame(visitor, walk):
 def test_the_details_describe_the_walk(visitor, walk):
     """Prompts, seed, model, date, smoothness."""
     details = visitor.page.locator(".details")
-    for text in ("a red sunburst on yellow", "a blue spiral on white", "Seed", "atelier, 128 × 128 px", "evenness"):
+    for text in ("a red sunburst on yellow", "a blue spiral on white", "Seed", "atelier, 256 × 256 px", "evenness"):
         expect(details).to_contain_text(text)
     expect(details.locator("time")).to_have_attribute("datetime", walk["created_at"])
 

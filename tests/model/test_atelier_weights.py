@@ -41,13 +41,13 @@ def test_a_held_out_caption_shows_its_colours(pipeline: StableDiffusionPipeline)
         guidance_scale=4.0,
         generator=torch.Generator().manual_seed(0),
     ).images[0]
-    assert image.size == (128, 128)
+    assert image.size == (256, 256)
     assert all(share_of(np.asarray(image), colour) > 0.1 for colour in colours)
 
 
 def test_the_autoencoder_encodes_and_decodes_a_picture(pipeline: StableDiffusionPipeline) -> None:
     """The encoder is part of the weights and must fit the decoder."""
-    ramp = torch.linspace(-1, 1, 128).expand(1, 3, 128, 128)
+    ramp = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256)
     with torch.inference_mode():
         again = pipeline.vae.decode(pipeline.vae.encode(ramp).latents).sample
     assert (again - ramp).abs().mean() < 0.2
@@ -57,4 +57,4 @@ def test_the_autoencoder_encodes_and_decodes_a_picture(pipeline: StableDiffusion
 def test_any_text_can_be_painted(pipeline: StableDiffusionPipeline, text: str) -> None:
     """Visitors may write any text."""
     image = pipeline(text, num_inference_steps=1, guidance_scale=4.0).images[0]
-    assert image.size == (128, 128)
+    assert image.size == (256, 256)

@@ -21,9 +21,9 @@ QUICK = {"frames": 13, "spacing": "uniform", "steps": 4}
 # The atelier again, as a model of another name with other limits and a licence that forbids commercial use.
 MINIATURE = "miniature"
 MINIATURE_CARD = {
-    "width": 64,
-    "height": 64,
-    "max_size": 96,
+    "width": 128,
+    "height": 128,
+    "max_size": 192,
     "num_inference_steps": 4,
     "max_steps": 8,
     "schedulers": ["UniPC"],
