@@ -177,7 +177,7 @@ def test_a_recipe_of_the_project_fits_a_small_model_of_its_family(name, tmp_path
 def test_the_recipes_of_the_project_are_complete():
     """Each has a title and a licence for the gallery, and a small model above."""
     recipes = {file.stem: read_recipe(file.stem) for file in RECIPES.glob("*.yml")}
-    assert set(recipes) == {"atelier", *FAMILIES_OF_RECIPES, *OTHER_ENGINES}
+    assert set(recipes) == {"atelier", "atelier-128", *FAMILIES_OF_RECIPES, *OTHER_ENGINES}
     assert all(recipe.card["about"]["title"] for name, recipe in recipes.items() if name not in EMBEDDED)
     assert {name: recipe.engine for name, recipe in recipes.items() if recipe.engine != "diffusion"} == OTHER_ENGINES
     assert [name for name, recipe in recipes.items() if not recipe.on_hub] == [
