@@ -132,7 +132,7 @@ async def test_every_field_that_is_wrong_is_named_with_what_to_do(settings, flee
         answer = await client.post(WALKS, json=both)
         assert [error["field"] for error in answer.json()["errors"]] == ["stops.0.picture", "stops.1.crop"]
         assert (await client.get("/api/v1/walk", params={"start": "a", "end": "b", "strength": "1"})).status_code == 422
-        assert (await client.get(f"{WALKS}?mine=true")).json()["walks"] == []
+        assert (await client.get(f"{WALKS}?owner=me")).json()["walks"] == []
 
 
 async def test_a_picture_of_another_owner_is_no_picture(settings, fleet):

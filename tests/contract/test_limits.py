@@ -12,12 +12,15 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, given, settings
 from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 from schemathesis import GenerationMode
 
 from momalisa_api.app import create_app as create_api
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.web.kind_request import WAYS, KindRequest, StyleOptions, WalkBody
+from momalisa_api.web.kind_spec import OF_DIFFUSION, Uploads, complete_kind
 from momalisa_api.web.request import WalkQuery, WalkRequest, complete
 from momalisa_api.web.stop_request import PictureRequest
 from momalisa_model.app import create_app as create_model
@@ -25,6 +28,7 @@ from momalisa_model.settings import Settings as ModelSettings
 from momalisa_model.wire import ModelCard as CardOfReplicas
 from momalisa_model.wire import RenderRequest
 from tests.support.factories import CARD, write_card
+from tests.support.kinds import STORED_CLIP
 
 # A card with all that the model contract allows.
 WIDEST = {**CARD, "min_size": 8, "max_size": 8192, "size_multiple": 1, "max_steps": 1000}
@@ -42,6 +46,24 @@ def api(tmp_path: Path) -> ApiSettings:
 
 def cases(document: dict[str, Any], path: str, method: str) -> Any:
     return schemathesis.openapi.from_dict(document)[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
+
+
+def check_kind(request: KindRequest, api: ApiSettings) -> None:
+    """Complete a request of another kind. A schema knows neither a picture's size nor which settings go together."""
+    used = [part for name in ("picture", "style_picture") if (part := getattr(request, name, None))]
+    assume(not any(part.crop and not part.crop.is_inside(*PICTURE) for part in used))
+    if isinstance(request, StyleOptions):
+        assume(request.prompt is not None or all(getattr(request, name) is None for name in OF_DIFFUSION))
+    styles = [{"name": style, "title": "x"}] if (style := getattr(request, "style", None)) else []
+    card = ModelCard.model_validate({**WIDEST, "styles": styles})
+    complete_kind(request, card, api, Uploads({part.picture: PICTURE for part in used}, STORED_CLIP))
+
+
+def with_one_style(sent: dict[str, Any]) -> dict[str, Any]:
+    """As for stops: generators of clients do not understand this in JSON Schema."""
+    ways = [way for way in WAYS if sent.get(way) is not None]
+    assume(ways or sent.get("kind") not in ("restyle", "clip"))
+    return {name: value for name, value in sent.items() if name not in ways[1:]}
 
 
 def check_stops(request: WalkQuery | WalkRequest, api: ApiSettings) -> None:
@@ -75,7 +97,10 @@ def test_a_walk_that_is_valid_by_the_document_is_accepted(api):
     @generated
     @given(cases(create_api(api).openapi(), "/api/v1/walks", "POST"))
     def hold(case: schemathesis.Case) -> None:
-        check_stops(WalkRequest.model_validate(with_one_way_of_naming_stops(case.body, "stops")), api)
+        if case.body.get("kind", "between") == "between":
+            check_stops(WalkRequest.model_validate(with_one_way_of_naming_stops(case.body, "stops")), api)
+        else:
+            check_kind(TypeAdapter(WalkBody).validate_python(with_one_style(case.body)), api)
 
     hold()
 

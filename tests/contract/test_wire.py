@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from momalisa_api.walks.kinds import EARLY_BLEND, PICTURES
 from momalisa_api.walks.model_card import About, ModelCard
 from momalisa_model import wire as model
 from tests.support.factories import CARD, spec
+from tests.support.kinds import CONTENTS, spec_of_kind
 
 
 def test_a_replica_reads_the_requests_of_the_api():
@@ -46,6 +48,49 @@ def test_a_replica_reads_the_pictures_of_the_api():
     assert (read.recipe.start_picture, read.recipe.end_picture, read.recipe.strength) == (None, name, 0.5)
     assert (hashlib.sha256(base64.b64decode(file)).hexdigest(), read.recipe.end) == (name, "")
     assert PICTURES == model.PICTURES
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_replica_reads_recipes_of_all_kinds(name):
+    """With pictures by the hashes of their files, and without what only the api needs to know."""
+    [recipe] = spec_of_kind(name).recipes()
+    fractions = [0.0, 0.25]
+    files: dict[Any, bytes] = {picture: b"of the recipe " + picture.picture.encode() for picture in recipe.pictures}
+    files |= {fraction: b"of the clip" for fraction in fractions if recipe.clips}
+    body = api.render_request(recipe, fractions, files, extras=recipe.kind in ("into", "apart"))
+    read = model.RenderRequest.model_validate_json(json.dumps(body))
+    named = {hashlib.sha256(file).hexdigest() for file in files.values()}
+    assert (read.named, read.pictures.keys(), len(read.sources or ())) == (named, named, 2 * bool(recipe.clips))
+    sent = read.recipe.model_dump(exclude_none=True, exclude={"picture", "style_picture"})
+    content = {field: value for field, value in recipe.content.items() if value is not None and field in sent}
+    steps = {"num_inference_steps": recipe.content["steps"]} if "num_inference_steps" in sent else {}
+    assert sent == content | steps
+    assert "0" * 32 not in json.dumps(body), "the scope is a secret"
+    assert recipe.features <= {*model.OTHER_KINDS}
+
+
+def test_extras_are_read_before_frames_and_their_names_are_checked():
+    """They become parts of keys in the bucket."""
+    line = model.ExtraLine(extra="depth.png", media_type="image/png", data=base64.b64encode(b"png").decode())
+    read = api.read_line(json.loads(line.model_dump_json()))
+    assert isinstance(read, api.RenderedExtra)
+    assert (read.name, read.media_type, read.content) == ("depth.png", "image/png", b"png")
+    for name in ("../x.png", "depth.svg", "x" * 41 + ".png", "Depth.png", "depth.png\n"):
+        with pytest.raises(ValueError, match="pattern"):
+            api.read_line({**json.loads(line.model_dump_json()), "extra": name})
+
+
+def test_what_only_some_models_have_is_absent_from_the_cards_of_others():
+    """Apis of the last release compare cards."""
+    card = json.loads(model.ModelCard.model_validate_json(json.dumps(CARD)).model_dump_json())
+    assert not {"engine", "styles"} & (card.keys() | ModelCard.model_validate(card).model_dump().keys())
+    styled = {
+        **CARD,
+        "engine": "style",
+        "styles": [{"name": "glass", "title": "Glass", "prompt": "p", "strength": 0.5}],
+    }
+    of_model = model.ModelCard.model_validate_json(json.dumps(styled))
+    assert ModelCard.model_validate_json(of_model.model_dump_json()) == ModelCard.model_validate(styled)
 
 
 def test_fractions_are_transferred_in_both_directions_bit_for_bit():

@@ -67,8 +67,6 @@ def complete_kind(request: KindRequest, card: ModelCard, settings: Settings, upl
             spec = completion.clip(request)
         case ApartRequest():
             spec = completion.apart(request)
-    if not isinstance(request, ClipRequest) and spec.frames > settings.max_frames:
-        completion.errors.append(("frames", f"must be 2 to {settings.max_frames}, not {spec.frames}"))
     refuse(completion.errors)
     return spec
 
@@ -124,9 +122,22 @@ class _Completion:
         part = part_of(used, "picture", self.uploads.sizes, (self.card.width, self.card.height), self.errors)
         size = self._size((part.width, part.height), request.size)
         crop = part.cut_to(size["width"], size["height"])
-        chosen = ("frames", "frame_ms", "gif_there_and_back", "mp4_there_and_back")
         picture = CroppedPicture(picture=used.picture, crop=crop)
-        return {"picture": picture, **size, **{name: getattr(request, name) for name in chosen}}
+        chosen = ("frame_ms", "gif_there_and_back", "mp4_there_and_back")
+        return {
+            "picture": picture,
+            "frames": self._frames(request),
+            **size,
+            **{name: getattr(request, name) for name in chosen},
+        }
+
+    def _frames(self, request: IntoRequest | RestyleRequest | ApartRequest) -> int:
+        most = self.settings.max_frames
+        if "frames" not in request.model_fields_set:
+            return min(request.frames, most)
+        if request.frames > most:
+            self.errors.append(("frames", f"must be 2 to {most}, not {request.frames}"))
+        return request.frames
 
     def _size(self, shape: tuple[int, int], longer: int | None) -> dict[str, Any]:
         width, height = frame_size(shape, longer, self.card, self.errors)

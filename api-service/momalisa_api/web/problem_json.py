@@ -95,6 +95,8 @@ def _in_words(found: dict[str, Any]) -> dict[str, str]:
             detail = "must have field names in valid Unicode"
         case fields.UNKNOWN_KIND:
             field = "kind"
+        case "dict_type" | "model_type" | "model_attributes_type" if field != "request":
+            detail = "must be a JSON object"
         case "missing" | "json_invalid" | "dict_type" | "model_type" | "model_attributes_type":
             field, detail = "request", "must be a JSON object, sent with Content-Type: application/json"
     return {"field": _printable(field), "detail": _printable(detail)}
