@@ -74,7 +74,7 @@ class Visitor:
         while walk["state"] not in ("done", "failed", "cancelled"):
             self._look_at(walk)
             await asyncio.sleep(LOOK_S)
-            walk = (await self._client.get(walk["url"], headers=self._headers)).raise_for_status().json()
+            walk = await self._told("look", walk["url"], "GET")
         if walk["state"] != "done":
             self._burst.faults.append(f"{walk['url']} {walk['state']}: {walk['error']}")
         self._burst.done_s.append(time.perf_counter() - began)
@@ -85,10 +85,10 @@ class Visitor:
         elif walk["state"] == "waiting":
             self._burst.faults.append(f"{walk['url']} waits without a place")
 
-    async def _told(self, what: str, path: str, **body: Any) -> dict[str, Any]:
-        """POST until it is accepted, each time as late as the answer before said."""
+    async def _told(self, what: str, path: str, method: str = "POST", **body: Any) -> dict[str, Any]:
+        """Send a request until it is accepted, each time as late as the answer before said."""
         while True:
-            answer = await self._client.post(path, headers=self._headers, **body)
+            answer = await self._client.request(method, path, headers=self._headers, **body)
             why = "" if answer.is_success else f" {answer.json()['type'].rpartition(':')[2]}"
             self._burst.answers[f"{what}: {answer.status_code}{why}"] += 1
             if cookie := answer.headers.get("set-cookie"):

@@ -1,20 +1,26 @@
 """The curl commands of the documents, run by a real curl against a real API with a fake fleet."""
 
 import io
+import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.support.factories import FakeFleet, FakeReplica
-from tests.support.processes import REPOSITORY
+from tests.support.client import ENDED
+from tests.support.clips import clip
+from tests.support.factories import CARD, FakeFleet, FakeReplica
+from tests.support.pictures import encoded, landscape
+from tests.support.processes import REPOSITORY, wait_until
 from tests.support.served_api import served_api
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+KIND_PAGES = sorted((REPOSITORY / "docs" / "kinds").glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")), *KIND_PAGES]
 
 
 def commands_of(page: Path) -> list[list[str]]:
@@ -76,6 +82,58 @@ def test_every_documented_command_that_saves_a_file_keeps_errors_out_of_it():
     saving = [words for words in commands if saves(words)]
     assert len(saving) >= 4
     assert [words for words in saving if "--fail" not in words and not any(short(word, "f") for word in words)] == []
+
+
+@pytest.mark.parametrize("page", KIND_PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_kind_work_one_after_the_other(page, replica, tmp_path):
+    """From the upload to the files, with what the answers before them have named."""
+    replica.card = {**CARD, "engine": "style", "styles": [{"name": "woodcut", "title": "Woodcut"}]}
+    replica.features, replica.paint = (page.stem,), lambda recipe, fraction: grey(recipe["width"], recipe["height"])
+    replica.extras = EXTRAS.get(page.stem, {})
+    (tmp_path / "photo.jpg").write_bytes(encoded(landscape(64, 48), "JPEG"))
+    (tmp_path / "film.mp4").write_bytes(clip(frames=4))
+    fleet, named = FakeFleet(), dict[str, str]()
+    fleet.replicas["replica-1"] = replica
+    with served_api(tmp_path, fleet, replica.card) as url:
+        named["$API"] = f"{url}/api/v1"
+        wait_until(lambda: page.stem in curled(["curl", "-s", f"{url}/api/v1/models"], tmp_path)["models"][0]["kinds"])
+        for words in commands_of(page):
+            for name, text in sorted(named.items(), reverse=True):
+                words = [word.replace(name, text) for word in words]
+            answer = curled(words, tmp_path)
+            if words[-1].startswith('{"kind"'):
+                named |= {"$WALK": f"{url}{answer['url']}", "$WALK_ID": answer["id"]}
+                wait_for_films(named["$WALK"], tmp_path)
+            elif "id" in answer:
+                named["$ID"] = answer["id"]
+    assert named.keys() == {"$API", "$ID", "$WALK", "$WALK_ID"}
+
+
+def curled(words: list[str], folder: Path) -> dict[str, Any]:
+    """Run a command, which must succeed. Returns the JSON that it prints, if it prints any."""
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (words, done.stderr)
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    assert "detail" not in answer, (words, answer)
+    return answer
+
+
+SHOW = ["curl", "-s", "-b", "cookies.txt"]
+
+
+def wait_for_films(walk: str, folder: Path) -> None:
+    state = wait_until(lambda: now if (now := curled([*SHOW, walk], folder))["state"] in ENDED else None, every_s=0.1)
+    assert state["films"], state["error"]
+
+
+def grey(width: int, height: int) -> bytes:
+    return encoded(Image.new("RGB", (width, height), "grey"), "PNG")
+
+
+EXTRAS = {
+    "into": dict.fromkeys(("depth.png", "cutout.png"), grey(32, 24)),
+    "apart": {"instances.json": b'{"width": 32, "height": 24, "instances": []}'},
+}
 
 
 def saves(words: list[str]) -> bool:
