@@ -50,9 +50,9 @@ async def test_films_are_made_in_the_folder_of_their_process(settings, fleet, tm
     """Frames and films of walks that were deleted since would otherwise stay for ever if the process is killed."""
     folders = list[Path]()
 
-    async def watched(read, walk, folder, store, sign):
+    async def watched(read, walk, folder, *more):
         folders.append(folder.relative_to(tmp_path))
-        return await make.make_films(read, walk, folder, store, sign)
+        return await make.make_films(read, walk, folder, *more)
 
     monkeypatch.setattr(studio, "make_films", watched)
     async with running(settings, fleet) as client:

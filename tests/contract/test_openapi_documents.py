@@ -78,6 +78,8 @@ KEYWORDS = {
     *("$ref", "type", "enum", "anyOf", "format", "pattern", "title", "description", "default", "examples"),
     *("oneOf", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
+    # OpenAPI's own: which of several schemas it is.
+    "discriminator",
 }
 # The operations that need an owner; the others with `security` also take anonymous callers.
 OWNERS_ONLY = {

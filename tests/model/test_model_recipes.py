@@ -36,7 +36,7 @@ OTHER_ENGINES = {
     "styles": "style",
 }
 # Their cards are beside their weights.
-EMBEDDED = ("atelier", "atelier-depth", "atelier-instances", "styles")
+EMBEDDED = ("atelier", "atelier-depth", "atelier-instances", "styles", "atelier-128")
 DISTILLED = ("flux2-klein-4b",)
 WITHOUT_GUIDANCE = ("flux2-klein-4b", "sdxl-lightning", "z-image-turbo")
 UNETS = ("sd", "sdxl")
