@@ -17,6 +17,7 @@ from momalisa_api.settings import Settings
 from momalisa_api.store.clips import StoredClip
 from momalisa_api.walks.kinds import KINDS
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.walks.models import Models, Needs, RegisteredModel
 from momalisa_api.web.kind_request import ClipRequest
 from momalisa_api.web.kind_spec import Uploads, complete_kind
 from tests.support.factories import CARD, FakeFleet, ended, running
@@ -228,6 +229,16 @@ def test_a_walk_along_a_clip_has_its_frames_its_shape_and_its_time():
         spec = clip_spec(replace(STORED_CLIP, frames=frames), limit=7)
         assert 2 <= spec.frames <= 7
         assert (spec.frames - 1) * spec.every < frames, "its last frame is one of the clip"
+
+
+def test_a_style_that_two_models_have_is_that_of_the_model_made_for_styles():
+    """A diffusion model that comes first keeps less of what the picture shows. It can still be named."""
+    diffusion = ModelCard.model_validate({**CARD, "styles": [{**PRESET, "name": "glass"}]})
+    styles = ModelCard.model_validate(card_of("styles", "style", GLASS))
+    models = Models(RegisteredModel(card, features=frozenset(RESTYLING)) for card in (diffusion, styles))
+    assert models.choose(needs=Needs("restyle", "glass")).name == "styles"
+    assert models.choose(CARD["model"], Needs("restyle", "glass")).name == CARD["model"]
+    assert models.choose(needs=Needs("restyle")).name == CARD["model"]
 
 
 def test_a_clip_of_one_frame_is_refused_and_the_sentence_says_what_to_do():

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Final
 
 from momalisa_api.problems import Invalid, Starting
-from momalisa_api.walks.kinds import BETWEEN, DIFFUSION, KINDS, PICTURES, WalkKind
+from momalisa_api.walks.kinds import BETWEEN, DIFFUSION, KINDS, PICTURES, STYLE_NET, WalkKind
 from momalisa_api.walks.model_card import ModelCard, ModelKey
 
 # In the names of models that are allowed: whatever the replicas bring.
@@ -119,8 +120,13 @@ class Models:
         return self.first(Needs())
 
     def first(self, needs: Needs) -> RegisteredModel | None:
-        """The first model that new walks can use and that can render what a request needs; None if there is none."""
-        return next((model for model in self.offered if model.meets(needs)), None)
+        """The first model that new walks can use and that can render what a request needs; None if there is none.
+
+        Of a style, those come first that are made for styles: they keep what the picture shows.
+        """
+        able = [model for model in self.offered if model.meets(needs)]
+        made_for_styles = (model for model in able if needs.style is not None and model.card.engine == STYLE_NET)
+        return next(chain(made_for_styles, able), None)
 
     def get(self, name: str) -> RegisteredModel | None:
         """A registered model."""
