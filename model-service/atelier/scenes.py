@@ -20,7 +20,8 @@ SCENE_SUPERSAMPLING: Final = 2
 # Of the pictures that networks are trained on, in pixels, and how many a training keeps to use again.
 SCENE_SIZE: Final = 160
 KEPT_SCENES: Final = 2000
-FEWEST_VISIBLE_PIXELS: Final = 24
+# Of the picture. What shows less could not be told by anybody.
+LEAST_VISIBLE: Final = 0.004
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def paint_scene(dice: np.random.Generator, size: int, most: int = 6) -> Scene:
 
 
 def _background(dice: np.random.Generator, side: int) -> _Canvas:
-    """A wall and a floor, a sky over hills, or one plane; the floor comes nearer towards the bottom."""
+    """A wall and a floor, a sky over hills, or ground seen from above; what is lower is nearer, as in photographs."""
     x, y = coordinates(side)
     kind, horizon = dice.random(), float(dice.uniform(0.25, 0.7))
     far = _painted(dice, side, x, y)
@@ -70,9 +71,9 @@ def _background(dice: np.random.Generator, side: int) -> _Canvas:
         if kind > 0.45:
             colour, near = _hills(dice, side, x, y, horizon, colour, near)
     else:
-        slope = dice.uniform(-0.15, 0.15, 2)
-        near = (slope[0] * (x - 0.5) + slope[1] * (y - 0.5) + 0.1).clip(0, 1).astype(np.float32)
-        colour = far
+        rise, lean = dice.uniform(0.05, 0.3), dice.uniform(-0.04, 0.04)
+        near = (rise * y + lean * (x - 0.5)).clip(0, 1).astype(np.float32)
+        colour = _painted(dice, side, x, (1 / (0.5 + near)).astype(np.float32))
     return _Canvas(colour.astype(np.float32), near, np.zeros((side, side), np.int16))
 
 
@@ -143,10 +144,10 @@ def _outline(dice: np.random.Generator, label: str) -> list[list[tuple[float, fl
         return [[(-wide + lean, -1), (wide + lean, -1 + abs(lean)), (wide, 1), (-wide, 1)]]
     if label == "star":
         points = int(dice.integers(5, 8))
-        radii = [1.0, dice.uniform(0.4, 0.6)] * points
+        radii = [1.0, dice.uniform(0.36, 0.5)] * points
         return [[(r * cos(turn + pi * i / points), r * sin(turn + pi * i / points)) for i, r in enumerate(radii)]]
     if label == "flower":
-        petals, depth = int(dice.integers(4, 8)), dice.uniform(0.2, 0.35)
+        petals, depth = int(dice.integers(4, 8)), dice.uniform(0.14, 0.26)
         reach = 1 - depth + depth * np.cos(petals * around)
         return [[(r * cos(a + turn), r * sin(a + turn)) for a, r in zip(around, reach, strict=True)]]
     if label == "tree":
@@ -169,8 +170,8 @@ def _outline(dice: np.random.Generator, label: str) -> list[list[tuple[float, fl
             (-wide, 0.35),
         ]
         return [body, face]
-    bumps = sum(dice.uniform(0, 0.12) * np.cos(k * around + dice.uniform(0, 6)) for k in range(2, 6))
-    return [[(r * cos(a), r * sin(a)) for a, r in zip(around, np.add(0.75, bumps), strict=True)]]
+    bumps = sum(dice.uniform(0.06, 0.12) * np.cos(k * around + dice.uniform(0, 6)) for k in range(2, 5))
+    return [[(r * cos(a), r * sin(a)) for a, r in zip(around, np.add(0.72, bumps), strict=True)]]
 
 
 def _add_object(
@@ -194,7 +195,10 @@ def _add_object(
     round_ = dice.random() < 0.6 or LABELS[label] == "ball"
     height = np.sqrt(np.clip(1 - u * u - v * v, 0, 1)) if round_ else np.zeros_like(u)
     shade = 1 + dice.uniform(0.1, 0.45) * (light[0] * u + light[1] * v if round_ else light[0] * u * 0.5)
-    colour = _painted(dice, side, u, v) * shade[..., None].clip(0.3, 1.6)
+    surface = _painted(dice, side, u, v)
+    if LABELS[label] == "flower":
+        surface = np.where((np.hypot(u, v) < dice.uniform(0.22, 0.36))[..., None], _colour(dice), surface)
+    colour = surface * shade[..., None].clip(0.3, 1.6)
     canvas.colour[mask] = colour[mask]
     canvas.near[mask] = np.clip(near + 0.05 * height * near, 0, 1)[mask]
     canvas.instances[mask] = number
@@ -232,7 +236,7 @@ def _without_hidden(picture: Picture, near: Field, instances: NDArray[np.int16],
     """Objects that are (nearly) hidden are no instances; the others are numbered again."""
     kept, numbers = [], np.zeros(len(labels) + 1, np.int16)
     for number, label in enumerate(labels, 1):
-        if int((instances == number).sum()) >= FEWEST_VISIBLE_PIXELS:
+        if (instances == number).mean() >= LEAST_VISIBLE:
             kept.append(label)
             numbers[number] = len(kept)
     return Scene(picture, near, numbers[instances], tuple(kept))

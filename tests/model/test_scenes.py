@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from atelier.scenes import LABELS, paint_scene
-from atelier.train_depth import DepthTraining, build_depth_network, copy_resized, right_order
-from atelier.train_instances import InstanceTraining, average_precision, targets_of
+from atelier.train_depth import DepthTraining, build_depth_network, copy_resized, normalised, right_order
+from atelier.train_instances import (
+    InstanceTraining,
+    average_precision,
+    build_instance_network,
+    calibrate,
+    targets_of,
+)
 
 SIZE = 48
 
@@ -69,3 +75,22 @@ def test_a_network_for_depth_begins_from_one_for_smaller_pictures():
         theirs = small.get_parameter(name)
         assert torch.equal(weight, theirs) or "position" in name
     assert large.dpt.embeddings.position_embeddings.shape[1] == 1 + 6 * 6
+
+
+def test_scores_are_calibrated_to_the_number_of_objects():
+    """At the usual threshold of a half, people should see about as many instances as there are objects."""
+    network = build_instance_network().eval()
+    scenes = [scene(number, 128) for number in range(6)]
+    calibrate(network, scenes)
+    with torch.no_grad():
+        logits = [network(normalised(torch.from_numpy(each.picture)[None])).logits for each in scenes]
+    assert sum(int((one.amax(-1) >= 0).sum()) for one in logits) == sum(len(each.labels) for each in scenes)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_of_the_ground_what_is_lower_is_never_farther(number: int):
+    """A depth that no pixel shows would teach a network to guess."""
+    found = scene(number)
+    ground = np.where(found.instances == 0, found.nearness, np.nan)
+    middle = ground[:, SIZE // 2]
+    assert (np.diff(middle[~np.isnan(middle)]) >= -1e-6).all()
