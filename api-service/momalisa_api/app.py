@@ -48,6 +48,7 @@ from momalisa_api.store.notices import Notices
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.owners import Owners, read_secret
 from momalisa_api.store.pictures import PictureStore
+from momalisa_api.store.places import Places
 from momalisa_api.store.progress import Progress
 from momalisa_api.store.queue import Queue, open_queue
 from momalisa_api.store.schema import opened
@@ -87,13 +88,14 @@ from momalisa_api.web.routes import (
     sign_in,
     walks,
 )
-from momalisa_api.web.routes.deps import provide
-from momalisa_api.web.routes.events import event_of
+from momalisa_api.web.routes.deps import IN_TURN, provide
+from momalisa_api.web.routes.events import events_for
 from momalisa_api.web.routes.schemas import WalkViews
 from momalisa_api.web.routes.static import ROBOTS, gallery_routes
 from momalisa_api.web.sign_in import SignIn, sign_in_of
 from momalisa_api.web.sign_in_issuer import ISSUER_TIMEOUT_S
 from momalisa_api.web.sign_in_proxy import DirectPeer
+from momalisa_api.web.turns import Turns
 from momalisa_api.web.upload_folder import upload_folder
 from momalisa_api.work.mail import Letters, Smtp
 from momalisa_api.work.notices import Notifier
@@ -184,6 +186,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             opened(settings.database_url) as engine,
             open_queue(engine, (listener := Listener(engine)), settings.lease_s) as queue,
             upload_folder() as folder,
+            aclosing(Decoders()) as decoders,
         ):
             await _report_unwritable(bucket, settings.bucket)
             secret = await read_secret(engine)
@@ -192,7 +195,7 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             await registry.start()
             metrics = Metrics()
             parts = _web_parts(settings, registry, blocklist, bucket, engine, queue, listener, metrics, owners)
-            parts |= _upload_parts(settings, bucket, engine, folder)
+            parts |= _upload_parts(settings, bucket, engine, folder, decoders)
             worker = None
             if settings.role != "web":
                 shared = parts[Catalogue], parts[WorkerRegistry]
@@ -208,9 +211,9 @@ def create_app(settings: Settings, make_client: MakeClient = httpx.AsyncClient) 
             parts |= {Deletion: Deletion(parts[Erasures], parts[PictureStore], parts[ClipStore], scopes)}
             provide(app, parts | ({Worker: worker} if worker else {}))
             async with anyio.create_task_group() as tasks:
-                views = WalkViews(registry, parts[WorkerRegistry], parts[FairQueue])
+                views = WalkViews(registry, parts[Places])
                 tasks.start_soon(_run_or_stop, listener.run)
-                tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(event_of, views=views)))
+                tasks.start_soon(_run_or_stop, partial(parts[LiveUpdates].run, partial(events_for, views=views)))
                 notifier = None
                 if worker:
                     told = parts[Notices], parts[NoticeBook]
@@ -274,7 +277,9 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
             me,
             sign_in,
         ):
-            app.include_router(routes.router, prefix="/api/v1")
+            # Uploads have a line of their own, and the others cost little.
+            turns = [IN_TURN] if routes in (walks, gallery) else []
+            app.include_router(routes.router, prefix="/api/v1", dependencies=turns)
     app.include_router(health.router)
     if settings.role != "worker":
         _add_gallery(app, settings.gallery)
@@ -302,7 +307,7 @@ def _web_parts(
     owners: Owners,
 ) -> dict[type[Any], Any]:
     """What the routes depend on, by type."""
-    catalogue = Catalogue(engine)
+    catalogue, fair_queue, workers = Catalogue(engine), FairQueue(engine), WorkerRegistry(engine)
     return {
         Settings: settings,
         ModelRegistry: models,
@@ -314,8 +319,10 @@ def _web_parts(
         Erasures: Erasures(engine, bucket),
         Belongings: Belongings(engine),
         Handover: Handover(engine),
-        FairQueue: FairQueue(engine),
-        WorkerRegistry: WorkerRegistry(engine),
+        FairQueue: fair_queue,
+        WorkerRegistry: workers,
+        Places: Places(fair_queue, workers),
+        Turns: Turns(),
         Owners: owners,
         Metrics: metrics,
         Intake: Intake(models, catalogue, Quotas(settings), bucket, queue),
@@ -339,7 +346,9 @@ def _retention(settings: Settings, engine: AsyncEngine, bucket: Bucket, parts: M
     )
 
 
-def _upload_parts(settings: Settings, bucket: Bucket, engine: AsyncEngine, folder: Path) -> dict[type[Any], Any]:
+def _upload_parts(
+    settings: Settings, bucket: Bucket, engine: AsyncEngine, folder: Path, decoders: Decoders
+) -> dict[type[Any], Any]:
     """What the routes of uploads depend on, by type. folder: for uploads while they are received."""
     kept, downloads = timedelta(hours=settings.keep_uploads_h), Downloads(settings.named_fetch_ports)
     pictures, clips = PictureStore(engine, bucket, kept), ClipStore(engine, bucket, kept)
@@ -347,7 +356,7 @@ def _upload_parts(settings: Settings, bucket: Bucket, engine: AsyncEngine, folde
     return {
         UploadCounter: counted,
         PictureStore: pictures,
-        PictureIntake: PictureIntake(settings, pictures, counted, Decoders(), downloads, folder),
+        PictureIntake: PictureIntake(settings, pictures, counted, decoders, downloads, folder),
         ClipStore: clips,
         ClipIntake: ClipIntake(settings, clips, counted, Remuxers(), downloads, folder),
     }

@@ -67,3 +67,9 @@ class SingleFlight(Generic[T]):
             del self._flights[key]
             flight.over.set()
         return flight.result[0]
+
+    async def do_next(self, key: str, act: Callable[[], Awaitable[T]]) -> T:
+        """The result of a call that begins after this one, shared by all who come while the call before it runs."""
+        if flight := self._flights.get(key):
+            await flight.over.wait()
+        return await self.do(key, act)

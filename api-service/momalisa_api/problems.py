@@ -174,6 +174,16 @@ class QuotaExceeded(QueueFull):
     status, slug, title = 429, "quota-exceeded", "Quota exceeded"
 
 
+class Busy(Problem):
+    """More requests came at once than this process can work on."""
+
+    status, slug, title = 503, "busy", "Too many requests at once"
+    headers = MappingProxyType({"Retry-After": "10"})
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests came at once. Retry in 10 seconds.")
+
+
 class DayFull(QueueFull):
     status, slug, title = 503, "day-full", "Daily capacity reached"
 

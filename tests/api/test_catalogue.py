@@ -1,6 +1,6 @@
 """The catalogue on both databases: the same tests on SQLite and on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import anyio
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.engine import open_engine
-from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
+from momalisa_api.store.fair_queue import AheadInQueue, FairQueue, one_at_a_time
 from momalisa_api.store.gallery import FEW, Gallery
 from momalisa_api.store.notifications import Listener, WalkChanges
 from momalisa_api.store.progress import Progress
@@ -236,17 +236,17 @@ async def test_the_queue_position_counts_the_walks_ahead(catalogue, progress, fa
     """Visitors see the position and the number of frames ahead while they wait."""
     first, second, third = [(await catalogue.request(spec(seed=seed, frames=9), OWNER))[0].id for seed in range(3)]
     ahead = {first: AheadInQueue(0, 0, 18), second: AheadInQueue(1, 9, 9), third: AheadInQueue(2, 18, 0)}
-    assert await fair_queue.positions([first, second, third]) == ahead
+    assert await fair_queue.positions() == ahead
     await progress.move(first, State.WAITING, State.RENDERING)
     await progress.note_stored(await catalogue.get(first), range(4))
-    assert await fair_queue.positions([second, third]) == {second: AheadInQueue(0, 5, 9), third: AheadInQueue(1, 14)}
+    ahead = {first: AheadInQueue(0, 0, 18), second: AheadInQueue(0, 5, 9), third: AheadInQueue(1, 14)}
+    assert await fair_queue.positions() == ahead
     # Replicas take shards in the order of the queue, whichever walk started first.
     await progress.move(third, State.WAITING, State.RENDERING)
-    assert await fair_queue.positions([first, third]) == {first: AheadInQueue(0, 0, 18), third: AheadInQueue(1, 14)}
+    assert await fair_queue.positions() == ahead
     assert ((await fair_queue.counts())[State.WAITING], await pending(fair_queue)) == (1, 23)
     await progress.move(first, State.RENDERING, State.CANCELLED)
-    assert await fair_queue.positions([third]) == {third: AheadInQueue(1, 9)}
-    assert await fair_queue.positions([first]) == {}
+    assert await fair_queue.positions() == {second: AheadInQueue(0, 0, 9), third: AheadInQueue(1, 9)}
     assert ((await fair_queue.counts())[State.WAITING], await pending(fair_queue)) == (1, 18)
     assert await queue_of(catalogue) == [second, third]
 
@@ -287,13 +287,13 @@ async def test_a_watcher_sees_changes_by_other_processes(catalogue, url):
             snapshot = newer.walk
             seen.append((snapshot.revision, snapshot.state, len(snapshot.stored), newer.event))
 
-    async def render_event(walk: Walk) -> bytes:
-        return walk.state.encode()
+    async def render_events(walks: Sequence[Walk]) -> list[bytes]:
+        return [walk.state.encode() for walk in walks]
 
     async with opened(url) as engine, anyio.create_task_group() as tasks:
         elsewhere = Progress(engine)
         watch = LiveUpdates(catalogue, 0.01, WalkChanges(Listener(engine)))
-        tasks.start_soon(watch.run, render_event)
+        tasks.start_soon(watch.run, render_events)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as watchers:
                 for _ in range(3):
@@ -386,3 +386,19 @@ async def test_a_layout_that_the_spec_says_takes_no_room(catalogue, progress, ur
             rows = (await connection.execute(select(walks.c.id).where(walks.c.layout.is_(None)))).scalars().all()
     assert uniform.id in rows
     assert even.id not in rows
+
+
+async def test_new_walks_that_wait_for_each_other_leave_the_database_to_those_who_look(emptied):
+    """A connection for each of a burst of new walks would be all that a process has."""
+    async with opened(emptied) as engine, engine.connect() as another:
+        catalogue = Catalogue(engine)
+        walk, _ = await catalogue.request(spec(seed=1), OWNER)
+        await one_at_a_time(another)
+        async with anyio.create_task_group() as tasks:
+            for seed in range(2, 32):
+                tasks.start_soon(catalogue.request, spec(seed=seed), OWNER)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(5):
+                assert (await catalogue.get(walk.id)).id == walk.id
+            await another.rollback()
+        assert await catalogue.count_open(walk.spec.model) == 31

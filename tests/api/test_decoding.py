@@ -6,6 +6,7 @@ import resource
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -190,18 +191,30 @@ def test_a_picture_that_is_also_an_archive_becomes_a_picture_only():
     assert b"script" not in encoded(picture, "PNG")
 
 
+def _decoders() -> list[psutil.Process]:
+    """The processes of this one that decode pictures, and their forks."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "momalisa_api.pictures.decoder" in child.cmdline()]
+
+
 async def test_the_decoder_keeps_its_limits(tmp_path: Path):
     """A hostile picture can reach the memory and the time of one process, and the next picture is decoded as ever."""
     source, target = tmp_path / "source", tmp_path / "target.png"
     # 268 megapixels of WebP: the library may want two gigabytes before the size can be checked.
     source.write_bytes(_webp_of(16_383, 16_383))
-    with pytest.raises(BadPicture):
-        await Decoders().decode(source, target)
-    source.write_bytes(encoded(scene(), "JPEG", quality=95))
-    with pytest.raises(BadPicture, match=GAVE_UP):
-        await Decoders(limit_s=0.001).decode(source, target)
-    assert not any("momalisa_api.pictures.decoder" in child.cmdline() for child in psutil.Process().children())
-    found = await Decoders().decode(source, target)
+    async with aclosing(Decoders(at_once=1)) as decoders:
+        with pytest.raises(BadPicture):
+            await decoders.decode(source, target)
+        source.write_bytes(encoded(scene(), "JPEG", quality=95))
+        with pytest.raises(BadPicture, match=GAVE_UP):
+            await Decoders(limit_s=0.001).decode(source, target)
+        [kept] = _decoders()
+        found = await decoders.decode(source, target)
+        assert _decoders() == [kept], "the process that forks is the same"
+        kept.kill()
+        kept.wait()
+        assert await decoders.decode(source, target) == found, "one that was killed meanwhile is replaced"
+    assert not _decoders()
     assert (found.width, found.height, found.size) == (64, 48, target.stat().st_size)
     assert corners(Image.open(target)) == [RED, GREEN, BLUE, WHITE]
 

@@ -1,6 +1,6 @@
 """Live updates: one query for all watchers, at once after a notification of PostgreSQL, and through outages."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -46,8 +46,8 @@ async def process(url: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-async def plainly(walk: Walk) -> bytes:
-    return str(walk.revision).encode()
+async def plainly(walks: Sequence[Walk]) -> list[bytes]:
+    return [str(walk.revision).encode() for walk in walks]
 
 
 @asynccontextmanager
@@ -157,9 +157,9 @@ async def test_a_thousand_watchers_need_one_query_and_one_event(tmp_path):
     written: list[int] = []
     received: list[bytes] = []
 
-    async def render_event(walk: Walk) -> bytes:
-        written.append(walk.revision)
-        return await plainly(walk)
+    async def render_events(walks: Sequence[Walk]) -> list[bytes]:
+        written.extend(walk.revision for walk in walks)
+        return await plainly(walks)
 
     async with process(f"sqlite:///{tmp_path}/catalogue.sqlite") as engine:
         catalogue = Catalogue(engine)
@@ -170,7 +170,7 @@ async def test_a_thousand_watchers_need_one_query_and_one_event(tmp_path):
             assert newer
             received.append(newer.event)
 
-        async with watching(engine, 0.01, render_event) as watch, anyio.create_task_group() as watchers:
+        async with watching(engine, 0.01, render_events) as watch, anyio.create_task_group() as watchers:
             for _ in range(1000):
                 watchers.start_soon(receive)
             await anyio.wait_all_tasks_blocked()
@@ -236,9 +236,9 @@ async def test_the_first_event_is_written_once_for_all_who_arrive_together(postg
     written: list[int] = []
     received: list[bytes] = []
 
-    async def render_event(walk: Walk) -> bytes:
-        written.append(walk.revision)
-        return await plainly(walk)
+    async def render_events(walks: Sequence[Walk]) -> list[bytes]:
+        written.extend(walk.revision for walk in walks)
+        return await plainly(walks)
 
     async with process(postgres.url) as engine:
         walk = await waiting_walk(Catalogue(engine))
@@ -247,7 +247,7 @@ async def test_the_first_event_is_written_once_for_all_who_arrive_together(postg
             async with aclosing(events_of(walk, 0, watch)) as events:
                 received.append(await anext(events))
 
-        async with watching(engine, AN_HOUR_S, render_event) as watch:
+        async with watching(engine, AN_HOUR_S, render_events) as watch:
             with anyio.fail_after(30):
                 async with anyio.create_task_group() as watchers:
                     for _ in range(1000):

@@ -406,7 +406,7 @@ async def test_each_model_has_its_own_queue(engine):
         for seed in range(2)
         for model, owner in (("a", "one"), ("b", "other"))
     ]
-    ahead = await fair_queue.positions([walk.id for walk in walks])
+    ahead = await fair_queue.positions()
     assert [ahead[walk.id] for walk in walks] == [AheadInQueue(0, 0, 9)] * 2 + [AheadInQueue(1, 9, 0)] * 2
     assert [walk.tag for walk in walks] == [0, 0, 9, 9]
     assert await fair_queue.frames_pending() == {"a": 18, "b": 18}

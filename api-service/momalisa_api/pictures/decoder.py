@@ -1,14 +1,13 @@
-"""The program that decodes one picture, in a process with limits: `python -m … SOURCE TARGET [BOUNDARY]`.
+"""The program that decodes pictures, each in a process with limits: `python -m …` (forked.py).
 
-SOURCE is the body of a request, TARGET the PNG to write. BOUNDARY: of a form that contains the picture. It prints one
-JSON object: the size of the picture, or what is wrong. What a hostile picture does to it ends with it.
+The arguments of a task are the body of a request, the PNG to write, and the boundary of a form that contains the
+picture. It returns the size of the picture, or what is wrong. What a hostile picture does to its process ends with it.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
+from momalisa_api.pictures.forked import do_tasks
 from momalisa_api.pictures.limits import restrict
 from momalisa_api.pictures.multipart import NoFile, file_in
 from momalisa_api.pictures.normalize import UnreadablePicture, normalized
@@ -33,6 +32,11 @@ def decode(source: Path, target: Path, boundary: str | None = None) -> dict[str,
     return {"width": picture.width, "height": picture.height}
 
 
-if __name__ == "__main__":
+def decode_within_limits(source: str, target: str, boundary: str | None = None) -> dict[str, Any]:
+    """Limit this process, then decode."""
     restrict(DECODING_CPU_S, OUTPUT_BYTES)
-    print(json.dumps(decode(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])))
+    return decode(Path(source), Path(target), boundary)
+
+
+if __name__ == "__main__":
+    do_tasks(decode_within_limits)

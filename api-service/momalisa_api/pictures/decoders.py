@@ -1,4 +1,7 @@
-"""Reads pictures and clips in processes of their own, a few at a time, each of which ends after one file."""
+"""Reads pictures and clips in processes of their own, a few at a time, each of which ends after one file.
+
+Those for pictures are forks of processes that stay: to start Python takes longer than to decode a small picture.
+"""
 
 import hashlib
 import json
@@ -14,6 +17,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from momalisa_api.pictures.kept_processes import KeptProcesses
 from momalisa_api.problems import BadClip, BadPicture, QueueFull
 
 PICTURE_DECODERS: Final = 2
@@ -58,11 +62,11 @@ class RemuxedClip:
 
 
 class Decoders:
-    """Starts the program `decoder` for each picture."""
+    """Has the program `decoder` decode each picture in a process of its own."""
 
     def __init__(self, at_once: int = PICTURE_DECODERS, limit_s: float = DECODING_S) -> None:
         """at_once: pictures decoded at a time, further ones wait; limit_s: for one picture."""
-        self._program = _Program("momalisa_api.pictures.decoder", at_once, limit_s)
+        self._program = _KeptProgram("momalisa_api.pictures.decoder", at_once, limit_s)
 
     async def decode(self, source: Path, target: Path, boundary: str | None = None) -> DecodedPicture:
         """Decode a picture into the PNG file `target`. boundary: of the form that contains it.
@@ -74,6 +78,10 @@ class Decoders:
             raise BadPicture(found["problem"] if found else GAVE_UP)
         identity, size = await anyio.to_thread.run_sync(_measure, target)
         return DecodedPicture(target, identity, found["width"], found["height"], size)
+
+    async def aclose(self) -> None:
+        """End the processes that stay."""
+        await self._program.aclose()
 
 
 class Remuxers:
@@ -150,6 +158,24 @@ class _Program:
                 with suppress(ProcessLookupError):
                     process.kill()
         return output, code
+
+
+class _KeptProgram(_Program):
+    """A module of this package that stays, and reads one file after another in forks of its own."""
+
+    def __init__(self, module: str, at_once: int, limit_s: float) -> None:
+        super().__init__(module, at_once, limit_s)
+        self._processes = KeptProcesses(module, _ENVIRONMENT)
+
+    async def aclose(self) -> None:
+        await self._processes.aclose()
+
+    async def _run(self, *arguments: str) -> tuple[bytes, int | None]:
+        answer = await self._processes.ask(json.dumps(arguments).encode() + b"\n", self._limit_s)
+        if not answer:
+            return b"", None
+        found = json.loads(answer)
+        return found["output"].encode(), found["code"]
 
 
 def _measure(file: Path) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import anyio
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -35,6 +36,9 @@ class Catalogue:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # New walks wait here for those of this process, and not with a connection each for the lock in the database:
+        # they would take all connections from those who only look.
+        self._door = anyio.Lock()
 
     async def request(
         self,
@@ -55,48 +59,37 @@ class Catalogue:
         admission: checks whether a new walk is allowed, and raises if not. Raises Invalid if the owner has not all of
         its pictures and clips.
         """
-        now = datetime.now(UTC)
-        stored, version = spec.to_stored()
-        frames = most_pictures(spec)
-        row = {
-            "id": spec.id,
-            "spec": stored,
-            "spec_version": version,
-            "stops": _searchable(spec.search_terms),
-            "frames": frames,
-            "state": State.WAITING,
-            "revision": 1,
-            "tries": 0,
-            "plans": 0,
-            "films": [],
-            "warnings": list(warnings),
-            "hidden": False,
-            "created_at": now,
-        }
+        now, frames = datetime.now(UTC), most_pictures(spec)
         request = {"walk_id": spec.id, "owner": owner, "listed": listed is not False, "asked_at": now}
         again, same = insert_into(self._engine, asks).values(request), ["walk_id", "owner"]
         if listed is None or owner == ANONYMOUS:
             again = again.on_conflict_do_nothing(index_elements=same)
         else:
             again = again.on_conflict_do_update(index_elements=same, set_={"listed": listed})
-        async with transaction(self._engine) as connection:
-            known = await self._lock_readable(connection, spec.id)
-            if not known:
-                await one_at_a_time(connection)
-                known = await self._lock_readable(connection, spec.id)
-            if not known:
-                if admission:
-                    await admission(connection)
-                account = account_of(owner, network)
-                tag = await next_tag(connection, account, network, spec.model)
-                await connection.execute(delete(walks).where(walks.c.id == spec.id))
-                await connection.execute(insert_into(self._engine, walks).values({**row, "tag": tag}))
-                await charge(connection, spec.id, account, network, frames)
+
+        async def join(connection: AsyncConnection) -> Walk:
             pictures = {found.picture for found in spec.pictures}
             await use_uploads(connection, spec.id, owner, pictures=pictures, clips=set(spec.clips))
             await connection.execute(again)
             [walk] = await read_walks(connection, select(walks).where(walks.c.id == spec.id))
-        return walk, not known
+            return walk
+
+        async with transaction(self._engine) as connection:
+            if await self._lock_readable(connection, spec.id):
+                return await join(connection), False
+        async with self._door, transaction(self._engine) as connection:
+            await one_at_a_time(connection)
+            if await self._lock_readable(connection, spec.id):
+                return await join(connection), False
+            if admission:
+                await admission(connection)
+            account = account_of(owner, network)
+            tag = await next_tag(connection, account, network, spec.model)
+            row = _new_row(spec, now) | {"frames": frames, "tag": tag, "warnings": list(warnings)}
+            await connection.execute(delete(walks).where(walks.c.id == spec.id))
+            await connection.execute(insert_into(self._engine, walks).values(row))
+            await charge(connection, spec.id, account, network, frames)
+            return await join(connection), True
 
     async def _lock_readable(self, connection: AsyncConnection, walk_id: str) -> bool:
         """Lock a walk's row until the transaction ends. Returns whether there is one that this release can read."""
@@ -212,7 +205,7 @@ class Catalogue:
         }
         reset |= {"finished_at": None, "frames_removed": False, "films_removed": False, "extras": []}
         same = update(walks).where(walks.c.id == walk.id, walks.c.state == walk.state, walks.c.plans == walk.plans)
-        async with transaction(self._engine) as connection:
+        async with self._door, transaction(self._engine) as connection:
             await one_at_a_time(connection)
             if admission:
                 await admission(connection)
@@ -235,6 +228,14 @@ class Catalogue:
         """Delete a walk, its stored-frame records and its requests; its files stay (store/erasures.py)."""
         async with transaction(self._engine) as connection:
             await connection.execute(delete(walks).where(walks.c.id == walk_id))
+
+
+def _new_row(spec: WalkSpec, now: datetime) -> dict[str, Any]:
+    """What the row of a new walk has because of its spec, and because it is new."""
+    stored, version = spec.to_stored()
+    row = {"id": spec.id, "spec": stored, "spec_version": version, "stops": _searchable(spec.search_terms)}
+    fresh = {"state": State.WAITING, "revision": 1, "tries": 0, "plans": 0, "films": [], "hidden": False}
+    return {**row, **fresh, "created_at": now}
 
 
 def _searchable(stops: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
 """The fair queue of walks: their order, their load, and what is pending over all unfinished walks."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Text, and_, case, cast, func, select, text
+from sqlalchemy import Text, and_, case, cast, false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.store.engine import transaction, unreadable_of
@@ -16,9 +16,8 @@ OF_PLAN: Final = and_(landings.c.walk_id == walks.c.id, landings.c.plan == walks
 # A correlated subquery: a join would count the frames of all walks, and not only those of the few unfinished ones.
 STORED: Final = select(func.count()).where(OF_PLAN).scalar_subquery()
 # Pictures that a walk still needs, those of later rounds included. A plan without shards is the last one, and complete.
-MISSING: Final = case(
-    (cast(walks.c.plan, Text) == "[]", 0), (walks.c.frames > STORED, walks.c.frames - STORED), else_=0
-)
+COMPLETE: Final = func.coalesce(cast(walks.c.plan, Text) == "[]", false())
+MISSING: Final = case((COMPLETE, 0), (walks.c.frames > STORED, walks.c.frames - STORED), else_=0)
 # Several people share the address of an office or a home, and one person can be as many owners as they like.
 TURNS_OF_NETWORK: Final = 4
 
@@ -60,28 +59,30 @@ class FairQueue:
         async with transaction(self._engine) as connection:
             return {name: int(frames) for name, frames in await connection.execute(query.group_by(walks.c.model))}
 
-    async def positions(self, walk_ids: Sequence[str]) -> dict[str, AheadInQueue]:
-        """What of the same model is before each of these walks, for the unfinished ones. One query for all."""
-        if not walk_ids:
-            return {}
-        waits = case((walks.c.state == State.WAITING, 1), else_=0)
+    async def positions(self) -> dict[str, AheadInQueue]:
+        """What of the same model is before each unfinished walk, in the order in which replicas take shards.
 
-        def over(value: ColumnElement[int], first: int | None, last: int | None) -> ColumnElement[int]:
-            """A sum over neighbours in the order of the queue, in which replicas of a model take shards."""
-            order = (walks.c.tag, walks.c.number)
-            total = func.sum(value).over(partition_by=walks.c.model, order_by=order, rows=(first, last))
-            return func.coalesce(total, 0)
-
-        before, after = (None, -1), (1, None)
-        columns = (
-            over(waits, *before).label("walks"),
-            over(MISSING, *before).label("frames"),
-            over(MISSING, *after).label("frames_after"),
+        One query, whose cost grows with the unfinished walks: store/places.py reads it once for many requests.
+        """
+        columns = walks.c.id, walks.c.model, walks.c.state, walks.c.frames
+        queue = (
+            select(*columns, COMPLETE.label("complete"), STORED.label("stored"))
+            .where(walks.c.state.in_(OPEN))
+            .order_by(walks.c.tag, walks.c.number)
         )
-        queue = select(walks.c.id, *columns).where(walks.c.state.in_(OPEN)).subquery()
         async with transaction(self._engine) as connection:
-            found = await connection.execute(select(queue).where(queue.c.id.in_(walk_ids)))
-            return {walk_id: AheadInQueue(*map(int, counts)) for walk_id, *counts in found}
+            rows = (await connection.execute(queue)).all()
+        left = [0 if row.complete else max(0, row.frames - row.stored) for row in rows]
+        after = Counter[str]()
+        for row, missing in zip(rows, left, strict=True):
+            after[row.model] += missing
+        found, ahead, before = dict[str, AheadInQueue](), Counter[str](), Counter[str]()
+        for row, missing in zip(rows, left, strict=True):
+            after[row.model] -= missing
+            found[row.id] = AheadInQueue(ahead[row.model], before[row.model], after[row.model])
+            ahead[row.model] += row.state == State.WAITING
+            before[row.model] += missing
+        return found
 
 
 async def next_tag(connection: AsyncConnection, account: str, network: str | None, model: str) -> int:

@@ -58,12 +58,12 @@ class Intake:
         walk, started = await self._catalogue.request(
             spec, owner, network=limited, listed=listed, warnings=warnings, admission=admission
         )
-        if again and not started:
-            started = await self._restart(walk, owner, limited)
+        if again and not started and (started := await self._restart(walk, owner, limited)):
+            walk = await self._catalogue.get(walk.id)
         if started:
             log.debug("walk accepted", walk=walk.id)
-            await self._enqueue(await self._catalogue.get(walk.id))
-        return await self._catalogue.get(walk.id), started
+            await self._enqueue(walk)
+        return walk, started
 
     async def withdraw(self, walk_id: str, owner: str) -> Walk:
         """Withdraw an owner's request. An unfinished walk that nobody requests any more is cancelled.

@@ -1,6 +1,6 @@
 """Live updates of walks to everyone who watches: one query per change and process, however many watch."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ PAUSE_S: Final = 1.0
 GROUP_SIZE: Final = 10
 GROUP_PAUSE_S: Final = 0.004
 
-Tell = Callable[[Walk], Awaitable[bytes]]
+Tell = Callable[[Sequence[Walk]], Awaitable[Sequence[bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LiveUpdates:
     async def run(self, tell: Tell) -> None:
         """Poll until cancelled, but only while there are watchers. During an outage of the catalogue watchers wait.
 
-        tell: encodes a snapshot as the event for all its watchers; may raise CatalogueUnavailable.
+        tell: encodes each snapshot as the event for all its watchers; may raise CatalogueUnavailable.
         """
         while True:
             await self._watched.wait()
@@ -112,9 +112,10 @@ class LiveUpdates:
         revisions = await self._catalogue.revisions(looked)
         grown = [walk_id for walk_id, wait in looked.items() if revisions.get(walk_id, wait.seen + 1) > wait.seen]
         walks = await self._catalogue.read(grown) if grown else {}
+        events = dict(zip(walks, await tell([*walks.values()]) if walks else (), strict=True))
         for walk_id in grown:
             wait, walk = looked[walk_id], walks.get(walk_id)
-            wait.update = Update(walk, await tell(walk)) if walk else None
+            wait.update = Update(walk, events[walk_id]) if walk else None
             if self._waiting.get(walk_id) is wait:
                 self._forget(walk_id)
             await self._wake(wait)

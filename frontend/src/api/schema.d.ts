@@ -2757,7 +2757,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Daily capacity reached. Walk not finished yet. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
+            /** @description Daily capacity reached. Walk not finished yet. Queue full. Too many requests at once. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2815,7 +2815,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2906,7 +2906,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Daily capacity reached. Queue full. No model known yet. Image storage unavailable. Walk database unavailable */
+            /** @description Daily capacity reached. Queue full. Too many requests at once. No model known yet. Image storage unavailable. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2977,7 +2977,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3066,7 +3066,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3137,7 +3137,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3239,7 +3239,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3313,7 +3313,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
             };
-            /** @description Walk database unavailable */
+            /** @description Too many requests at once. Walk database unavailable */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -1,6 +1,6 @@
 """What routes need, handed out by FastAPI one by one: each route names its own dependencies."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
@@ -20,6 +20,7 @@ from momalisa_api.store.networks import Networks
 from momalisa_api.store.notices import Notices
 from momalisa_api.store.owners import Owners
 from momalisa_api.store.pictures import PictureStore
+from momalisa_api.store.places import Places
 from momalisa_api.store.workers import WorkerRegistry
 from momalisa_api.walks.models import Models
 from momalisa_api.web.blocklist import Blocklist
@@ -34,6 +35,7 @@ from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.readers import Readers
 from momalisa_api.web.recent_walks import RecentWalks
 from momalisa_api.web.sign_in import SignIn
+from momalisa_api.web.turns import Turn, Turns
 
 T = TypeVar("T")
 
@@ -63,6 +65,8 @@ RegistryDep = Annotated[ModelRegistry, Depends(_dependency(ModelRegistry))]
 CatalogueDep = Annotated[Catalogue, Depends(_dependency(Catalogue))]
 GalleryDep = Annotated[Gallery, Depends(_dependency(Gallery))]
 FairQueueDep = Annotated[FairQueue, Depends(_dependency(FairQueue))]
+TurnsDep = Annotated[Turns, Depends(_dependency(Turns))]
+PlacesDep = Annotated[Places, Depends(_dependency(Places))]
 WorkersDep = Annotated[WorkerRegistry, Depends(_dependency(WorkerRegistry))]
 # The bucket has two implementations: Protocol classes serve as keys like any other type.
 BucketDep = Annotated[Bucket, Depends(_dependency(Bucket))]
@@ -95,6 +99,16 @@ LinksDep = Annotated[Links, Depends(_dependency(Links))]
 ScopesDep = Annotated[Scopes, Depends(_dependency(Scopes))]
 ReadersDep = Annotated[Readers, Depends(_dependency(Readers))]
 RecentWalksDep = Annotated[RecentWalks, Depends(_dependency(RecentWalks))]
+
+
+async def _turn(turns: TurnsDep) -> AsyncIterator[Turn]:
+    async with turns.take() as turn:
+        yield turn
+
+
+# The request waits for its turn, which ends before its answer is sent: streams take as long as their clients do.
+IN_TURN = Depends(_turn, scope="function")
+TurnDep = Annotated[Turn, IN_TURN]
 
 
 async def _headers_only(request: Request) -> bool:

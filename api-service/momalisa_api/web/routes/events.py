@@ -4,7 +4,7 @@ FastAPI's own event streams take two tasks and two memory streams per watcher, w
 a thousand watchers (bench/watchers.py).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import anyio
@@ -16,7 +16,7 @@ from momalisa_api.walks.walk import Walk
 from momalisa_api.web.live import LiveUpdates, Update
 from momalisa_api.web.readers import Readers
 from momalisa_api.web.routes.access import Reader
-from momalisa_api.web.routes.schemas import WalkViews
+from momalisa_api.web.routes.schemas import WalkResource, WalkViews
 
 RECONNECT_MS: Final = 2000
 # Proxies close connections that are silent for long.
@@ -45,10 +45,14 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-async def event_of(walk: Walk, views: WalkViews, link: str | None = None) -> bytes:
-    """Encode a snapshot as an event with its revision as id. link: see WalkViews.show. Raises CatalogueUnavailable."""
-    shown = (await views.show(walk, link)).model_dump_json()
-    return format_sse_event(data_str=shown, event="walk", id=str(walk.revision), retry=RECONNECT_MS)
+async def events_for(walks: Sequence[Walk], views: WalkViews) -> list[bytes]:
+    """Encode snapshots as events with their revisions as ids. Raises CatalogueUnavailable."""
+    return [_event(shown) for shown in await views.show_all(walks)]
+
+
+def _event(shown: WalkResource) -> bytes:
+    data = shown.model_dump_json()
+    return format_sse_event(data_str=data, event="walk", id=str(shown.revision), retry=RECONNECT_MS)
 
 
 async def shared(update: Update) -> bytes | None:
@@ -66,7 +70,7 @@ def watched_by(reader: Reader, link: str | None, readers: Readers, views: WalkVi
             checked_at = anyio.current_time()
             if not await readers.still(update.walk, reader.owner, reader.link):
                 return None
-        return update.event if link is None else await event_of(update.walk, views, link)
+        return update.event if link is None else _event(await views.show(update.walk, link))
 
     return tell
 

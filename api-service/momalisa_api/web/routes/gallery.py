@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from momalisa_api.problems import CatalogueUnavailable, Invalid, UnknownKey
+from momalisa_api.problems import Busy, CatalogueUnavailable, Invalid, UnknownKey
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.web.fields import MAX_MODEL_CHARS, Prompt
 from momalisa_api.web.middleware import READERS_VARY
@@ -21,7 +21,7 @@ router = APIRouter(tags=["gallery"])
     "/walks",
     summary="List walks",
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=documented(UnknownKey, Invalid, CatalogueUnavailable),
+    responses=documented(Busy, UnknownKey, Invalid, CatalogueUnavailable),
 )
 async def list_walks(
     gallery: GalleryDep,

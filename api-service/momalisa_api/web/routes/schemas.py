@@ -9,9 +9,10 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from momalisa_api.store.fair_queue import AheadInQueue, FairQueue
+from momalisa_api.store.fair_queue import AheadInQueue
 from momalisa_api.store.models import ModelRegistry
-from momalisa_api.store.workers import FleetStatus, WorkerRegistry
+from momalisa_api.store.places import Places
+from momalisa_api.store.workers import FleetStatus
 from momalisa_api.walks.extras import extra_type
 from momalisa_api.walks.forecast import pictures_left, round_of
 from momalisa_api.walks.growth import Capacity, choose_growth
@@ -21,7 +22,8 @@ from momalisa_api.walks.rounds import nearest, with_growth
 from momalisa_api.walks.smoothness import Smoothness
 from momalisa_api.walks.spec import SpecByKind, is_private
 from momalisa_api.walks.walk import State, Walk
-from momalisa_api.web.routes.deps import FairQueueDep, RegistryDep, WorkersDep
+from momalisa_api.web.routes.deps import PlacesDep, RegistryDep, TurnDep
+from momalisa_api.web.turns import Turn
 
 NO_REPLICA = "No replica is running. Starting one takes a few minutes; the walk starts after that."
 REMOVED = "The {} of this walk have been deleted, as their time is over. Request the walk again to make them again."
@@ -166,10 +168,11 @@ class GalleryPage(BaseModel):
 class WalkViews:
     """Shows walks as resources: a snapshot, and what changes without the walk: its place, the fleet, the time left."""
 
-    def __init__(self, models: ModelRegistry, workers: WorkerRegistry, fair_queue: FairQueue) -> None:
+    def __init__(self, models: ModelRegistry, places: Places, turn: Turn | None = None) -> None:
+        """turn: of the request that they are shown to. It ends when all that is left is shared by many requests."""
         self._models = models
-        self._workers = workers
-        self._fair_queue = fair_queue
+        self._places = places
+        self._turn = turn
 
     async def show(self, walk: Walk, link: str | None = None) -> WalkResource:
         """One walk as it is now. Raises CatalogueUnavailable.
@@ -181,14 +184,14 @@ class WalkViews:
 
     async def show_all(self, walks: Sequence[Walk]) -> list[WalkResource]:
         """Many walks, with as many queries as one walk needs. Raises CatalogueUnavailable."""
-        fleet, models = await self._workers.fleet_status(), await self._models.current()
-        unfinished = [walk.id for walk in walks if walk.state in (State.WAITING, State.RENDERING)]
-        ahead = await self._fair_queue.positions(unfinished)
-        return [_shown(walk, ahead.get(walk.id), fleet.of(walk.spec.model), models) for walk in walks]
+        if self._turn:
+            self._turn.end()
+        seen, models = await self._places.now(), await self._models.current()
+        return [_shown(walk, seen.ahead.get(walk.id), seen.fleet.of(walk.spec.model), models) for walk in walks]
 
 
-async def _views(models: RegistryDep, workers: WorkersDep, fair_queue: FairQueueDep) -> WalkViews:
-    return WalkViews(models, workers, fair_queue)
+async def _views(models: RegistryDep, places: PlacesDep, turn: TurnDep) -> WalkViews:
+    return WalkViews(models, places, turn)
 
 
 WalkViewsDep = Annotated[WalkViews, Depends(_views)]
@@ -218,7 +221,8 @@ def _shown(walk: Walk, ahead: AheadInQueue | None, fleet: FleetStatus, models: M
         warnings=list(walk.warnings),
         smoothness=walk.smoothness,
         error=walk.error,
-        queue_position=ahead.walks + 1 if ahead and walk.state is State.WAITING else None,
+        # A walk that was waiting, and has ended before the queue was read, was the next one.
+        queue_position=(ahead.walks if ahead else 0) + 1 if walk.state is State.WAITING else None,
         replicas_awake=fleet.awake,
         seconds_left=seconds_left(walk, ahead, fleet, models.micro_batch(walk.spec.model)),
         message=_message(walk, fleet),

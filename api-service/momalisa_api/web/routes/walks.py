@@ -12,6 +12,7 @@ from momalisa_api.films.kinds import FILM_KINDS
 from momalisa_api.problems import (
     BodyTooLarge,
     BucketUnavailable,
+    Busy,
     CatalogueUnavailable,
     DayFull,
     GetStartsNothing,
@@ -57,6 +58,7 @@ from momalisa_api.web.routes.deps import (
     ReadersDep,
     ScopesDep,
     SettingsDep,
+    TurnDep,
 )
 from momalisa_api.web.routes.events import DOCUMENTED, HEADERS, EventStream, events_of, shared, watched_by
 from momalisa_api.web.routes.media import NO_VIDEO, film_of
@@ -110,6 +112,7 @@ router = APIRouter(tags=["walks"])
             DayFull,
             WalkUnfinished,
             QueueFull,
+            Busy,
             Starting,
             BucketUnavailable,
             CatalogueUnavailable,
@@ -127,6 +130,7 @@ async def get_film(
     catalogue: CatalogueDep,
     bucket: BucketDep,
     scopes: ScopesDep,
+    turn: TurnDep,
     caller: Caller,
     network: Network,
     starts: Starts,
@@ -160,6 +164,7 @@ async def get_film(
             found, _ = await intake.request(spec, caller, network, listed=query.listed)
         else:
             found = await _existing(spec, catalogue)
+        turn.end()
         found = await _await_end(found, live, max(query.wait, waiting_s(prefer)))
     _raise_if_failed(found)
     if found.state is not State.DONE:
@@ -190,6 +195,7 @@ async def get_film(
             QuotaExceeded,
             DayFull,
             QueueFull,
+            Busy,
             Starting,
             BucketUnavailable,
             CatalogueUnavailable,
@@ -232,7 +238,7 @@ async def create_walk(
     "/walks/{walk_id}",
     summary="Get a walk",
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=documented(*READING),
+    responses=documented(Busy, *READING),
 )
 async def get_walk(opened: OpenedWalk, views: WalkViewsDep, response: Response) -> WalkResource:
     """Get a walk: its spec, state, finished frames and films. With a link, its URLs have the link's token, too."""
@@ -244,7 +250,7 @@ async def get_walk(opened: OpenedWalk, views: WalkViewsDep, response: Response) 
     "/walks/{walk_id}",
     summary="Withdraw your request",
     response_model=WalkResource,
-    responses={204: {"description": "With erase=true"}, **documented(*READING, NotOwner)},
+    responses={204: {"description": "With erase=true"}, **documented(Busy, *READING, NotOwner)},
 )
 async def withdraw_request(
     found: KnownWalk,
@@ -271,7 +277,7 @@ async def withdraw_request(
     "/walks/{walk_id}/request",
     summary="Get your request",
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=documented(*READING),
+    responses=documented(Busy, *READING),
 )
 async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, response: Response) -> RequestResource:
     """Get whether you requested the walk, and whether your request lists it in the gallery."""
@@ -286,7 +292,7 @@ async def get_request(found: KnownWalk, gallery: GalleryDep, caller: Caller, res
     summary="List or unlist your walk",
     responses={
         400: {"description": "The body is not valid JSON", "content": documented(Invalid)[422]["content"]},
-        **documented(*READING, NotOwner, BodyTooLarge),
+        **documented(Busy, *READING, NotOwner, BodyTooLarge),
     },
 )
 async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep, caller: Caller) -> RequestResource:
@@ -302,7 +308,7 @@ async def change_request(listing: Listing, found: KnownWalk, gallery: GalleryDep
     summary="Watch a walk",
     response_class=Response,
     openapi_extra=WITHOUT_CREDENTIALS,
-    responses=DOCUMENTED | documented(*READING),
+    responses=DOCUMENTED | documented(Busy, *READING),
 )
 async def watch_walk(
     opened: OpenedWalk,
