@@ -97,7 +97,7 @@ def test_a_clip_is_uploaded_shown_and_restyled(visit, walk):
     requests = answer_requests(visitor, finished("clip", walk))
     visitor.go("/new/clip")
     choose(visitor, "clip", clip(sound="aac"), "cat.mp4")
-    expect(page.get_by_text("2.0 s · 64 × 48 px · 20 pictures · with sound")).to_be_visible()
+    expect(page.get_by_text("2.0 s · 64 × 48 px · 20 frames · with sound")).to_be_visible()
     page.get_by_text("Woodcut", exact=True).click()
     assert_accessible(visitor)
     page.get_by_role("button", name="Start walk").click()
@@ -122,6 +122,9 @@ def test_what_is_missing_is_said_at_its_place(visit):
     page.get_by_label("Address of the picture").fill("http://127.0.0.1/cat.png")
     page.keyboard.press("Enter")
     expect(page.locator("#picture-problem")).to_contain_text("address")
+    choose(visitor, content=b"no picture", file_name="cat.jpg")
+    expect(page.locator("#picture-problem")).to_contain_text("not a picture")
+    expect(page.get_by_role("button", name="Choose a picture")).to_be_visible()
     assert visitor.requested_urls("/api/v1/walks$") == []
     assert_accessible(visitor)
 
@@ -148,10 +151,12 @@ def test_the_page_of_a_walk_has_what_its_kind_is_made_for(visit, walk, look):
         ("into", ["Depth map (PNG)", "Foreground (PNG)"]),
         ("apart", ["Masks (JSON)", "Download Annotated picture (PNG)", "Download cat, 93% (PNG)"]),
     ):
-        show(visitor, finished(kind, walk))
+        show(visitor, finished(kind, walk, smoothness=walk["smoothness"]))
         visitor.go(f"/walks/{walk['id']}")
         for link in links:
             expect(page.get_by_role("link", name=link)).to_be_visible()
+        # They say how even a walk between stops is.
+        expect(page.get_by_text("Smoothness")).to_have_count(0)
         looped = page.get_by_role("radio", name="Loop").is_checked()
         assert looped is (kind == "into")
         expect(page.get_by_role("link", name="Change the settings")).to_have_attribute(
@@ -167,6 +172,7 @@ def test_the_frame_that_the_player_shows_starts_another_walk(visit, walk):
     offer_other_kinds(visitor)
     visitor.go(f"/walks/{walk['id']}")
     page.get_by_role("slider", name="Frame").fill("4")
+    expect(page.get_by_role("link", name="Save this frame")).to_have_attribute("href", f"{walk['url']}/frames/4.png")
     with page.expect_request("**/api/v1/pictures") as sent:
         page.get_by_role("button", name="Step into this picture").click()
     assert sent.value.post_data_json == {"walk": walk["id"], "frame": 4}

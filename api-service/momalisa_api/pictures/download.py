@@ -79,7 +79,9 @@ class Downloads:
         try:
             return await self._pinned.addresses(where)
         except (OSError, UnicodeError) as error:
-            raise FetchFailed(f"The host name was not found. Correct the address. {ELSEWHERE}") from error
+            raise FetchFailed(
+                "The host name was not found. Correct the address, or upload the file instead."
+            ) from error
 
 
 async def _answer(client: httpx.AsyncClient, where: httpx.URL, addresses: list[str]) -> httpx.Response:

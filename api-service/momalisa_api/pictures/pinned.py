@@ -101,7 +101,7 @@ async def first_answer(
 def check_form(where: httpx.URL, ports: frozenset[int]) -> None:
     """Raises AddressRefused, with a sentence, if the form of a URL is not allowed. Nothing is looked up."""
     if where.scheme not in ("http", "https") or not where.host or "%" in where.host:
-        raise AddressRefused("Only http and https addresses are allowed.")
+        raise AddressRefused("Only http and https addresses are allowed. Send one that begins with https://.")
     if where.userinfo:
         raise AddressRefused("Addresses with a user name or password are not allowed. Send one without.")
     if port_of(where) not in ports:

@@ -8,8 +8,8 @@ export function clipIn(files: FileList | undefined): File | undefined {
   return [...(files ?? [])].find(({ type, name }) => type.startsWith("video/") || /\.(mp4|m4v|mov|webm)$/i.test(name));
 }
 
-/** "3.2 s · 480 × 270 px · 96 pictures · with sound". */
+/** "3.2 s · 480 × 270 px · 96 frames · with sound". */
 export function clipText({ seconds, width, height, frames, has_sound: sound }: Clip): string {
   const size = `${String(width)} × ${String(height)} px`;
-  return [`${seconds.toFixed(1)} s`, size, counted(frames, "picture"), sound ? "with sound" : "without sound"].join(" · ");
+  return [`${seconds.toFixed(1)} s`, size, counted(frames, "frame"), sound ? "with sound" : "without sound"].join(" · ");
 }

@@ -19,7 +19,7 @@ test("objects have their labels, and numbers where these are unknown", () => {
 
 test("a clip is described, and found among files by its type or its name", () => {
   const clip = { seconds: 3.21, width: 480, height: 270, frames: 96, has_sound: true } as Clip;
-  expect(clipText(clip)).toBe("3.2 s · 480 × 270 px · 96 pictures · with sound");
+  expect(clipText(clip)).toBe("3.2 s · 480 × 270 px · 96 frames · with sound");
   const files = [{ type: "image/png", name: "a.png" }, { type: "", name: "B.MOV" }] as unknown as FileList;
   expect(clipIn(files)?.name).toBe("B.MOV");
   expect(clipIn(undefined)).toBeUndefined();

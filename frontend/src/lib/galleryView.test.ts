@@ -94,6 +94,6 @@ test("an empty gallery says why it is empty", () => {
     emptyMessage({ q: "", mine: false, model: "" }), emptyMessage({ q: "x", mine: false, model: "" }), emptyMessage({ q: "x", mine: true, model: "" }),
   ];
   expect(new Set([...messages, emptyMessage({ q: "", mine: true, model: "" })]).size).toBe(4);
-  expect(emptyMessage({ q: "", mine: false, model: "sd15" })).toBe("There are no walks made with this model yet.");
+  expect(emptyMessage({ q: "", mine: false, model: "sd15" })).toBe("There are no public walks made with this model yet.");
   expect(messages[1]).toContain("“x”");
 });

@@ -100,7 +100,7 @@ export function cardOf(walk: Walk): Card {
 export function emptyMessage({ q, mine, model }: View): string {
   const made = model && " made with this model";
   if (q) return mine ? `None of your walks${made} match “${q}”.` : `No walks${made} match “${q}”.`;
-  return mine ? `You have no walks${made} yet.` : `There are no walks${made} yet.`;
+  return mine ? `You have no walks${made} yet.` : `There are no public walks${made} yet.`;
 }
 
 function statusOf(walk: Walk): string {

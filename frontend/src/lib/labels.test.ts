@@ -67,3 +67,9 @@ test("facts name the seed only where there is noise", () => {
   expect(names({ kind: "restyle", style: "ink" })).toEqual(["Frames"]);
   expect(names({ kind: "clip", prompt: "a", strength: 1 })).toEqual(["Seed", "Strength", "Frames"]);
 });
+
+test("facts have shares as the forms show them", () => {
+  const first = (spec: object) => factsOf({ spec: spec as WalkSpec, seed: 3 })[0]?.[1];
+  expect(first({ kind: "into", motion: "sway", amplitude: 0.55 })).toBe("sway, amplitude 55%");
+  expect(first({ kind: "apart", most: 20, threshold: 0.5 })).toBe("at most 20, threshold 50%");
+});

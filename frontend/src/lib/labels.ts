@@ -81,18 +81,23 @@ export function factsOf({ spec, seed }: Pick<Walk, "spec" | "seed">): [string, s
   const frames = String(spec.frames);
   switch (spec.kind) {
     case "into":
-      return [["Motion", `${spec.motion}, amplitude ${String(spec.amplitude)}`], ["Frames", frames]];
+      return [["Motion", `${spec.motion}, amplitude ${percentOf(spec.amplitude)}`], ["Frames", frames]];
     case "apart":
-      return [["Objects", `at most ${String(spec.most)}, threshold ${String(spec.threshold)}`], ["Frames", frames]];
+      return [["Objects", `at most ${String(spec.most)}, threshold ${percentOf(spec.threshold)}`], ["Frames", frames]];
     case "restyle":
     case "clip":
       return [
-        ...(spec.prompt ? ([["Seed", String(seed ?? 0)], ["Strength", String(spec.strength)]] as [string, string][]) : []),
+        ...(spec.prompt ? ([["Seed", String(seed ?? 0)], ["Strength", percentOf(spec.strength ?? 1)]] as [string, string][]) : []),
         ["Frames", frames],
       ];
     default:
       return [["Seed", String(seed ?? "not chosen yet")], ["Frames", framesText(spec)]];
   }
+}
+
+/** "55%", as the forms show a share. */
+function percentOf(share: number): string {
+  return `${String(Math.round(100 * share))}%`;
 }
 
 /** The frames of a walk and how they are spaced; the effort only if it is not the usual one. */
