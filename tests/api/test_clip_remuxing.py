@@ -22,9 +22,9 @@ from momalisa_api.pictures.decoders import CLIP_GAVE_UP, Remuxers
 from momalisa_api.pictures.limits import restrict
 from momalisa_api.pictures.remux import Clip, remuxed
 from momalisa_api.pictures.remuxer import CLIP_OUTPUT_BYTES, REMUXING_CPU_S, remux
-from momalisa_api.problems import BadClip
+from momalisa_api.problems import BadClip, BucketUnavailable
 from tests.support import exiftool
-from tests.support.clips import SECRETS, SIZE, box, clip, many_streams, sound_only
+from tests.support.clips import SECRETS, SIZE, box, clip, flash_and_beep, many_streams, sound_only
 from tests.support.pictures import encoded, mutated, scene
 
 MUTATIONS = int(os.environ.get("MOMALISA_TEST_MUTATIONS", "240"))
@@ -160,6 +160,7 @@ def _listening() -> Iterator[tuple[int, list[object]]]:
         pytest.param(sound_only(), "no video", id="sound only"),
         pytest.param(clip(frames=1), "single frame", id="one frame"),
         pytest.param(clip(frames=320), "30 seconds", id="too long"),
+        pytest.param(flash_and_beep("mp4", "libx264", "aac", 0, 60_000), "30 seconds", id="sound a minute later"),
         pytest.param(clip(frames=2, size=(4112, 16)), "4,112 x 16", id="too large"),
         pytest.param(
             clip(
@@ -209,6 +210,14 @@ async def test_the_remuxer_keeps_its_limits(tmp_path: Path):
     with pytest.raises(BadClip, match=CLIP_GAVE_UP):
         await Remuxers(limit_s=0.001).remux(source, target)
     assert not [child for child in psutil.Process().children() if "remuxer" in " ".join(child.cmdline())]
+
+
+async def test_a_full_disk_is_not_the_fault_of_the_clip(tmp_path: Path):
+    """The visitor is asked to come back, and not to save the clip again."""
+    (tmp_path / "body").write_bytes(MP4)
+    (tmp_path / "clip").symlink_to("/dev/full")
+    with pytest.raises(BucketUnavailable, match="No room"):
+        await Remuxers().remux(tmp_path / "body", tmp_path / "clip")
 
 
 def _case(folder: Path, content: bytes) -> str:

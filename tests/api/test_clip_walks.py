@@ -131,5 +131,30 @@ async def test_a_clip_that_was_dropped_for_others_is_decoded_again(settings, fle
         assert len(await sources.of(other["id"], recipes[1], [0.0, 1.0])) == 2
         assert len(list((tmp_path / "clips").iterdir())) == 1
         assert await sources.of(walk["id"], recipes[0], [0.5]) == first
+        await sources.drop_unused()
+        assert len(list((tmp_path / "clips").iterdir())) == 1
+        await sources.drop_unused(kept_s=0)
+        assert not list((tmp_path / "clips").iterdir()), "a walk may have been deleted since"
         with pytest.raises(WalkFailed, match="no longer stored"):
             await sources.of("0" * 32, recipes[1], [0.5])
+
+
+class FullDisk(ClipDecoders):
+    """A disk that is full after the first picture of a clip, once."""
+
+    tries = 0
+
+    async def decode(self, source, folder, wanted):
+        self.tries += 1
+        if self.tries == 1:
+            (folder / "1.jpg").symlink_to("/dev/full")
+        return await super().decode(source, folder, wanted)
+
+
+async def test_a_full_disk_fails_no_walk(settings, fleet, replica, monkeypatch):
+    """Neither the clip nor a replica is to blame: the shards are tried again."""
+    monkeypatch.setattr(clip_sources, "ClipDecoders", FullDisk)
+    async with running(settings, fleet) as client:
+        walk = await walked(client, await uploaded(client, clip(times_ms=TIMES_MS)))
+    assert walk["state"] == "done", walk["error"]
+    assert replica.refusals == 0

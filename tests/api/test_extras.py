@@ -48,6 +48,10 @@ def settings(settings):
 
 
 async def walked(client: httpx.AsyncClient, frames: int = 9, **changes: Any) -> dict[str, Any]:
+    return await ended(client, await requested(client, frames, **changes))
+
+
+async def requested(client: httpx.AsyncClient, frames: int = 9, **changes: Any) -> dict[str, Any]:
     picture = (await client.post("/api/v1/pictures", content=encoded(scene(), "PNG"))).json()["id"]
     body = {"kind": "into", "picture": {"picture": picture}, "size": 64, "frames": frames, **changes}
     # Once a replica has told what it can do.
@@ -55,7 +59,8 @@ async def walked(client: httpx.AsyncClient, frames: int = 9, **changes: Any) -> 
         while (answer := await client.post("/api/v1/walks", json=body)).status_code == 503:
             await anyio.sleep(0.01)
     assert answer.status_code in (200, 201), answer.text
-    return await ended(client, answer.json())
+    walk: dict[str, Any] = answer.json()
+    return walk
 
 
 async def test_extras_are_listed_and_served_to_those_who_may_read_the_walk(settings, fleet, replica, tmp_path):
@@ -97,6 +102,21 @@ async def test_extras_come_once_before_the_first_frame_and_serve_other_walks_of_
         fewer = await walked(client, frames=5)
     assert replica.extras_sent == len(EXTRAS)
     assert [len(walk["extras"]) for walk in (more, fewer)] == [3, 3]
+
+
+async def test_a_walk_whose_first_frames_come_from_another_walk_has_extras(settings, fleet, replica):
+    """Both are planned before anything is stored, and the shards of the second find all their frames stored."""
+    # The second walk must see what the first has stored: a listing counts for half a second.
+    replica.busy_answers, replica.frame_s = 10**9, 0.2
+    async with running(settings.model_copy(update={"max_shards_in_flight": 1}), fleet) as client:
+        first = await requested(client)
+        second = await requested(client, frame_ms=50)
+        with anyio.fail_after(10):
+            while (await client.get(second["url"])).json()["round"] is None:
+                await anyio.sleep(0.01)
+        replica.busy_answers = 0
+        walks = [await ended(client, walk) for walk in (first, second)]
+    assert [(walk["state"], len(walk["extras"])) for walk in walks] == [("done", 3), ("done", 3)]
 
 
 async def test_a_replica_that_dies_with_its_extras_is_replaced_by_another(settings, fleet, replica):

@@ -113,6 +113,13 @@ def test_a_frame_does_not_depend_on_its_shard(replica: Server):
         assert np.array_equal(frames(replica, [fraction], picture, style="ink")[0], together[number])
 
 
+def test_a_picture_may_be_twenty_times_as_long_as_it_is_wide(replica: Server):
+    """The way is measured on a small copy, whose sides must not be too short for the network."""
+    picture = np.tile(cut(SCENE, 80, 32), (1, 8, 1))
+    for long in (picture, np.ascontiguousarray(picture.transpose(1, 0, 2))):
+        assert np.array_equal(frames(replica, [0.0], long, style="ink")[0], long)
+
+
 def test_any_picture_is_a_style(replica: Server):
     """Its colours reach the picture; another picture gives another result."""
     red, blue = np.full((40, 30, 3), (200, 30, 30), np.uint8), np.full((40, 30, 3), (30, 30, 200), np.uint8)

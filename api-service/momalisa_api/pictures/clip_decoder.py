@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from momalisa_api.pictures.clip_format import UnreadableClip
-from momalisa_api.pictures.limits import restrict
+from momalisa_api.pictures.limits import CannotWrite, restrict
 from momalisa_api.pictures.remuxer import NO_PYAV
 
 CLIP_DECODING_CPU_S: Final = 300
@@ -20,7 +20,7 @@ CLIP_TOO_LARGE: Final = "The clip of this walk needs too much memory. Make it sm
 
 
 def decode_clip(source: Path, folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Decode a clip into a folder. Returns a `clip_frames.ClipTrack`, or what is wrong as `problem`."""
+    """Decode a clip into a folder. Returns a `clip_frames.ClipTrack`, or what is wrong as `problem`, or `disk`."""
     try:
         from momalisa_api.pictures.clip_frames import Wanted, decoded
     except ImportError:
@@ -29,6 +29,8 @@ def decode_clip(source: Path, folder: Path, wanted: dict[str, Any]) -> dict[str,
         return asdict(decoded(source, folder, Wanted(**wanted)))
     except UnreadableClip as error:
         return {"problem": str(error)}
+    except CannotWrite as error:
+        return {"disk": str(error)}
     except MemoryError:
         return {"problem": CLIP_TOO_LARGE}
 

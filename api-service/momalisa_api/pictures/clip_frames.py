@@ -18,6 +18,7 @@ from PIL import Image
 
 from momalisa_api.pictures.clip_format import UnreadableClip, demuxer_of
 from momalisa_api.pictures.clip_sound import write_sound
+from momalisa_api.pictures.limits import check_disk
 from momalisa_api.pictures.remux import OPEN_OPTIONS, codec_of, no_other_file, video_of
 
 # The unit of times: frames of all common rates begin at whole ones.
@@ -56,7 +57,7 @@ class ClipTrack:
 def decoded(source: Path, folder: Path, wanted: Wanted) -> ClipTrack:
     """Write the wanted frames of a stored clip as 0.jpg, 1.jpg ... into a folder, and its sound as sound.mp4.
 
-    Raises UnreadableClip for a damaged one, and MemoryError within a limit on memory.
+    Raises UnreadableClip for a damaged one, MemoryError within a limit on memory, and CannotWrite.
     """
     try:
         with source.open("rb") as content:
@@ -66,6 +67,7 @@ def decoded(source: Path, folder: Path, wanted: Wanted) -> ClipTrack:
     except (UnreadableClip, MemoryError):
         raise
     except (av.FFmpegError, OSError, ValueError, OverflowError, ArithmeticError) as error:
+        check_disk(error)
         raise _damaged() from error
 
 

@@ -7,8 +7,10 @@ picture. It returns the size of the picture, or what is wrong. What a hostile pi
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
+
 from momalisa_api.pictures.forked import do_tasks
-from momalisa_api.pictures.limits import restrict
+from momalisa_api.pictures.limits import CannotWrite, check_disk, restrict
 from momalisa_api.pictures.multipart import NoFile, file_in
 from momalisa_api.pictures.normalize import UnreadablePicture, normalized
 
@@ -20,16 +22,27 @@ TOO_MUCH_MEMORY: Final = "The picture needs too much memory. Save it as a plain 
 
 
 def decode(source: Path, target: Path, boundary: str | None = None) -> dict[str, Any]:
-    """Decode a picture into a PNG file. Returns its width and height, or what is wrong as `problem`."""
+    """Decode a picture into a PNG file. Returns its width and height, or what is wrong as `problem`, or `disk`."""
     try:
         body = source.read_bytes()
         picture = normalized(file_in(body, boundary) if boundary else body)
-        picture.save(target, "PNG", compress_level=COMPRESSION)
+        _save(picture, target)
     except (UnreadablePicture, NoFile) as error:
         return {"problem": str(error)}
+    except CannotWrite as error:
+        return {"disk": str(error)}
     except MemoryError:
         return {"problem": TOO_MUCH_MEMORY}
     return {"width": picture.width, "height": picture.height}
+
+
+def _save(picture: Image.Image, target: Path) -> None:
+    """Write a picture. Raises CannotWrite."""
+    try:
+        picture.save(target, "PNG", compress_level=COMPRESSION)
+    except OSError as error:
+        check_disk(error)
+        raise
 
 
 def decode_within_limits(source: str, target: str, boundary: str | None = None) -> dict[str, Any]:

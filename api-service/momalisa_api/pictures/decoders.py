@@ -18,7 +18,7 @@ import anyio.to_thread
 import structlog
 
 from momalisa_api.pictures.kept_processes import KeptProcesses
-from momalisa_api.problems import BadClip, BadPicture, QueueFull
+from momalisa_api.problems import BadClip, BadPicture, BucketUnavailable, QueueFull
 
 PICTURE_DECODERS: Final = 2
 CLIP_REMUXERS: Final = 1
@@ -29,6 +29,7 @@ CLIP_DECODING_S: Final = 900.0
 RETRY_S: Final = 10
 GAVE_UP: Final = "The picture takes too much time or memory. Save it as a plain JPEG or PNG, or make it smaller."
 CLIP_GAVE_UP: Final = "The clip takes too much time or memory. Save it as a plain MP4, or make it shorter."
+NO_ROOM: Final = "No room is left for uploads. Retry in a few seconds."
 CLIP_NOT_DECODED: Final = "The clip of this walk takes too much time or memory. Upload a shorter or smaller one."
 # Nothing else of this process's environment, which has passwords.
 _ENVIRONMENT: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
@@ -71,7 +72,7 @@ class Decoders:
     async def decode(self, source: Path, target: Path, boundary: str | None = None) -> DecodedPicture:
         """Decode a picture into the PNG file `target`. boundary: of the form that contains it.
 
-        Raises BadPicture, and QueueFull if the machine can start no process.
+        Raises BadPicture, QueueFull if the machine can start no process, and BucketUnavailable if its disk is full.
         """
         found = await self._program.run(source, target, *([boundary] if boundary else []))
         if found is None or "problem" in found:
@@ -110,7 +111,7 @@ class ClipDecoders:
     async def decode(self, source: Path, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Decode a stored clip into a folder. wanted, and the result: the fields of `clip_frames.Wanted`, `ClipTrack`.
 
-        Raises BadClip, and QueueFull if the machine can start no process.
+        Raises BadClip, and otherwise what Decoders.decode raises.
         """
         found = await self._program.run(source, folder, json.dumps(wanted))
         if found is None or "problem" in found:
@@ -127,7 +128,10 @@ class _Program:
         self._limit_s = limit_s
 
     async def run(self, source: Path, target: Path, *more: str) -> dict[str, Any] | None:
-        """What it prints; None if it was killed, by its limits or a hostile file. Raises QueueFull."""
+        """What it prints; None if it was killed, by its limits or a hostile file.
+
+        Raises QueueFull, and BucketUnavailable if it could not write.
+        """
         async with self._places:
             try:
                 output, code = await self._run(str(source), str(target), *more)
@@ -139,7 +143,12 @@ class _Program:
         except ValueError:
             log.warning("decoder ended without an answer", module=self._module, code=code)
             return None
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        if "disk" in found:
+            log.error("decoder cannot write", module=self._module, reason=found["disk"])
+            raise BucketUnavailable(NO_ROOM)
+        return found
 
     async def _run(self, *arguments: str) -> tuple[bytes, int | None]:
         """What it prints, and its exit status."""

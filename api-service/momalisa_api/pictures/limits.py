@@ -1,5 +1,6 @@
 """Limits of the programs that read a visitor's file: what a hostile file does to one of them ends with it."""
 
+import errno
 import os
 import resource
 from contextlib import suppress
@@ -9,6 +10,18 @@ from typing import Final
 MEMORY_BYTES: Final = 1 << 30
 OPEN_FILES: Final = 16
 NICE: Final = 10
+# What writing raises on a disk that is full, or into a folder that is gone; reading a damaged file raises none of them.
+_OF_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT})
+
+
+class CannotWrite(Exception):
+    """The program cannot write its result. The visitor's file is not to blame."""
+
+
+def check_disk(error: Exception) -> None:
+    """Raises CannotWrite if this error says so. Those of FFmpeg have a number, too."""
+    if getattr(error, "errno", None) in _OF_DISK:
+        raise CannotWrite(str(error)) from error
 
 
 def restrict(cpu_s: int, output_bytes: int) -> None:

@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from momalisa_api.pictures.clip_format import DAMAGED, UnreadableClip, damaged, demuxer_of
+from momalisa_api.pictures.limits import check_disk
 
 MAX_CLIP_S: Final = 30
 # Phones stop some frames after the second that they show.
@@ -62,7 +63,7 @@ class Clip:
 def remuxed(content: IO[bytes] | io.RawIOBase, target: Path) -> Clip:
     """Write the first video of a file, and its first sound, into the file `target`.
 
-    Equal files give equal bytes. Raises UnreadableClip, and MemoryError within a limit on memory.
+    Equal files give equal bytes. Raises UnreadableClip, MemoryError within a limit on memory, and CannotWrite.
     """
     try:
         found = demuxer_of(content)
@@ -71,6 +72,7 @@ def remuxed(content: IO[bytes] | io.RawIOBase, target: Path) -> Clip:
     except (UnreadableClip, MemoryError):
         raise
     except (av.FFmpegError, OSError, ValueError, OverflowError, ArithmeticError) as error:
+        check_disk(error)
         raise UnreadableClip(DAMAGED) from error
 
 
@@ -117,7 +119,8 @@ class _Remuxing:
         begin = (packet.dts if packet.pts is None else packet.pts) * stream.time_base
         self._begins[at] = min(begin, self._begins.get(at, begin))
         self._ends[at] = max(begin + (packet.duration or 0) * stream.time_base, self._ends.get(at, begin))
-        if self._ends[at] - self._begins[at] > MAX_CLIP_S + _GRACE_S:
+        # Of all streams together: sound that begins a day later would make a film of a day.
+        if max(self._ends.values()) - min(self._begins.values()) > MAX_CLIP_S + _GRACE_S:
             raise UnreadableClip(f"The clip has more than {MAX_CLIP_S} seconds. Send a shorter part of it.")
         if stream is not self._video:
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from momalisa_api.pictures.clip_format import UnreadableClip
-from momalisa_api.pictures.limits import restrict
+from momalisa_api.pictures.limits import CannotWrite, restrict
 from momalisa_api.pictures.multipart import NoFile, span_of_file
 
 REMUXING_CPU_S: Final = 20
@@ -50,7 +50,7 @@ class Part(io.RawIOBase):
 
 
 def remux(source: Path, target: Path, boundary: str | None = None) -> dict[str, Any]:
-    """Remux a clip into a plain file. Returns what it is, as `remux.Clip`, or what is wrong as `problem`."""
+    """Remux a clip into a plain file. Returns what it is, as `remux.Clip`, or what is wrong as `problem`, or `disk`."""
     try:
         from momalisa_api.pictures.remux import remuxed
     except ImportError:
@@ -61,6 +61,8 @@ def remux(source: Path, target: Path, boundary: str | None = None) -> dict[str, 
             return asdict(remuxed(Part(body, begin, end), target))
     except (UnreadableClip, NoFile) as error:
         return {"problem": str(error)}
+    except CannotWrite as error:
+        return {"disk": str(error)}
     except MemoryError:
         return {"problem": CLIP_NEEDS_MEMORY}
 

@@ -5,7 +5,8 @@ A bounded cache of a pure function of the stored clip. What a killed worker leav
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from momalisa_api.concurrency import SingleFlight
 from momalisa_api.films.films import FilmTimes
@@ -27,19 +29,28 @@ CLIP_LOST: Final = "The clip of this walk is no longer stored. Upload it again, 
 # A worker's container has room on its disk for these beside the largest films (films/films.py) and one stored clip.
 CLIP_BYTES: Final = 64 * 1024 * 1024
 MAX_CLIPS_BYTES: Final = 3 * CLIP_BYTES
+# Longer than a shard waits for a replica. A visitor's clip must not stay on a disk when its walk was deleted.
+KEPT_CLIP_S: Final = 600.0
+NO_DISK: Final = "The worker's disk is full or broken."
+
+log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _DecodedClip:
-    """A folder with the pictures of a clip. count: how many there are; size: in bytes."""
+    """A folder with the pictures of a clip. count: how many there are; size: in bytes; used_at: of the clock."""
 
     folder: Path
     count: int
     size: int
+    used_at: float
 
 
 class ClipSources:
-    """A worker's decoded clips. Everything raises WalkFailed for a clip that is lost or damaged, and Unavailable."""
+    """A worker's decoded clips. Everything raises WalkFailed for a clip that is lost or damaged, and Unavailable.
+
+    Unavailable: also for a disk that is full.
+    """
 
     def __init__(
         self,
@@ -74,16 +85,25 @@ class ClipSources:
                 # Others needed the room in between.
                 self._drop(recipe.id, clip)
 
+    async def drop_unused(self, kept_s: float = KEPT_CLIP_S) -> None:
+        """Remove the decoded clips that were not used for so many seconds."""
+        for key, clip in list(self._kept.items()):
+            if anyio.current_time() - clip.used_at >= kept_s:
+                self._drop(key, clip)
+
     async def times(self, walk_id: str, recipe: ClipRecipe, folder: Path) -> FilmTimes:
         """When the frames of a walk are shown in its film. folder: for a file with the clip's sound."""
-        found = await self._decode(walk_id, recipe, folder, {"every": recipe.every, "count": recipe.frames})
+        with _disk_in_use():
+            found = await self._decode(walk_id, recipe, folder, {"every": recipe.every, "count": recipe.frames})
         return FilmTimes(tuple(found["times"]), found["end"], folder / "sound.mp4" if found["sound"] else None)
 
     async def _clip(self, walk_id: str, recipe: ClipRecipe) -> _DecodedClip:
         if found := self._kept.get(recipe.id):
             self._kept.move_to_end(recipe.id)
+            found.used_at = anyio.current_time()
             return found
-        return await self._decoding.do(recipe.id, partial(self._add, walk_id, recipe))
+        with _disk_in_use():
+            return await self._decoding.do(recipe.id, partial(self._add, walk_id, recipe))
 
     async def _add(self, walk_id: str, recipe: ClipRecipe) -> _DecodedClip:
         """Decode a clip and keep it. Its room is made before."""
@@ -102,7 +122,7 @@ class ClipSources:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        clip = self._kept[recipe.id] = _DecodedClip(folder, len(found["times"]), size)
+        clip = self._kept[recipe.id] = _DecodedClip(folder, len(found["times"]), size, anyio.current_time())
         return clip
 
     async def _decode(
@@ -132,6 +152,16 @@ class ClipSources:
         if self._kept.get(key) is clip:
             del self._kept[key]
             shutil.rmtree(clip.folder, ignore_errors=True)
+
+
+@contextmanager
+def _disk_in_use() -> Iterator[None]:
+    """Raises Unavailable for a disk that is full or broken: neither the clip nor a replica is to blame."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("clip cannot be decoded", reason=str(error))
+        raise Unavailable(NO_DISK) from error
 
 
 def _size_of(folder: Path) -> int:

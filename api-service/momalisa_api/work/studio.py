@@ -149,6 +149,10 @@ class Studio:
         await self.enqueue_jobs(await self._catalogue.get(walk.id))
         return True
 
+    async def drop_unused_clips(self) -> None:
+        """Remove decoded clips that no walk has needed for some minutes."""
+        await self._clips.drop_unused()
+
     async def _plan(self, walk: Walk) -> None:
         """Find the walk's next round, record which of its frames are stored, and split the others into shards."""
         layout, held = await self._next_round(walk)
@@ -228,6 +232,7 @@ class Studio:
         held = await self._held(walk.id, recipe, await self._listings.recent(recipe.folder))
         await self._progress.note_stored(walk, [number for number in wanted if frames[number].key in held])
         missing = tuple(dict.fromkeys(frames[at].fraction for at in wanted if frames[at].key not in held))
+        extras = await self._extras.are_needed(walk, number, recipe, held)
         if not missing:
             await self._progress.move(walk.id, State.WAITING, State.RENDERING, of_plan=walk.plans)
             return
@@ -235,10 +240,10 @@ class Studio:
         await self._fleet.wait_awake(walk.spec.model_key)
         self._check_features(recipe)
         kept = await self._kept(walk, walk.fingerprints)
-        shard = Shard(walk.id, recipe, missing, await self._extras.are_needed(walk, number, recipe, held))
+        shard = Shard(walk.id, recipe, missing, extras)
         pictures = await self._stop_pictures.of(walk.id, recipe)
         answer = self._fleet.render(shard, walk.tag, kept, pictures, await self._sources(walk, recipe))
-        extras: dict[str, RenderedExtra] = {}
+        files: dict[str, RenderedExtra] = {}
         # The replica gets its next shard while the frames of this one are being stored, also if it fails at the rest.
         async with task_group(finish_on=WalkFailed) as storing, aclosing(answer) as events:
             async for event in events:
@@ -247,11 +252,11 @@ class Studio:
                         await begin()
                         await self._heed(event, walk, recipe, held)
                     case RenderedExtra(name=name):
-                        extras[name] = event
+                        files[name] = event
                     case RenderedFrame(fraction=fraction) as rendered:
-                        if extras:
-                            await self._extras.store(walk, recipe, extras.values())
-                            extras.clear()
+                        if files:
+                            await self._extras.store(walk, recipe, files.values())
+                            files.clear()
                         frame = Frame(recipe, fraction)
                         await storing.start(self._store, walk, frame, indices[frame], rendered)
 

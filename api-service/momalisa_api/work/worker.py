@@ -42,6 +42,7 @@ TROUBLE_FACTOR: Final = 1.5
 FIRST_RELEASE_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_IN_OUTAGE_S: Final = 2.0
 PRUNE_S: Final = 3600.0
+DROP_CLIPS_S: Final = 60.0
 DRAIN_S: Final = 6.0
 
 
@@ -101,6 +102,7 @@ class Worker:
                 ("report", self._report, REPORT_CHECK_S),
                 ("read the models", self._read_models, self._models.kept_s),
                 ("prune the queue's log", self._queue.prune, PRUNE_S),
+                ("drop unused clips", self._studio.drop_unused_clips, DROP_CLIPS_S),
             ):
                 failed = partial(_log_failure, name)
                 tasks.start_soon(

@@ -16,6 +16,8 @@ from momalisa_model.engines.style_network import StyleNetwork
 # Where the way is measured, and on a copy of the picture with this longer side, in pixels.
 MEASURED_POSITIONS = 13
 MEASURED_PX = 128
+# Of the copy of a long picture: the network paints nothing smaller.
+SHORTEST_PX = 16
 
 
 class StyleWalk:
@@ -58,4 +60,4 @@ class StyleWalk:
 
 def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = Image.fromarray(picture)
-    return np.array(image.reduce(max(1, max(image.size) // MEASURED_PX)))
+    return np.array(image.reduce(max(1, min(max(image.size) // MEASURED_PX, min(image.size) // SHORTEST_PX))))
