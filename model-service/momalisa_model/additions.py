@@ -38,3 +38,9 @@ class Additions:
 
 
 NO_ADDITIONS = Additions()
+
+
+def revision_with_fill(revision: str, fill: str) -> str:
+    """The revision of a model and of the one that fills for it: the SHA-256 of both as JSON with sorted keys."""
+    both = {"base_revision": revision, "fill_model": fill}
+    return hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()

@@ -22,15 +22,17 @@ WITHOUT_DIFFUSION: dict[str, Any] = {
 }
 
 
-def read_engine_card(source: ModelSource, model: str, revision: str, folder: Path | None, **defaults: Any) -> ModelCard:
+def read_engine_card(
+    source: ModelSource, model: str, revision: str, folder: Path | None, base: str | None = None, /, **defaults: Any
+) -> ModelCard:
     """The card of a model of this replica.
 
-    model: its name unless a recipe gives it one. folder: where its card.json may be. defaults: the engine's own for
-    micro_batch, width, height, size_multiple, min_size, max_size, styles, about. Raises UnsuitableModel as read_card
-    does.
+    model: its name unless a recipe gives it one. folder: where its card.json may be. base: the model's own revision, if
+    `revision` has that of another one in it; a card may be for either. defaults: the engine's own for micro_batch,
+    width, height, size_multiple, min_size, max_size, styles, about. Raises UnsuitableModel as read_card does.
     """
     fields = card_fields(folder, source)
-    if fields.get("revision", revision) != revision:
+    if fields.get("revision", revision) not in (revision, base or revision):
         raise UnsuitableModel(
             f"The model card is for {model} at {fields['revision']}, but {revision} is loaded. `momalisa-model card` "
             "prints one for the loaded model."

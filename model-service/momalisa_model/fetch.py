@@ -19,6 +19,7 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 from momalisa_model.adapter_files import find_adapters
 from momalisa_model.families import Family
 from momalisa_model.fetched import FETCHED, Part
+from momalisa_model.fill_files import find_filling
 from momalisa_model.hub import downloading_into, sha256_of
 from momalisa_model.model_files import find_files
 from momalisa_model.model_recipe import ModelRecipe, parts_of_recipe, read_recipes
@@ -99,8 +100,7 @@ def _earlier(parts: Sequence[Part]) -> Commits:
 def _download(recipe: ModelRecipe, pinned: Commits, dtype_for: Callable[[Family], torch.dtype]) -> Commits:
     """Download what replicas would load, at these commits where they are given. Returns the commits of all parts."""
     if recipe.engine != "diffusion":
-        model = (recipe.model_id, recipe.revision)
-        return {model: find_network(recipe.model_id, pinned.get(model, recipe.revision), log.debug).revision}
+        return _download_networks(recipe, pinned, dtype_for)
     vae = find_vae(_pinned(recipe.vae, pinned), log.debug)
     adapters = find_adapters(_pinned(recipe.adapters, pinned), log.debug)
     model = (recipe.model_id, recipe.revision)
@@ -112,6 +112,18 @@ def _download(recipe: ModelRecipe, pinned: Commits, dtype_for: Callable[[Family]
     named = zip(sources, revisions, strict=True)
     commits = {(one.on_hub[0], one.revision): revision for one, revision in named if one.on_hub}
     return {**commits, model: files.revision}
+
+
+def _download_networks(recipe: ModelRecipe, pinned: Commits, dtype_for: Callable[[Family], torch.dtype]) -> Commits:
+    """The same for a model in transformers' format, and for the diffusion model that fills, if there is one."""
+    commits: dict[tuple[str, str | None], str] = {}
+    if fill := recipe.fill_on_hub:
+        setting = _pinned(recipe.fill_model, pinned) or ""
+        commits[fill.place, fill.revision] = find_filling(setting, dtype_for, log.debug).revision
+    if recipe.model_on_hub:
+        model = (recipe.model_id, recipe.revision)
+        commits[model] = find_network(recipe.model_id, pinned.get(model, recipe.revision), log.debug).revision
+    return commits
 
 
 def _pinned(setting: str | None, pinned: Commits) -> str | None:

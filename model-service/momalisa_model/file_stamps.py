@@ -40,7 +40,7 @@ def _changed(source: ModelSource) -> FilesChanged:
 
 def _stamps(source: ModelSource) -> dict[Path, tuple[int, int]]:
     """Size in bytes and time of change, in nanoseconds, of each file of the model and its additions that is on disk."""
-    added = parse_sources(",".join(filter(None, (source.model_vae, source.model_adapters))))
+    added = parse_sources(",".join(filter(None, (source.model_vae, source.model_adapters, source.fill_model))))
     places = [source.model_id, source.model_configuration, *(one.place for one in added)]
     stamps = {}
     for path in (path for place in places if place for path in _files_at(Path(place))):

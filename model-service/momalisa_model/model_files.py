@@ -55,6 +55,22 @@ VARIANTS: dict[torch.dtype, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True)
+class Use:
+    """What a model is loaded for.
+
+    setting: names the model, for messages. class_of: the key of FAMILIES for the class in an index and the model's
+    name; raises UnsuitableModel. checked: whether its safety checker is needed.
+    """
+
+    setting: str = "MODEL_ID"
+    class_of: Callable[[object, str], str] = class_of_family
+    checked: bool = True
+
+
+RENDERS = Use()
+
+
+@dataclass(frozen=True)
 class OtherVae:
     """A VAE that replaces the model's own.
 
@@ -117,6 +133,7 @@ def find_files(
     dtype_for: Callable[[Family], torch.dtype],
     report: Report,
     vae: OtherVae | None = None,
+    use: Use = RENDERS,
 ) -> ModelFiles:
     """The files of a hub id or a folder. Downloads what the hub's cache lacks, in the variant that fits the dtype.
 
@@ -129,17 +146,19 @@ def find_files(
     folder = Path(model_id)
     # False also for a name that is no path, where Path.is_dir raises OSError.
     if os.path.isdir(model_id):  # noqa: PTH112
-        return _in_folder(folder, wanted, dtype_for, vae)
+        return _in_folder(folder, wanted, dtype_for, vae, use)
     if folder.is_absolute() or model_id.count("/") != 1:
-        raise UnsuitableModel("The folder in MODEL_ID does not exist. Set a folder in diffusers format or a hub id.")
-    return _on_hub(model_id, wanted, dtype_for, report, vae)
+        raise UnsuitableModel(
+            f"The folder in {use.setting} does not exist. Set a folder in diffusers format or a hub id."
+        )
+    return _on_hub(model_id, wanted, dtype_for, report, vae, use)
 
 
 def _in_folder(
-    folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], vae: OtherVae | None
+    folder: Path, wanted: str | None, dtype_for: Callable[[Family], torch.dtype], vae: OtherVae | None, use: Use
 ) -> ModelFiles:
     model = folder_name(folder)
-    index = index_with_vae(read_index(folder, model), vae, folder, model)
+    index = index_with_vae(read_index(folder, model, use), vae, folder, model)
     parts = parts_of(index, model)
     weights = weights_of(of_model(parts, vae), names_in(folder), model, dtype_for(FAMILIES[index["_class_name"]]))
     variants = {part: variant for part, (variant, _) in weights.items()}
@@ -158,14 +177,16 @@ def _on_hub(
     dtype_for: Callable[[Family], torch.dtype],
     report: Report,
     vae: OtherVae | None,
+    use: Use,
 ) -> ModelFiles:
-    folder = fetch(model, wanted, [INDEX, VAE_CONFIG] if vae else [INDEX], report)
+    folder = fetch(model, wanted, [INDEX, VAE_CONFIG] if vae else [INDEX], report, use.setting)
     commit = folder.name  # so the hub's cache names its folders
-    index = index_with_vae(read_index(folder, model), vae, folder, model)
+    index = index_with_vae(read_index(folder, model, use), vae, folder, model)
     parts = parts_of(index, model)
     dtype = dtype_for(FAMILIES[index["_class_name"]])
     weights = weights_of(of_model(parts, vae), names_on_hub(folder, model), model, dtype)
-    fetch(model, commit, [*small_files(parts), *(name for _, names in weights.values() for name in names)], report)
+    names = [*small_files(parts), *(name for _, some in weights.values() for name in some)]
+    fetch(model, commit, names, report, use.setting)
     variants = {part: variant for part, (variant, _) in weights.items()}
     return ModelFiles(folder, model, commit, index, parts, variants)
 
@@ -188,13 +209,15 @@ def names_in(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
 
 
-def read_index(folder: Path, model: str) -> dict[str, Any]:
+def read_index(folder: Path, model: str, use: Use = RENDERS) -> dict[str, Any]:
     """The model_index.json of a folder. Refuses every model whose family is not in the table."""
     try:
         index = dict(json.loads((folder / INDEX).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UnsuitableModel(f"{model} has no readable model_index.json. Use a model in diffusers format.") from error
-    return index | {"_class_name": class_of_family(index.get("_class_name"), model)}
+    if not use.checked:
+        index.pop("safety_checker", None)
+    return index | {"_class_name": use.class_of(index.get("_class_name"), model)}
 
 
 def index_with_vae(index: dict[str, Any], vae: OtherVae | None, folder: Path, model: str) -> dict[str, Any]:

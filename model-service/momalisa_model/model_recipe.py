@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from momalisa_model.fetched import DEFAULT_BRANCH, Part, addition_folder
 from momalisa_model.problems import DownloadFailed, UnsuitableModel
 from momalisa_model.settings import EMBEDDED_FOLDERS, ModelSource, Settings, embedded_model
-from momalisa_model.sources import Source, parse_sources
+from momalisa_model.sources import Source, parse_source, parse_sources
 from momalisa_model.wire import ModelCard
 
 # The `model_id` of the styles, whose weights come with a package.
@@ -76,8 +76,13 @@ class ModelRecipe(_Strict):
     )
     vae: str | None = Field(default=None, description="A VAE that replaces the model's own, as MODEL_VAE.")
     adapters: str | None = Field(default=None, description="LoRAs and textual inversions, as MODEL_ADAPTERS.")
+    fill_model: str | None = Field(
+        default=None,
+        description="For the engine parallax: a diffusion model that paints what the camera uncovers. A folder in "
+        "diffusers format or a hub id, as in owner/name@revision.",
+    )
 
-    @field_validator("model_id", "revision", "license", "vae", "adapters")
+    @field_validator("model_id", "revision", "license", "vae", "adapters", "fill_model")
     @classmethod
     def _is_one_line(cls, value: str | None) -> str | None:
         if value is not None and (value != value.strip() or not value.isprintable()):
@@ -95,10 +100,33 @@ class ModelRecipe(_Strict):
                 raise ValueError(f"use one revision of {source.on_hub[0]}")
         return value
 
+    @field_validator("fill_model")
+    @classmethod
+    def _is_one_model(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("engine") != "parallax":
+            raise ValueError("is for the engine parallax only")
+        source = parse_source(value)
+        if source.weight is not None or (source.on_hub and source.on_hub[1] and not Path(source.place).is_dir()):
+            raise ValueError("must be the folder of a whole model, or its id on the hub, as in owner/name@revision")
+        return value
+
     @property
     def on_hub(self) -> bool:
-        """Whether the model has to be downloaded."""
+        """Whether something has to be downloaded: the model, or what fills."""
+        return self.model_on_hub or self.fill_on_hub is not None
+
+    @property
+    def model_on_hub(self) -> bool:
+        """Whether the model itself is on the hub."""
         return self.model_id not in (*EMBEDDED_FOLDERS, STYLES_PACKAGE) and not Path(self.model_id).is_dir()
+
+    @property
+    def fill_on_hub(self) -> Source | None:
+        """The model that fills if it is on the hub."""
+        source = parse_source(self.fill_model) if self.fill_model else None
+        return source if source and source.on_hub and not Path(source.place).is_dir() else None
 
 
 class RecipeSource(ModelSource):
@@ -116,6 +144,11 @@ class RecipeSource(ModelSource):
     def engine(self) -> str:
         """That of the recipe."""
         return self.recipe.engine
+
+    @property
+    def fill_model(self) -> str | None:
+        """That of the recipe; if it was fetched, its folder."""
+        return _fetched(self.recipe.fill_model, self.home if self.recipe.fill_on_hub else None)
 
     def require_fetched(self) -> None:
         """Raise DownloadFailed unless `home` has the recipe's model at its revision."""
@@ -165,7 +198,7 @@ def only_source(settings: Settings) -> ModelSource:
 
 
 def parts_of_recipe(recipe: ModelRecipe, home: Path) -> list[Part]:
-    """What a recipe needs from the hub, and the places in its folder. The model itself is the last."""
+    """What a recipe needs from the hub, and the places in its folder. The model itself, if it is there, is the last."""
     starts: dict[tuple[str, str | None], tuple[str, ...]] = {}
     for setting, end in ((recipe.vae, "/"), (recipe.adapters, "")):
         for source in parse_sources(setting or ""):
@@ -174,7 +207,9 @@ def parts_of_recipe(recipe: ModelRecipe, home: Path) -> list[Part]:
                 start = f"{inner.strip('/')}{end}".lstrip("/")
                 starts[repository, source.revision] = (*starts.get((repository, source.revision), ()), start)
     parts = [Part(name, wanted, addition_folder(home, name), some) for (name, wanted), some in starts.items()]
-    return [*parts, Part(recipe.model_id, recipe.revision, home)]
+    if fill := recipe.fill_on_hub:
+        parts.append(Part(fill.place, fill.revision, addition_folder(home, fill.place)))
+    return [*parts, *([Part(recipe.model_id, recipe.revision, home)] if recipe.model_on_hub else [])]
 
 
 def _fetched(setting: str | None, home: Path | None) -> str | None:
@@ -196,11 +231,12 @@ def source_of(recipe: ModelRecipe, settings: Settings) -> RecipeSource:
     """How a replica with these settings loads a recipe's model. A setting for the precision wins over the recipe's."""
     home = settings.weights / recipe.name if settings.weights and recipe.on_hub else None
     own = embedded_model(recipe.model_id) if recipe.model_id in EMBEDDED_FOLDERS else recipe.model_id
+    of_model = home if recipe.model_on_hub else None
     return RecipeSource(
         recipe=recipe,
         home=home,
-        model_id=str(home or own),
-        model_revision=None if home else recipe.revision,
+        model_id=str(of_model or own),
+        model_revision=None if of_model else recipe.revision,
         model_vae=_fetched(recipe.vae, home),
         model_adapters=_fetched(recipe.adapters, home),
         model_card=settings.model_card,

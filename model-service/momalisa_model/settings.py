@@ -98,6 +98,11 @@ class ModelSource(BaseModel):
         """What renders the model's frames: a key of ENGINES."""
         return "diffusion"
 
+    @property
+    def fill_model(self) -> str | None:
+        """The diffusion model that paints what a camera uncovers, if a recipe names one: a folder or a hub id."""
+        return None
+
     def require_fetched(self) -> None:
         """Raise DownloadFailed if the weights have to be fetched before a replica starts, and are not there."""
 

@@ -122,7 +122,7 @@ def _load(source: ModelSource, report: Report) -> Weights:
     structlog.get_logger().info("loading", model_id=source.model_id, revision=source.model_revision)
     device = choose_device(source.device)
     vae, adapters = find_vae(source.model_vae, report), find_adapters(source.model_adapters, report)
-    dtype_for = partial(_dtype, source, device)
+    dtype_for = partial(dtype_of_family, source, device)
     if is_single_file(source.model_id):
         places = (source.model_id, source.model_configuration, source.model_revision)
         files = find_single_file(*places, dtype_for, report, vae)
@@ -136,7 +136,7 @@ def _load(source: ModelSource, report: Report) -> Weights:
     if vae:
         files = with_vae(files, vae, dtype, report)
     torch.backends.cudnn.deterministic = True
-    pipeline = _load_pipeline(files, dtype)
+    pipeline = load_pipeline(files, dtype)
     _check_parts(pipeline, files)
     if adapters:
         fuse_and_learn(pipeline, adapters, files.model)
@@ -153,13 +153,14 @@ def _load(source: ModelSource, report: Report) -> Weights:
     return Weights(pipeline, *named, device, dtype, checker, added)
 
 
-def _dtype(source: ModelSource, device: torch.device, family: Family) -> torch.dtype:
+def dtype_of_family(source: ModelSource, device: torch.device, family: Family) -> torch.dtype:
+    """The precision of a family's networks on a device, unless the settings name one."""
     if source.dtype == "auto":
         return family.half if device.type == "cuda" else torch.float32
     return getattr(torch, source.dtype)  # type: ignore[no-any-return]
 
 
-def _load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
+def load_pipeline(files: ModelFiles, dtype: torch.dtype) -> Any:
     """The parts in a pipeline, whose constructor corrects outdated configurations."""
     folder, model = files.folder, files.model
     own = files.index.get("scheduler")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -34,23 +34,41 @@ from momalisa_model.settings import ModelSource
 from momalisa_model.weights import choose_device
 from momalisa_model.wire import ModelCard, RenderRequest, Truncated
 
+if TYPE_CHECKING:
+    from momalisa_model.engines.parallax_painter import Painter
+
 # Changes when the same recipe with the same network and libraries becomes other pictures.
 ALGORITHM: Final = 1
 PARALLAX_CARD: Final = {"micro_batch": 8, "width": 1024, "height": 1024, "min_size": 64, "max_size": 2048}
 # Scenes of recipes: one of 1024 x 1024 pixels has about 30 MB.
 KEPT_SCENES: Final = 3
+SEED_DIGITS: Final = 8
 
 
 def load_parallax(source: ModelSource, report: Report) -> LoadedEngine:
-    """Load a network for depth, in transformers' format, from a folder or the hub."""
+    """Load a network for depth, in transformers' format, from a folder or the hub, and what fills, if anything does."""
     files = find_network(source.model_id, source.model_revision, report)
     device = choose_device(source.device)
     torch.set_num_threads(source.threads or largest_power_of_two(torch.get_num_threads()))
-    card = read_engine_card(source, files.model, files.revision, files.folder, **PARALLAX_CARD)
-    parts = made_of_any(files.revision, device, card.micro_batch, torch, transformers, cv2, np)
+    painter = _painter(source, device, report)
+    revision = painter.revision_with(files.revision) if painter else files.revision
+    card = read_engine_card(source, files.model, revision, files.folder, files.revision, **PARALLAX_CARD)
+    parts = made_of_any(revision, device, card.micro_batch, torch, transformers, cv2, np)
     # OpenCV chooses its code by the processor, also where the network is on a GPU.
     parts |= {"opencv": cv2.getCPUFeaturesLine(), "parallax": ALGORITHM}
-    return LoadedEngine(ParallaxEngine(load_depth_network(files.folder, device)), card, parts)
+    if painter:
+        parts |= painter.made_of
+        card = painter.told_in(card)
+    return LoadedEngine(ParallaxEngine(load_depth_network(files.folder, device), painter), card, parts)
+
+
+def _painter(source: ModelSource, device: torch.device, report: Report) -> Painter | None:
+    if not source.fill_model:
+        return None
+    # Pipelines of diffusers need seconds and memory, and few replicas have them.
+    from momalisa_model.engines.parallax_inpaint import load_painter
+
+    return load_painter(source.fill_model, source, device, report)
 
 
 @dataclass(frozen=True)
@@ -68,23 +86,29 @@ class ParallaxEngine:
     batch_invariant = True
     prepares_beside = False
 
-    def __init__(self, network: DepthNetwork) -> None:
-        self._network = network
+    def __init__(self, network: DepthNetwork, painter: Painter | None = None) -> None:
+        self._network, self._painter = network, painter
         self._threads = torch.get_num_threads()
         self._kept: Kept[PreparedScene] = Kept(KEPT_SCENES)
 
     def prepare(self, request: RenderRequest, pictures: Pictures, should_stop: ShouldStop) -> PreparedScene:
         """Estimate the picture's depth, split it into layers, and fill what these hide."""
         recipe = _of_kind(request.recipe)
-        return self._kept.get(recipe, lambda: self._prepared(pictures[recipe.picture], recipe.amplitude, should_stop))
+        # The same picture gets the same noise, however the camera moves.
+        seed = int(recipe.picture[:SEED_DIGITS], 16)
+        picture = pictures[recipe.picture]
+        return self._kept.get(recipe, lambda: self._prepared(picture, recipe.amplitude, seed, should_stop))
 
-    def _prepared(self, picture: NDArray[np.uint8], amplitude: float, should_stop: ShouldStop) -> PreparedScene:
+    def _prepared(
+        self, picture: NDArray[np.uint8], amplitude: float, seed: int, should_stop: ShouldStop
+    ) -> PreparedScene:
         # In a new thread, torch uses all cores, whatever was set in the main thread.
         torch.set_num_threads(self._threads)
         depth = self._network.nearness(picture)
         if should_stop():
             raise Cancelled
-        return PreparedScene(build_scene(picture, depth, amplitude))
+        paint = partial(self._painter.paint, seed=seed, should_stop=should_stop) if self._painter else None
+        return PreparedScene(build_scene(picture, depth, amplitude, paint))
 
     def extras(self, prepared: PreparedScene) -> Iterator[Extra]:
         """The depth map, and the foreground."""
@@ -104,7 +128,7 @@ class ParallaxEngine:
         """Render one frame of a picture of the card's size."""
         picture = np.zeros((card.height, card.width, 3), np.uint8)
         picture[card.height // 2 :] = 255
-        scene = self._prepared(picture, 1.0, never).scene
+        scene = self._prepared(picture, 1.0, 0, never).scene
         seen(scene.layers, view_at("sway", 1.0, 0.25))
 
     def self_test(self, card: ModelCard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import cv2
@@ -14,6 +15,11 @@ from momalisa_model.engines.parallax_edges import Map, Mask
 # least in pixels.
 TEXTURE_SIZE: Final = 0.01
 TEXTURE_PIXELS: Final = 3.0
+# Beside what is known, paint comes in gradually over this many pixels, as a share of the picture's longer side.
+SEAM: Final = 1 / 128
+
+# Paints a picture (h, w, 3) where a mask (h, w) is true; what it does elsewhere does not count.
+Paint = Callable[[NDArray[np.uint8], Mask], NDArray[np.uint8]]
 
 
 def nearest(known: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -41,6 +47,20 @@ def continued(picture: NDArray[np.uint8], known: Mask) -> NDArray[np.uint8]:
     mirrored = texture[rows, columns] * known[rows, columns, None]
     filled = (smooth + mirrored).clip(0, 255).round().astype(np.uint8)
     return np.where(known[..., None], picture, filled)
+
+
+def repainted(picture: NDArray[np.uint8], hidden: Mask, reach: float, paint: Paint) -> NDArray[np.uint8]:
+    """The picture (h, w, 3); hidden pixels that are less than `reach` pixels from others are painted.
+
+    All other pixels stay the same bit for bit.
+    """
+    from_rim = cv2.distanceTransform(hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    where = hidden & (from_rim < reach)
+    if not where.any():
+        return picture
+    share = np.minimum(from_rim / (SEAM * max(hidden.shape)), 1)[..., None]
+    mixed = picture + share * (paint(picture, where).astype(np.float32) - picture)
+    return np.where(where[..., None], mixed.round().astype(np.uint8), picture)
 
 
 def diffused(values: Map, known: Mask) -> Map:

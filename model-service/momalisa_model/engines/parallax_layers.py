@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from momalisa_model.engines.parallax_edges import EDGE, Map, matte, range_around
-from momalisa_model.engines.parallax_fill import continued, nearest
+from momalisa_model.engines.parallax_fill import Paint, continued, nearest
 
 MOST_LEVELS: Final = 3
 CANDIDATES: Final = np.linspace(0.06, 0.94, 45)
@@ -68,11 +68,13 @@ def _worth(low: Map, high: Map, level: float) -> float:
     return float((height * middle)[edge].sum()) - SLOPE_COST * float((cut & ~edge).sum())
 
 
-def split(picture: NDArray[np.uint8], nearness: Map, at: Sequence[float], ramp: int, blur: float) -> list[Layer]:
+def split(
+    picture: NDArray[np.uint8], nearness: Map, at: Sequence[float], ramp: int, blur: float, behind: Paint | None = None
+) -> list[Layer]:
     """The layers of a picture (h, w, 3), from far to near. The farthest one is opaque everywhere.
 
     at: the nearness at which layers begin. ramp: as in `levels`. blur: the standard deviation of a blur of the nearness
-    within each layer, in pixels.
+    within each layer, in pixels. behind: gets the colours of a layer, and where nearer ones hide it.
     """
     low, high = range_around(nearness, ramp)
     edges = high - low > EDGE
@@ -89,7 +91,10 @@ def split(picture: NDArray[np.uint8], nearness: Map, at: Sequence[float], ramp: 
         opacity = own[nearest(~hidden)] if layers else np.ones_like(own)
         sure = known & ~edges
         depth = nearness[nearest(sure if sure.sum() >= FEWEST_PIXELS else known)]
-        layers.append(_layer(continued(picture, known), opacity, depth, blur))
+        colours = continued(picture, known)
+        if behind:
+            colours = behind(colours, hidden & (opacity > NEARLY))
+        layers.append(_layer(colours, opacity, depth, blur))
     return layers or [_layer(picture, np.ones_like(nearness), nearness, blur)]
 
 

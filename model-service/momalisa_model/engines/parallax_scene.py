@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from functools import partial
+from math import ceil, hypot
 from typing import Final
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from momalisa_model.engines.parallax_edges import UNSURE, Map, aligned, matte, sharpened
+from momalisa_model.engines.parallax_fill import Paint, repainted
 from momalisa_model.engines.parallax_layers import Layer, levels, split
 from momalisa_model.engines.parallax_motion import largest_move
 
@@ -31,10 +33,11 @@ class Scene:
     layers: Sequence[Layer]
 
 
-def build_scene(picture: NDArray[np.uint8], depth: Map, amplitude: float) -> Scene:
+def build_scene(picture: NDArray[np.uint8], depth: Map, amplitude: float, paint: Paint | None = None) -> Scene:
     """The scene of a picture (h, w, 3).
 
-    depth: how near its pixels are, in [0, 1], of any size. amplitude: the largest of the camera's motion.
+    depth: how near its pixels are, in [0, 1], of any size. amplitude: the largest of the camera's motion. paint: what
+    paints where layers hide others and the camera may uncover them; without it, they only go on as `continued` says.
     """
     height, width = picture.shape[:2]
     smooth = aligned(depth, picture)
@@ -44,7 +47,10 @@ def build_scene(picture: NDArray[np.uint8], depth: Map, amplitude: float) -> Sce
     blur = BLUR * largest_move(amplitude) * max(height, width)
     # Where no edge is, the nearer half is the foreground.
     foreground = matte(picture, nearness, at[0] if at else float(np.median(nearness)), ramp)
-    return Scene(picture, nearness, foreground, split(picture, nearness, at, ramp, blur))
+    # In a corner, a zoom moves things by more than at the middle of a side.
+    reach = largest_move(amplitude) * hypot(height, width) + ramp
+    behind = partial(repainted, reach=reach, paint=paint) if paint else None
+    return Scene(picture, nearness, foreground, split(picture, nearness, at, ramp, blur, behind))
 
 
 def depth_png(scene: Scene) -> bytes:
