@@ -249,7 +249,7 @@ def test_a_failed_release_says_what_failed_and_where_to_look(release: ReleasePla
     assert "its Gateway has no address" in without_address.error
 
     controllers.stuck, controllers.rollout_observations = {"worker"}, {"frontend": 1_000_000}
-    stuck = release.play(momalisa_image_tag="0.2.0")
+    stuck = release.play(momalisa_image_tag="0.2.0", k8s_release_wait_s=8)
     assert stuck.code == 2
     assert "Not all pods of frontend, worker are new and ready" in stuck.error
     for name in ("frontend", "worker"):

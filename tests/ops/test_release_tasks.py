@@ -18,6 +18,7 @@ KEDA: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": 
 class ReleaseTasks:
     """The task files of the role k8s_release, run without Google Cloud and without the rest of the playbook."""
 
+    # Not warm: the modules for Kubernetes start as they do for operators.
     def __init__(self, cluster: FakeCluster, folder: Path) -> None:
         self.cluster = cluster
         self._folder = folder
