@@ -2,8 +2,11 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
+
+from tests.support.distribution import ByDeployment
 
 POSTGRES_FIXTURES = {"postgres", "emptied", "scaled", "calm"}
 
@@ -18,6 +21,11 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
     reached_directly = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", "::1"]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, reached_directly))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByDeployment | None:
+    """Have --dist=loadfile start each deployment once."""
+    return ByDeployment(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
