@@ -62,11 +62,13 @@ NEEDS_vm := docker vm
 SYSTEM_PACKAGES := $(addprefix system-packages-,api web journey ops containers vm)
 
 .PHONY: up walk gallery openapi api-types test test-api test-model test-web test-journey test-ops test-containers test-vm
-.PHONY: check lint coverage check-k8s k8s-models check-ansible bench system-packages $(SYSTEM_PACKAGES)
+.PHONY: check lint lint-python lint-gallery coverage check-k8s k8s-models check-ansible bench system-packages $(SYSTEM_PACKAGES)
 .PHONY: atelier atelier-card atelier-eval pictures lock bump clean
 .DEFAULT_GOAL := up
-# System packages come first: without them nothing is downloaded.
+# System packages come first: without them nothing is downloaded. Only the linters run side by side.
+ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
+endif
 
 up: $(READY) $(GALLERY) ## the api, the gallery, and a replica for each GPU (else two), until Ctrl-C
 	@$(TIED) $(BIN)/momalisa up
@@ -113,10 +115,13 @@ system-packages: ## system packages for the tests, installed by apt
 $(SYSTEM_PACKAGES): system-packages-%:
 	@requirements/system-packages $(NEEDS_$*)
 
-check: system-packages lint $(K8S_TYPES) $(OIDC_PROVIDER) $(BROWSER) ## linters, types and all tests, as in CI
+check: system-packages $(if $(CONTAINERS),system-packages-containers) lint $(K8S_TYPES) $(OIDC_PROVIDER) $(BROWSER) ## linters, types and all tests; with CONTAINERS=1, as in CI
 	$(test)
 
 lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
+	@$(MAKE) --jobs=2 $(addprefix --,$(filter output-sync,$(.FEATURES))) SIDE_BY_SIDE=1 check-ansible lint-python lint-gallery
+
+lint-python: $(VENV)/ready-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy api-service/momalisa_api model-service/momalisa_model
@@ -124,16 +129,19 @@ lint: $(VENV)/ready-dev $(GALLERY) ## linters, types and import rules
 	cd model-service && ../$(BIN)/mypy --config-file ../pyproject.toml atelier
 	PYTHONPATH=model-service $(BIN)/lint-imports
 	$(BIN)/yamllint --strict --config-file k8s/.yamllint k8s
+
+lint-gallery: $(PACKAGES)
 	$(NPM) run check
 	@$(api_types_hold)
-	$(MAKE) check-ansible
 
-# Two processes take the tests file by file, the slowest folders first.
+# Two processes take the tests file by file, the slowest first. Files that share a deployment count as one.
 PYTEST := $(TIED) $(BIN)/python -m pytest --durations=20 --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-SLOWEST := tests/journey/ tests/browser/ tests/ops/
+SLOWEST := tests/browser/ tests/journey/ tests/ops/
+# With CONTAINERS=1, the tests of make test-containers are among them.
+CONTAINER_TESTS := $(if $(CONTAINERS),tests/ops/containers.py)
 define test
 $(NPM) test
-$(PYTEST) $(SLOWEST) $(filter-out $(SLOWEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
+$(PYTEST) $(CONTAINER_TESTS) $(SLOWEST) $(filter-out $(SLOWEST),$(sort $(dir $(wildcard tests/*/test_*.py))))
 endef
 
 coverage: system-packages-api $(VENV)/ready-dev $(OIDC_PROVIDER) ## coverage of the services by the tests of api and model; takes twice their time
@@ -155,7 +163,7 @@ check-ansible: $(VENV)/ready-dev ## the playbooks, without running them
 	cd deployment && ../$(BIN)/yamllint --strict .
 	cd deployment && PATH="$(abspath $(BIN)):$$PATH" ../$(BIN)/ansible-lint
 	cd deployment && ../$(BIN)/ansible-playbook --syntax-check $(notdir $(PLAYBOOKS)) >/dev/null
-	MYPYPATH=deployment/module_utils $(BIN)/mypy deployment/library deployment/module_utils
+	MYPYPATH=deployment/module_utils $(BIN)/mypy --cache-dir .mypy_cache/ansible deployment/library deployment/module_utils
 
 bench: $(VENV)/ready-dev ## measurements of speed, load and recovery
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
