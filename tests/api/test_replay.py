@@ -3,18 +3,25 @@
 import io
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from momalisa_api.cli import main
 from momalisa_api.films.metadata import NoSpec, read_spec
 from momalisa_api.films.outputs import save_poster, save_shared_poster
+from momalisa_api.settings import Settings
+from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.spec import SPEC_VERSION
+from momalisa_api.web.kind_request import WalkBody
+from momalisa_api.web.kind_spec import Uploads, complete_kind
 from momalisa_api.web.request import WalkRequest
-from tests.support.factories import painted, spec
+from tests.support.factories import CARD, painted, spec
 from tests.support.films import make_gif, make_mp4, make_preview, make_still
+from tests.support.kinds import CLIP, CONTENTS, PICTURE, STORED_CLIP, STYLE_PICTURE, spec_of_kind
 from tests.support.walk_server import walk_server
 
 SPEC = {
@@ -117,13 +124,62 @@ def test_replay_requests_the_walk_of_a_film(tmp_path, capsys):
     assert (tmp_path / "again.gif").read_bytes() == b"a film"
 
 
-def test_a_film_of_pictures_says_that_it_needs_them(tmp_path, capsys):
-    """The film has the hash of a picture only, which nobody else can read."""
-    picture = {"picture": "ab" * 32, "prompt": "", "crop": {"x": 0, "y": 0, "width": 8, "height": 8}}
-    path = film(tmp_path / "walk.gif", json.dumps({**SPEC, "stops": ["a star", picture], "strength": 0.8}))
-    with walk_server() as url:
+PICTURE_STOP = {**PICTURE, "prompt": ""}
+UPLOADS = {
+    f"picture {PICTURE['picture']}": PICTURE["picture"],
+    f"picture {STYLE_PICTURE['picture']}": STYLE_PICTURE["picture"],
+    f"clip {CLIP['clip']}": CLIP["clip"],
+}
+# A model whose style is no prompt, so that the specs of the same request differ by what the request names.
+CARD_OF_KINDS = ModelCard.model_validate(
+    {**CARD, "size_multiple": 2, "scheduler": "DDIMScheduler"}
+    | {"schedulers": ["DDIMScheduler"], "styles": [{"name": "stained-glass", "title": "Stained glass"}]}
+)
+# By kind: what its film carries, and the uploads that it was made of.
+OF_UPLOADS = {
+    "between pictures": (
+        {**SPEC, "stops": ["a star", PICTURE_STOP], "strength": 0.8},
+        [f"picture {PICTURE['picture']}"],
+    ),
+    **{
+        name: (
+            {**spec_of_kind(name).model_dump(mode="json"), "version": SPEC_VERSION, "fractions": [0.0, 1.0]},
+            [upload for upload, entry in UPLOADS.items() if entry in json.dumps(CONTENTS[name])],
+        )
+        for name in CONTENTS
+    },
+}
+
+
+@pytest.mark.parametrize("name", OF_UPLOADS)
+def test_replay_requests_a_walk_of_uploads_that_the_server_still_keeps(tmp_path, name):
+    """The request makes the same spec: the server completes it with the shape of what was uploaded."""
+    carried, uploads = OF_UPLOADS[name]
+    kept, requests = [upload.rpartition(" ")[2] for upload in uploads], []
+    with walk_server(requests=requests, kept=kept) as url:
+        path = film(tmp_path / "walk.gif", json.dumps(carried))
+        assert run(str(path), "--url", url, "--out", str(tmp_path / "again.gif")) == 0
+    request = TypeAdapter(WalkBody).validate_python(requests[0])
+    if name in CONTENTS:
+        kind = spec_of_kind(name)
+        clip = replace(STORED_CLIP, width=48, height=32, frames=10, seconds=0.2)
+        have = Uploads({PICTURE["picture"]: (48, 32), STYLE_PICTURE["picture"]: (64, 64)}, clip)
+        made = complete_kind(request, CARD_OF_KINDS, Settings(max_clip_frames=5, _env_file=None), have)
+        assert made.model_dump() == kind.model_dump()
+
+
+@pytest.mark.parametrize("name", OF_UPLOADS)
+def test_a_film_of_uploads_that_are_gone_says_which_it_needs(tmp_path, capsys, name):
+    """The film has their hashes only, and nobody else can read them."""
+    carried, uploads = OF_UPLOADS[name]
+    path, requests = film(tmp_path / "walk.gif", json.dumps(carried)), []
+    with walk_server(requests=requests) as url:
         assert run(str(path), "--url", url, "--out", str(tmp_path / "again.gif")) == 2
-    assert "made from 1 of a visitor's pictures, which it does not carry" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert requests == []
+    assert uploads
+    assert all(upload in said for upload in uploads)
+    assert f"Use `momalisa {carried['kind'] if name in CONTENTS else 'walk'}` with the files" in said
 
 
 def test_a_film_of_another_model_is_refused(tmp_path, capsys):

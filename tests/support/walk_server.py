@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,6 +35,7 @@ class Answers(BaseHTTPRequestHandler):
     wants_cookie: bool
     requests: list[dict[str, Any]]
     uploads: list[bytes]
+    kept: frozenset[str]
     paths: list[str]
 
     def do_POST(self) -> None:
@@ -55,6 +56,10 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.paths.append(self.path)
+        _, _, upload = self.path.rpartition("/")
+        if "." not in upload and self.path.startswith(("/api/v1/pictures/", "/api/v1/clips/")):
+            self._send(b"{}", 200 if upload in self.kept else 404)
+            return
         self._send(json.dumps(MODELS).encode() if self.path.endswith("/models") else b"a film")
 
     def _send(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
@@ -74,12 +79,13 @@ def walk_server(
     *,
     requests: list[dict[str, Any]] | None = None,
     uploads: list[bytes] | None = None,
+    kept: Iterable[str] = (),
     paths: list[str] | None = None,
     wants_cookie: bool = False,
     host: str = "127.0.0.1",
 ) -> Iterator[str]:
     """The URL of the server. answer: to each POST; requests, uploads: get the bodies of requests and of uploads;
-    paths: gets those that are read.
+    kept: the ids of the caller's earlier uploads; paths: gets those that are read.
 
     wants_cookie: whether its queue is half full, so that it only accepts callers that keep its cookie.
     """
@@ -87,6 +93,7 @@ def walk_server(
         "answer": answer,
         "requests": [] if requests is None else requests,
         "uploads": [] if uploads is None else uploads,
+        "kept": frozenset(kept),
         "paths": [] if paths is None else paths,
         "wants_cookie": wants_cookie,
     }

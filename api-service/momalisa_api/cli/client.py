@@ -4,6 +4,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from momalisa_api.cli.errors import printable
-from momalisa_api.cli.server_calls import WalkError, call, call_with_cookie, connected, save
+from momalisa_api.cli.server_calls import NotThere, WalkError, call, call_with_cookie, connected, save
 from momalisa_api.cli.uploads import with_uploads
 
 WALK_POLL_S = 0.25
@@ -76,6 +77,18 @@ def check_model(url: str, model: str, revision: str) -> None:
             "Use a server with the film's model, or begin a new walk from its --show.",
             2,
         )
+
+
+def missing(url: str, paths: Iterable[str]) -> list[str]:
+    """Those of some paths of the API where a server has nothing for the caller. Raises WalkError."""
+    found = []
+    with connected(url) as client:
+        for path in paths:
+            try:
+                call(client, "GET", path)
+            except NotThere:
+                found.append(path)
+    return found
 
 
 def _upload(client: httpx.Client, path: str, source: bytes | dict[str, Any]) -> str:

@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Final
 
 from momalisa_api.cli import argument_types, uploads
 from momalisa_api.cli.server_arguments import EPILOG, FILM_OF_SUFFIX, STILL_OF_SUFFIX, add_server_arguments, made
+from momalisa_api.cli.walk_options import OF_KIND
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 # As in walks/into, which is slow to import.
 MOTION_CHOICES: Final = ("sway", "circle", "dolly", "zoom")
-STYLE_OPTIONS: Final = (
-    *("style", "prompt", "style_picture", "strength", "negative_prompt", "seed", "steps", "guidance_scale"),
-)
 PICTURE_HELP = (
     "FILE, a URL, or WALK#FRAME for a frame of a finished walk; @X,Y,WIDTH,HEIGHT after it for a part of the picture"
 )
@@ -35,7 +33,7 @@ def _add_into(commands: "Commands") -> None:
     _add_size(into)
     _add_extras(into, "the depth map and the cut-out foreground")
     add_server_arguments(into, "into.mp4")
-    _takes(into, "picture", "motion", "amplitude", "frames", "frame_ms")
+    _makes(into)
 
 
 def _add_restyle(commands: "Commands") -> None:
@@ -44,7 +42,7 @@ def _add_restyle(commands: "Commands") -> None:
     _add_frames(restyle, "9", "120")
     _add_size(restyle)
     add_server_arguments(restyle, "restyle.png", {**FILM_OF_SUFFIX, **STILL_OF_SUFFIX})
-    _takes(restyle, "picture", *STYLE_OPTIONS, "frames", "frame_ms")
+    _makes(restyle)
 
 
 def _add_clip(commands: "Commands") -> None:
@@ -53,7 +51,7 @@ def _add_clip(commands: "Commands") -> None:
     _add_style(clip)
     _add_size(clip)
     add_server_arguments(clip, "clip.mp4")
-    _takes(clip, "clip", *STYLE_OPTIONS)
+    _makes(clip)
 
 
 def _add_apart(commands: "Commands") -> None:
@@ -68,7 +66,7 @@ def _add_apart(commands: "Commands") -> None:
     _add_size(apart)
     _add_extras(apart, "the cut-out objects, and their masks as JSON")
     add_server_arguments(apart, "apart.gif", {**FILM_OF_SUFFIX, **STILL_OF_SUFFIX})
-    _takes(apart, "picture", "most", "threshold", "frames", "frame_ms")
+    _makes(apart)
 
 
 def _with_picture(commands: "Commands", kind: str, does: str) -> argparse.ArgumentParser:
@@ -119,11 +117,12 @@ def _add_extras(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--extras", type=argument_types.folder, metavar="FOLDER", help=f"folder to save, too: {what}")
 
 
-def _takes(command: argparse.ArgumentParser, *names: str) -> None:
-    """What a command puts into its request."""
-    command.set_defaults(run=_run, kind=command.prog.rpartition(" ")[2], names=(*names, "size", "model"), extras=None)
+def _makes(command: argparse.ArgumentParser) -> None:
+    """Have a command make walks of the kind that it is named after."""
+    command.set_defaults(run=_run, kind=command.prog.rpartition(" ")[2], extras=None)
 
 
 def _run(options: argparse.Namespace) -> int:
-    given = {name: value for name in options.names if (value := getattr(options, name)) is not None}
+    names = (*OF_KIND[options.kind], "size", "model")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return made(options, {"kind": options.kind, **given}, options.extras)

@@ -283,6 +283,7 @@ def _replay(options: argparse.Namespace) -> int:
     out, request = file_to_save(options), replay.request_of(spec)
     with server_of(options) as url:
         client.check_model(url, spec["model"], spec["revision"])
+        replay.check_uploads(url, spec)
         return request_and_print(options, url, request, out)
 
 

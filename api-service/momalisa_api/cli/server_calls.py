@@ -20,6 +20,10 @@ class WalkError(CommandError):
     """No film was saved."""
 
 
+class NotThere(WalkError):
+    """The server has nothing at this address for the caller."""
+
+
 class RefusedWithoutCookie(WalkError):
     """The server accepts the request together with the cookie that its answer has set."""
 
@@ -97,11 +101,11 @@ def _raise_problem(response: httpx.Response) -> None:
     """Raises WalkError with the title and detail of a problem document."""
     if not response.is_error:
         return
-    kind = WalkError
+    kind = NotThere if response.status_code == 404 else WalkError
     try:
         problem = response.json()
         message = f"{problem['title']}: {problem['detail']}"
-        kind = RefusedWithoutCookie if problem.get("type") == COOKIE_NEEDED else WalkError
+        kind = RefusedWithoutCookie if problem.get("type") == COOKIE_NEEDED else kind
     except (ValueError, KeyError, TypeError, AttributeError):
         message = f"The server responded with status {response.status_code} and no explanation."
     raise kind(message, 2 if response.status_code < 500 else 1)

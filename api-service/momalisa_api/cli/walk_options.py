@@ -1,4 +1,4 @@
-"""The names of a walk's options: those that `momalisa walk` takes from its arguments, and `replay` from a film."""
+"""The names of a walk's options: those that commands take from their arguments, and `replay` from a film."""
 
 from typing import Final
 
@@ -20,3 +20,13 @@ OF_COMMAND: Final = (
 )
 # The rest of a spec is the choice of the server.
 OF_SPEC: Final = (*OF_COMMAND, "gif_there_and_back", "mp4_there_and_back")
+_OF_STYLE: Final = (
+    *("style", "prompt", "style_picture", "strength", "negative_prompt", "seed", "steps", "guidance_scale"),
+)
+# Of the commands of the other kinds, which all have a size and a model, too.
+OF_KIND: Final = {
+    "into": ("picture", "motion", "amplitude", "frames", "frame_ms"),
+    "restyle": ("picture", *_OF_STYLE, "frames", "frame_ms"),
+    "clip": ("clip", *_OF_STYLE),
+    "apart": ("picture", "most", "threshold", "frames", "frame_ms"),
+}

@@ -9,12 +9,15 @@ from typing import IO, Any, Final
 
 from PIL import Image
 
+from momalisa_api.walks.kinds import BETWEEN
+
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 _CODE_BYTES: Final = 8
 # Where an MP4 has its comment: boxes, each inside the one before. A data box begins with a type and a locale.
 _COMMENT_BOXES: Final = (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data")
 _MAX_COMMENT_BYTES: Final = 1 << 20
-_NEEDED: Final = frozenset({"stops", "frames", "seed", "model", "revision"})
+# What the specs of all kinds have.
+_NEEDED: Final = frozenset({"frames", "model", "revision"})
 
 
 class NoSpec(ValueError):
@@ -34,6 +37,9 @@ def read_spec(film: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise NoSpec("the file carries no walk") from error
     if not isinstance(spec, dict) or not spec.keys() >= _NEEDED:
+        raise NoSpec("the file carries no walk")
+    # The films of the first releases have no kind.
+    if spec.get("kind", BETWEEN) == BETWEEN and not isinstance(spec.get("stops"), list):
         raise NoSpec("the file carries no walk")
     return spec
 
