@@ -61,15 +61,17 @@ def test_each_frame_has_its_own_time_and_every_second_one_too(tmp_path):
     assert [number_of(picture) for picture in pictures_in(tmp_path / "half")] == list(range(0, 11, 2))
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_frames_are_upright_in_the_size_of_the_walk(tmp_path, rotation):
-    """Phones note how they were held. The red corner shows how each frame is turned."""
-    found = stored(clip(times_ms=TIMES_MS, rotation=rotation), tmp_path)
+def test_frames_are_upright_in_the_size_of_the_walk(tmp_path, rotation, mirrored):
+    """Phones note how they were held, and front cameras mirror. The red corner shows how each frame is turned."""
+    found = stored(clip(times_ms=TIMES_MS, rotation=rotation, mirrored=mirrored), tmp_path)
     size = (found.width * 2, found.height * 2)
     decoded(tmp_path / "clip", tmp_path, Wanted(1, found.frames, size, 100_000))
     picture = pictures_in(tmp_path)[0]
     assert (picture.size, picture.mode) == (size, "RGB")
-    red = {0: (0, 0), 90: (1, 0), 180: (1, 1), 270: (0, 1)}[rotation]
+    x, y = {0: (0, 0), 90: (1, 0), 180: (1, 1), 270: (0, 1)}[rotation]
+    red = (1 - x if mirrored else x, y)
     corners = {(x, y): picture.getpixel((x * (size[0] - 1), y * (size[1] - 1))) for x in (0, 1) for y in (0, 1)}
     assert [corner for corner, (r, g, b) in corners.items() if r > 150 and g < 100 and b < 100] == [red]
 

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
@@ -83,6 +84,20 @@ def test_the_side_that_is_up_stays_up(tmp_path: Path):
     (tmp_path / "before.mp4").write_bytes(clip(rotation=90))
     turned = exiftool.read([tmp_path / "before.mp4", tmp_path / "clip.mp4"], "Rotation")
     assert [tags["Composite:Rotation"] for tags in turned] == [90, 90]
+
+
+def test_oblong_pixels_make_a_clip_wider(tmp_path: Path):
+    """The size is as players show it, and decides the shape of the frames: nobody gets thin."""
+    found = remuxing(clip(pixel_shape=Fraction(4, 3)), tmp_path / "clip")
+    assert (found.width, found.height) == (85, 48)
+
+
+def test_oblong_pixels_of_a_clip_on_its_side_make_it_higher(tmp_path: Path):
+    """The pixels are turned with the frame. A shape that no camera has is a mistake."""
+    found = remuxing(clip(pixel_shape=Fraction(4, 3), rotation=90), tmp_path / "clip.mp4")
+    assert (found.width, found.height) == (48, 85)
+    odd = remuxing(clip(pixel_shape=Fraction(100, 1)), tmp_path / "odd")
+    assert (odd.width, odd.height) == (64, 48)
 
 
 def _named_elsewhere(address: str) -> bytes:

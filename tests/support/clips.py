@@ -27,12 +27,15 @@ def clip(
     size: tuple[int, int] = SIZE,
     sound: str | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
+    pixel_shape: Fraction | None = None,
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
     times_ms: Sequence[int] = (),
     hdr: bool = False,
 ) -> bytes:
-    """A clip of some colours. rotation: clockwise in degrees, as phones note it; options: of the container;
+    """A clip of some colours. rotation: clockwise in degrees, as phones note it; mirrored: left and right change
+    places after that; pixel_shape: width by height of a pixel; options: of the container;
     times_ms: when each frame is shown, for a rate that varies; the pictures are then patterns, each another one; hdr:
     grey as bright as white paper, in HLG with 10 bits.
     """
@@ -48,8 +51,10 @@ def clip(
         if hdr:
             video.pix_fmt, context = "yuv420p10le", video.codec_context
             context.color_trc, context.color_primaries, context.colorspace = ColorTrc.ARIB_STD_B67, 9, 9
-        if rotation:
-            video.set_display_rotation(-rotation)
+        if rotation or mirrored:
+            video.set_display_rotation(-rotation, hflip=mirrored)
+        if pixel_shape:
+            video.codec_context.sample_aspect_ratio = pixel_shape
         heard: Any = container.add_stream(sound, 48_000, layout="mono") if sound else None
         shown = _paper(frames, size) if hdr else _pictures(frames, size, times_ms)
         packets = [packet for frame in shown for packet in video.encode(frame)] + video.encode()

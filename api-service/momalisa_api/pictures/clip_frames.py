@@ -19,6 +19,7 @@ from PIL import Image
 from momalisa_api.pictures.clip_format import UnreadableClip, demuxer_of
 from momalisa_api.pictures.clip_sound import write_sound
 from momalisa_api.pictures.limits import check_disk
+from momalisa_api.pictures.orientation import is_sideways, transpose_of
 from momalisa_api.pictures.remux import OPEN_OPTIONS, codec_of, no_other_file, video_of
 
 # The unit of times: frames of all common rates begin at whole ones.
@@ -29,7 +30,6 @@ _MOST_MISSING: Final = Fraction(1, 10)
 _QUALITIES: Final = (95, 90, 85, 80, 70, 60, 45, 30)
 _HD_LINES: Final = 720
 _UNSPECIFIED: Final = 2
-_TURNS: Final = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +138,9 @@ def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image.Image:
 
     HDR is mapped to the range of BT.709: phones record it, and it would look pale.
     """
-    turn = _TURNS.get(frame.rotation % 360)
-    sideways = frame.rotation % 180 != 0
+    turn = transpose_of(frame)
     untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
-    width, height = reversed(size) if sideways else size
+    width, height = reversed(size) if is_sideways(turn) else size
     hdr = frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
     scaled = frame.reformat(
         width,
@@ -154,7 +153,7 @@ def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image.Image:
         threads=1,
     )
     picture: Image.Image = scaled.to_image()  # type: ignore[no-untyped-call]
-    return picture.transpose(turn) if turn else picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _packed(picture: Image.Image, most: int) -> bytes:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from momalisa_api.pictures.clip_format import DAMAGED, UnreadableClip, damaged, demuxer_of
 from momalisa_api.pictures.limits import check_disk
+from momalisa_api.pictures.orientation import is_sideways, transpose_of
 
 MAX_CLIP_S: Final = 30
 # Phones stop some frames after the second that they show.
@@ -25,6 +26,7 @@ _GRACE_S: Final = Fraction(1, 2)
 LONGEST_CLIP_SIDE: Final = 4096
 MAX_CLIP_FRAMES: Final = 7500
 MAX_STREAMS: Final = 32
+_LONGEST_PIXEL: Final = 4
 # Packets until the first picture: what is behind them cannot be shown.
 _MAX_PACKETS_BEFORE: Final = 250
 # The filter that removes messages beside the picture (SEI, metadata OBU), in which some cameras write where they are.
@@ -141,9 +143,15 @@ class _Remuxing:
         seconds = self._ends[self._video.index] - self._begins[self._video.index]
         if self._frames < 2 or not seconds:
             raise UnreadableClip("The clip has a single frame. Send a longer one, or a picture.")
-        sides = (first.width, first.height)
-        width, height = reversed(sides) if first.rotation % 180 else sides
+        width, height = round(first.width * self._pixel_shape()) or 1, first.height
+        if is_sideways(transpose_of(first)):
+            width, height = height, width
         return Clip(self._ending, round(float(seconds), 3), width, height, self._frames, self._sound is not None)
+
+    def _pixel_shape(self) -> Fraction:
+        """Width of a pixel by its height: camcorders and discs have oblong ones. A shape that nobody uses is none."""
+        shape = self._video.sample_aspect_ratio
+        return shape if shape and 1 / _LONGEST_PIXEL <= shape <= _LONGEST_PIXEL else Fraction(1)
 
 
 def no_other_file(*_: object) -> NoReturn:
