@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import resource
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import structlog
@@ -18,6 +20,7 @@ from momalisa_api.web.routes.deps import part
 from momalisa_api.work.worker import Worker
 
 SHUTDOWN_S = 3
+OPEN_FILES_OF_SERVER = 65_536
 # New objects before a collection; young collections before an older generation's.
 GC_THRESHOLDS = (50_000, 20, 20)
 
@@ -56,10 +59,24 @@ async def _check_database(url: str) -> None:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; open responses have a few seconds to finish. Raises SchemaOld."""
     configure_log(settings)
+    allow_many_connections()
     asyncio.run(_check_database(settings.database_url))
     server = _Server(uvicorn_config(create_app(settings), settings))
     collect_garbage_rarely()
     server.run()
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit on open files, which connections count as, as far as the system allows.
+
+    Many systems begin with 1,024, which a thousand visitors reach: further ones could not connect.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_OF_SERVER if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_OF_SERVER)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS has a lower limit for the whole system.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def collect_garbage_rarely() -> None:

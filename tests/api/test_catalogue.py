@@ -1,15 +1,16 @@
 """The catalogue on both databases: the same tests on SQLite and on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
 
 import anyio
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
-from momalisa_api.store.engine import open_engine
+from momalisa_api.store.engine import open_engine, reading, transaction
 from momalisa_api.store.fair_queue import AheadInQueue, FairQueue, one_at_a_time
 from momalisa_api.store.gallery import FEW, Gallery
 from momalisa_api.store.notifications import Listener, WalkChanges
@@ -402,3 +403,18 @@ async def test_new_walks_that_wait_for_each_other_leave_the_database_to_those_wh
                 assert (await catalogue.get(walk.id)).id == walk.id
             await another.rollback()
         assert await catalogue.count_open(walk.spec.model) == 31
+
+
+async def test_a_reading_takes_no_transaction_and_leaves_none_out(emptied):
+    """Its messages to PostgreSQL are a third. The same connection is used for transactions afterwards."""
+
+    async def times(connection: AsyncConnection) -> set[datetime]:
+        """When the transactions of three queries began."""
+        return {await connection.scalar(text("SELECT now()")) for _ in range(3)}
+
+    async with opened(emptied) as engine:
+        for _ in range(2):
+            async with reading(engine) as connection:
+                assert len(await times(connection)) == 3
+            async with transaction(engine) as connection:
+                assert len(await times(connection)) == 1

@@ -1,6 +1,7 @@
 """`momalisa serve` as a process: its start and its end."""
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -8,6 +9,7 @@ import threading
 import httpx
 import pytest
 
+from momalisa_api.server import OPEN_FILES_OF_SERVER, allow_many_connections
 from tests.support.api_process import answers, serving
 from tests.support.deployment import wait_until
 from tests.support.factories import write_card
@@ -42,6 +44,17 @@ def test_a_terminated_server_ends_its_streams_and_long_polls(tmp_path):
     assert statuses == [503], "the film is not there: the client asks another process"
     assert process.returncode == 0
     assert "Traceback" not in out + errors
+
+
+def test_a_server_may_have_more_connections_than_a_process_of_this_system_by_default():
+    """Of a thousand visitors, the last ones could not connect: each connection is an open file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] in (before[1], OPEN_FILES_OF_SERVER)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_an_invalid_setting_is_reported_in_one_line(tmp_path):

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.charges import account_of, charge, delete_old_charges, release
-from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.fair_queue import next_tag, one_at_a_time
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.store.tables import asks, walks
@@ -119,7 +119,7 @@ class Catalogue:
 
     async def read(self, walk_ids: Iterable[str]) -> dict[str, Walk]:
         """The newest snapshot of each of these walks that exists."""
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             found = await read_walks(connection, select(walks).where(walks.c.id.in_(list(walk_ids))))
         return {walk.id: walk for walk in found}
 
@@ -130,13 +130,13 @@ class Catalogue:
     async def revisions(self, walk_ids: Iterable[str]) -> dict[str, int]:
         """The revision of each of these walks that exists: the query of the poll for all watchers."""
         query = select(walks.c.id, walks.c.revision).where(walks.c.id.in_(list(walk_ids)))
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             return {row.id: row.revision for row in await connection.execute(query)}
 
     async def open_walks(self) -> AsyncIterator[Walk]:
         """All walks that are unfinished now, in the order of the fair queue; read in small batches."""
         query = select(walks.c.id).where(walks.c.state.in_(OPEN)).order_by(walks.c.tag, walks.c.number)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             ids = (await connection.scalars(query)).all()
         for first in range(0, len(ids), OPEN_BATCH):
             batch = ids[first : first + OPEN_BATCH]
@@ -148,7 +148,7 @@ class Catalogue:
     async def count_open(self, model: str) -> int:
         """The number of unfinished walks of a model."""
         query = select(func.count()).where(walks.c.state.in_(OPEN), walks.c.model == model)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             return int(await connection.scalar(query) or 0)
 
     async def walks_along(self, legs: Iterable[tuple[str, ...]], scope: str | None = None) -> AsyncIterator[Walk]:

@@ -105,6 +105,21 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
 
 
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for queries that change nothing, each of which sees the newest rows. Otherwise like `transaction`.
+
+    To begin and to end a transaction around a query are two more messages to PostgreSQL, of three.
+    """
+    if engine.dialect.name == "sqlite":
+        async with transaction(engine) as connection:
+            yield connection
+        return
+    with answering(engine), anyio.fail_after(answer_limit_s(engine), shield=True):
+        async with engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
 @contextmanager
 def answering(engine: AsyncEngine) -> Iterator[None]:
     """Around database calls: records whether the database responds, and raises CatalogueUnavailable if not."""

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Text, and_, case, cast, false, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import transaction, unreadable_of
+from momalisa_api.store.engine import reading, unreadable_of
 from momalisa_api.store.tables import charges, landings, walks
 from momalisa_api.walks.spec import SPEC_VERSION
 from momalisa_api.walks.walk import OPEN, State
@@ -43,7 +43,7 @@ class FairQueue:
     async def counts(self) -> dict[State, int]:
         """The number of walks in each state."""
         query = select(walks.c.state, func.count()).where(walks.c.state.in_(State)).group_by(walks.c.state)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             found = {State(state): count for state, count in await connection.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
@@ -56,7 +56,7 @@ class FairQueue:
         readable = (walks.c.spec_version <= SPEC_VERSION) & walks.c.id.not_in(list(unreadable_of(self._engine)))
         open_walks = walks.c.state.in_(OPEN) & walks.c.model.is_not(None)
         query = select(walks.c.model, func.sum(MISSING)).where(open_walks, readable)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             return {name: int(frames) for name, frames in await connection.execute(query.group_by(walks.c.model))}
 
     async def positions(self) -> dict[str, AheadInQueue]:
@@ -70,7 +70,7 @@ class FairQueue:
             .where(walks.c.state.in_(OPEN))
             .order_by(walks.c.tag, walks.c.number)
         )
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             rows = (await connection.execute(queue)).all()
         left = [0 if row.complete else max(0, row.frames - row.stored) for row in rows]
         after = Counter[str]()

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import and_, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import reading, transaction
 from momalisa_api.store.tables import asks, walks
 from momalisa_api.store.walk_rows import change_walk, read_page, read_walk, read_walks, searchable
 from momalisa_api.walks.walk import State, Walk
@@ -89,7 +89,7 @@ class Gallery:
             requests.where(asks.c.owner == owner).exists().label("requested"),
             (~walks.c.hidden & requests.where(asks.c.listed).exists()).label("listed"),
         )
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             row = (await connection.execute(select(*columns).where(walks.c.id == walk_id))).first()
         return Access(row.number, bool(row.private), bool(row.requested), bool(row.listed)) if row else None
 

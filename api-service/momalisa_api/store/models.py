@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.concurrency import SingleFlight
 from momalisa_api.problems import CatalogueUnavailable
-from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.tables import models
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import ANY, Models, RegisteredModel
@@ -83,7 +83,7 @@ class ModelRegistry:
     async def refresh(self) -> Models:
         """Read the models now."""
         began_at = anyio.current_time()
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             rows = (await connection.execute(select(models).order_by(models.c.registered_at, models.c.name))).all()
         self._known = self._restricted([model for row in rows if (model := self._read(row))])
         self._read_at = began_at

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import NotOwner, QuotaExceeded
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import reading, transaction
 from momalisa_api.store.tables import asks, notices, walks
 from momalisa_api.walks.walk import State
 
@@ -59,7 +59,7 @@ class Notices:
     async def due_walks(self) -> list[str]:
         """The walks with notices that are to be delivered now."""
         query = select(notices.c.walk_id).join(walks, walks.c.id == notices.c.walk_id).where(_due()).distinct()
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             return list((await connection.scalars(query)).all())
 
     async def due(self, walk_id: str) -> list[Notice]:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import UnknownKey
-from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.tables import keys, secrets
 
 ANONYMOUS = "anonymous"
@@ -38,7 +38,7 @@ class Owners:
 
     async def of_key(self, key: str) -> str:
         """The owner of an API key. Raises UnknownKey, CatalogueUnavailable."""
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             name = await connection.scalar(select(keys.c.name).where(keys.c.digest == _digest(key)))
         if name is None:
             raise UnknownKey("This API key does not exist. An operator creates one with `momalisa keys add NAME`.")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Text, cast, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.store.walk_rows import change_walk, lock_walk, read_walk
 from momalisa_api.walks.fingerprints import MIXED
@@ -150,13 +150,13 @@ class Progress:
         """The number of frames of all unfinished walks of a model that keep to each fingerprint."""
         query = select(walks.c.fingerprint, func.sum(walks.c.frames)).group_by(walks.c.fingerprint)
         kept = walks.c.state.in_(OPEN) & walks.c.fingerprint.is_not(None) & (walks.c.model == model)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             return {row[0]: int(row[1]) for row in await connection.execute(query.where(kept))}
 
     async def statuses(self, walk_ids: Iterable[str]) -> dict[str, WalkStatus]:
         """The status of each of these walks that exists, in a state that this release knows."""
         query = select(walks.c.id, walks.c.state, walks.c.plan.is_not(None).label("planned"), walks.c.plans)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             known = walks.c.id.in_(list(walk_ids)) & walks.c.state.in_(State)
             found = await connection.execute(query.where(known))
             return {row.id: WalkStatus(State(row.state), bool(row.planned), row.plans) for row in found}

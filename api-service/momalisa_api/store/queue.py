@@ -122,14 +122,18 @@ class Queue:
 
         Raises CatalogueUnavailable.
         """
+        await self.put_all((job, tag) for job in jobs)
+
+    async def put_all(self, jobs: Iterable[tuple[Job, int]]) -> None:
+        """Queue jobs with a tag each, in one statement. Otherwise like `put`."""
         new = list(jobs)
         if not new:
             return
         await self._enqueuer.enqueue(
-            [job.entrypoint for job in new],
-            [job.to_bytes() for job in new],
-            [max(LOWEST_PRIORITY, -tag)] * len(new),
-            dedupe_key=[job.key for job in new],
+            [job.entrypoint for job, _ in new],
+            [job.to_bytes() for job, _ in new],
+            [max(LOWEST_PRIORITY, -tag) for _, tag in new],
+            dedupe_key=[job.key for job, _ in new],
             on_conflict="skip",
         )
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.problems import Problem
 from momalisa_api.store.bucket import Bucket
-from momalisa_api.store.engine import transaction
+from momalisa_api.store.engine import reading, transaction
 from momalisa_api.store.upload_limits import one_upload_at_a_time
 
 DELETED_AT_ONCE: Final = 100
@@ -92,7 +92,7 @@ class UploadStore(Generic[T]):
     async def get(self, owner: str, identity: str) -> T:
         """An owner's upload. Raises the kind's problem, also for one that has expired or belongs to others."""
         query = select(self.table.rows).where(self.table.is_visible(owner, identity, datetime.now(UTC)))
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             row = (await connection.execute(query)).first()
         if not row:
             raise self.table.problem(self.table.missing)

@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from momalisa_api.problems import Gone, WalkNotFound
-from momalisa_api.store.engine import transaction, unreadable_of
+from momalisa_api.store.engine import reading, transaction, unreadable_of
 from momalisa_api.store.tables import landings, walks
 from momalisa_api.walks.rounds import Layout, first_layout
 from momalisa_api.walks.smoothness import Smoothness
@@ -36,7 +36,7 @@ def searchable(text: str) -> str:
 async def read_walk(engine: AsyncEngine, walk_id: str) -> Walk:
     """The newest snapshot of a walk. Raises WalkNotFound, and Gone for a walk that this release cannot read."""
     same = walks.c.id == walk_id
-    async with transaction(engine) as connection:
+    async with reading(engine) as connection:
         if found := await read_walks(connection, select(walks).where(same)):
             return found[0]
         if await connection.scalar(select(walks.c.id).where(same)):

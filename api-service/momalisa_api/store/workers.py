@@ -8,7 +8,7 @@ from statistics import fmean
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from momalisa_api.store.engine import insert_into, transaction
+from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.tables import claims, losses, walks, workers
 
 # A worker that has not reported for so long is gone. The next report of any worker removes its row.
@@ -106,7 +106,7 @@ class WorkerRegistry:
     async def fleet_status(self) -> FleetStatuses:
         """The replicas as the living workers see them. Each worker sees all replicas."""
         query = select(workers).where(workers.c.seen_at >= datetime.now(UTC) - GONE_AFTER)
-        async with transaction(self._engine) as connection:
+        async with reading(self._engine) as connection:
             rows = (await connection.execute(query)).all()
         reports = [{name: FleetStatus(**status) for name, status in row.models.items()} for row in rows if row.models]
         named = {

@@ -5,7 +5,7 @@ from what the bucket holds. web/intake.py accepts walks; work/worker.py calls th
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -120,6 +120,10 @@ class Studio:
         # The other shards are queued since the walk was planned: only what follows the last of them is new.
         if after is None or after.kind is not Kind.RENDER or all(job.kind is not Kind.RENDER for job in jobs):
             await self._queue.put(jobs, walk.tag)
+
+    async def enqueue_lost(self, walks: Iterable[Walk]) -> None:
+        """Queue the jobs that walks need next and the queue has lost, in one statement for all of them."""
+        await self._queue.put_all((job, walk.tag) for walk in walks for job in missing_jobs(walk))
 
     async def fail(self, walk: Walk, error: str) -> None:
         """Fail a walk because one of its jobs failed; stored frames stay for the next try.

@@ -43,6 +43,8 @@ FIRST_RELEASE_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_IN_OUTAGE_S: Final = 2.0
 PRUNE_S: Final = 3600.0
 DROP_CLIPS_S: Final = 60.0
+# Walks whose jobs are put into the queue in one statement; each can have hundreds.
+WALKS_RECONCILED_AT_ONCE: Final = 25
 DRAIN_S: Final = 6.0
 
 
@@ -235,9 +237,14 @@ class Worker:
 
     async def _reconcile(self) -> None:
         """Queue the jobs that open walks lack and the queue has lost; after an embedded start that is all of them."""
+        batch: list[Walk] = []
         async for walk in self._catalogue.open_walks():
             self._render_shards_of(walk.spec.model)
-            await self._studio.enqueue_jobs(walk)
+            batch.append(walk)
+            if len(batch) == WALKS_RECONCILED_AT_ONCE:
+                await self._studio.enqueue_lost(batch)
+                batch = []
+        await self._studio.enqueue_lost(batch)
 
     async def _report(self) -> None:
         """Report the state of the fleet to other processes, when it changes and every `REPORT_S` seconds."""
