@@ -178,10 +178,10 @@ class Busy(Problem):
     """More requests came at once than this process can work on."""
 
     status, slug, title = 503, "busy", "Too many requests at once"
-    headers = MappingProxyType({"Retry-After": "10"})
 
-    def __init__(self) -> None:
-        super().__init__("Too many requests came at once. Retry in 10 seconds.")
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"Too many requests came at once. Retry in {retry_after_s} seconds.")
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class DayFull(QueueFull):

@@ -4,6 +4,7 @@ If a process worked on a thousand requests at once, each step of one would wait 
 database's time limits end them half done. Walks, which the same process may render, would wait as long.
 """
 
+import secrets as dice
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,6 +17,8 @@ from momalisa_api.problems import Busy
 TURNS: Final = 8
 LONGEST_TURN_WAIT_S: Final = 5.0
 REQUESTS_WAITING: Final = 1000
+# All who are refused at the same time must not come back at the same time, and leave nothing to do until then.
+BUSY_RETRY_S: Final = range(3, 13)
 
 
 class Turn:
@@ -45,13 +48,17 @@ class Turns:
     async def take(self) -> AsyncIterator[Turn]:
         """Wait for a turn. Raises Busy if that takes too long, and at once if too many wait."""
         if self._free.statistics().tasks_waiting >= self._line:
-            raise Busy
+            raise _busy()
         with anyio.move_on_after(self._wait_s) as waited:
             await self._free.acquire()
         if waited.cancelled_caught:
-            raise Busy
+            raise _busy()
         turn = Turn(self._free.release)
         try:
             yield turn
         finally:
             turn.end()
+
+
+def _busy() -> Busy:
+    return Busy(dice.choice(BUSY_RETRY_S))
