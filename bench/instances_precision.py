@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", default=str(SERVICE / "atelier" / "instances"))
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--size", type=int, default=160, help="of the scenes, in pixels")
+    parser.add_argument("--size", type=int, default=128, help="of the scenes, in pixels")
     options = parser.parse_args()
     if not Path(options.folder).is_dir():
         print(f"{options.folder} does not exist: nothing to measure")
