@@ -143,7 +143,7 @@ def test_the_page_of_a_walk_has_what_its_kind_is_made_for(visit, walk, look):
     visitor = visit("/data", **look)
     page = visitor.page
     offer_other_kinds(visitor)
-    masks = {"instances": [{"label": "cat", "score": 0.934}, {"label": "dog", "score": 0.5}]}
+    masks = {"instances": [{"label": "cat", "score": 0.934, "box": [9, 9, 30, 20]}, {"label": "dog", "score": 0.5}]}
     visitor.context.route("**/extras/*.png", lambda route: route.fulfill(body=encoded(scene(), "PNG")))
     visitor.context.route("**/extras/instances.json", lambda route: route.fulfill(json=masks))
     for kind, links in (
@@ -181,3 +181,16 @@ def test_the_frame_that_the_player_shows_starts_another_walk(visit, walk):
     page.go_back()
     page.get_by_role("button", name="Use as a stop").click()
     expect(page.get_by_role("button", name="Crop picture of stop 1")).to_be_visible()
+
+
+def test_a_private_walk_that_was_cancelled_offers_no_files(visit, walk):
+    """Nobody can read them any more."""
+    visitor = visit("/data")
+    page = visitor.page
+    offer_other_kinds(visitor)
+    show(visitor, finished("into", walk, state="cancelled"))
+    visitor.go(f"/walks/{walk['id']}")
+    expect(page.get_by_role("heading", name="Start over")).to_be_visible()
+    expect(page.get_by_role("link", name="Change the settings")).to_be_visible()
+    expect(page.get_by_role("link", name="PNG")).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete walk")).to_have_count(0)

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Clip } from "../api/client";
 import { clipIn, clipText } from "./clipText";
-import { cutOutsOf, filesOf, instancesIn, instanceText } from "./extras";
+import { cutOutsOf, filesOf, instancesIn, instanceText, tileAround } from "./extras";
 
 const extra = (name: string) => ({ name, url: `/x/${name}`, media_type: "image/png" });
 
@@ -15,6 +15,19 @@ test("objects have their labels, and numbers where these are unknown", () => {
   const instances = instancesIn({ instances: [{ label: "cat", score: 0.934 }, null] });
   expect(instances.map((instance, index) => instanceText(instance, index + 1))).toEqual(["cat, 93%", "Object 2"]);
   for (const damaged of [null, [], {}, { instances: 3 }]) expect(instancesIn(damaged)).toEqual([]);
+});
+
+test("a tile shows its object in the middle, whatever its shape", () => {
+  for (const box of [[30, 20, 200, 10], [30, 20, 10, 200]]) {
+    const [x = 0, y = 0, width = 0, height = 0] = box;
+    const tile = tileAround(box);
+    expect(tile.width / tile.height).toBeCloseTo(4 / 3);
+    expect([tile.x + tile.width / 2, tile.y + tile.height / 2]).toEqual([x + width / 2, y + height / 2]);
+    expect(tile.width > width && tile.height > height).toBe(true);
+  }
+  expect(instancesIn({ instances: [{ label: "a", box: [1, 2, 3] }, { box: [1, 2, 3, 4] }] }).map(({ box }) => box)).toEqual([
+    null, [1, 2, 3, 4],
+  ]);
 });
 
 test("a clip is described, and found among files by its type or its name", () => {

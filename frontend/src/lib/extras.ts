@@ -1,12 +1,18 @@
 /** The extras of a walk in words: its depth map, its cut-outs, its masks. Pure. */
 
-import type { Extra } from "../api/client";
+import type { Crop, Extra } from "../api/client";
 
-/** What instances.json tells of an object. */
+/** What instances.json tells of an object. box: x, y, width and height in pixels; null if it is damaged. */
 export interface Instance {
   label: string;
   score: number;
+  box: readonly number[] | null;
 }
+
+/** Width through height of the tile of an object. */
+const TILE = 4 / 3;
+/** How much larger than its object a tile is. */
+const MARGIN = 1.15;
 
 const LABELS: Readonly<Record<string, string>> = {
   "depth.png": "Depth map (PNG)",
@@ -34,7 +40,19 @@ export function filesOf(extras: readonly Extra[]): { label: string; extra: Extra
 export function instancesIn(content: unknown): Instance[] {
   const { instances } = (content ?? {}) as { instances?: unknown };
   if (!Array.isArray(instances)) return [];
-  return instances.map((one: Partial<Instance> | null) => ({ label: String(one?.label ?? ""), score: Number(one?.score ?? 0) }));
+  return instances.map((one: Partial<Instance> | null) => ({
+    label: String(one?.label ?? ""),
+    score: Number(one?.score ?? 0),
+    box: one?.box?.length === 4 && one.box.every(Number.isFinite) ? one.box : null,
+  }));
+}
+
+/** The part of a picture that the tile of a box in it shows; it may reach beyond the picture. */
+export function tileAround(box: readonly number[]): Crop {
+  const [x = 0, y = 0, width = 1, height = 1] = box;
+  const wide = MARGIN * Math.max(width, height * TILE, 1);
+  const high = wide / TILE;
+  return { x: x + (width - wide) / 2, y: y + (height - high) / 2, width: wide, height: high };
 }
 
 /** "cat, 93%"; "Object 2" as long as its label is unknown. */
