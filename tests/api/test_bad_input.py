@@ -60,6 +60,7 @@ async def test_a_body_that_is_not_a_request_is_refused(settings, fleet, body):
     async with running(settings, fleet) as client:
         answer = await client.post("/api/v1/walks", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
+    assert "JSON" in answer.json()["detail"], "what to do"
     assert answer.headers["content-type"] == "application/problem+json"
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import insert, text
 
 from momalisa_api.fleet.fleet import Fleet
 from momalisa_api.metrics import Metrics
-from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed
+from momalisa_api.problems import BucketUnavailable, Unavailable, WalkFailed, WalkNotFound
 from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.folder import FolderBucket
 from momalisa_api.store.models import ModelRegistry
@@ -79,6 +79,14 @@ async def test_a_worker_that_reports_again_was_not_lost(known):
     await registry.report("silent", 1, {})
     await registry.report("silent", 1, {})
     assert (await catalogue.get(spec().id)).tries == 0
+
+
+async def test_a_walk_that_was_deleted_has_no_jobs(known):
+    """Its owner deletes it while a replica begins a shard: that is no fault, and no error for the log."""
+    catalogue, registry = known
+    await catalogue.remove(spec().id)
+    with pytest.raises(WalkNotFound):
+        await registry.claim("job", spec().id, "next")
 
 
 async def test_a_worker_that_returns_a_job_is_not_lost(known):

@@ -174,11 +174,12 @@ def test_a_flat_map_has_no_depth_and_one_without_numbers_is_refused(tmp_path):
 def test_the_folder_says_how_its_network_wants_pictures(tmp_path):
     """A network that gets other sizes and colours than it was trained on answers nonsense, without any error."""
     folder = save_depth_anything(tmp_path)
-    settings = {"image_processor_type": "DPTImageProcessor", "size": {"height": 56, "width": 56}}
+    settings = {"image_processor_type": "DPTImageProcessor", "size": {"height": 84, "width": 84}}
     settings |= {"ensure_multiple_of": 7, "keep_aspect_ratio": True, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     network = load_depth_network(folder, torch.device("cpu"))
-    assert network.nearness(np.zeros((100, 200, 3), np.uint8)).shape == (56, 112)
+    assert network.nearness(np.zeros((100, 200, 3), np.uint8)).shape == (84, 168)
+    assert network.nearness(np.zeros((8, 200, 3), np.uint8)).size, "a picture may be very long"
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(UnsuitableModel, match=r"preprocessor_config\.json"):
         load_depth_network(folder, torch.device("cpu"))

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from statistics import fmean
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from momalisa_api.problems import WalkNotFound
 from momalisa_api.store.engine import insert_into, reading, transaction
 from momalisa_api.store.tables import claims, losses, walks, workers
+from momalisa_api.store.walk_rows import NOT_FOUND
 
 # A worker that has not reported for so long is gone. The next report of any worker removes its row.
 GONE_AFTER = timedelta(seconds=15)
@@ -47,15 +50,21 @@ class WorkerRegistry:
         self._engine = engine
 
     async def claim(self, job: str, walk_id: str, worker: str) -> bool:
-        """Record that a worker does a job. Returns whether it takes the job over from a lost worker."""
+        """Record that a worker does a job. Returns whether it takes the job over from a lost worker.
+
+        Raises WalkNotFound for a walk that was deleted meanwhile.
+        """
         row = {"job": job, "walk_id": walk_id, "worker": worker}
-        async with transaction(self._engine) as connection:
-            before: str | None = await connection.scalar(select(claims.c.worker).where(claims.c.job == job))
-            taken_over = before not in (None, worker)
-            if before and taken_over:
-                await self._lose(connection, walk_id, before)
-            claim = insert_into(self._engine, claims).values(row)
-            await connection.execute(claim.on_conflict_do_update(index_elements=["job"], set_={"worker": worker}))
+        try:
+            async with transaction(self._engine) as connection:
+                before: str | None = await connection.scalar(select(claims.c.worker).where(claims.c.job == job))
+                taken_over = before not in (None, worker)
+                if before and taken_over:
+                    await self._lose(connection, walk_id, before)
+                claim = insert_into(self._engine, claims).values(row)
+                await connection.execute(claim.on_conflict_do_update(index_elements=["job"], set_={"worker": worker}))
+        except IntegrityError as error:
+            raise WalkNotFound(NOT_FOUND) from error
         return taken_over
 
     async def _lose(self, connection: AsyncConnection, walk_id: str, worker: str) -> None:

@@ -114,6 +114,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         error.headers = {"Allow": ", ".join(_allowed(request))}
     detail = "See /api/docs for the available endpoints." if status in (404, 405) else str(error.detail)
+    if status == HTTPStatus.BAD_REQUEST:
+        detail = "The body cannot be read. Send valid JSON, with numbers and depths that are usual."
     return _answer(
         {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}, error.headers
     )

@@ -20,6 +20,8 @@ from momalisa_model.problems import NotANumber, UnsuitableModel
 INPUT_SIDE, INPUT_PATCH = 384, 32
 # Image processors that keep a picture's shape look at its shorter side: a long one would need much memory.
 LONGEST_SIDE: Final = 1024
+# They leave not one patch of the shorter side of a picture that is much longer than this, against its shorter side.
+LONGEST_SHAPE: Final = 16
 # Networks of these types, and others whose configuration says "metric", return metres, the others an inverse of them.
 OF_METRES: Final = ("depth_pro", "glpn", "zoedepth")
 NEAREST_M: Final = 1e-3
@@ -43,6 +45,8 @@ class DepthNetwork:
         """
         image = Image.fromarray(picture)
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
+        if (least := max(image.size) // LONGEST_SHAPE) > min(image.size):
+            image = image.resize((max(image.width, least), max(image.height, least)), Image.Resampling.BICUBIC)
         pixels = self.processor(images=image, return_tensors="pt", do_pad=False)["pixel_values"]
         depth = self.network(pixel_values=pixels.to(self.network.device)).predicted_depth[0].cpu().numpy()
         if not np.isfinite(depth).all():
