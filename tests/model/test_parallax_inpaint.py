@@ -96,9 +96,9 @@ def test_only_what_the_camera_may_uncover_is_painted(painter: Painter):
         alone = build_scene(picture, depth, amplitude).layers
         filled = build_scene(picture, depth, amplitude, paint).layers
         changed = (filled[0].pixels != alone[0].pixels).any(-1)
-        near = alone[1].pixels[..., 3] > 0
+        near = alone[1].pixels[..., 3] > 127
+        assert not changed[~near].any()
         from_rim = cv2.distanceTransform(near.astype(np.uint8), cv2.DIST_L2, 5)
-        assert not changed[~cv2.dilate(near.astype(np.uint8), np.ones((5, 5))).astype(bool)].any()
         assert not changed[from_rim > 2 * largest_move(amplitude) * SIZE + 4].any()
         assert changed[(from_rim > 1.5) & (from_rim < largest_move(amplitude) * SIZE)].mean() > 0.9
         assert np.array_equal(filled[1].pixels, alone[1].pixels)

@@ -26,6 +26,8 @@ LEAST_BETWEEN: Final = 0.08
 COARSE: Final = 4
 # What is this close to opaque or to transparent counts as such.
 NEARLY: Final = 0.03
+# A pixel that is more opaque than this shows more of itself than of what is behind it.
+COVERED: Final = 0.5
 FEWEST_PIXELS: Final = 16
 
 
@@ -93,7 +95,7 @@ def split(
         depth = nearness[nearest(sure if sure.sum() >= FEWEST_PIXELS else known)]
         colours = continued(picture, known)
         if behind:
-            colours = behind(colours, hidden & (opacity > NEARLY))
+            colours = behind(colours, hidden & (nearer > COVERED) & (opacity > NEARLY))
         layers.append(_layer(colours, opacity, depth, blur))
     return layers or [_layer(picture, np.ones_like(nearness), nearness, blur)]
 
