@@ -55,6 +55,8 @@ def test_one_click_after_a_picture_starts_each_kind_of_walk(visit, walk, look):
         expect(page.get_by_role("heading", level=1)).to_be_focused()
         choose(visitor)
         expect(page.get_by_role("button", name="Crop picture")).to_be_visible()
+        # What the model cannot do is said before a walk disappoints; the tiles of styles need no such words.
+        expect(page.get_by_text("It has seen painted scenes only.")).to_have_count(int(kind != "restyle"))
         assert_accessible(visitor)
         page.get_by_role("button", name="Start walk").click()
         expect(page.get_by_role("heading", name="Into a picture")).to_be_visible()

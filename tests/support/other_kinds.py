@@ -34,6 +34,7 @@ def offer_other_kinds(visitor: Visitor) -> None:
         model = copy.deepcopy(offered["models"][0])
         model |= {"name": engine, "engine": engine, "kinds": kinds, "styles": STYLES if engine == "style" else []}
         model["card"]["model"] = model["card"]["about"]["title"] = engine
+        model["card"]["about"]["limits"] = "It has seen painted scenes only."
         offered["models"].append(model)
     visitor.context.route("**/api/v1/models", lambda route: route.fulfill(json=offered))
 
