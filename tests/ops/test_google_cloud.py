@@ -185,6 +185,11 @@ def test_models_without_a_recipe_or_nodes_and_unaccepted_licences_are_refused(
     google: FakeGoogleCloud, operator: Operator
 ) -> None:
     """Before anything is created."""
+    styles = operator.play("deploy-vertex-endpoint.yml", momalisa_vertex_model="styles")
+    assert (styles.code, google.changes) == (2, [])
+    assert (
+        "styles has the engine style, and only models with the engine diffusion can be deployed there" in styles.error
+    )
     restricted = {"name": "turbo", "license": "research only", "commercial": False, "resources": {"gpu": "tpu"}}
     for variables, error in (
         ({"momalisa_models": "klein"}, "There is no recipe klein. Set momalisa_models to some of: atelier, "),
