@@ -25,7 +25,7 @@ from momalisa_model.engines.parallax_scene import Scene, build_scene
 from momalisa_model.engines.parallax_warp import origins, seen
 from momalisa_model.problems import NotANumber, UnsuitableModel
 from momalisa_model.settings import Settings
-from tests.support.depth_networks import save_depth_anything, save_glpn
+from tests.support.depth_networks import save_depth_anything, save_dpt, save_dpt_of_dinov2, save_glpn
 from tests.support.model_server import Server
 from tests.support.recipes import write_recipe
 
@@ -151,7 +151,7 @@ def test_a_picture_goes_on_behind_what_hides_it():
 def test_answers_in_metres_and_inverse_ones_are_both_nearness(tmp_path):
     """Of some networks, the largest number is the farthest point; a walk with the wrong one is inside out."""
     picture = np.random.default_rng(0).integers(0, 255, (48, 32, 3)).astype(np.uint8)
-    for save, sign in ((save_depth_anything, 1), (save_glpn, -1)):
+    for save, sign in ((save_depth_anything, 1), (save_dpt, 1), (save_glpn, -1), (save_dpt_of_dinov2, -1)):
         network = load_depth_network(save(tmp_path / save.__name__), torch.device("cpu"))
         pixels = network.processor(images=Image.fromarray(picture), return_tensors="pt")["pixel_values"]
         raw = network.network(pixel_values=pixels).predicted_depth[0].detach().numpy()

@@ -22,8 +22,8 @@ INPUT_SIDE, INPUT_PATCH = 384, 32
 LONGEST_SIDE: Final = 1024
 # They leave not one patch of the shorter side of a picture that is much longer than this, against its shorter side.
 LONGEST_SHAPE: Final = 16
-# Networks of these types, and others whose configuration says "metric", return metres, the others an inverse of them.
-OF_METRES: Final = ("depth_pro", "glpn", "zoedepth")
+# Networks of these types return metres, the others an inverse of them, unless their configuration says otherwise.
+OF_METRES: Final = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
 NEAREST_M: Final = 1e-3
 # How many of the nearest and of the farthest pixels do not count, in percent.
 OUTLIERS: Final = 1.0
@@ -56,6 +56,9 @@ class DepthNetwork:
     @property
     def _returns_metres(self) -> bool:
         config = self.network.config
+        if config.model_type == "dpt":
+            # Only the heads of DINOv2 have a projection (dpt-dinov2-*-nyu and -kitti): they were trained on metres.
+            return bool(config.add_projection)
         return config.model_type in OF_METRES or getattr(config, "depth_estimation_type", None) == "metric"
 
 
