@@ -120,11 +120,16 @@ async def test_a_walk_whose_first_frames_come_from_another_walk_has_extras(setti
 
 
 async def test_a_replica_that_dies_with_its_extras_is_replaced_by_another(settings, fleet, replica):
-    """No frame is stored before the extras are complete."""
-    replica.dies_after = 0
-    fleet.add(card=DEPTH, features=("into",), extras=EXTRAS)
+    """No frame is stored before the extras are complete, and those of two replicas are not mixed."""
+    replica.dies_after, replica.extras = 0, {**EXTRAS, "other.png": EXTRAS["cutout.png"]}
+    another = fleet.add(card=DEPTH, features=("into",), extras=EXTRAS, ready=False)
     async with running(settings, fleet) as client:
-        walk = await walked(client)
+        walk = await requested(client)
+        with anyio.fail_after(10):
+            while replica.reachable:
+                await anyio.sleep(0.01)
+        another.ready = True
+        walk = await ended(client, walk)
     assert (walk["state"], len(walk["extras"])) == ("done", 3), walk["error"]
 
 

@@ -273,7 +273,7 @@ class Fleet:
         Raises what Replica.render raises, ReplicaLost for an answer that lacks frames, and ReplicaBusy if another
         replica should render the task because this one was started again with another fingerprint.
         """
-        fractions = tuple(sorted(task.lacking))
+        fractions, extras = tuple(sorted(task.lacking)), list[RenderedExtra]()
         try:
             pictures = await task.pictures_for(fractions)
         except Problem as problem:
@@ -289,10 +289,13 @@ class Fleet:
                             raise ReplicaBusy(0)
                         await task.events.send(line)
                     elif isinstance(line, RenderedExtra):
-                        await task.events.send(line)
+                        # With the first frame: another replica, if this one dies before, may find other things.
+                        extras.append(line)
                     elif line.fraction in task.lacking:
                         # Sent first: if this run were cancelled in between, the frame would be lost.
-                        await task.events.send(line)
+                        for event in (*extras, line):
+                            await task.events.send(event)
+                        extras.clear()
                         task.lacking.discard(line.fraction)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
