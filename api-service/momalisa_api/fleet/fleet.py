@@ -273,7 +273,7 @@ class Fleet:
         Raises what Replica.render raises, ReplicaLost for an answer that lacks frames, and ReplicaBusy if another
         replica should render the task because this one was started again with another fingerprint.
         """
-        fractions, extras = tuple(sorted(task.lacking)), list[RenderedExtra]()
+        fractions, extras = tuple(sorted(task.lacking)), list[RenderEvent]()
         try:
             pictures = await task.pictures_for(fractions)
         except Problem as problem:
