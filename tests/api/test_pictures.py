@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,14 +156,18 @@ async def test_many_uploads_at_a_time_are_all_stored(settings, fleet):
 
 async def test_a_picture_behind_a_url_is_stored_like_an_upload(settings, tmp_path):
     """Its limits are those of uploads, and only decoding decides what it is."""
-    async with opened(settings.database_url) as engine, web_site() as site:
+    async with (
+        opened(settings.database_url) as engine,
+        web_site() as site,
+        aclosing(Decoders()) as decoders,
+    ):
 
         async def resolve(host: str, port: int) -> list[str]:
             return ["127.0.0.1"]
 
         source = Downloads(frozenset({site.port}), resolve, allowed=lambda address: address == "127.0.0.1")
         store = PictureStore(engine, FolderBucket(tmp_path), timedelta(hours=1))
-        intake = PictureIntake(settings, store, UploadCounter(engine), Decoders(), source, tmp_path)
+        intake = PictureIntake(settings, store, UploadCounter(engine), decoders, source, tmp_path)
         site.serve("/cat.html", JPEG)
         site.serve("/page.jpg", b"<!doctype html>")
         site.serve("/huge.jpg", bytes(PICTURE_UPLOADS.max_bytes + 1))
