@@ -1,5 +1,7 @@
 """The player on the page of a finished walk: picture, scrubber, keys, automatic playback."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -96,7 +98,10 @@ def test_space_plays_and_pauses_and_l_switches_the_mode(visitor):
 
 
 def test_a_walk_plays_there_and_back(visitor):
-    """Observed through the scrubber: up to the last frame, then down again."""
+    """Observed through the scrubber: up to the last frame, then down again.
+
+    A busy browser paints less often than frames change: up to four of them at once, also around a turn.
+    """
     visitor.page.evaluate("""() => {
       window.frames_seen = [];
       const range = document.querySelector("[type=range]");
@@ -108,12 +113,16 @@ def test_a_walk_plays_there_and_back(visitor):
     }""")
     visitor.page.get_by_text("2×", exact=True).click()
     button(visitor, "Play").click()
-    visitor.wait_for("() => frames_seen.lastIndexOf(12) > 0 && frames_seen.lastIndexOf(0) > frames_seen.indexOf(12)")
+    visitor.wait_for(
+        "() => { const top = frames_seen.findIndex((frame) => frame >= 10);"
+        " return top >= 0 && frames_seen.slice(top).some((frame) => frame <= 2); }"
+    )
     seen = visitor.page.evaluate("() => frames_seen")
-    turn = seen.index(12)
-    assert seen[:turn] == sorted(seen[:turn])
-    there = seen[turn : seen.index(0, turn)]
-    assert there == sorted(there, reverse=True)
+    steps = [after - before for before, after in pairwise(seen)]
+    assert max(map(abs, steps)) <= 4
+    turns = [frame for frame, (before, after) in zip(seen[1:], pairwise(steps), strict=False) if before * after < 0]
+    assert turns
+    assert all(frame <= 2 or frame >= 10 for frame in turns)
 
 
 def test_the_scrubber_and_a_slot_show_their_frame(visitor, walk):
