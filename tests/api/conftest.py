@@ -1,10 +1,11 @@
 """Fixtures of the API's tests: a fake fleet, settings, and both databases."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.settings import Settings
 from momalisa_api.store.schema import opened
@@ -45,12 +46,25 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of either database, with the current schema and without the rows of other tests."""
+    async with opened(url) as engine:
+        await _empty(engine)
+        yield engine
+
+
+@pytest.fixture
 async def emptied(postgres: str) -> str:
     """The shared PostgreSQL without the rows of other tests."""
-    async with opened(postgres) as engine, engine.begin() as connection:
-        for table in ("claims", "workers", "asks", "landings", "walks", "models", "pgqueuer"):
-            await connection.execute(text(f"DELETE FROM {table}"))
+    async with opened(postgres) as engine:
+        await _empty(engine, "pgqueuer")
     return postgres
+
+
+async def _empty(engine: AsyncEngine, *more: str) -> None:
+    async with engine.begin() as connection:
+        for table in ("claims", "workers", "asks", "landings", "walks", "models", *more):
+            await connection.execute(text(f"DELETE FROM {table}"))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The catalogue on both databases: the same tests on SQLite and on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import anyio
@@ -24,16 +24,6 @@ from tests.support.factories import spec
 
 pytestmark = pytest.mark.anyio
 OWNER = "somebody"
-
-
-@pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    """A database with the current schema and no walks."""
-    async with opened(url) as engine:
-        async with engine.begin() as connection:
-            for table in ("asks", "landings", "walks"):
-                await connection.execute(text(f"DELETE FROM {table}"))
-        yield engine
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """Several models in one deployment: which are registered, which is the default, and who renders which."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from momalisa_api.cli import main
 from momalisa_api.problems import Invalid, Starting
@@ -20,6 +18,7 @@ from momalisa_api.store.schema import opened
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.models import Models, RegisteredModel
 from tests.support.factories import CARD, ended, running, spec
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 LARGE: dict[str, Any] = {**CARD, "model": "large", "micro_batch": 2, "max_size": 1024, "num_inference_steps": 8}
@@ -36,23 +35,8 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"model_card": None})
 
 
-@pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    async with opened(url) as engine:
-        async with engine.begin() as connection:
-            for table in ("walks", "models", "workers"):
-                await connection.execute(text(f"DELETE FROM {table}"))
-        yield engine
-
-
 async def names(client: httpx.AsyncClient) -> list[str]:
     return [model["name"] for model in (await client.get("/api/v1/models")).json()["models"]]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    with anyio.fail_after(10):
-        while not await condition():
-            await anyio.sleep(0.01)
 
 
 async def until_awake(client: httpx.AsyncClient, *models: str) -> None:

@@ -18,7 +18,8 @@ from momalisa_api.text import is_mail_address
 from momalisa_api.web.notice_intake import MailCaller, NoticeIntake
 from tests.support.factories import ended, running
 from tests.support.mail_server import MailServer, mail_server
-from tests.support.notices import TOKENS, ended_walk, until
+from tests.support.notices import TOKENS, ended_walk
+from tests.support.waiting import until
 
 WALK = {"start": "a giraffe", "end": "a battleship", "frames": 2, "spacing": "uniform"}
 ADDRESS = "You@example.com"

@@ -29,9 +29,10 @@ from momalisa_api.work.webhooks import WebhookCaller
 from tests.support.api_process import answers, serving
 from tests.support.factories import spec
 from tests.support.mail_server import mail_server
-from tests.support.notices import ADDRESS, SECRET, add_mail, add_webhook, ended_walk, notifying, until
+from tests.support.notices import ADDRESS, SECRET, add_mail, add_webhook, ended_walk, notifying
 from tests.support.postgres import clean_engine
 from tests.support.processes import REPOSITORY, wait_until
+from tests.support.waiting import until
 from tests.support.web_site import WebSite, web_site
 
 pytestmark = pytest.mark.anyio

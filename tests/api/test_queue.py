@@ -22,6 +22,7 @@ from momalisa_api.store.queue import Job, Kind, Queue, RetryLater, migrate_queue
 from momalisa_api.store.queue_driver import MAX_CONNECTIONS, PatientDriver, QueueDriver, open_pool
 from momalisa_api.store.schema import opened
 from tests.support.postgres import Postgres, clean_engine, server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 WALK = "5" * 32
@@ -83,11 +84,6 @@ async def working(
         with anyio.fail_after(30):
             yield
         queue.end()
-
-
-async def until(happened: Callable[[], object]) -> None:
-    while not happened():
-        await anyio.sleep(0.01)
 
 
 async def connections(postgres: Postgres, condition: str = "true") -> int:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from momalisa_api.problems import Unavailable, WalkFailed
 from momalisa_api.walks.kinds import EARLY_BLEND
 from momalisa_api.walks.spec import Frame, Shard, plan_shards
 from tests.support.factories import CARD, KEY, FakeFleet, MemoryModels, frames_of, painted, spec
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 WALK = spec(frames=24)
@@ -40,12 +41,6 @@ async def awake(replicas: Fleet, count: int) -> None:
     """Wait until this many replicas can take work."""
     with anyio.fail_after(10):
         while replicas.awake < count:
-            await anyio.sleep(0.01)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
             await anyio.sleep(0.01)
 
 

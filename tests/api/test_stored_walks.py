@@ -167,15 +167,6 @@ def test_a_spec_of_an_unknown_version_is_refused(version):
         spec_from_stored(spec().model_dump(mode="json"), version)
 
 
-@pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    """A database without walks."""
-    async with opened(url) as engine:
-        async with engine.begin() as connection:
-            await connection.execute(text("DELETE FROM walks"))
-        yield engine
-
-
 async def damage(connection: AsyncConnection, walk_id: str, **columns: Any) -> None:
     await connection.execute(update(walks).where(walks.c.id == walk_id).values(columns))
 

@@ -1,6 +1,5 @@
 """How frames get into the bucket and the catalogue: many at a time, and in the right order."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +15,10 @@ from momalisa_api.work import listings
 from momalisa_api.work.listings import Listings
 from momalisa_api.work.notes import Notes
 from tests.support.factories import ended, running
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 REQUEST = {"start": "a giraffe", "end": "a battleship", "frames": 12, "spacing": "uniform"}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 class HeldUp(FolderBucket):

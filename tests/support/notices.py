@@ -1,6 +1,6 @@
 """Parts that deliver notices to servers on loopback, and walks that have ended without being rendered."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,10 +94,3 @@ async def notifying(
         queue.end()
         await notifier.wait_stopped()
         tasks.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition is true; fails after some seconds."""
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
