@@ -71,7 +71,7 @@ from momalisa_api.web.picture_intake import PictureIntake
 from momalisa_api.web.quotas import Quotas
 from momalisa_api.web.readers import Readers
 from momalisa_api.web.recent_walks import RecentWalks
-from momalisa_api.web.request import limits
+from momalisa_api.web.request_limits import limits
 from momalisa_api.web.routes import (
     clips,
     extras,

@@ -19,9 +19,10 @@ from momalisa_api.app import create_app as create_api
 from momalisa_api.problems import Invalid
 from momalisa_api.settings import Settings as ApiSettings
 from momalisa_api.walks.model_card import ModelCard
+from momalisa_api.web.between_spec import complete
 from momalisa_api.web.kind_request import WAYS, KindRequest, StyleOptions, WalkBody
 from momalisa_api.web.kind_spec import OF_DIFFUSION, Uploads, complete_kind
-from momalisa_api.web.request import WalkQuery, WalkRequest, complete
+from momalisa_api.web.request import WalkQuery, WalkRequest
 from momalisa_api.web.stop_request import PictureRequest
 from momalisa_model.app import create_app as create_model
 from momalisa_model.settings import Settings as ModelSettings

@@ -14,7 +14,7 @@ from momalisa_api.walks.kinds import BETWEEN
 from momalisa_api.walks.spec import WalkSpec
 from momalisa_api.walks.walk import State, Walk
 from momalisa_api.web.quotas import Quotas
-from momalisa_api.web.request import unknown_words
+from momalisa_api.web.unknown_words import unknown_words
 
 log = structlog.get_logger()
 

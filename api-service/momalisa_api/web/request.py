@@ -1,9 +1,6 @@
-"""Turns a request into a walk's spec: validated, completed from the model card, canonical."""
+"""Requests for walks between stops, as bodies and as queries. between_spec.py turns them into specs."""
 
-import re
-from collections.abc import Sequence
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -15,36 +12,18 @@ from pydantic import (
     model_validator,
 )
 
-from momalisa_api.settings import Settings
-from momalisa_api.walks.between import AUTO, BetweenSpec
+from momalisa_api.walks.between import AUTO
 from momalisa_api.walks.common_spec import Effort, Spacing
 from momalisa_api.walks.kinds import BETWEEN
-from momalisa_api.walks.model_card import ModelCard
-from momalisa_api.walks.spec import WalkSpec
-from momalisa_api.web.field_errors import refuse
 from momalisa_api.web.fields import Guidance, Integer, ModelName, Positive, Prompt, Strength
 from momalisa_api.web.stop_request import (
     PictureRequest,
-    Sizes,
     StopRequest,
-    canonical_prompt,
-    canonical_stops,
-    stop_errors,
 )
 
 MAX_WAIT_S = 25
-MAX_WORDS_SHOWN = 12
-# The widest limits of the model contract: those of a model are in its card.
-MIN_SIDE_PX: Final = 8
-MAX_SIDE_PX: Final = 8192
-MOST_STEPS: Final = 1000
-MAX_SCHEDULER_CHARS: Final = 100
-# What a prompt must have, as JSON Schema: no NUL; and something that is not white space.
-NOT_BLANK: Final = r"^[^\u0000]*[^\s\u0000-\u001f\u0085][^\u0000]*$"
 # How far a walk leaves its pictures, unless the request says it.
 DEFAULT_STRENGTH: Final = 0.8
-NO_SIZES: Final[Sizes] = MappingProxyType({})
-T = TypeVar("T")
 S = TypeVar("S")
 
 
@@ -176,110 +155,3 @@ class WalkRequest(WalkOptions):
     @property
     def named_stops(self) -> tuple[str | PictureRequest, ...]:
         return _named(self.start, self.end, self.stops, "stops")
-
-
-def complete(
-    options: WalkOptions,
-    stops: Sequence[str | PictureRequest],
-    card: ModelCard,
-    settings: Settings,
-    sizes: Sizes = NO_SIZES,
-) -> BetweenSpec:
-    """The canonical spec of a request, for the model of a card. sizes: of the caller's pictures among the stops.
-
-    Raises Invalid, which names every invalid field.
-    """
-    width, height = _given(options.width, card.width), _given(options.height, card.height)
-    canonical, errors = canonical_stops(stops, (width, height), sizes)
-    strength = options.strength if isinstance(options, WalkRequest) else None
-    pictures = any(isinstance(stop, PictureRequest) for stop in stops)
-    if strength is not None and not pictures:
-        errors.append(("strength", "must be omitted, because no stop is a picture"))
-    spec = BetweenSpec(
-        stops=canonical,
-        strength=_given(strength, DEFAULT_STRENGTH) if pictures else None,
-        frames=options.frames,
-        spacing=options.spacing,
-        # Equal walks are one walk: the effort only concerns even ones.
-        effort=_given(options.effort, settings.effort) if options.spacing == "even" else "balanced",
-        seed=options.seed,
-        negative_prompt=canonical_prompt(_given(options.negative_prompt, card.negative_prompt)),
-        width=width,
-        height=height,
-        steps=_given(options.steps, card.num_inference_steps),
-        guidance_scale=_given(options.guidance_scale, card.guidance_scale),
-        scheduler=_given(options.scheduler, card.scheduler),
-        model=card.model,
-        revision=card.revision,
-        guidance_interval=card.guidance_interval,
-        frame_ms=options.frame_ms,
-        gif_there_and_back=options.gif_there_and_back,
-        mp4_there_and_back=options.mp4_there_and_back,
-    )
-    errors += stop_errors(spec.stops, settings.max_stops, settings.max_prompt_chars)
-    if len(spec.negative_prompt) > settings.max_prompt_chars:
-        errors.append(("negative_prompt", f"must have at most {settings.max_prompt_chars} characters"))
-    errors += _number_errors(spec, card, settings)
-    refuse(errors)
-    return spec
-
-
-def limits(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The limits of a request's fields on this deployment, by field, as keywords of JSON Schema.
-
-    Each model has its own sizes, steps and schedulers, so that those here are the widest of the model contract. What
-    JSON Schema cannot say is missing: a walk has at least one frame for each stop.
-    """
-    prompt = {"pattern": NOT_BLANK, "maxLength": settings.max_prompt_chars}
-    stops = {"minItems": 2, "maxItems": settings.max_stops, "items": prompt}
-    side = {"minimum": MIN_SIDE_PX, "maximum": MAX_SIDE_PX}
-    return {
-        "start": prompt,
-        "end": prompt,
-        "stop": stops,
-        "stops": stops,
-        "prompt": {"maxLength": settings.max_prompt_chars},
-        "negative_prompt": {"maxLength": settings.max_prompt_chars},
-        "frames": {"maximum": settings.max_frames},
-        "size": side,
-        "width": side,
-        "height": side,
-        "steps": {"maximum": MOST_STEPS},
-        "scheduler": {"minLength": 1, "maxLength": MAX_SCHEDULER_CHARS},
-    }
-
-
-def unknown_words(spec: WalkSpec, card: ModelCard) -> tuple[str, ...]:
-    """A warning if the stops contain words that the model does not know: at most one sentence."""
-    if not card.about.words:
-        return ()
-    words = re.findall(r"[^\W\d_]+", " ".join(spec.prompts).casefold())
-    unknown = sorted(set(words) - set(card.about.words))
-    if not unknown:
-        return ()
-    shown = ", ".join(unknown[:MAX_WORDS_SHOWN]) + (" and more" if len(unknown) > MAX_WORDS_SHOWN else "")
-    name = card.about.title or card.model
-    return (f"{name} does not know: {shown}. Its pictures may not show what these words mean.",)
-
-
-def _given(value: T | None, otherwise: T) -> T:
-    return otherwise if value is None else value
-
-
-def _number_errors(spec: BetweenSpec, card: ModelCard, settings: Settings) -> list[tuple[str, str]]:
-    errors = []
-    if not max(2, len(spec.stops)) <= spec.frames <= settings.max_frames:
-        least = max(2, len(spec.stops))
-        errors.append(
-            ("frames", f"must be {least} to {settings.max_frames}: at least one for each stop, not {spec.frames}")
-        )
-    for side in ("width", "height"):
-        size = getattr(spec, side)
-        if not card.min_size <= size <= card.max_size or size % card.size_multiple:
-            allowed = f"{card.min_size} to {card.max_size} in steps of {card.size_multiple}"
-            errors.append((side, f"must be {allowed} pixels with {card.model}, not {size}"))
-    if spec.steps > card.max_steps:
-        errors.append(("steps", f"must be 1 to {card.max_steps} with {card.model}, not {spec.steps}"))
-    if spec.scheduler not in card.schedulers:
-        errors.append(("scheduler", f"must be one of {', '.join(card.schedulers)} with {card.model}"))
-    return errors

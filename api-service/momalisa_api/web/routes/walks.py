@@ -35,12 +35,13 @@ from momalisa_api.store.catalogue import Catalogue
 from momalisa_api.store.owners import ANONYMOUS
 from momalisa_api.walks.spec import WalkSpec, is_private
 from momalisa_api.walks.walk import State, Walk
+from momalisa_api.web.between_spec import complete
 from momalisa_api.web.kind_request import WalkBody
 from momalisa_api.web.kind_spec import complete_kind, uploads_of
 from momalisa_api.web.live import LiveUpdates
 from momalisa_api.web.middleware import PRIVATE
 from momalisa_api.web.problem_json import documented
-from momalisa_api.web.request import WalkQuery, WalkRequest, complete
+from momalisa_api.web.request import WalkQuery, WalkRequest
 from momalisa_api.web.routes.access import READING, KnownWalk, OpenedWalk, ReaderDep
 from momalisa_api.web.routes.auth import HOW_TO_SIGN_IN, WITHOUT_CREDENTIALS, Caller, Network, Owner, must_sign_in
 from momalisa_api.web.routes.conditions import ConditionsDep
