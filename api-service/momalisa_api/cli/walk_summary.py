@@ -40,6 +40,6 @@ def _title(stop: str | dict[str, Any]) -> str:
 def _smoothness(walk: dict[str, Any]) -> str:
     found = walk["smoothness"]
     # How the other kinds move is up to the picture or the clip.
-    if walk["kind"] != "between" or not found or found["evenness"] is None:
+    if walk.get("kind", "between") != "between" or not found or found["evenness"] is None:
         return ""
     return f", evenness {found['evenness']:.2f}, sharpness {found['sharpness'] or 0:.2f}"
