@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from momalisa_api.walks.model_card import ModelCard
 from momalisa_api.walks.stops import Crop
 from momalisa_api.web.field_errors import Errors
-from momalisa_api.web.frame_size import frame_size
+from momalisa_api.web.frame_size import frame_size, usual_side
 from tests.support.factories import CARD
 
 SIDES = st.integers(1, 10_000)
@@ -55,3 +55,14 @@ def test_a_size_beyond_the_limits_is_refused_and_the_sentence_has_the_limits():
         [(field, detail)] = errors
         assert field == "size"
         assert detail.startswith("must be 16 to 512 pixels with test-model")
+
+
+def test_a_small_picture_is_not_enlarged_by_default_but_by_diffusion_models():
+    """It would be blurred, and take longer; a diffusion model knows only the size that it was trained for."""
+    of_diffusion, other = (
+        card(most=2048, side=1024).model_copy(update={"engine": name}) for name in ("diffusion", "style")
+    )
+    for shape, side in (((400, 300), 400), ((300, 400), 400), ((4000, 3000), 1024), ((60, 40), 256)):
+        assert usual_side(shape, other) == side
+        assert usual_side(shape, of_diffusion) == 1024
+    assert usual_side((60, 40), card(least=512, most=2048, side=1024).model_copy(update={"engine": "style"})) == 512

@@ -108,7 +108,9 @@ def _add_frames(command: argparse.ArgumentParser, frames: str, frame_ms: str) ->
 
 def _add_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--size", type=argument_types.whole_number, help="the longer side in pixels (default: the model's)"
+        "--size",
+        type=argument_types.whole_number,
+        help="the longer side in pixels (default: the model's, and no larger than the upload)",
     )
     command.add_argument("--model", type=argument_types.text, help="name of the model (default: the first that can)")
 

@@ -46,7 +46,7 @@ class KindOptions(BaseModel):
     size: Positive | None = Field(
         None,
         description="The longer side of a frame, in pixels; the other one follows from the shape of what the frames "
-        "show. Omitted: that of the model card.",
+        "show. Omitted: that of the model card, and no larger than what they show, unless a diffusion model paints it.",
     )
     listed: bool = Field(
         False,

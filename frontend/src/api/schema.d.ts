@@ -734,7 +734,7 @@ export interface components {
             model?: string | null;
             /**
              * Size
-             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card, and no larger than what they show, unless a diffusion model paints it.
              */
             size?: number | null;
             /**
@@ -972,7 +972,7 @@ export interface components {
             model?: string | null;
             /**
              * Size
-             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card, and no larger than what they show, unless a diffusion model paints it.
              */
             size?: number | null;
             /**
@@ -1315,7 +1315,7 @@ export interface components {
             model?: string | null;
             /**
              * Size
-             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card, and no larger than what they show, unless a diffusion model paints it.
              */
             size?: number | null;
             /**
@@ -1968,7 +1968,7 @@ export interface components {
             model?: string | null;
             /**
              * Size
-             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card.
+             * @description The longer side of a frame, in pixels; the other one follows from the shape of what the frames show. Omitted: that of the model card, and no larger than what they show, unless a diffusion model paints it.
              */
             size?: number | null;
             /**
