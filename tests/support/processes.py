@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +20,21 @@ from momalisa_api.cli.die_with_parent import bound_to
 REPOSITORY = Path(__file__).parents[2]
 WEIGHTS = Path(os.environ.get("MOMALISA_MODEL_ID") or REPOSITORY / "model-service" / "atelier" / "weights")
 SCRIPTS = Path(sys.executable).parent
-# Each process starts at a different port: several test suites may run on one machine.
-_ports = iter(range(20_000 + os.getpid() % 1000 * 10, 32_000, 2))
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
+
+
+def _own_ports() -> Iterator[int]:
+    """Even numbers that no other process of the same test run tries: a port is free until its service starts.
+
+    Each process starts at a different one: several test suites may run on one machine.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = (_LAST_PORT - _FIRST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = _FIRST_PORT + worker * ports
+    return iter(range(first + os.getpid() * 2 % (ports // 3 * 2), first + ports - 1, 2))
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
